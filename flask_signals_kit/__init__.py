@@ -1,0 +1,1 @@
+"""Domain signals for Flask that you can see, trust and test."""
