@@ -1,0 +1,129 @@
+# Every target sets up what it needs by itself; `make` alone lists them.
+
+# With CI=true the tests import the built wheel and never the source tree: the virtual environment
+# is one of its own, and the tests run in a folder that holds everything but flask_signals_kit/.
+ifeq ($(CI),true)
+VENV := .venv-ci
+INSTALLED := wheel
+else
+VENV := .venv
+INSTALLED := setup
+endif
+
+BIN    := $(VENV)/bin
+PIP     = $(@D)/bin/python -m pip --quiet --disable-pip-version-check
+PORT   ?= 5000
+# What pytest is given, as in: make pytest ARGS="-k relay -x"
+ARGS   ?=
+
+# The first Python that is new enough. Another one: make setup PYTHON=/path/to/python
+PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11 python; do \
+	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo "$$name" && break; done)
+
+TYPED := flask_signals_kit tests $(wildcard example_app benchmarks)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+# The steps of `make test` print in order and end with pytest's closing line, with -j, too.
+.NOTPARALLEL:
+.PHONY: help setup demo test lint types imports wheel docs pytest bench format constraints clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# --- environments --------------------------------------------------------------------------------
+
+# The stamp is written last, so that a half-made environment is made anew.
+.venv/.created .venv-ci/.created:
+	@test -n "$(PYTHON)" || { \
+		echo "No Python >= 3.11 found. Install one, or name it: make $(MAKECMDGOALS) PYTHON=..."; \
+		exit 1; } >&2
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$(PYTHON) is not a Python >= 3.11: name another with PYTHON=..."; exit 1; } >&2
+	"$(PYTHON)" -m venv --clear $(@D)
+	$(PIP) install --upgrade 'pip>=25.1'
+	@touch $@
+
+.venv/.demo: .venv/.created pyproject.toml constraints.txt
+	$(PIP) install --constraint constraints.txt --editable . --group demo
+	@touch $@
+
+# The development tools include what the demo needs.
+.venv/.setup: .venv/.created pyproject.toml constraints.txt
+	$(PIP) install --constraint constraints.txt --editable . --group dev
+	@touch .venv/.demo $@
+
+.venv-ci/.setup: .venv-ci/.created pyproject.toml constraints.txt
+	$(PIP) install --constraint constraints.txt Flask blinker --group dev
+	@touch $@
+
+setup: $(VENV)/.setup ## make .venv with everything for development
+
+# --- the example ---------------------------------------------------------------------------------
+
+demo: .venv/.demo ## serve the example on http://127.0.0.1:5000/ (another port: PORT=8000)
+	@echo
+	@echo "  The advertising platform:  http://127.0.0.1:$(PORT)/"
+	@echo "  Its signals:               http://127.0.0.1:$(PORT)/_signals"
+	@echo
+	@exec .venv/bin/flask --app example_app run --debug --host 127.0.0.1 --port $(PORT)
+
+# --- checks --------------------------------------------------------------------------------------
+
+test: setup lint types imports wheel docs pytest ## run every check, the tests last
+
+lint: setup ## ruff: style, likely bugs, format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup ## mypy and Pyright
+	$(BIN)/mypy $(TYPED)
+	$(BIN)/pyright
+
+imports: setup ## import-linter: which room may import which
+	$(BIN)/lint-imports
+
+wheel: setup ## build the wheel into build/dist
+	rm -rf build/dist
+	$(BIN)/python -m pip --quiet wheel --no-deps --wheel-dir build/dist .
+ifeq ($(CI),true)
+	$(BIN)/python -m pip --quiet install --no-deps --force-reinstall build/dist/*.whl
+endif
+
+docs: $(INSTALLED) ## build the manual into build/docs, warnings are errors
+	$(BIN)/sphinx-build -q -E -n -W --keep-going -d build/doctrees docs build/docs
+
+pytest: $(INSTALLED) ## run the tests alone (ARGS="-k name")
+ifeq ($(CI),true)
+	rm -rf build/ci
+	mkdir -p build/ci
+	git ls-files -z --cached --others --exclude-standard -- . ':!flask_signals_kit' \
+		| tar --null --files-from=- -cf - | tar -xf - -C build/ci
+	@cd build/ci && ../../$(BIN)/pytest --cov $(ARGS)
+else
+	@$(BIN)/pytest --cov $(ARGS)
+endif
+
+bench: $(INSTALLED) ## measure the kit against its peers
+	$(BIN)/python -m benchmarks $(ARGS)
+
+# --- upkeep --------------------------------------------------------------------------------------
+
+format: setup ## let ruff mend and format what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Made with the oldest Python that the kit supports, so that every newer one can use it.
+constraints: ## renew constraints.txt with the latest releases
+	rm -rf build/constraints
+	"$(PYTHON)" -m venv build/constraints
+	build/constraints/bin/python -m pip --quiet install --upgrade 'pip>=25.1'
+	build/constraints/bin/python -m pip --quiet install --editable . --group dev
+	build/constraints/bin/python -m pip freeze --exclude-editable > constraints.txt
+	rm -rf build/constraints
+
+clean: ## remove what the builds and tests left (not .venv)
+	rm -rf build dist .venv-ci .coverage .hypothesis .import_linter_cache .mypy_cache \
+		.pytest_cache .ruff_cache
+	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +

@@ -1,0 +1,30 @@
+"""The Python blocks of the manual and the README run as they are printed."""
+
+from pathlib import Path
+
+import pytest
+from sybil import Sybil
+from sybil.parsers.myst import PythonCodeBlockParser
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("README.md"), *ROOT.glob("docs/**/*.md")])
+
+blocks = Sybil(parsers=[PythonCodeBlockParser()], path=str(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_the_python_blocks_of_a_page_run(page: Path) -> None:
+    """All blocks of one page run in order, in one namespace of their own."""
+    for block in blocks.parse(page):
+        block.evaluate()
+
+
+def test_a_wrong_block_fails_with_its_line(tmp_path: Path) -> None:
+    """A block that raises is reported, with the line of the page in the traceback."""
+    page = tmp_path / "page.md"
+    page.write_text("# Title\n\n```python\nassert 1 + 1 == 3\n```\n")
+    [block] = blocks.parse(page)
+    with pytest.raises(AssertionError) as failure:
+        block.evaluate()
+    assert failure.traceback[-1].path == page
+    assert failure.traceback[-1].lineno + 1 == 4

@@ -1,0 +1,43 @@
+"""What is installed is what was meant to be shipped."""
+
+import sysconfig
+from importlib.metadata import distribution, requires
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+import flask_signals_kit
+from tests.support import ON_CI
+
+built_wheel = pytest.mark.skipif(not ON_CI, reason="only on CI is the built wheel installed")
+
+
+def test_core_dependencies_are_flask_and_blinker_alone() -> None:
+    """Whoever installs the kit gets nothing besides what Flask brings."""
+    wanted = [Requirement(text) for text in requires("flask-signals-kit") or []]
+    assert sorted(str(each) for each in wanted if each.marker is None) == [
+        "Flask>=3.1",
+        "blinker>=1.9",
+    ]
+
+
+@built_wheel
+def test_tests_import_the_installed_wheel() -> None:
+    """On CI the package comes from site-packages, not from the source tree."""
+    installed = Path(sysconfig.get_path("purelib"), "flask_signals_kit", "__init__.py")
+    assert Path(flask_signals_kit.__file__) == installed
+
+
+@built_wheel
+def test_the_wheel_holds_the_package_and_nothing_else() -> None:
+    """No test, example or document lands in anybody's site-packages."""
+    top_level = {file.parts[0] for file in distribution("flask-signals-kit").files or []}
+    assert {name for name in top_level if not name.endswith(".dist-info")} == {"flask_signals_kit"}
+
+
+@built_wheel
+def test_the_wheel_is_marked_as_typed() -> None:
+    """Type checkers read the annotations of the installed package."""
+    files = {file.as_posix() for file in distribution("flask-signals-kit").files or []}
+    assert "flask_signals_kit/py.typed" in files
