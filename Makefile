@@ -11,7 +11,7 @@ INSTALLED := setup
 endif
 
 BIN    := $(VENV)/bin
-PIP     = $(@D)/bin/python -m pip --quiet --disable-pip-version-check
+PIP     = $(@D)/bin/python -m pip -qq --disable-pip-version-check
 PORT   ?= 5000
 # What pytest is given, as in: make pytest ARGS="-k relay -x"
 ARGS   ?=
@@ -55,7 +55,7 @@ help: ## list the targets
 	@touch .venv/.demo $@
 
 .venv-ci/.setup: .venv-ci/.created pyproject.toml constraints.txt
-	$(PIP) install --constraint constraints.txt Flask blinker --group dev
+	$(PIP) install --constraint constraints.txt --group dev
 	@touch $@
 
 setup: $(VENV)/.setup ## make .venv with everything for development
@@ -82,13 +82,14 @@ types: setup ## mypy and Pyright
 	$(BIN)/pyright
 
 imports: setup ## import-linter: which room may import which
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 wheel: setup ## build the wheel into build/dist
 	rm -rf build/dist
-	$(BIN)/python -m pip --quiet wheel --no-deps --wheel-dir build/dist .
+	$(BIN)/python -m pip -qq wheel --no-deps --wheel-dir build/dist .
 ifeq ($(CI),true)
-	$(BIN)/python -m pip --quiet install --no-deps --force-reinstall build/dist/*.whl
+	$(BIN)/python -m pip -qq uninstall --yes flask-signals-kit
+	$(BIN)/python -m pip -qq install --constraint constraints.txt build/dist/*.whl
 endif
 
 docs: $(INSTALLED) ## build the manual into build/docs, warnings are errors
@@ -114,12 +115,14 @@ format: setup ## let ruff mend and format what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Made with the oldest Python that the kit supports, so that every newer one can use it.
-constraints: ## renew constraints.txt with the latest releases
+# Made with the oldest Python 3.11 at hand, so that every newer one can use it.
+constraints: ## renew constraints.txt (PYTHON=... names the oldest Python 3.11 at hand)
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
+		echo "constraints.txt is made with Python 3.11: name one with PYTHON=..."; exit 1; } >&2
 	rm -rf build/constraints
 	"$(PYTHON)" -m venv build/constraints
-	build/constraints/bin/python -m pip --quiet install --upgrade 'pip>=25.1'
-	build/constraints/bin/python -m pip --quiet install --editable . --group dev
+	build/constraints/bin/python -m pip -qq install --upgrade 'pip>=25.1'
+	build/constraints/bin/python -m pip -qq install --editable . --group dev
 	build/constraints/bin/python -m pip freeze --exclude-editable > constraints.txt
 	rm -rf build/constraints
 
