@@ -1,0 +1,91 @@
+"""Placard, an advertising platform: the example of ``flask_signals_kit``.
+
+Run it with ``flask --app example_app run --debug``, and read ``signals.py`` first.
+"""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from flask import Flask, render_template
+from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import HTTPException
+
+from example_app.accounts.services import current_account
+from example_app.accounts.views import bp as accounts
+from example_app.alerts.views import bp as alerts
+from example_app.campaigns.views import bp as campaigns
+from example_app.dashboard.views import bp as dashboard
+from example_app.error_report.records import init_error_report
+from example_app.error_report.sentry import init_sentry
+from example_app.error_report.views import bp as error_report
+from example_app.extensions import csrf, db, kit
+from example_app.funding.views import bp as funding
+from example_app.onboarding.views import bp as onboarding
+from example_app.seed import seed_if_empty
+from example_app.serving.views import bp as serving
+
+BLUEPRINTS = (
+    accounts,
+    alerts,
+    campaigns,
+    dashboard,
+    error_report,
+    funding,
+    onboarding,
+    serving,
+)
+
+# Nothing imports the modules in which receivers live, so the kit is told where to look.
+RECEIVERS = (
+    "example_app.activity.receivers",
+    "example_app.alerts.receivers",
+    "example_app.campaigns.receivers",
+    "example_app.error_report.receivers",
+    "example_app.onboarding.receivers",
+    "example_app.serving.receivers",
+)
+
+
+def create_app(config: Mapping[str, Any] | None = None) -> Flask:
+    """Return the app, with its tables made and one account in them.
+
+    :param config: settings that win over the defaults and over ``FLASK_*`` environment variables.
+        ``SQLALCHEMY_DATABASE_URI`` says where the data goes, by default into a file in the
+        instance folder.
+    """
+    app = Flask(__name__)
+    app.config.from_mapping(
+        SECRET_KEY="dev",  # noqa: S106 - FLASK_SECRET_KEY replaces it outside a demo.
+        SQLALCHEMY_DATABASE_URI="sqlite:///placard.sqlite",
+        SIGNALS_KIT_IMPORT=list(RECEIVERS),
+    )
+    app.config.from_prefixed_env()
+    app.config.from_mapping(config)
+
+    db.init_app(app)
+    csrf.init_app(app)
+    init_error_report(app)
+    for blueprint in BLUEPRINTS:
+        app.register_blueprint(blueprint)
+    kit.init_app(app)
+    init_sentry(app)
+
+    app.register_error_handler(HTTPException, show_error)
+    app.add_template_filter(format_money, "money")
+    app.add_template_global(current_account)
+
+    with app.app_context():
+        db.create_all()
+        seed_if_empty()
+    return app
+
+
+def show_error(error: HTTPException) -> ResponseReturnValue:
+    """Answer an error with a page that needs neither the database nor the session."""
+    return render_template("error.html", error=error), error.code or 500
+
+
+def format_money(amount: Decimal) -> str:
+    """Return an amount in euros, as templates show it."""
+    return f"€{amount:,.2f}"

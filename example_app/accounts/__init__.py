@@ -1,0 +1,1 @@
+"""Accounts: who am I, and the identification that an advertiser submits."""

@@ -1,0 +1,1 @@
+"""Activity: what was sent about an account, whatever it was."""

@@ -1,0 +1,1 @@
+"""Alerts: raised and dismissed by signals, or dismissed by the user."""

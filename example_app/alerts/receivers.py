@@ -1,0 +1,49 @@
+"""Raise alerts, dismiss them, and tell the account about them."""
+
+from decimal import Decimal
+
+from flask import current_app
+
+from example_app.accounts.models import Account
+from example_app.alerts.models import Kind
+from example_app.alerts.services import dismiss, open_alerts, raise_alert
+from example_app.extensions import kit
+from example_app.signals import (
+    account_funded,
+    account_out_of_funds,
+    alert_raised,
+    onboarding_completed,
+)
+
+
+@kit.on(account_out_of_funds)
+def raise_out_of_funds(account: Account, *, needed: Decimal, **extra: object) -> None:
+    """Tell the account that its bids are paused."""
+    raise_alert(
+        account,
+        Kind.OUT_OF_FUNDS,
+        f"Your balance is below your lowest bid of {needed} euros. "
+        "Your campaigns are paused until you add funds.",
+    )
+
+
+@kit.on(account_funded)
+def dismiss_out_of_funds(account: Account, *, method: str, **extra: object) -> None:
+    """Dismiss the alert, whatever way the money came."""
+    for alert in open_alerts(account):
+        if alert.kind == Kind.OUT_OF_FUNDS:
+            dismiss(alert, by=f"funding ({method})")
+
+
+@kit.on(onboarding_completed)
+def congratulate(account: Account, **extra: object) -> None:
+    """Tell the account that nothing is left to do."""
+    raise_alert(
+        account, Kind.ONBOARDING_COMPLETED, "Your account is set up. Your campaigns can run."
+    )
+
+
+@kit.on(alert_raised)
+def notify(account: Account, *, kind: str, **extra: object) -> None:
+    """Log what a real app would send by mail."""
+    current_app.logger.info("Mail to account %s: %s", account.id, kind)

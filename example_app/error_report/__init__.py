@@ -1,0 +1,1 @@
+"""The error report: what ``@kit.on_exception`` saw."""

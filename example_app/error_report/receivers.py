@@ -1,0 +1,54 @@
+"""Keep a record of every exception that the kit reports, and one receiver to try it with."""
+
+import traceback
+from pathlib import Path
+
+from flask import Flask
+
+from example_app.accounts.models import Account
+from example_app.columns import now
+from example_app.error_report.records import ErrorRecord
+from example_app.extensions import kit
+from example_app.signals import breakage_requested
+
+
+@kit.on_exception
+def record(
+    app: Flask,
+    exception: BaseException,
+    *,
+    source: str,
+    signal: str | None = None,
+    receiver: str | None = None,
+    **extra: object,
+) -> None:
+    """Note what failed and where, without keeping the exception: its frames hold the request."""
+    app.extensions["error_report"].append(
+        ErrorRecord(
+            at=now(),
+            source=source,
+            type=type(exception).__qualname__,
+            signal=signal,
+            receiver=receiver,
+            where=_place(exception),
+        )
+    )
+
+
+def _place(exception: BaseException) -> str:
+    """Return file:line of the innermost frame, with the file's folder."""
+    frames = traceback.extract_tb(exception.__traceback__)
+    if not frames:
+        return "unknown"
+    *_, folder, file = Path(frames[-1].filename).parts
+    return f"{folder}/{file}:{frames[-1].lineno}"
+
+
+class DemonstrationError(Exception):
+    """Raised on purpose."""
+
+
+@kit.on(breakage_requested)
+def fail_on_purpose(account: Account, **extra: object) -> None:
+    """Fail, so that the error report has something to show."""
+    raise DemonstrationError("This receiver fails on purpose.")

@@ -1,0 +1,39 @@
+"""What the error report keeps of an exception: words and numbers, never the exception itself."""
+
+from collections import deque
+from dataclasses import dataclass
+from datetime import datetime
+
+from flask import Flask, current_app
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorRecord:
+    """One exception that the kit reported."""
+
+    at: datetime
+    """When it was reported."""
+    source: str
+    """What was running: a request, a receiver, a command, …"""
+    type: str
+    """The exception's class."""
+    signal: str | None
+    """The signal whose receiver failed."""
+    receiver: str | None
+    """The receiver that failed."""
+    where: str
+    """The place that raised, as file:line."""
+
+
+def init_error_report(app: Flask, *, keep: int = 100) -> None:
+    """Give an app room for its last errors.
+
+    They are kept in memory: an error report has to work when it is the database that fails.
+    """
+    app.extensions["error_report"] = deque[ErrorRecord](maxlen=keep)
+
+
+def error_records() -> deque[ErrorRecord]:
+    """Return the current app's errors, oldest first."""
+    records: deque[ErrorRecord] = current_app.extensions["error_report"]
+    return records

@@ -1,0 +1,1 @@
+"""Onboarding: a wizard whose steps live elsewhere and are ticked off by signals alone."""

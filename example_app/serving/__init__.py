@@ -1,0 +1,1 @@
+"""Serving: an auction decides whose advertisement a page shows, and who pays."""

@@ -1,0 +1,22 @@
+"""The form of the publisher's page."""
+
+from wtforms import IntegerField, SelectChoice, SelectField
+from wtforms.validators import InputRequired, NumberRange
+
+from example_app.campaigns.models import Placement
+from example_app.forms import Form
+
+
+class ViewsForm(Form):
+    """Play the readers who open a publisher's pages."""
+
+    placement = SelectField(
+        "Placement",
+        choices=[SelectChoice(place.value, place.value.capitalize()) for place in Placement],
+    )
+    views = IntegerField(
+        "Page views",
+        default=1,
+        validators=[InputRequired(), NumberRange(min=1, max=100)],
+        render_kw={"min": 1, "max": 100},
+    )
