@@ -1,0 +1,179 @@
+"""Flask's and others' signals in: relays that exist only while somebody in the app listens."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import blinker
+import flask.signals
+from blinker import ANY
+from flask import Flask, has_app_context
+from flask.globals import current_app
+
+from .declarations import check_name
+from .errors import DeclarationError, UnknownSignalError, did_you_mean
+from .records import type_name
+from .registry import BUILTIN_PAYLOADS
+from .signals import Signal, unwrap
+
+FLASK_SIGNALS: dict[str, blinker.Signal] = {
+    name: getattr(flask.signals, name) for name in BUILTIN_PAYLOADS
+}
+"""Flask's ten signals by their Python names."""
+
+
+class Relay:
+    """Passes one signal of others on to one app's signal.
+
+    Blinker holds it weakly; the app's :class:`Relays` own it, so that it goes when the app goes.
+
+    :param source: the signal of others.
+    :param target: the app's signal.
+    :param app: a weak reference to the app.
+    :param sender: the only sender to listen to, or ``ANY``.
+    """
+
+    def __init__(
+        self, source: blinker.Signal, target: Signal, app: weakref.ref[Flask], sender: Any = ANY
+    ) -> None:
+        self.source = source
+        self._target = target
+        self._app = app
+        self._sender = sender if sender is ANY else weakref.ref(sender)
+        self._connected = False
+
+    def __call__(self, sender: Any = None, /, **payload: Any) -> Any:
+        """Send the app's signal; return the first result that is not ``None``.
+
+        Some senders act on what a receiver returns (Flask-Dance stores no token if it is ``False``),
+        and to them this relay is one receiver.
+        """
+        if not self._concerns_app(sender):
+            return None
+        for _, result in self._target.send(unwrap(sender), **payload):
+            if result is not None:
+                return result
+        return None
+
+    def _concerns_app(self, sender: Any) -> bool:
+        app = self._app()
+        if app is None:
+            return False
+        sender = unwrap(sender)
+        if isinstance(sender, Flask):
+            return sender is app
+        return has_app_context() and unwrap(current_app) is app
+
+    def sync(self) -> None:
+        """Listen while the app's signal has somebody to tell, and not otherwise."""
+        wanted = bool(self._target.receivers)
+        if wanted and not self._connected:
+            sender = ANY if self._sender is ANY else self._sender()
+            if sender is not None:
+                self.source.connect(self, sender, weak=True)
+                self._connected = True
+        elif not wanted and self._connected:
+            self.close()
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._connected:
+            self.source.disconnect(self)
+            self._connected = False
+
+
+class Relays:
+    """The relays of one app."""
+
+    def __init__(self, app: Flask) -> None:
+        self._app = weakref.ref(app)
+        self._relays: dict[str, Relay] = {}
+        self._lock = threading.RLock()
+
+    def add(self, name: str, source: blinker.Signal, signal: Signal) -> None:
+        """Relay a signal of others to the app's signal of this name.
+
+        :param name: the name in the app's namespace.
+        :param source: the signal of others.
+        :param signal: the app's signal.
+        """
+        sender = self._app() if name in FLASK_SIGNALS else ANY
+        with self._lock:
+            self._relays[name] = Relay(source, signal, self._app, sender)
+        self.sync(name)
+
+    def sync(self, name: str) -> None:
+        """Relay this signal while somebody listens, and not otherwise."""
+        with self._lock:
+            relay = self._relays.get(name)
+            if relay is not None:
+                relay.sync()
+
+    def owns(self, receiver: object) -> bool:
+        """Tell whether a receiver of somebody's signal is one of these relays."""
+        return isinstance(receiver, Relay) and receiver in self._relays.values()
+
+    def close(self) -> None:
+        """Take every relay away."""
+        with self._lock:
+            for relay in self._relays.values():
+                relay.close()
+            self._relays.clear()
+
+
+def choose(
+    source: blinker.Signal | Mapping[str, Any],
+    names: Iterable[str] | None,
+    prefix: str,
+    what: str,
+) -> dict[str, blinker.Signal]:
+    """Name the signals to bridge.
+
+    :param source: one signal, or signals by name (a namespace, or what the catalogue found).
+    :param names: which of them, in their names there or in Python's; all, if ``None``.
+    :param prefix: put in front of each name.
+    :param what: what to call the source in an error.
+    :raises UnknownSignalError: for a name that is not there.
+    :raises DeclarationError: for a source that is no signal, or a signal that cannot be named.
+    """
+    if isinstance(source, blinker.Signal):
+        name = getattr(source, "name", None)
+        if names is not None:
+            names = [names] if isinstance(names, str) else list(names)
+            if len(names) != 1:
+                raise DeclarationError(
+                    f"kit.bridge({what}, names=…) bridges one signal, so give it one name, not {len(names)}."
+                )
+            name = names[0]
+        if not isinstance(name, str):
+            raise DeclarationError(
+                "The signal given to kit.bridge has no name: use kit.bridge(signal, names=['…'])."
+            )
+        available = {_python_name(name): source}
+        names = None
+    elif isinstance(source, Mapping):
+        available = {
+            _python_name(name): signal
+            for name, signal in source.items()
+            if isinstance(signal, blinker.Signal)
+        }
+    else:
+        raise DeclarationError(
+            f"kit.bridge cannot bridge {type_name(source)}: give it the name of an extension, a "
+            "blinker signal or a blinker namespace."
+        )
+    wanted = available if names is None else [_python_name(name) for name in names]
+    for name in wanted:
+        if name not in available:
+            raise UnknownSignalError(
+                f"{what} has no signal {name!r}.{did_you_mean(name, available)} "
+                f"It has {', '.join(sorted(available))}."
+            )
+    return {check_name(f"{prefix}{name}"): available[name] for name in wanted}
+
+
+def _python_name(name: str) -> str:
+    return name.replace("-", "_")

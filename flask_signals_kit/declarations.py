@@ -1,0 +1,411 @@
+"""Declared signals: a handle for modules to import, and the contract that its stub states."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
+
+from blinker import ANY
+
+from .errors import ContractError, DeclarationError, ReceiverError
+from .records import Outcome, Place, place_of, type_name
+from .settings import ON_ERROR, OnError
+from .signals import Delivery, Receiver, Signal, signature_of
+
+S = TypeVar("S")
+P = ParamSpec("P")
+R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
+
+RESERVED = ("sender", "_async_wrapper", "_sync_wrapper")
+"""Names that a payload cannot have: blinker's ``send`` would swallow or refuse them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contract:
+    """What a declaration promises: which names a send passes and a receiver must take."""
+
+    signal: str
+    """The signal's name."""
+    required: tuple[str, ...]
+    """Payload names that each send passes."""
+    optional: tuple[str, ...] = ()
+    """Payload names with a default in the stub: a send may leave them out."""
+    open: bool = False
+    """Whether the stub has ``**extra``, so that a send may pass other names as well."""
+    place: Place | None = None
+    """Where the stub is."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every declared payload name."""
+        return (*self.required, *self.optional)
+
+    def check_payload(self, payload: Collection[str]) -> None:
+        """Refuse a payload whose names are not the declared ones.
+
+        :raises ContractError: naming what is missing and what nobody declared.
+        """
+        missing = [name for name in self.required if name not in payload]
+        unknown = [] if self.open else [name for name in payload if name not in self.names]
+        if missing or unknown:
+            wrong = [f"without {_names(missing)}"] if missing else []
+            wrong += [f"with unknown {_names(unknown)}"] if unknown else []
+            raise ContractError(
+                f"Signal {self.signal!r} was sent {' and '.join(wrong)}. Its payload is "
+                f"{_names(self.names) or 'empty'}, declared in {self.place}."
+            )
+
+    def check_receiver(self, receiver: Receiver) -> None:
+        """Refuse a receiver that could not be called with the declared payload.
+
+        :raises ContractError: naming the receiver, its file and line, and the parameter.
+        """
+        try:
+            parameters = list(signature_of(receiver).parameters.values())
+        except (TypeError, ValueError):
+            return  # a builtin without a signature: only a call can tell
+        reason = _misfit(parameters, self.required, self.optional)
+        if reason:
+            declared = f", declared in {self.place}" if self.place else ""
+            raise ContractError(
+                f"Receiver {place_of(receiver)} cannot receive signal {self.signal!r}{declared}: "
+                f"{reason}."
+            )
+
+
+def check_takes_sender(receiver: Receiver, signal: str) -> None:
+    """Refuse a receiver that could not even be called with a sender, whatever the payload is.
+
+    :raises ContractError: naming the receiver, its file and line.
+    """
+    try:
+        parameters = list(signature_of(receiver).parameters.values())
+    except (TypeError, ValueError):
+        return
+    if not any(p.kind in _POSITIONAL or p.kind is p.VAR_POSITIONAL for p in parameters):
+        raise ContractError(
+            f"Receiver {place_of(receiver)} cannot receive signal {signal!r}: {_NO_SENDER}."
+        )
+
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_NO_SENDER = "it takes no positional parameter for the sender; give it one, as in def receiver(sender, **extra)"
+
+
+def _misfit(
+    parameters: list[inspect.Parameter], required: tuple[str, ...], optional: tuple[str, ...]
+) -> str | None:
+    """Say why a receiver with these parameters cannot take a sender and this payload."""
+    names = (*required, *optional)
+    positional = [p for p in parameters if p.kind in _POSITIONAL]
+    takes_rest = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    if not positional and not takes_rest:
+        return _NO_SENDER
+    first, others = positional[:1], positional[1:]
+    for parameter in first:
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.name in names:
+            return (
+                f"its first parameter takes the sender, but is called {parameter.name!r} like one of "
+                "the payload; rename it, or put a '/' behind it"
+            )
+    by_name = {p.name for p in others if p.kind is p.POSITIONAL_OR_KEYWORD}
+    by_name |= {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        untaken = [name for name in names if name not in by_name]
+        if untaken:
+            return f"it does not take {_names(untaken)}; add **extra, or the parameter by name"
+    for parameter in parameters:
+        needed = parameter.default is parameter.empty and parameter.kind not in (
+            parameter.VAR_POSITIONAL,
+            parameter.VAR_KEYWORD,
+        )
+        if parameter in first or not needed:
+            continue
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            return f"it needs a second positional parameter {parameter.name!r}, and only the sender is one"
+        if parameter.name in optional:
+            return f"it needs {parameter.name!r}, which a send may leave out; give it a default"
+        if parameter.name not in required:
+            return f"it needs {parameter.name!r}, which is not in the payload ({_names(names) or 'empty'})"
+    return None
+
+
+def _names(names: Collection[str]) -> str:
+    return ", ".join(map(repr, names))
+
+
+def contract_from(stub: Callable[..., Any]) -> Contract:
+    """Read a contract from a ``declare`` stub.
+
+    :param stub: ``def signal_name(sender, *, payload…) -> result``; its body never runs.
+    :raises DeclarationError: if its parameters are not one sender and keyword-only payload.
+    """
+    place = place_of(stub)
+    parameters = list(signature_of(stub).parameters.values())
+    if not parameters or parameters[0].kind not in _POSITIONAL:
+        raise DeclarationError(
+            f"The stub {place} has no sender: its first parameter must be the sender, as in "
+            f"def {stub.__name__}(sender, *, amount)."
+        )
+    required: list[str] = []
+    optional: list[str] = []
+    is_open = False
+    for parameter in parameters[1:]:
+        if parameter.kind is parameter.VAR_KEYWORD:
+            is_open = True
+        elif parameter.kind is not parameter.KEYWORD_ONLY:
+            raise DeclarationError(
+                f"The stub {place} has a positional parameter {parameter.name!r} behind the sender: "
+                "the payload is keyword-only, so put a '*' in front of it."
+            )
+        elif parameter.name in RESERVED:
+            raise DeclarationError(
+                f"The stub {place} declares a payload named {parameter.name!r}, which blinker's send "
+                f"keeps for itself; rename it (reserved: {', '.join(RESERVED)})."
+            )
+        elif parameter.default is parameter.empty:
+            required.append(parameter.name)
+        else:
+            optional.append(parameter.name)
+    return Contract(
+        signal=stub.__name__,
+        required=tuple(required),
+        optional=tuple(optional),
+        open=is_open,
+        place=place,
+    )
+
+
+def check_name(name: object) -> str:
+    """Return a signal's name, or refuse what is no identifier.
+
+    Dotted names are for bridged signals (``flask_login.user_logged_in``) and for grouping.
+
+    :raises DeclarationError: with a name that would do.
+    """
+    if isinstance(name, str) and name and all(part.isidentifier() for part in name.split(".")):
+        return name
+    shown = repr(name) if isinstance(name, str) else type_name(name)
+    raise DeclarationError(
+        f"{shown} is no name for a signal: use an identifier in lower_snake, past tense, such as "
+        f"{_suggest(name)!r}."
+    )
+
+
+def _suggest(name: object) -> str:
+    words = (
+        "".join(c if c.isalnum() else "_" for c in name).strip("_") if isinstance(name, str) else ""
+    )
+    return words.lower() if words.isidentifier() else "account_funded"
+
+
+def check_on_error(on_error: object, signal: str) -> OnError | None:
+    """Return a failure policy, or refuse one that does not exist.
+
+    :raises DeclarationError: with those that do.
+    """
+    if on_error is None or on_error in ON_ERROR:
+        return on_error  # type: ignore[return-value]
+    raise DeclarationError(
+        f"Signal {signal!r} has on_error={on_error!r}; use one of {_names(ON_ERROR)}, "
+        "or leave it out for SIGNALS_KIT_ON_ERROR."
+    )
+
+
+class Wiring(Protocol):
+    """What a handle needs from the kit or from one app's half: where to resolve and to connect."""
+
+    def resolve(self, name: str) -> Signal:
+        """Return the current app's signal of this name."""
+
+    def connect_receiver(
+        self,
+        receiver: Receiver,
+        signals: tuple[Any, ...],
+        *,
+        sender: Any = ANY,
+        priority: int = 0,
+        when: Callable[..., Any] | None = None,
+        delivery: str | Delivery = "immediate",
+        uid: str | None = None,
+        weak: bool = False,
+    ) -> None:
+        """Connect as ``on`` does."""
+
+    def disconnect_receiver(self, receiver: Receiver, signal: str, sender: Any = ANY) -> None:
+        """Undo :meth:`connect_receiver`."""
+
+    def default_sender(self) -> Any:
+        """Return who sends where no sender is given: the app."""
+
+
+class DomainSignal(Generic[S, P, R]):
+    """A declared signal: a handle that every module may import and no app owns.
+
+    Made by ``kit.signal(name, doc)`` and ``@kit.declare``. Sending, asking, muting and
+    ``connected_to`` concern the current app; ``connect``, ``connect_via`` and ``disconnect`` concern
+    every app of the kit, and connect strongly.
+
+    :param name: the signal's name.
+    :param doc: one sentence on what it means.
+    :param contract: what its stub promises, or ``None`` for a signal with any payload.
+    :param on_error: its failure policy, or ``None`` for the app's.
+    :param wiring: the kit, or one app's half.
+    :param place: where it was declared.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        doc: str | None,
+        *,
+        wiring: Wiring,
+        contract: Contract | None = None,
+        on_error: OnError | None = None,
+        place: Place | None = None,
+    ) -> None:
+        self.name = name
+        self.contract = contract
+        self.on_error = on_error
+        self.place = place
+        self.__doc__ = doc
+        self._wiring = wiring
+        self._resolve = wiring.resolve
+
+    def __repr__(self) -> str:
+        return f"<DomainSignal {self.name!r}>"
+
+    # -- sending: the current app -------------------------------------------------------------
+
+    def send(self, sender: S = None, /, *args: P.args, **payload: P.kwargs) -> list[tuple[Callable[..., Any], R]]:  # type: ignore[assignment]  # fmt: skip
+        """Call the current app's receivers.
+
+        :param sender: who sends; the app, if left out.
+        :param payload: passed to each receiver by name.
+        :return: ``(receiver, result)`` for each receiver that ran and returned, in calling order.
+        :raises AppContextError: without a current app.
+        :raises ContractError: for a payload that was not declared, where validation is on.
+        :raises Exception: what a receiver raised, as the signal's ``on_error`` says.
+        """
+        signal = self._resolve(self.name)
+        return signal.send(self._sender(sender), *args, **payload)
+
+    def _sender(self, sender: Any) -> Any:
+        if sender is None:
+            return self._wiring.default_sender()
+        if hasattr(type(sender), "_get_current_object"):
+            return sender._get_current_object()
+        return sender
+
+    async def send_async(self, sender: S = None, /, *args: P.args, **payload: P.kwargs) -> list[tuple[Callable[..., Any], R]]:  # type: ignore[assignment]  # fmt: skip
+        """Await the current app's receivers one after the other; plain ones are called directly.
+
+        Parameters, result and errors are those of :meth:`send`.
+        """
+        signal = self._resolve(self.name)
+        return await signal.send_async(self._sender(sender), *args, **payload)
+
+    def send_robust(self, sender: S = None, /, *args: P.args, **payload: P.kwargs) -> list[Outcome[R]]:  # type: ignore[assignment]  # fmt: skip
+        """Call the current app's receivers and say what became of each; a failure stops nobody.
+
+        :return: an ``Ok``, ``Failed`` or ``Deferred`` for each receiver.
+        """
+        signal = self._resolve(self.name)
+        return signal.send_robust(self._sender(sender), *args, **payload)
+
+    async def send_robust_async(self, sender: S = None, /, *args: P.args, **payload: P.kwargs) -> list[Outcome[R]]:  # type: ignore[assignment]  # fmt: skip
+        """Await the current app's receivers and say what became of each."""
+        signal = self._resolve(self.name)
+        return await signal.send_robust_async(self._sender(sender), *args, **payload)
+
+    # -- asking and trying: the current app ---------------------------------------------------
+
+    @property
+    def receivers(self) -> Mapping[Any, Any]:
+        """The current app's receivers; as with blinker, only its truth value is promised."""
+        return self._resolve(self.name).receivers
+
+    def has_receivers_for(self, sender: Any) -> bool:
+        """Tell whether a send by this sender would reach anybody in the current app."""
+        return self._resolve(self.name).has_receivers_for(sender)
+
+    def receivers_for(self, sender: Any) -> Iterator[Receiver]:
+        """Yield the receivers in the current app that a send by this sender would call, in order."""
+        return self._resolve(self.name).receivers_for(sender)
+
+    @contextmanager
+    def muted(self) -> Generator[None, None, None]:
+        """Call none of the current app's receivers while a ``with`` block runs, in this context."""
+        with self._resolve(self.name).muted():
+            yield
+
+    @contextmanager
+    def connected_to(self, receiver: Receiver, sender: Any = ANY) -> Generator[None, None, None]:
+        """Connect a receiver in the current app while a ``with`` block runs, in this context."""
+        self._check(receiver)
+        with self._resolve(self.name).connected_to(receiver, sender):
+            yield
+
+    def _check(self, receiver: Receiver) -> None:
+        if not callable(receiver):
+            raise not_callable(receiver, self.name)
+        if self.contract is not None:
+            self.contract.check_receiver(receiver)
+
+    # -- connecting: every app ----------------------------------------------------------------
+
+    def connect(
+        self,
+        receiver: Callable[Concatenate[S, P], Any],
+        sender: Any = ANY,
+        *,
+        priority: int = 0,
+        when: Callable[..., Any] | None = None,
+        delivery: str | Delivery = "immediate",
+        uid: str | None = None,
+        weak: bool = False,
+    ) -> Callable[Concatenate[S, P], Any]:
+        """Connect a receiver in every app of the kit, as ``kit.on`` does; usable as a decorator.
+
+        :return: the receiver, unchanged.
+        :raises ContractError: if the receiver cannot take the payload.
+        """
+        self._wiring.connect_receiver(
+            receiver,
+            (self,),
+            sender=sender,
+            priority=priority,
+            when=when,
+            delivery=delivery,
+            uid=uid,
+            weak=weak,
+        )
+        return receiver
+
+    def connect_via(self, sender: Any, weak: bool = False) -> Callable[[F], F]:
+        """Connect the decorated function for one sender, in every app of the kit."""
+
+        def decorator(receiver: F) -> F:
+            self._wiring.connect_receiver(receiver, (self,), sender=sender, weak=weak)
+            return receiver
+
+        return decorator
+
+    def disconnect(self, receiver: Receiver, sender: Any = ANY) -> None:
+        """Disconnect a receiver in every app of the kit.
+
+        :param sender: from this sender only; from all, if left out.
+        """
+        self._wiring.disconnect_receiver(receiver, self.name, sender)
+
+
+def not_callable(receiver: object, signal: str) -> ReceiverError:
+    """Return the error for something that was connected and cannot be called."""
+    return ReceiverError(
+        f"Cannot connect {type_name(receiver)} to signal {signal!r}: it is not callable. "
+        "Connect a function, a method or an object with __call__."
+    )

@@ -1,0 +1,31 @@
+"""How one receiver gets one emission: at once, or in a way of its own."""
+
+from __future__ import annotations
+
+from ..errors import ConfigurationError, did_you_mean
+from ..records import IMMEDIATE
+from ..signals import Call, Delivery
+
+__all__ = ["Call", "Delivery", "find_delivery"]
+
+
+def find_delivery(delivery: str | Delivery) -> Delivery | None:
+    """Return the delivery of this name, or ``None`` for the immediate one.
+
+    :param delivery: a name, or an object with ``name`` and ``deliver(call)``.
+    :raises ConfigurationError: for a name that no delivery has, or an object that is none.
+    """
+    if delivery == IMMEDIATE:
+        return None
+    if isinstance(delivery, str):
+        raise ConfigurationError(
+            f"There is no delivery {delivery!r}.{did_you_mean(delivery, [IMMEDIATE])} "
+            f"Use {IMMEDIATE!r}, or an object with a name and a method deliver(call)."
+        )
+    if callable(getattr(delivery, "deliver", None)) and isinstance(
+        getattr(delivery, "name", None), str
+    ):
+        return delivery
+    raise ConfigurationError(
+        f"{type(delivery).__qualname__} is no delivery: it needs a name and a method deliver(call)."
+    )

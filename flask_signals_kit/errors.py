@@ -1,0 +1,67 @@
+"""What can go wrong, one class a kind of mistake.
+
+Every error of the kit derives from :class:`SignalsKitError` and from the builtin that fits it, so
+that both ``except SignalsKitError`` and, say, ``except LookupError`` do what a reader expects. Each
+message names the thing, the place and the fix.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SignalsKitError(Exception):
+    """The root of every error that the kit raises on purpose."""
+
+
+class ConfigurationError(SignalsKitError, ValueError):
+    """A setting, or an argument given to the kit at start-up, that cannot be used."""
+
+
+class AlreadyInitializedError(SignalsKitError, RuntimeError):
+    """``init_app`` on an app that a kit has already initialised."""
+
+
+class NotInitializedError(SignalsKitError, RuntimeError):
+    """An app that this kit has not initialised."""
+
+
+class AppContextError(SignalsKitError, RuntimeError):
+    """Something that belongs to one app was asked for while no app was current."""
+
+
+class DeclarationError(SignalsKitError, ValueError):
+    """A signal that cannot be declared: its name, its stub or its policy is not usable."""
+
+
+class UnknownSignalError(SignalsKitError, LookupError):
+    """A signal name that nobody declared, under ``SIGNALS_KIT_STRICT`` or in a bridge."""
+
+
+class ReceiverError(SignalsKitError, TypeError):
+    """An object that cannot be connected as a receiver or as an exception hook."""
+
+
+class ContractError(SignalsKitError, TypeError):
+    """A receiver or a payload that does not fit what the signal's declaration promises."""
+
+
+class DuplicateReceiverError(SignalsKitError, ValueError):
+    """A ``uid`` that another receiver of the same signal already has."""
+
+
+class AsyncReceiverError(SignalsKitError, RuntimeError):
+    """An async receiver that a plain ``send`` cannot run, or the other way round."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` for the nearest of ``known``, or an empty string.
+
+    >>> did_you_mean("acount_funded", ["account_funded", "campaign_created"])
+    " Did you mean 'account_funded'?"
+    >>> did_you_mean("zebra", ["account_funded"])
+    ''
+    """
+    near = difflib.get_close_matches(word, sorted(known), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,319 @@
+"""Exception hooks: every exception that leaves the app's code, each once, labelled with its source.
+
+Flask signals only what fails in a request and is not handled. The rest is seen here: ``handled`` by the
+app's own ``handle_user_exception``, ``teardown`` by a wrapper of ``wsgi_app``, ``stream`` by the
+response's iterable, ``cli`` by the app context that ends outside of a request, and ``receiver`` and
+``delivery`` by the kit itself. Nothing is installed until there is a hook.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import sys
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import click
+from flask import Flask
+from flask.globals import app_ctx
+from flask.signals import appcontext_tearing_down, got_request_exception
+from werkzeug.wsgi import ClosingIterator
+
+from .records import Emission, Source, place_of
+from .registry import HookRegistration
+from .signals import Receiver
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+logger = logging.getLogger("flask_signals_kit")
+
+_REPORTED = "_signals_kit_reported"
+"""The key in an exception's ``__dict__`` of the hooks that know it already."""
+
+_unit: ContextVar[object | None] = ContextVar("signals_kit_unit", default=None)
+"""A token of the request being served in this context."""
+
+_running: ContextVar[frozenset[int]] = ContextVar("signals_kit_running", default=frozenset())
+"""The hooks that are being called in this context, by ``id``."""
+
+
+class ExceptionHooks:
+    """The exception hooks of one app.
+
+    :param app: the app; held weakly.
+    """
+
+    def __init__(self, app: Flask) -> None:
+        self._app = weakref.ref(app)
+        self._hooks: list[HookRegistration] = []
+        self._wsgi: _WatchedApp | None = None
+        self._handler: _WatchedHandler | None = None
+        self._kept: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._contexts: weakref.WeakKeyDictionary[Any, object] = weakref.WeakKeyDictionary()
+
+    def add(self, registration: HookRegistration) -> None:
+        """Add a hook; one that is there already only changes what it asks for."""
+        others = [other for other in self._hooks if other.hook != registration.hook]
+        self._hooks = [*others, registration]
+        self._install()
+
+    def wants(self, source: Source) -> bool:
+        """Tell whether any hook asks for this source."""
+        return any(source in registration.sources for registration in self._hooks)
+
+    def _install(self) -> None:
+        app = self._app()
+        if app is None or self._wsgi is not None:
+            return
+        self._wsgi = _WatchedApp(app, self)
+        self._handler = _WatchedHandler(app, self)
+        got_request_exception.connect(self._in_request, app)
+        appcontext_tearing_down.connect(self._in_context, app)
+
+    def close(self) -> None:
+        """Take everything away that was installed in the app."""
+        got_request_exception.disconnect(self._in_request)
+        appcontext_tearing_down.disconnect(self._in_context)
+        app = self._app()
+        if app is not None and self._wsgi is not None and self._handler is not None:
+            self._wsgi.remove(app)
+            self._handler.remove(app)
+        self._wsgi = self._handler = None
+        self._hooks = []
+
+    # -- seen by Flask's signals --------------------------------------------------------------
+
+    def _in_request(self, sender: Flask, exception: BaseException, **extra: Any) -> None:
+        self.report(exception, "request")
+
+    def _in_context(self, sender: Flask, exc: BaseException | None = None, **extra: Any) -> None:
+        """See what ends an app context that is no request's: a command, or a script's ``with``."""
+        if _unit.get() is not None or app_ctx._get_current_object() in self._kept:
+            return
+        if exc is None and click.get_current_context(silent=True) is not None:
+            exc = sys.exc_info()[1]  # click < 8.5 closes its resources without the exception
+        if exc is not None:
+            self.report(exc, "cli")
+
+    def keep(self, context: object) -> None:
+        """Note an app context that outlives its request, in a test client or in the debugger."""
+        if context is not None:
+            self._kept.add(context)
+
+    # -- telling ------------------------------------------------------------------------------
+
+    def report_contained(
+        self,
+        exception: Exception,
+        receiver: Receiver,
+        emission: Emission,
+        source: Source = "receiver",
+    ) -> None:
+        """Tell of a failure that a policy or a delivery contained."""
+        self.report(exception, source, signal=emission.signal, receiver=receiver)
+
+    def report(
+        self,
+        exception: BaseException,
+        source: Source,
+        *,
+        handled: bool = False,
+        signal: str | None = None,
+        receiver: Receiver | None = None,
+        unit: object | None = None,
+    ) -> None:
+        """Tell each hook that asked for it, once in a request or command; never raise ``Exception``.
+
+        :param exception: the exception; it is not stored.
+        :param source: where it comes from.
+        :param handled: whether an error handler turned it into a response.
+        :param signal: the signal's name, for a receiver's failure.
+        :param receiver: the receiver, for a receiver's failure.
+        :param unit: the token of the request, where it cannot be seen from here.
+        """
+        app = self._app()
+        if app is None:
+            return
+        unit = unit or self._current_unit()
+        for registration in self._hooks:
+            asked = source in registration.sources and (registration.handled or not handled)
+            if not asked or isinstance(exception, registration.ignore):
+                continue
+            if self._is_news(exception, registration, unit):
+                details = {"source": source, "handled": handled, "signal": signal}
+                self._call(app, registration.hook, exception, {**details, "receiver": receiver})
+
+    def _current_unit(self) -> object | None:
+        """Return a token of the request or, outside of one, of the app context."""
+        unit = _unit.get()
+        if unit is None and app_ctx:
+            context = app_ctx._get_current_object()
+            unit = self._contexts.setdefault(context, object())
+        return unit
+
+    def _is_news(
+        self, exception: BaseException, registration: HookRegistration, unit: object | None
+    ) -> bool:
+        """Tell whether this hook has not had this exception in this request; note that it has now."""
+        if unit is None:
+            return True
+        told: set[tuple[object, int]] = exception.__dict__.setdefault(_REPORTED, set())
+        key = (unit, id(registration))
+        if key in told:
+            return False
+        if told and next(iter(told))[0] is not unit:
+            told.clear()  # an exception object that is raised again, in another request
+        told.add(key)
+        return True
+
+    def _call(
+        self,
+        app: Flask,
+        hook: Callable[..., Any],
+        exception: BaseException,
+        details: dict[str, Any],
+    ) -> None:
+        running = _running.get()
+        if id(hook) in running:
+            return  # what fails while a hook runs is logged, and does not call it again
+        token = _running.set(running | {id(hook)})
+        try:
+            app.ensure_sync(hook)(app, exception, **details)
+        except Exception:
+            logger.exception(
+                "Exception hook %s failed; the exception it was told of goes on",
+                place_of(hook),
+                extra={"signals_kit_hook": str(place_of(hook))},
+            )
+        finally:
+            _running.reset(token)
+
+
+class _Wrapper:
+    """Replaces one method of an app, and puts it back.
+
+    A method that only the class has is not held: ``app.wsgi_app`` kept on the app itself would be a
+    cycle, and Flask takes care that a dropped app is freed at once.
+    """
+
+    attribute: str
+
+    def __init__(self, app: Flask, hooks: ExceptionHooks) -> None:
+        self.hooks: ExceptionHooks | None = hooks
+        self._app = weakref.ref(app)
+        self._before = app.__dict__.get(self.attribute)
+        app.__dict__[self.attribute] = self
+
+    def inner(self) -> Callable[..., Any]:
+        if self._before is not None:
+            return self._before  # type: ignore[no-any-return]
+        app = self._app()
+        return getattr(type(app), self.attribute).__get__(app)  # type: ignore[no-any-return]
+
+    def remove(self, app: Flask) -> None:
+        """Put the method back; where somebody has wrapped this since, only stop watching."""
+        self.hooks = None
+        if app.__dict__.get(self.attribute) is self:
+            if self._before is None:
+                del app.__dict__[self.attribute]
+            else:
+                app.__dict__[self.attribute] = self._before
+
+
+class _WatchedApp(_Wrapper):
+    """Watches ``wsgi_app`` for what Flask does not signal: teardown, streams, ``BaseException``."""
+
+    attribute = "wsgi_app"
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        inner: WSGIApplication = self.inner()
+        hooks = self.hooks
+        if hooks is None:
+            return inner(environ, start_response)
+        preserve = environ.get("werkzeug.debug.preserve_context")
+        if preserve is not None:
+            environ["werkzeug.debug.preserve_context"] = _both(hooks.keep, preserve)
+        unit = object()
+        token = _unit.set(unit)
+        try:
+            body = inner(environ, start_response)
+        except BaseException as error:
+            hooks.report(error, "teardown" if _from_teardown(error) else "request")
+            raise
+        finally:
+            _unit.reset(token)
+        if hooks.wants("stream") and (
+            isinstance(body, ClosingIterator) or inspect.isgenerator(body)
+        ):
+            return _WatchedBody(body, hooks, unit)
+        return body
+
+
+class _WatchedHandler(_Wrapper):
+    """Watches ``handle_user_exception`` for exceptions that an error handler answers."""
+
+    attribute = "handle_user_exception"
+
+    def __call__(self, *args: Any) -> Any:
+        response = self.inner()(
+            *args
+        )  # what is not handled is raised again, and signalled by Flask
+        if self.hooks is not None:
+            self.hooks.report(args[-1], "request", handled=True)
+        return response
+
+
+class _WatchedBody:
+    """Watches a response's body while the server reads it."""
+
+    def __init__(self, body: Iterable[bytes], hooks: ExceptionHooks, unit: object) -> None:
+        self._body = body
+        self._chunks = iter(body)
+        self._hooks = hooks
+        self._unit = unit
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        return self._watch(self._chunks.__next__)  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        close = getattr(self._body, "close", None)
+        if close is not None:
+            self._watch(close)
+
+    def _watch(self, step: Callable[[], Any]) -> Any:
+        token = _unit.set(self._unit)
+        try:
+            return step()
+        except StopIteration:
+            raise
+        except BaseException as error:
+            self._hooks.report(error, "stream", unit=self._unit)
+            raise
+        finally:
+            _unit.reset(token)
+
+
+def _both(first: Callable[[Any], Any], second: Callable[[Any], Any]) -> Callable[[Any], None]:
+    def call(value: Any) -> None:
+        first(value)
+        second(value)
+
+    return call
+
+
+def _from_teardown(error: BaseException) -> bool:
+    """Tell whether an exception was raised while Flask ended a context."""
+    traceback = error.__traceback__
+    while traceback is not None:
+        frame = traceback.tb_frame
+        if frame.f_code.co_name == "pop" and frame.f_globals.get("__name__") == "flask.ctx":
+            return True
+        traceback = traceback.tb_next
+    return False

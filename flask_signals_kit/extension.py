@@ -1,0 +1,315 @@
+"""The extension: what was declared and connected before any app exists becomes each app's signals."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import blinker
+from flask import Flask
+from flask.globals import _cv_app
+from flask.signals import appcontext_pushed, request_started
+from werkzeug.local import LocalProxy
+
+from . import catalogue, cli, page
+from .bridge import FLASK_SIGNALS, Relays, choose
+from .declarations import Contract, DomainSignal, Wiring
+from .errors import (
+    AlreadyInitializedError,
+    AppContextError,
+    ConfigurationError,
+    NotInitializedError,
+)
+from .exceptions import ExceptionHooks
+from .inspection import Problem, report
+from .records import Emission, place_of, type_name
+from .registry import Registry, builtin_contracts
+from .settings import Settings, read_settings
+from .signals import Namespace, Signal, find_emission, signature_of, unwrap
+from .state import EXTENSION, AppSignals
+from .verbs import App, Verbs
+
+logger = logging.getLogger("flask_signals_kit")
+
+
+def _current_emission() -> Emission:
+    emission = find_emission()
+    if emission is None:
+        raise RuntimeError(
+            "current_emission is only there while a receiver runs; nothing is being sent here."
+        )
+    return emission
+
+
+current_emission: Emission = LocalProxy(_current_emission)  # type: ignore[assignment]
+"""The :class:`Emission` that the running receiver is called for: signal, sender's type, payload names,
+site and request. Outside of a receiver it is falsy, and using it raises ``RuntimeError``."""
+
+
+class SignalsKit(Verbs):
+    """Domain signals for Flask apps.
+
+    Make one at import time, declare and connect on it, and give it each app, in the constructor or by
+    :meth:`init_app`. What is declared and connected here holds for every app of the kit; each app has
+    its own signals, receivers lists and settings, and nothing leaks from one to another.
+
+    :param app: an app to initialise at once.
+    :param page_auth: decides for each request whether the page may be seen: called without
+        arguments inside the request, it must return ``True``. Needed to serve the page outside of
+        debug and testing.
+    :raises ConfigurationError: as :meth:`init_app` does.
+
+    >>> from flask import Flask
+    >>> from flask_signals_kit import SignalsKit
+    >>> app = Flask("shop")
+    >>> kit = SignalsKit(app)
+    >>> @kit.on("account_funded")
+    ... def dismiss_alerts(account, **extra):
+    ...     return f"no alerts for {account}"
+    >>> with app.app_context():
+    ...     kit.send("account_funded", "acme", amount=100)[0][1]
+    'no alerts for acme'
+    """
+
+    def __init__(
+        self, app: Flask | None = None, *, page_auth: Callable[[], object] | None = None
+    ) -> None:
+        self.registry = Registry()
+        self.registry.bridged.update(FLASK_SIGNALS)
+        self._page_auth = _check_page_auth(page_auth)
+        self._apps: weakref.WeakSet[AppSignals] = weakref.WeakSet()
+        if app is not None:
+            self.init_app(app)
+
+    # -- apps ---------------------------------------------------------------------------------
+
+    def init_app(self, app: Flask, *, page_auth: Callable[[], object] | None = None) -> None:
+        """Give an app its signals.
+
+        Reads the ``SIGNALS_KIT_*`` settings, connects what was connected before, and imports the
+        modules of ``SIGNALS_KIT_IMPORT``. If it fails, the app is left as it was.
+
+        :param app: the app; it is not held.
+        :param page_auth: as in the constructor, for this app.
+        :raises AlreadyInitializedError: if a kit has initialised the app before.
+        :raises ConfigurationError: for an unknown setting, a value that cannot be used, a module
+            that does not exist, or a page in production without ``page_auth``.
+        :raises UnknownSignalError: for a receiver of an undeclared name, under
+            ``SIGNALS_KIT_STRICT``.
+        """
+        app = unwrap(app)
+        if EXTENSION in app.extensions:
+            raise AlreadyInitializedError(
+                f"App {app.name!r} already has a SignalsKit. An app has one kit: call init_app once, "
+                "and share the kit by importing it. To start over, kit.detach(app) first."
+            )
+        settings = read_settings(app.config)
+        auth = _check_page_auth(page_auth) or self._page_auth
+        _check_page(app, settings, auth)
+        state = AppSignals(
+            app,
+            self.registry,
+            settings,
+            auth,
+            hooks=ExceptionHooks(app),
+            relays=Relays(app),
+            choose=_choose,
+        )
+        app.extensions[EXTENSION] = state
+        self._apps.add(state)
+        try:
+            state.startup = _Startup(state)
+            state.start()
+            app.cli.add_command(cli.signals)
+            _import_modules(settings)
+            state.check_strictly()
+        except BaseException:
+            self.detach(app)
+            raise
+
+    def detach(self, app: Flask) -> None:
+        """Undo what :meth:`init_app` did to an app.
+
+        Its receivers, relays, hooks and commands go. Flask cannot take a route away again: where the
+        page had one, it answers 404.
+
+        :param app: the app.
+        :raises NotInitializedError: if this kit has not initialised it.
+        """
+        app = unwrap(app)
+        state = self.for_app(app)
+        state.close()
+        self._apps.discard(state)
+        del app.extensions[EXTENSION]
+        if app.cli.commands.get(cli.signals.name or "") is cli.signals:
+            del app.cli.commands[cli.signals.name or ""]
+
+    def for_app(self, app: Flask) -> AppSignals:
+        """Return one app's half, which has the same verbs for that app alone.
+
+        What a factory connects inside itself belongs here, so that it goes with the app.
+
+        :param app: the app.
+        :raises NotInitializedError: if this kit has not initialised it.
+        """
+        app = unwrap(app)
+        state: AppSignals | None = app.extensions.get(EXTENSION)
+        if state is None or state.kit is not self.registry:
+            whose = "has no SignalsKit" if state is None else "has another SignalsKit"
+            raise NotInitializedError(
+                f"App {app.name!r} {whose}; call kit.init_app(app) with this one first."
+            )
+        return state
+
+    @property
+    def namespace(self) -> Namespace:
+        """The current app's signals.
+
+        :raises AppContextError: without a current app.
+        """
+        return self._current("reach kit.namespace").namespace
+
+    def check(self) -> list[Problem]:
+        """Return what is wrong with the current app's signals.
+
+        Weak receivers that were collected, names that nobody declared, receivers without
+        ``**kwargs``, and the same module and name connected twice.
+
+        :raises AppContextError: without a current app.
+        """
+        return list(report(self._current("check its signals")).problems)
+
+    # -- what the verbs need ------------------------------------------------------------------
+
+    def resolve(self, name: str) -> Signal:
+        """Return the current app's signal of this name; what handles call at each send."""
+        context = _cv_app.get(None)
+        if context is not None:
+            state: AppSignals | None = context.app.extensions.get(EXTENSION)
+            if state is not None and state.kit is self.registry:
+                return state.find(name)
+        return self._current(f"send or ask {name!r}").find(name)
+
+    def default_sender(self) -> Flask:
+        """Return who sends where no sender is given."""
+        return self._current("send").app
+
+    def _current(self, doing: str) -> AppSignals:
+        context = _cv_app.get(None)
+        if context is None:
+            raise AppContextError(
+                f"Cannot {doing} outside an app context, because signals belong to an app. Push one: "
+                "'with app.app_context():'; or use kit.for_app(app)."
+            )
+        return self.for_app(context.app)
+
+    def _states(self) -> list[App]:
+        return list(self._apps)
+
+    def _wiring(self) -> Wiring:
+        return self
+
+    def _owns(self, handle: DomainSignal[Any, ..., Any]) -> bool:
+        return self.registry.declarations.get(handle.name) is handle
+
+    def _known_contracts(self, target: str) -> list[Contract]:
+        return [*self.registry.contracts_of(target), *builtin_contracts(target)]
+
+    def _choose(
+        self,
+        source: str | blinker.Signal | Mapping[str, Any],
+        names: Iterable[str] | None,
+        prefix: str | None,
+    ) -> dict[str, blinker.Signal]:
+        return _choose(source, names, prefix)
+
+
+class _Startup:
+    """Takes up what follows debug or testing each time a context is pushed until the first request.
+
+    ``app.run(debug=True)`` and ``app.testing = True`` come after the factory, which may itself have
+    pushed a context. The page's routes are made in time for the first request to find them.
+    """
+
+    def __init__(self, state: AppSignals) -> None:
+        self._state = weakref.ref(state)
+        app = state.app
+        appcontext_pushed.connect(self.settle, app)
+        request_started.connect(self.close, app)
+
+    def settle(self, app: Flask, **extra: Any) -> None:
+        state = self._state()
+        if state is None:
+            return
+        state.settle()
+        if state.page_enabled and page.NAME not in app.blueprints:
+            if getattr(app, "_got_first_request", False):
+                logger.warning(
+                    "The page of app %r cannot be served: Flask takes no routes after the first "
+                    "request; call init_app before it.",
+                    app.name,
+                )
+                self.close(app)
+                return
+            app.register_blueprint(page.make_blueprint(), url_prefix=state.settings.page_url)
+
+    def close(self, app: Flask | None = None, **extra: Any) -> None:
+        appcontext_pushed.disconnect(self.settle)
+        request_started.disconnect(self.close)
+
+
+def _check_page_auth(page_auth: object) -> Callable[[], object] | None:
+    if page_auth is None:
+        return None
+    if not callable(page_auth):
+        raise ConfigurationError(
+            f"page_auth is {type_name(page_auth)}, which is not callable; give a function that returns "
+            "True for those who may see the page."
+        )
+    try:
+        signature_of(page_auth).bind()
+    except TypeError:
+        raise ConfigurationError(
+            f"page_auth {place_of(page_auth)} is called without arguments inside the request, but it "
+            "needs some; use flask.request, flask.session or the current user in it."
+        ) from None
+    except ValueError:
+        pass  # a builtin without a signature
+    return page_auth
+
+
+def _check_page(app: Flask, settings: Settings, page_auth: object) -> None:
+    if settings.page and page_auth is None and not (app.debug or app.testing):
+        raise ConfigurationError(
+            f"app.config['SIGNALS_KIT_PAGE'] is True for app {app.name!r} outside debug and testing, "
+            "but there is no page_auth to say who may see the page. Pass one, as in "
+            "SignalsKit(app, page_auth=lambda: current_user.is_admin), or leave the setting out."
+        )
+
+
+def _choose(
+    source: str | blinker.Signal | Mapping[str, Any],
+    names: Iterable[str] | None,
+    prefix: str | None,
+) -> dict[str, blinker.Signal]:
+    names = [names] if isinstance(names, str) else names
+    if isinstance(source, str):
+        found = catalogue.load(source)
+        return choose(found, names, f"{source}." if prefix is None else prefix, source)
+    return choose(source, names, prefix or "", type_name(source))
+
+
+def _import_modules(settings: Settings) -> None:
+    for name in settings.imports:
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+                raise  # the module is there; something that it imports is not
+            raise ConfigurationError(
+                f"app.config['SIGNALS_KIT_IMPORT'] names {name!r}, but there is no module "
+                f"{error.name!r}; correct the name or leave it out."
+            ) from error

@@ -1,0 +1,181 @@
+"""The plain records that every room speaks: places, connections, emissions, outcomes.
+
+They hold strings and numbers (an outcome also what the receiver returned or raised), never an app,
+a request or a sender, so that keeping one keeps nothing else alive.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
+
+R = TypeVar("R")
+
+IMMEDIATE = "immediate"
+"""The name of the delivery that runs a receiver in the sender's own stack."""
+
+Source: TypeAlias = Literal["request", "receiver", "teardown", "stream", "cli", "delivery"]
+"""Where an exception hook's exception comes from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a piece of code is: what an error message or the page needs to lead a reader to it."""
+
+    module: str
+    """The importable module, such as ``shop.onboarding``."""
+    name: str
+    """The qualified name within the module, such as ``Wizard.complete``."""
+    file: str | None = None
+    """The source file, or ``None`` for code without one (builtins)."""
+    line: int | None = None
+    """The line in that file, counted from 1."""
+
+    def __str__(self) -> str:
+        where = f" ({self.file}:{self.line})" if self.file else ""
+        return f"{self.module}.{self.name}{where}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """One receiver connected to one signal, described without holding either."""
+
+    signal: str
+    """The signal's name."""
+    receiver: Place
+    """Where the receiver is defined."""
+    sender: str | None = None
+    """The sender it is limited to, as a type or a place, or ``None`` for any sender."""
+    priority: int = 0
+    """Higher runs first."""
+    order: int = 0
+    """The place in connection order among receivers of one priority."""
+    delivery: str = IMMEDIATE
+    """The name of the delivery."""
+    when: Place | None = None
+    """Where its ``when`` predicate is defined, or ``None`` without one."""
+    is_async: bool = False
+    """Whether the receiver is a coroutine function."""
+    weak: bool = False
+    """Whether the receiver is only weakly referenced."""
+    uid: str | None = None
+    """The ``uid`` that it was connected with."""
+    takes_extra: bool = True
+    """Whether the receiver has ``**kwargs``, so that a new payload name does not break it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Emission:
+    """One send of one signal."""
+
+    signal: str
+    """The signal's name."""
+    sender: str
+    """The type of the sender, such as ``shop.models.Account``."""
+    payload: tuple[str, ...]
+    """The *names* of the payload; its values are never recorded."""
+    site: Place | None = None
+    """Where it was sent: the nearest caller outside of the kit and of blinker."""
+    request: str | None = None
+    """Method and path of the request it was sent in, such as ``POST /funding/card``."""
+    attempt: int = 1
+    """Which attempt this is; above 1 only where a delivery retries."""
+    idempotency_key: str | None = None
+    """The same string in every attempt of one delivery; ``None`` where nothing retries."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ok(Generic[R]):
+    """A receiver ran and returned."""
+
+    receiver: Callable[..., Any]
+    """The receiver."""
+    value: R
+    """What it returned."""
+    duration: float
+    """How long it ran, in seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """A receiver ran and raised."""
+
+    receiver: Callable[..., Any]
+    """The receiver."""
+    exception: Exception
+    """What it raised."""
+    duration: float
+    """How long it ran until it raised, in seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deferred:
+    """A receiver was handed to a later delivery and has not run yet."""
+
+    receiver: Callable[..., Any]
+    """The receiver."""
+    delivery: str
+    """The name of the delivery."""
+
+
+Outcome: TypeAlias = Ok[R] | Failed | Deferred
+"""What became of one receiver in one emission."""
+
+
+def place_of(target: Any) -> Place:
+    """Describe where a callable is defined, without calling or printing anything of its owner's.
+
+    :param target: a function, method, partial, class or instance with ``__call__``.
+    :return: its :class:`Place`. No ``repr()`` is taken: it may be slow, fail or leak secrets.
+
+    >>> place_of(place_of).name
+    'place_of'
+    """
+    if isinstance(target, functools.partial):
+        inner = place_of(target.func)
+        return Place(
+            module=inner.module, name=f"partial({inner.name})", file=inner.file, line=inner.line
+        )
+    if isinstance(target, types.MethodType):
+        owner = target.__self__ if isinstance(target.__self__, type) else type(target.__self__)
+        inner = place_of(target.__func__)
+        name = inner.name if "." in inner.name else f"{owner.__qualname__}.{inner.name}"
+        return Place(module=inner.module, name=name, file=inner.file, line=inner.line)
+    if isinstance(target, types.FunctionType):
+        module, name = target.__module__, target.__qualname__
+        inner_most = inspect.unwrap(target)
+        code = getattr(inner_most, "__code__", target.__code__)
+        return Place(module=str(module), name=name, file=code.co_filename, line=code.co_firstlineno)
+    if isinstance(target, types.BuiltinFunctionType):
+        return Place(module=str(target.__module__), name=target.__qualname__)
+    if isinstance(target, type):
+        return Place(module=target.__module__, name=target.__qualname__)
+    owner = type(target)
+    call = inspect.getattr_static(owner, "__call__", None)
+    file = line = None
+    if isinstance(call, types.FunctionType):
+        file, line = call.__code__.co_filename, call.__code__.co_firstlineno
+    return Place(module=owner.__module__, name=owner.__qualname__, file=file, line=line)
+
+
+def type_name(value: Any) -> str:
+    """Name the type of a value, such as ``shop.models.Account``; builtins without their module.
+
+    A class that is a value itself is named as such, and ``None`` is ``"None"``.
+
+    >>> type_name(3), type_name(None)
+    ('int', 'None')
+    """
+    if value is None:
+        return "None"
+    kind = value if isinstance(value, type) else type(value)
+    name = (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else (f"{kind.__module__}.{kind.__qualname__}")
+    )
+    return f"type {name}" if isinstance(value, type) else name

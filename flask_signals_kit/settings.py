@@ -1,0 +1,171 @@
+"""One table of every ``SIGNALS_KIT_*`` key, read once into a frozen record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, TypeAlias, get_args
+
+from .errors import ConfigurationError, did_you_mean
+
+PREFIX = "SIGNALS_KIT_"
+
+OnError: TypeAlias = Literal["raise", "group", "isolate"]
+"""What a failing receiver does to its sender and its siblings."""
+
+ON_ERROR: tuple[OnError, ...] = get_args(OnError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One app's settings. ``None`` means "as debug or testing says", settled when the app starts."""
+
+    strict: bool = False
+    """Refuse signal names that nobody declared."""
+    on_error: OnError = "raise"
+    """The failure policy of signals that do not name their own."""
+    validate: bool | None = None
+    """Check the payload's names against the declaration at each send."""
+    page: bool | None = None
+    """Serve the page. Outside debug and testing it needs ``page_auth`` as well."""
+    page_url: str = "/_signals"
+    """Where the page is served."""
+    imports: tuple[str, ...] = ()
+    """Modules to import at ``init_app``, so that their receivers are connected."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One row of the table: what a key means and how its value is checked."""
+
+    key: str
+    """The key in ``app.config``."""
+    field: str
+    """The field of :class:`Settings` that it fills."""
+    default: Any
+    """The value when the key is missing."""
+    expects: str
+    """What a value must be, as the error message says it."""
+    doc: str
+    """One sentence for the documentation."""
+    read: Callable[[Any], Any]
+    """Turn a configured value into the field's value; raise ``ValueError`` if it cannot be used."""
+
+
+def _refuse(_: Any) -> Any:
+    raise ValueError
+
+
+def _flag(value: Any) -> bool:
+    return value if isinstance(value, bool) else bool(_refuse(value))
+
+
+def _optional_flag(value: Any) -> bool | None:
+    return None if value is None else _flag(value)
+
+
+def _on_error(value: Any) -> Any:
+    return value if isinstance(value, str) and value in ON_ERROR else _refuse(value)
+
+
+def _url(value: Any) -> str:
+    if not isinstance(value, str) or not value.startswith("/") or set(value) & set("<>?# "):
+        raise ValueError
+    return value.rstrip("/") or str(_refuse(value))
+
+
+def _modules(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, (list, tuple)):
+        raise ValueError
+    for name in value:
+        if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
+            raise ValueError
+    return tuple(value)
+
+
+TABLE: tuple[Setting, ...] = (
+    Setting(
+        key="SIGNALS_KIT_STRICT",
+        field="strict",
+        default=False,
+        expects="True or False",
+        doc="Refuse to connect to, or to send, a name that nobody declared.",
+        read=_flag,
+    ),
+    Setting(
+        key="SIGNALS_KIT_ON_ERROR",
+        field="on_error",
+        default="raise",
+        expects="one of 'raise', 'group', 'isolate'",
+        doc="The failure policy of every signal that does not name its own.",
+        read=_on_error,
+    ),
+    Setting(
+        key="SIGNALS_KIT_VALIDATE",
+        field="validate",
+        default=None,
+        expects="True, False or None",
+        doc="Check payload names against the declaration at each send. "
+        "`None`: in debug and testing.",
+        read=_optional_flag,
+    ),
+    Setting(
+        key="SIGNALS_KIT_PAGE",
+        field="page",
+        default=None,
+        expects="True, False or None",
+        doc="Serve the page. `None`: in debug and testing. `True` elsewhere needs `page_auth`.",
+        read=_optional_flag,
+    ),
+    Setting(
+        key="SIGNALS_KIT_PAGE_URL",
+        field="page_url",
+        default="/_signals",
+        expects="a path such as '/_signals', without variables, query or blanks, and not '/' alone",
+        doc="The path that the page is served at.",
+        read=_url,
+    ),
+    Setting(
+        key="SIGNALS_KIT_IMPORT",
+        field="imports",
+        default=(),
+        expects="a list of module names such as ['shop.onboarding']",
+        doc="Modules that `init_app` imports, so that their receivers are connected.",
+        read=_modules,
+    ),
+)
+
+
+def read_settings(config: Mapping[str, Any]) -> Settings:
+    """Read the ``SIGNALS_KIT_*`` keys of an app's config.
+
+    :param config: ``app.config``; it is not changed.
+    :raises ConfigurationError: for an unknown key of the prefix or a value that cannot be used.
+
+    >>> read_settings({"SIGNALS_KIT_STRICT": True}).strict
+    True
+    """
+    known = {row.key: row for row in TABLE}
+    values: dict[str, Any] = {}
+    for key, value in config.items():
+        if not key.startswith(PREFIX):
+            continue
+        row = known.get(key)
+        if row is None:
+            raise ConfigurationError(
+                f"app.config[{key!r}] is no setting of flask_signals_kit."
+                f"{did_you_mean(key, known)} The settings are {', '.join(sorted(known))}."
+            )
+        try:
+            values[row.field] = row.read(value)
+        except ValueError:
+            shown = (
+                repr(value) if isinstance(value, (str, int, type(None))) else type(value).__name__
+            )
+            raise ConfigurationError(
+                f"app.config[{key!r}] is {shown}, but it must be {row.expects}."
+            ) from None
+    return Settings(**values)
+
+
+assert {row.field for row in TABLE} == {field.name for field in fields(Settings)}

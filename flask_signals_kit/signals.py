@@ -1,0 +1,1140 @@
+"""Blinker's signals with connection order, priorities, nesting and fast planned dispatch.
+
+:class:`Signal` and :class:`Namespace` are ``blinker.NamedSignal`` and ``blinker.Namespace``: whatever
+takes one of blinker's takes one of these. They know nothing of Flask; what an app adds (a failure
+report, a check of the payload, a wrapper for async receivers) is passed in.
+
+How a send works: connecting and disconnecting only mark the signal as changed. The next send resolves
+the receivers once into a plan, and every later send is one loop over that plan. What is unusual (a
+sender filter, a predicate, an async receiver, muting, a failure policy, …) takes the one slow loop in
+:meth:`Signal._run` instead.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import sys
+import threading
+import types
+import weakref
+from collections.abc import Callable, Coroutine, Generator, Hashable, Iterable
+from contextlib import contextmanager
+from contextvars import ContextVar
+from itertools import count
+from time import perf_counter
+from typing import Any, NoReturn, Protocol, TypeVar, cast
+
+import blinker
+from blinker import ANY
+
+from .errors import AsyncReceiverError, DeclarationError, ReceiverError
+from .records import (
+    IMMEDIATE,
+    Connection,
+    Deferred,
+    Emission,
+    Failed,
+    Ok,
+    Outcome,
+    Place,
+    place_of,
+    type_name,
+)
+from .settings import ON_ERROR, OnError
+
+F = TypeVar("F", bound=Callable[..., Any])
+Receiver = Callable[..., Any]
+Results = list[tuple[Receiver, Any]]
+
+logger = logging.getLogger("flask_signals_kit")
+
+_NO_SCOPES: frozenset[object] = frozenset()
+_scopes: ContextVar[frozenset[object]] = ContextVar("signals_kit_scopes", default=_NO_SCOPES)
+"""The ``muted()`` and ``connected_to()`` blocks that the current thread or task is inside of."""
+
+_emission: ContextVar[Emission | None] = ContextVar("signals_kit_emission", default=None)
+"""The emission being delivered where the sender's stack cannot be seen: in another thread or later."""
+
+_order = count()
+
+
+def next_order() -> int:
+    """Take the next place in connection order; one sequence for all signals."""
+    return next(_order)
+
+
+class Delivery(Protocol):
+    """How one receiver gets one emission. See :mod:`flask_signals_kit.delivery`."""
+
+    name: str
+    """What the page and :class:`~flask_signals_kit.Deferred` call it."""
+
+    def deliver(self, call: Call, /) -> None:
+        """Run the call now, or keep it and run it later."""
+
+
+class _Link:
+    """One receiver connected to one signal: what :class:`Connection` describes."""
+
+    __slots__ = (
+        "delivery",
+        "is_async",
+        "order",
+        "place",
+        "priority",
+        "receiver",
+        "receiver_key",
+        "scope",
+        "sender",
+        "sender_key",
+        "uid",
+        "weak",
+        "when",
+    )
+
+    receiver: Any  # the receiver itself, or a weak reference to it
+    receiver_key: Hashable
+    sender: Any  # a weak reference, the sender itself where there is none, or ANY
+    sender_key: Hashable  # None for ANY
+    place: Place | None  # of a weak receiver, which cannot be asked any more once it is gone
+    priority: int
+    order: int
+    weak: bool
+    is_async: bool
+    when: Callable[..., Any] | None
+    delivery: Delivery | None
+    uid: str | None
+    scope: object | None
+
+    def resolve(self) -> Receiver | None:
+        """Return the receiver, or ``None`` once it has been collected."""
+        return cast("Receiver | None", self.receiver() if self.weak else self.receiver)
+
+    @property
+    def simple(self) -> bool:
+        """Whether a plain call is all there is to do."""
+        return not (self.is_async or self.when or self.delivery or self.scope)
+
+    def rank(self) -> tuple[int, int]:
+        """Sort key: higher priority first, then connection order."""
+        return -self.priority, self.order
+
+
+class _Plan:
+    """The links of one signal as a send wants them, valid until the next change."""
+
+    __slots__ = ("any_sender", "by_sender", "merged", "scoped", "simple")
+
+    def __init__(self, links: list[_Link]) -> None:
+        links.sort(key=_Link.rank)
+        self.scoped = any(link.scope is not None for link in links)
+        self.simple = all(link.simple for link in links)
+        self.by_sender: dict[Hashable, list[_Link]] = {}
+        for link in links:
+            self.by_sender.setdefault(link.sender_key, []).append(link)
+        self.any_sender = _distinct(self.by_sender.pop(None, []))
+        self.merged: dict[Hashable, tuple[_Link, ...]] = {}
+
+    def links_for(self, key: Hashable) -> tuple[_Link, ...]:
+        """Return the links that a sender with this key reaches, in calling order."""
+        if key not in self.by_sender:
+            return self.any_sender
+        links = self.merged.get(key)
+        if links is None:
+            own = [*self.any_sender, *self.by_sender[key]]
+            links = self.merged[key] = _distinct(sorted(own, key=_Link.rank))
+        return links
+
+
+class Call:
+    """One receiver's part in one emission, as a :class:`Delivery` gets it."""
+
+    __slots__ = (
+        "_payload",
+        "_receiver",
+        "_sender",
+        "_wrap",
+        "app",
+        "connection",
+        "emission",
+        "value",
+    )
+
+    _NOT_RUN = object()
+
+    def __init__(
+        self,
+        *,
+        receiver: Receiver,
+        sender: Any,
+        payload: dict[str, Any],
+        emission: Emission,
+        connection: Connection,
+        app: Any,
+        wrap: Callable[[Receiver], Receiver] | None,
+    ) -> None:
+        self._receiver = receiver
+        self._sender = sender
+        self._payload = payload
+        self._wrap = wrap
+        self.emission = emission
+        self.connection = connection
+        self.app = app
+        self.value: Any = self._NOT_RUN
+
+    @property
+    def has_run(self) -> bool:
+        """Whether :meth:`run` has returned."""
+        return self.value is not self._NOT_RUN
+
+    def run(self) -> Any:
+        """Call the receiver with the sender and the payload of the emission.
+
+        :return: what the receiver returned.
+        :raises Exception: whatever the receiver raised.
+        """
+        token = _emission.set(self.emission)
+        try:
+            receiver = self._wrap(self._receiver) if self._wrap else self._receiver
+            self.value = receiver(self._sender, **self._payload)
+        finally:
+            _emission.reset(token)
+        return self.value
+
+
+class Signal(blinker.NamedSignal):
+    """A ``blinker.NamedSignal`` with order, priorities, failure policies and fast dispatch.
+
+    Everything that blinker documents holds. Beyond it: receivers run by priority, then in connection
+    order; ``muted()`` and ``connected_to()`` nest and concern the current thread or task alone;
+    a receiver or sender that is collected leaves nothing behind; a send calls exactly the receivers
+    that were connected when it began.
+
+    :param name: the signal's name.
+    :param doc: one sentence on what it means.
+    :param on_error: what a failing receiver does: ``"raise"``, ``"group"`` or ``"isolate"``.
+    :param check_payload: called with the payload before each send; raises to refuse it.
+    :param async_wrapper: makes an async receiver callable from :meth:`send`, where the caller of
+        ``send`` gives no ``_async_wrapper``.
+    :param sync_wrapper: makes a plain receiver awaitable for :meth:`send_async`, where its caller
+        gives no ``_sync_wrapper``.
+    :param on_failure: told of each failure that the signal contains:
+        ``on_failure(exception, receiver, emission)``.
+    :param on_change: called after receivers came or went.
+    :param on_collected: told of each weak receiver that the garbage collector took.
+    :param request: describes the current request for :class:`Emission`, or returns ``None``.
+    :param app: returns what a :class:`Call` carries as ``app``.
+
+    >>> funded = Signal("account_funded")
+    >>> _ = funded.connect(lambda account, **extra: f"{account} has money", weak=False)
+    >>> [value for _, value in funded.send("acme", amount=5)]
+    ['acme has money']
+    """
+
+    def __init__(
+        self,
+        name: str,
+        doc: str | None = None,
+        *,
+        on_error: OnError = "raise",
+        check_payload: Callable[[dict[str, Any]], None] | None = None,
+        async_wrapper: Callable[[Receiver], Receiver] | None = None,
+        sync_wrapper: Callable[[Receiver], Receiver] | None = None,
+        on_failure: Callable[[Exception, Receiver, Emission], None] | None = None,
+        on_change: Callable[[], None] | None = None,
+        on_collected: Callable[[Connection], None] | None = None,
+        request: Callable[[], str | None] | None = None,
+        app: Callable[[], Any] | None = None,
+    ) -> None:
+        if on_error not in ON_ERROR:
+            raise DeclarationError(
+                f"Signal {name!r} has on_error={on_error!r}; use one of {', '.join(map(repr, ON_ERROR))}."
+            )
+        self._plan: _Plan | None = None
+        self._strong: tuple[Receiver, ...] | None = None
+        self._weak: tuple[weakref.ref[Receiver], ...] | None = None
+        self._lock = threading.RLock()
+        self._graves: list[_Ref | _MethodRef] = []
+        self._mutes: frozenset[object] = _NO_SCOPES
+        self._muted_everywhere = False
+        self._reap = _Reaper(self)
+        self._on_error: OnError = on_error
+        self._check_payload = check_payload
+        self._async_wrapper = async_wrapper
+        self._sync_wrapper = sync_wrapper
+        self._on_failure = on_failure
+        self._on_change = on_change
+        self._on_collected = on_collected
+        self._request = request
+        self._app = app
+        super().__init__(name, doc)
+        # Blinker promises only the truth value of this mapping. Here: receiver's key -> its links.
+        self.receivers: dict[Any, tuple[_Link, ...]] = {}  # type: ignore[assignment]
+
+    def configure(
+        self,
+        *,
+        doc: str | None,
+        on_error: OnError,
+        check_payload: Callable[[dict[str, Any]], None] | None,
+    ) -> None:
+        """Set anew what a later declaration, or the app's start, decides.
+
+        :param doc: as in the constructor; ``None`` leaves it.
+        :param on_error: as in the constructor.
+        :param check_payload: as in the constructor.
+        """
+        with self._lock:
+            self.__doc__ = doc or self.__doc__
+            self._on_error = on_error
+            self._check_payload = check_payload
+            self._forget_plan()
+
+    # -- connecting ---------------------------------------------------------------------------
+
+    def connect(
+        self,
+        receiver: F,
+        sender: Any = ANY,
+        weak: bool = True,
+        *,
+        priority: int = 0,
+        when: Callable[..., Any] | None = None,
+        delivery: Delivery | None = None,
+        uid: str | None = None,
+        order: int | None = None,
+    ) -> F:
+        """Connect a receiver.
+
+        Connecting the same receiver to the same sender again changes its priority and options, keeps
+        its place in connection order, and never turns a strong connection into a weak one.
+
+        :param receiver: called as ``receiver(sender, **payload)``; may be async.
+        :param sender: only sends by this sender reach the receiver; any, if left out. Strings and
+            integers match by value, everything else by identity.
+        :param weak: hold the receiver weakly (blinker's default). Use ``False`` for closures.
+        :param priority: higher runs first.
+        :param when: ``when(sender, **payload)`` decides at each send whether the receiver is called.
+        :param delivery: how the receiver gets it; at once, if left out.
+        :param uid: kept for :class:`Connection`.
+        :param order: a place in connection order other than the last.
+        :return: the receiver, unchanged.
+        :raises ReceiverError: if the receiver is not callable or cannot be held weakly.
+        """
+        if not callable(receiver):
+            raise ReceiverError(
+                f"Cannot connect {type_name(receiver)} to signal {self.name!r}: it is not callable. "
+                "Connect a function, a method or an object with __call__."
+            )
+        link, existed = self._make_link(receiver, sender, weak, None)
+        self._set_options(link, priority, when, delivery, uid, order)
+        self._put(link)
+        try:
+            self._changed()
+            self._tell_connected(receiver, sender, weak)
+        except Exception:
+            if not existed:
+                self._discard(lambda other: other is link, link.receiver_key)
+            raise
+        return receiver
+
+    def _set_options(
+        self,
+        link: _Link,
+        priority: int,
+        when: Callable[..., Any] | None,
+        delivery: Delivery | None,
+        uid: str | None,
+        order: int | None,
+    ) -> None:
+        link.priority = priority
+        link.when = when
+        link.delivery = delivery
+        link.uid = uid
+        if order is not None:
+            link.order = order
+
+    def _make_link(
+        self, receiver: Receiver, sender: Any, weak: bool, scope: object | None
+    ) -> tuple[_Link, bool]:
+        """Return a new link, and whether it takes the place of one of the same receiver and sender."""
+        link = _Link()
+        link.receiver_key = receiver_key(receiver)
+        link.sender_key = None if sender is ANY else sender_key(sender)
+        link.scope = scope
+        before = self._find(link.receiver_key, link.sender_key, scope)
+        link.order = next_order() if before is None else before.order
+        link.priority = 0
+        link.when = link.delivery = link.uid = None
+        link.is_async = is_async(receiver)
+        link.weak = weak and not (before is not None and not before.weak)
+        link.place = None
+        if link.weak:
+            link.place = place_of(receiver)
+            link.receiver = self._weak_receiver(receiver, link.receiver_key)
+        else:
+            link.receiver = receiver
+        link.sender = sender if sender is ANY else self._hold_sender(sender, link.receiver_key)
+        return link, before is not None
+
+    def _weak_receiver(self, receiver: Receiver, key: Hashable) -> _Ref | _MethodRef:
+        try:
+            ref: _Ref | _MethodRef
+            if isinstance(receiver, types.MethodType):
+                ref = _MethodRef(receiver, self._reap)
+            else:
+                ref = _Ref(receiver, self._reap)
+        except TypeError:
+            raise ReceiverError(
+                f"Cannot connect {place_of(receiver)} to signal {self.name!r} weakly: "
+                f"{type_name(receiver)} takes no weak reference. Connect it with weak=False."
+            ) from None
+        ref.receiver_key = key
+        return ref
+
+    def _hold_sender(self, sender: Any, key: Hashable) -> Any:
+        """Hold a sender weakly, or strongly where that is the only way to know that it is the same.
+
+        An object without weak references is known by its address alone, and a new object may get the
+        same address, so the connection keeps it.
+        """
+        sender = unwrap(sender)
+        if isinstance(sender, (str, int)):
+            return sender
+        try:
+            ref: _Ref | _MethodRef = (
+                _MethodRef(sender, self._reap)
+                if isinstance(sender, types.MethodType)
+                else _Ref(sender, self._reap)
+            )
+        except TypeError:
+            return sender
+        ref.receiver_key = key
+        return ref
+
+    def connect_via(self, sender: Any, weak: bool = False) -> Callable[[F], F]:
+        """Connect the decorated function for one sender, strongly unless ``weak`` is set.
+
+        :param sender: as in :meth:`connect`.
+        :param weak: as in :meth:`connect`.
+        """
+
+        def decorator(receiver: F) -> F:
+            return self.connect(receiver, sender, weak)
+
+        return decorator
+
+    @contextmanager
+    def connected_to(self, receiver: Receiver, sender: Any = ANY) -> Generator[None, None, None]:
+        """Connect a receiver while a ``with`` block runs, for the current thread or task alone.
+
+        Blocks nest, and a receiver that was connected before stays so afterwards.
+
+        :param receiver: as in :meth:`connect`; held strongly.
+        :param sender: as in :meth:`connect`.
+        """
+        if not callable(receiver):
+            self.connect(receiver)  # raises with the reason
+        scope = object()
+        link, _ = self._make_link(receiver, sender, False, scope)
+        outer = _scopes.get()
+        _scopes.set(outer | {scope})
+        try:
+            self._put(link)
+            self._changed()
+            self._tell_connected(receiver, sender, False)
+            yield
+        finally:
+            _scopes.set(_scopes.get() - {scope})
+            self._discard(lambda other: other is link, link.receiver_key)
+            self._changed()
+            self._tell_disconnected(receiver, sender)
+
+    @contextmanager
+    def muted(self) -> Generator[None, None, None]:
+        """Call no receivers while a ``with`` block runs, for the current thread or task alone.
+
+        Blocks nest: the signal speaks again when the outermost ends.
+        """
+        scope = object()
+        _scopes.set(_scopes.get() | {scope})
+        with self._lock:
+            self._mutes |= {scope}
+            self._forget_plan()
+        try:
+            yield
+        finally:
+            _scopes.set(_scopes.get() - {scope})
+            with self._lock:
+                self._mutes -= {scope}
+                self._forget_plan()
+
+    @property
+    def is_muted(self) -> bool:
+        """Whether a send would reach nobody here. Setting it mutes every thread and task."""
+        return self._muted_everywhere or not self._mutes.isdisjoint(_scopes.get())
+
+    @is_muted.setter
+    def is_muted(self, value: bool) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        with self._lock:
+            self._muted_everywhere = bool(value)
+            self._forget_plan()
+
+    def disconnect(self, receiver: Receiver, sender: Any = ANY) -> None:
+        """Disconnect a receiver.
+
+        :param receiver: the receiver; one that is not connected is passed over.
+        :param sender: from this sender only; from all, if left out.
+        """
+        key = None if sender is ANY else sender_key(sender)
+        active = _scopes.get()
+
+        def meant(link: _Link) -> bool:
+            here = link.scope is None or link.scope in active
+            return here and (sender is ANY or link.sender_key == key)
+
+        self._discard(meant, receiver_key(receiver))
+        self._changed()
+        self._tell_disconnected(receiver, sender)
+
+    def disconnect_from(self, receiver: Receiver, sender: Any) -> None:
+        """End one connection: with ``ANY``, the one for any sender and no other.
+
+        :param receiver: the receiver.
+        :param sender: the very sender that it was connected for, or ``ANY``.
+        """
+        key = None if sender is ANY else sender_key(sender)
+        self._discard(
+            lambda link: link.scope is None and link.sender_key == key, receiver_key(receiver)
+        )
+        self._changed()
+        self._tell_disconnected(receiver, sender)
+
+    # -- bookkeeping --------------------------------------------------------------------------
+
+    def _find(self, receiver: Hashable, sender: Hashable, scope: object | None) -> _Link | None:
+        for link in self.receivers.get(receiver, ()):
+            if link.sender_key == sender and link.scope is scope:
+                return link
+        return None
+
+    def _put(self, link: _Link) -> None:
+        """Add a link in the place of one with the same receiver, sender and scope."""
+
+        def added(links: tuple[_Link, ...]) -> tuple[_Link, ...]:
+            same = (link.sender_key, link.scope)
+            return (*(o for o in links if (o.sender_key, o.scope) != same), link)
+
+        self._swap(link.receiver_key, added)
+
+    def _discard(self, meant: Callable[[_Link], bool], key: Hashable) -> None:
+        self._swap(key, lambda links: tuple(link for link in links if not meant(link)))
+
+    def _swap(
+        self, key: Hashable, change: Callable[[tuple[_Link, ...]], tuple[_Link, ...]]
+    ) -> None:
+        """Replace one receiver's links.
+
+        The lock keeps other threads out. The garbage collector may still run a weak reference's
+        callback in this very thread between the reading and the writing: then read again.
+        """
+        receivers = self.receivers
+        with self._lock:
+            while True:
+                old = receivers.get(key, ())
+                new = change(old)
+                if receivers.get(key, ()) is old:
+                    break
+            if new:
+                receivers[key] = new
+            else:
+                receivers.pop(key, None)
+            self._forget_plan()
+        self._bury()
+
+    def _collected(self, ref: _Ref | _MethodRef) -> None:
+        """Note that a receiver or a sender is gone; called by the garbage collector at any point.
+
+        It must not wait for the lock: the thread that holds it may itself be waiting here. Whoever
+        holds it looks after the graves when done.
+        """
+        self._graves.append(ref)
+        self._bury()
+
+    def _bury(self) -> None:
+        gone: list[_Link] = []
+        while self._graves and self._lock.acquire(blocking=False):
+            try:
+                while self._graves:
+                    ref = self._graves.pop()
+                    links = self.receivers.get(ref.receiver_key, ())
+                    dead = [link for link in links if link.receiver is ref or link.sender is ref]
+                    if dead:
+                        left = tuple(link for link in links if link not in dead)
+                        if left:
+                            self.receivers[ref.receiver_key] = left
+                        else:
+                            self.receivers.pop(ref.receiver_key, None)
+                        self._forget_plan()
+                        gone += dead
+            finally:
+                self._lock.release()
+        if gone:
+            self._changed()
+        for link in gone:
+            self._mourn(link)
+
+    def _mourn(self, link: _Link) -> None:
+        """Tell of a link that the garbage collector ended."""
+        receiver = link.resolve()
+        sender = ANY if link.sender_key is None else _held_sender(link)
+        if receiver is None and self._on_collected is not None:
+            self._on_collected(self.describe(link))
+        self._tell_disconnected(self.describe(link) if receiver is None else receiver, sender)
+
+    def _forget_plan(self) -> None:
+        self._strong = self._weak = self._plan = None
+
+    def _changed(self) -> None:
+        if self._on_change is not None:
+            self._on_change()
+
+    def _tell_connected(self, receiver: Receiver, sender: Any, weak: bool) -> None:
+        if "receiver_connected" in self.__dict__ and self.receiver_connected.receivers:
+            self.receiver_connected.send(self, receiver=receiver, sender=sender, weak=weak)
+
+    def _tell_disconnected(self, receiver: Any, sender: Any) -> None:
+        if "receiver_disconnected" in self.__dict__ and self.receiver_disconnected.receivers:
+            self.receiver_disconnected.send(self, receiver=receiver, sender=sender)
+
+    def _clear_state(self) -> None:
+        with self._lock:
+            self.receivers.clear()
+            self._forget_plan()
+        self._changed()
+
+    # -- asking -------------------------------------------------------------------------------
+
+    def has_receivers_for(self, sender: Any) -> bool:
+        """Tell whether a send by this sender would find a receiver that is still alive.
+
+        :param sender: the sender, or ``ANY`` for receivers of any sender alone.
+        """
+        return any(link.resolve() is not None for link in self._reached(sender))
+
+    def receivers_for(self, sender: Any) -> Generator[Receiver, None, None]:
+        """Yield the receivers that a send by this sender would call, in calling order.
+
+        :param sender: the sender, or ``ANY`` for receivers of any sender alone.
+        """
+        for link in self._reached(sender):
+            receiver = link.resolve()
+            if receiver is not None:
+                yield receiver
+
+    @property
+    def connections(self) -> list[Connection]:
+        """Every connection in calling order, described; it keeps no receiver alive."""
+        links = [link for links in list(self.receivers.values()) for link in links]
+        return [self.describe(link) for link in sorted(links, key=_Link.rank)]
+
+    def describe(self, link: _Link) -> Connection:
+        """Describe one link as a record."""
+        receiver = link.resolve()
+        if receiver is None:
+            place = cast(Place, link.place)
+        else:
+            place = place_of(receiver)
+        return Connection(
+            signal=self.name,
+            receiver=place,
+            sender=None if link.sender_key is None else _sender_label(_held_sender(link)),
+            priority=link.priority,
+            order=link.order,
+            delivery=IMMEDIATE if link.delivery is None else link.delivery.name,
+            when=None if link.when is None else place_of(link.when),
+            is_async=link.is_async,
+            weak=link.weak,
+            uid=link.uid,
+            takes_extra=receiver is None or takes_extra(receiver),
+        )
+
+    def _reached(self, sender: Any) -> tuple[_Link, ...]:
+        """Return the links that a send by this sender reaches here and now, in calling order."""
+        plan = self._plan or self._make_plan()
+        key = None if sender is ANY else sender_key(sender) if plan.by_sender else None
+        if not plan.scoped:
+            return plan.any_sender if key is None else plan.links_for(key)
+        active = _scopes.get()
+        every = (link for links in list(self.receivers.values()) for link in links)
+        return _distinct(
+            sorted(
+                (
+                    link
+                    for link in every
+                    if (link.scope is None or link.scope in active)
+                    and (link.sender_key is None or (sender is not ANY and link.sender_key == key))
+                ),
+                key=_Link.rank,
+            )
+        )
+
+    def _make_plan(self) -> _Plan:
+        """Resolve the receivers once, for every send until the next change."""
+        with self._lock:
+            while True:
+                self._plan = plan = _Plan(
+                    [k for links in list(self.receivers.values()) for k in links]
+                )
+                usual = (
+                    plan.simple
+                    and not plan.by_sender
+                    and not plan.scoped
+                    and not self._mutes
+                    and not self._muted_everywhere
+                    and self._check_payload is None
+                    and self._on_error == "raise"
+                )
+                links = plan.any_sender
+                if usual and not any(link.weak for link in links):
+                    self._strong = tuple(link.receiver for link in links)
+                elif usual and all(type(link.receiver) is _Ref for link in links):
+                    self._weak = tuple(link.receiver for link in links)
+                if self._plan is plan:  # else a receiver was collected meanwhile
+                    return plan
+                self._forget_plan()
+
+    # -- sending ------------------------------------------------------------------------------
+
+    def send(
+        self,
+        sender: Any = None,
+        /,
+        *,
+        _async_wrapper: Callable[[Receiver], Receiver] | None = None,
+        **payload: Any,
+    ) -> Results:
+        """Call every receiver that is connected for this sender.
+
+        :param sender: passed to each receiver as its positional argument.
+        :param _async_wrapper: makes an async receiver callable.
+        :param payload: passed to each receiver by name.
+        :return: ``(receiver, result)`` for each receiver that ran and returned, in calling order.
+        :raises Exception: what a receiver raised, as the signal's ``on_error`` says.
+        :raises AsyncReceiverError: for an async receiver without a wrapper.
+        """
+        strong = self._strong
+        if strong is not None:
+            return [(receiver, receiver(sender, **payload)) for receiver in strong]
+        weak = self._weak
+        if weak is not None:
+            return [(r, r(sender, **payload)) for ref in weak if (r := ref()) is not None]
+        return self._send(sender, payload, _async_wrapper)
+
+    def _send(
+        self, sender: Any, payload: dict[str, Any], wrapper: Callable[[Receiver], Receiver] | None
+    ) -> Results:
+        run = self._run(
+            sender, payload, wrapper or self._async_wrapper, None, False, self._on_error
+        )
+        return _finish(run).results()
+
+    async def send_async(
+        self,
+        sender: Any = None,
+        /,
+        *,
+        _sync_wrapper: Callable[[Receiver], Receiver] | None = None,
+        **payload: Any,
+    ) -> Results:
+        """Await every receiver that is connected for this sender, one after the other.
+
+        :param sender: as in :meth:`send`.
+        :param _sync_wrapper: makes a plain receiver awaitable.
+        :param payload: as in :meth:`send`.
+        :return: as in :meth:`send`.
+        :raises AsyncReceiverError: for a plain receiver without a wrapper.
+        """
+        wrapper = _sync_wrapper or self._sync_wrapper
+        done = await self._run(sender, payload, None, wrapper, True, self._on_error)
+        return done.results()
+
+    def send_robust(self, sender: Any = None, /, **payload: Any) -> list[Outcome[Any]]:
+        """Call every receiver and say what became of each; a failure stops nobody.
+
+        Failures are logged and given to the exception hooks. ``BaseException`` goes up.
+
+        :param sender: as in :meth:`send`.
+        :param payload: as in :meth:`send`.
+        :return: an :class:`Ok`, :class:`Failed` or :class:`Deferred` for each receiver.
+        """
+        run = self._run(sender, payload, self._async_wrapper, None, False, "isolate", timed=True)
+        return _finish(run).outcomes
+
+    async def send_robust_async(self, sender: Any = None, /, **payload: Any) -> list[Outcome[Any]]:
+        """Await every receiver and say what became of each; the async :meth:`send_robust`.
+
+        :param sender: as in :meth:`send`.
+        :param payload: as in :meth:`send`.
+        """
+        run = self._run(sender, payload, None, self._sync_wrapper, True, "isolate", timed=True)
+        return (await run).outcomes
+
+    async def _run(
+        self,
+        sender: Any,
+        payload: dict[str, Any],
+        async_wrapper: Callable[[Receiver], Receiver] | None,
+        sync_wrapper: Callable[[Receiver], Receiver] | None,
+        asynchronous: bool,
+        on_error: OnError,
+        timed: bool = False,
+    ) -> _Done:
+        """Do all that is not a plain loop: the one place that knows what a send means.
+
+        It is a coroutine so that :meth:`send` and :meth:`send_async` share it; without async
+        receivers to await it never waits, and :func:`_finish` runs it to its end in one step.
+        """
+        done = _Done(self.name)
+        if self.is_muted:
+            return done
+        if self._check_payload is not None:
+            self._check_payload(payload)
+        emission: Emission | None = None
+        for link in self._reached(sender):
+            receiver = link.resolve()
+            if receiver is None:
+                continue
+            started = perf_counter()
+            try:
+                if link.when is not None and not link.when(sender, **payload):
+                    continue
+                if link.delivery is not None:
+                    emission = emission or self._emission(sender, payload)
+                    wrap = async_wrapper or _refuse_async if link.is_async else None
+                    call = self._call(link, receiver, sender, payload, emission, wrap)
+                    link.delivery.deliver(call)
+                    if not call.has_run:
+                        done.outcomes.append(
+                            Deferred(receiver=receiver, delivery=link.delivery.name)
+                        )
+                        continue
+                    value = call.value
+                elif link.is_async:
+                    if asynchronous:
+                        value = await receiver(sender, **payload)
+                    else:
+                        emission = emission or self._emission(sender, payload)
+                        value = self._run_async(receiver, sender, payload, async_wrapper, emission)
+                elif not asynchronous or sync_wrapper is run_directly:
+                    value = receiver(sender, **payload)
+                else:
+                    value = await (sync_wrapper or _refuse_sync)(receiver)(sender, **payload)
+            except Exception as error:
+                failed = Failed(
+                    receiver=receiver, exception=error, duration=perf_counter() - started
+                )
+                done.outcomes.append(failed)
+                if on_error == "raise":
+                    done.stopped_by = error
+                    return done
+                if on_error == "group":
+                    done.failures.append(error)
+                else:
+                    emission = emission or self._emission(sender, payload)
+                    self._contain(error, receiver, emission)
+            else:
+                duration = perf_counter() - started
+                done.outcomes.append(Ok(receiver=receiver, value=value, duration=duration))
+        return done
+
+    def _run_async(
+        self,
+        receiver: Receiver,
+        sender: Any,
+        payload: dict[str, Any],
+        wrapper: Callable[[Receiver], Receiver] | None,
+        emission: Emission,
+    ) -> Any:
+        """Run an async receiver for a plain send; the wrapper may well use another thread."""
+        token = _emission.set(emission)
+        try:
+            return (wrapper or _refuse_async)(receiver)(sender, **payload)
+        finally:
+            _emission.reset(token)
+
+    def _call(
+        self,
+        link: _Link,
+        receiver: Receiver,
+        sender: Any,
+        payload: dict[str, Any],
+        emission: Emission,
+        wrap: Callable[[Receiver], Receiver] | None,
+    ) -> Call:
+        return Call(
+            receiver=receiver,
+            sender=sender,
+            payload=payload,
+            emission=emission,
+            connection=self.describe(link),
+            app=None if self._app is None else self._app(),
+            wrap=wrap,
+        )
+
+    def _emission(self, sender: Any, payload: Iterable[str]) -> Emission:
+        return Emission(
+            signal=self.name,
+            sender=type_name(unwrap(sender)),
+            payload=tuple(payload),
+            site=call_site(sys._getframe()),
+            request=None if self._request is None else self._request(),
+        )
+
+    def _contain(self, error: Exception, receiver: Receiver, emission: Emission) -> None:
+        """Report a failure that goes no further: to the log, and to whoever asked to be told."""
+        place = place_of(receiver)
+        logger.error(
+            "Receiver %s of signal %r failed; it was sent from %s",
+            place,
+            self.name,
+            emission.site,
+            exc_info=error,
+            extra={
+                "signals_kit_signal": self.name,
+                "signals_kit_receiver": f"{place.module}.{place.name}",
+                "signals_kit_site": str(emission.site),
+            },
+        )
+        if self._on_failure is not None:
+            self._on_failure(error, receiver, emission)
+
+
+class Namespace(blinker.Namespace):
+    """A ``blinker.Namespace`` whose signals are :class:`Signal`.
+
+    :param make: makes a signal from a name and a doc; :class:`Signal` itself, if left out.
+
+    >>> shop = Namespace()
+    >>> shop.signal("account_funded") is shop.signal("account_funded")
+    True
+    """
+
+    def __init__(self, make: Callable[[str, str | None], Signal] | None = None) -> None:
+        super().__init__()
+        self._make = make or Signal
+        self._lock = threading.Lock()
+
+    def signal(self, name: str, doc: str | None = None) -> Signal:
+        """Return the signal of this name, making it at the first call.
+
+        :param name: the name.
+        :param doc: one sentence on what it means; the first call's counts.
+        """
+        signal = self.get(name)
+        if signal is None:
+            made = self._make(name, doc)
+            with self._lock:
+                signal = self.setdefault(name, made)
+        return cast(Signal, signal)
+
+
+class _Done:
+    """What one send came to."""
+
+    __slots__ = ("failures", "name", "outcomes", "stopped_by")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.outcomes: list[Outcome[Any]] = []
+        self.failures: list[Exception] = []
+        self.stopped_by: Exception | None = None
+
+    def results(self) -> Results:
+        """Return what :meth:`Signal.send` returns, or raise what it raises."""
+        if self.stopped_by is not None:
+            error = self.stopped_by
+            self.stopped_by = None
+            self.outcomes.clear()
+            raise error
+        if self.failures:
+            count_ = len(self.failures)
+            noun = "receiver" if count_ == 1 else "receivers"
+            raise ExceptionGroup(f"{count_} {noun} of signal {self.name!r} failed", self.failures)
+        return [(o.receiver, o.value) for o in self.outcomes if type(o) is Ok]
+
+
+def _finish(run: Coroutine[Any, Any, _Done]) -> _Done:
+    """Run a coroutine that never waits to its end."""
+    try:
+        run.send(None)
+    except StopIteration as stop:
+        return cast(_Done, stop.value)
+    run.close()
+    raise AssertionError("a plain send waited")
+
+
+class _Ref(weakref.ref[Any]):
+    """A weak reference that knows whose link it belongs to."""
+
+    __slots__ = ("receiver_key",)
+    receiver_key: Hashable
+
+
+class _MethodRef(weakref.WeakMethod[Any]):
+    """The same for a bound method, which is a new object each time it is asked for."""
+
+    __slots__ = ("receiver_key",)
+    receiver_key: Hashable
+
+
+class _Reaper:
+    """The callback of a signal's weak references; it does not keep the signal alive."""
+
+    __slots__ = ("_signal",)
+
+    def __init__(self, signal: Signal) -> None:
+        self._signal = weakref.ref(signal)
+
+    def __call__(self, ref: Any) -> None:
+        signal = self._signal()
+        if signal is not None and not sys.is_finalizing():
+            signal._collected(ref)
+
+
+def run_directly(receiver: Receiver) -> Receiver:
+    """Stand for "no wrapper needed": ``send_async`` calls plain receivers as they are."""
+    return receiver
+
+
+def _refuse_async(receiver: Receiver) -> NoReturn:
+    raise AsyncReceiverError(
+        f"Receiver {place_of(receiver)} is async, and send() has no way to run it. "
+        "Use 'await signal.send_async(...)', or pass send() an _async_wrapper."
+    )
+
+
+def _refuse_sync(receiver: Receiver) -> NoReturn:
+    raise AsyncReceiverError(
+        f"Receiver {place_of(receiver)} is not async, and send_async() has no way to await it. "
+        "Pass send_async() a _sync_wrapper, or connect an async function."
+    )
+
+
+def unwrap(sender: Any) -> Any:
+    """Return what a Werkzeug ``LocalProxy`` such as ``current_app`` stands for; else the thing itself.
+
+    :raises RuntimeError: Werkzeug's own, if the proxy stands for nothing here.
+    """
+    if hasattr(type(sender), "_get_current_object"):
+        return sender._get_current_object()
+    return sender
+
+
+def sender_key(sender: Any) -> Hashable:
+    """Return the key that a sender is matched by.
+
+    Strings and integers match by value, ``True`` and ``False`` only themselves, all else by identity.
+    An address is a plain ``int`` and a value is not, so the two cannot be mistaken for each other.
+    """
+    sender = unwrap(sender)
+    if isinstance(sender, str):
+        return str.__str__(sender)
+    if isinstance(sender, int) and not isinstance(sender, bool):
+        return int, int(sender)
+    if isinstance(sender, types.MethodType):
+        return id(sender.__func__), id(sender.__self__)
+    return id(sender)
+
+
+def receiver_key(receiver: Any) -> Hashable:
+    if isinstance(receiver, types.MethodType):
+        return id(receiver.__func__), id(receiver.__self__)
+    if isinstance(receiver, types.BuiltinMethodType):
+        return receiver.__name__, id(receiver.__self__)
+    return id(receiver)
+
+
+def _held_sender(link: _Link) -> Any:
+    return link.sender() if isinstance(link.sender, (_Ref, _MethodRef)) else link.sender
+
+
+def _sender_label(sender: Any) -> str:
+    """Name a sender filter without a ``repr()`` of anybody's object."""
+    if isinstance(sender, (str, int)) and type(sender) in (str, int, bool):
+        return repr(sender)
+    return type_name(sender)
+
+
+def _distinct(links: Iterable[_Link]) -> tuple[_Link, ...]:
+    """Keep the first link of each receiver."""
+    return tuple({link.receiver_key: link for link in reversed(list(links))}.values())[::-1]
+
+
+def is_async(receiver: Any) -> bool:
+    """Tell whether calling this gives a coroutine, for objects with ``async __call__`` as well."""
+    if inspect.iscoroutinefunction(receiver):
+        return True
+    if isinstance(receiver, (types.FunctionType, types.MethodType, type)):
+        return False
+    return inspect.iscoroutinefunction(getattr(type(receiver), "__call__", None))
+
+
+def takes_extra(receiver: Any) -> bool:
+    """Tell whether a receiver has ``**kwargs``; one whose signature cannot be read is trusted."""
+    try:
+        parameters = signature_of(receiver).parameters.values()
+    except (TypeError, ValueError):
+        return True
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+
+
+def signature_of(target: Any) -> inspect.Signature:
+    """Read a signature without resolving its annotations."""
+    if sys.version_info >= (3, 14):  # there, reading a signature evaluates annotations by default
+        import annotationlib
+
+        return inspect.signature(target, annotation_format=annotationlib.Format.FORWARDREF)
+    return inspect.signature(target)
+
+
+_PLUMBING = (__name__.partition(".")[0], "blinker")
+
+
+def call_site(frame: types.FrameType | None) -> Place | None:
+    """Find the nearest caller that is neither the kit nor blinker."""
+    while frame is not None:
+        module = str(frame.f_globals.get("__name__", ""))
+        if module.partition(".")[0] not in _PLUMBING:
+            code = frame.f_code
+            return Place(
+                module=module, name=code.co_qualname, file=code.co_filename, line=frame.f_lineno
+            )
+        frame = frame.f_back
+    return None
+
+
+def find_emission() -> Emission | None:
+    """Find the emission that the caller is being called for, or ``None`` outside of receivers.
+
+    A send keeps no record of itself, which is what makes it fast. So this looks up the stack for the
+    innermost send; where a delivery left the sender's stack, the record it carries is used.
+    """
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if code is Call.run.__code__:
+            return cast(Emission, frame.f_locals["self"].emission)
+        if code is Signal.send.__code__ or code is Signal._run.__code__:
+            here = frame.f_locals
+            signal: Signal = here["self"]
+            return Emission(
+                signal=signal.name,
+                sender=type_name(unwrap(here["sender"])),
+                payload=tuple(here["payload"]),
+                site=call_site(frame),
+                request=None if signal._request is None else signal._request(),
+            )
+        frame = frame.f_back
+    return _emission.get()

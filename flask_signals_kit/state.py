@@ -1,0 +1,470 @@
+"""The app's half: one app's namespace, connections and settings."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import blinker
+from blinker import ANY
+from flask import Flask, has_request_context, request
+
+from .declarations import Contract, DomainSignal, Wiring
+from .errors import AppContextError, AsyncReceiverError, UnknownSignalError, did_you_mean
+from .records import Connection, Emission, Place, place_of
+from .registry import (
+    BUILTIN_PAYLOADS,
+    GONE,
+    HookRegistration,
+    Registration,
+    Registry,
+    builtin_contracts,
+    is_glob,
+)
+from .settings import OnError, Settings
+from .signals import Namespace, Receiver, Signal, call_site, run_directly
+from .verbs import App, Verbs
+
+EXTENSION = "signals_kit"
+"""The key of the app's half in ``app.extensions``."""
+
+logger = logging.getLogger("flask_signals_kit")
+
+
+class Hooks(Protocol):
+    """What the app's half needs of its exception hooks."""
+
+    def add(self, registration: HookRegistration, /) -> None:
+        """Add a hook."""
+
+    def report_contained(
+        self, exception: Exception, receiver: Receiver, emission: Emission, /
+    ) -> None:
+        """Tell the hooks of a failure that a policy contained."""
+
+    def close(self) -> None:
+        """Undo what was done to the app."""
+
+
+class Bridge(Protocol):
+    """What the app's half needs of its bridge."""
+
+    def add(self, name: str, source: blinker.Signal, signal: Signal, /) -> None:
+        """Relay a signal of others to the app's."""
+
+    def sync(self, name: str, /) -> None:
+        """Relay while somebody listens, and not otherwise."""
+
+    def close(self) -> None:
+        """Take every relay away."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnknownName:
+    """A name that was sent although nobody declared it or listens to it."""
+
+    name: str
+    """The name."""
+    site: Place | None
+    """Where it was first sent."""
+    suggestion: str
+    """The nearest known name as a question, or an empty string."""
+
+
+class AppSignals(Verbs):
+    """One app's half of a kit: its namespace, connections and settings.
+
+    What is connected or declared here concerns this app alone and goes with it. Get it with
+    ``kit.for_app(app)`` or from ``app.extensions["signals_kit"]``. It never holds the app strongly.
+
+    :param app: the app.
+    :param kit: what was declared and connected for every app.
+    :param settings: the app's settings.
+    :param page_auth: decides who may see the page.
+    :param hooks: the app's exception hooks.
+    :param relays: the app's relays of others' signals.
+    :param choose: finds the signals that ``bridge`` means.
+    """
+
+    def __init__(
+        self,
+        app: Flask,
+        kit: Registry,
+        settings: Settings,
+        page_auth: Callable[[], object] | None = None,
+        *,
+        hooks: Hooks,
+        relays: Bridge,
+        choose: Callable[..., dict[str, blinker.Signal]],
+    ) -> None:
+        self.registry = Registry()
+        self.kit = kit
+        self.settings = settings
+        self.page_auth = page_auth
+        self.validating = bool(settings.validate)
+        self.collected: deque[Connection] = deque(maxlen=100)
+        self.unknown: dict[str, UnknownName] = {}
+        self.hooks = hooks
+        self.relays = relays
+        self._choose_signals = choose
+        self.startup: object = None
+        self._app = weakref.ref(app)
+        self.namespace = Namespace(_SignalMaker(self))
+
+    # -- the app ------------------------------------------------------------------------------
+
+    @property
+    def app(self) -> Flask:
+        """The app.
+
+        :raises AppContextError: once it is gone.
+        """
+        app = self._app()
+        if app is None:
+            raise AppContextError(
+                "The app of this half is gone; keep the app as long as its half is used."
+            )
+        return app
+
+    def settle(self) -> None:
+        """Take up what follows debug or testing; called as the app starts."""
+        app = self.app
+        self.validating = (
+            app.debug or app.testing if self.settings.validate is None else self.settings.validate
+        )
+        for name in list(self.namespace):
+            self.configure(name)
+
+    @property
+    def page_enabled(self) -> bool:
+        """Whether the page may be served, as things stand now."""
+        app = self.app
+        if self.settings.page is None:
+            return app.debug or app.testing
+        return self.settings.page and (app.debug or app.testing or self.page_auth is not None)
+
+    # -- signals ------------------------------------------------------------------------------
+
+    def handle(self, name: str) -> DomainSignal[Any, ..., Any] | None:
+        """Return the declaration of a name, the app's own before the kit's."""
+        return self.registry.declarations.get(name) or self.kit.declarations.get(name)
+
+    def source(self, name: str) -> blinker.Signal | None:
+        """Return the signal of others that a name is bridged from."""
+        return self.registry.bridged.get(name) or self.kit.bridged.get(name)
+
+    def origin(self, name: str) -> str:
+        """Return ``"flask"``, ``"bridged"`` or ``"domain"``."""
+        if name in BUILTIN_PAYLOADS:
+            return "flask"
+        return "domain" if self.source(name) is None else "bridged"
+
+    def is_declared(self, name: str) -> bool:
+        """Tell whether somebody declared or bridged a name."""
+        return self.origin(name) != "domain" or self.handle(name) is not None
+
+    def known_names(self) -> set[str]:
+        """Return every name that was declared, bridged or connected."""
+        connected = {name for name, signal in self.namespace.items() if signal.receivers}
+        return {
+            *BUILTIN_PAYLOADS,
+            *self.registry.declarations,
+            *self.kit.declarations,
+            *self.registry.bridged,
+            *self.kit.bridged,
+            *connected,
+        }
+
+    def suggest(self, name: str) -> str:
+        """Return the nearest declared name as a question, or an empty string."""
+        declared = {known for known in self.known_names() if self.is_declared(known)}
+        return did_you_mean(name, declared - {name})
+
+    def on_error(self, name: str) -> OnError:
+        """Return the failure policy of a signal."""
+        handle = self.handle(name)
+        return (handle and handle.on_error) or self.settings.on_error
+
+    def builtin_payload(self, name: str) -> tuple[str, ...] | None:
+        """Return what one of Flask's signals passes, or ``None`` for other signals."""
+        return BUILTIN_PAYLOADS.get(name)
+
+    def find(self, name: str) -> Signal:
+        """Return the app's signal of this name; complain about one that nobody knows.
+
+        :raises UnknownSignalError: under ``SIGNALS_KIT_STRICT``.
+        """
+        signal = self.namespace.get(name)
+        if signal is None or not (signal.receivers or self.is_declared(name)):
+            self._complain(name)
+            signal = self.namespace.signal(name)
+        elif self.settings.strict:
+            self.refuse_unknown(name, call_site(sys._getframe()))
+        return signal  # type: ignore[return-value]
+
+    resolve = find
+
+    def refuse_unknown(self, name: str, place: Place | None) -> None:
+        """Under ``SIGNALS_KIT_STRICT``, refuse a name that nobody declared.
+
+        :raises UnknownSignalError: with the place and the nearest name.
+        """
+        if self.settings.strict and not is_glob(name) and not self.is_declared(name):
+            raise UnknownSignalError(
+                f"Nobody declared signal {name!r}, used by {place}, and SIGNALS_KIT_STRICT is on."
+                f"{self.suggest(name)} Declare it with kit.signal({name!r}, doc) "
+                "or @kit.declare before it is used."
+            )
+
+    def _complain(self, name: str) -> None:
+        place = call_site(sys._getframe())
+        self.refuse_unknown(name, place)
+        if name in self.unknown:
+            return
+        suggestion = did_you_mean(name, self.known_names() - {name})
+        self.unknown[name] = UnknownName(name=name, site=place, suggestion=suggestion)
+        logger.warning(
+            "Signal %r was sent from %s, but nobody declared it and nobody listens.%s",
+            name,
+            place,
+            suggestion,
+            extra={"signals_kit_signal": name, "signals_kit_site": str(place)},
+        )
+
+    def configure(self, name: str) -> None:
+        """Bring the app's signal in line with its declaration and the settings."""
+        handle = self.handle(name)
+        signal = self.namespace.signal(name)
+        contract = None if handle is None else handle.contract
+        check = contract.check_payload if contract is not None and self.validating else None
+        signal.configure(
+            doc=None if handle is None else handle.__doc__,
+            on_error=self.on_error(name),
+            check_payload=check,
+        )
+
+    # -- connections --------------------------------------------------------------------------
+
+    def attach(self, registration: Registration) -> None:
+        """Connect in this app what was registered for it or for every app."""
+        if not registration.is_glob:
+            self._connect(registration, self.namespace.signal(registration.target))
+            return
+        for name in list(self.namespace):
+            if self.origin(name) == "domain" and registration.matches(name):
+                self._connect(registration, self.namespace.signal(name))
+
+    def _connect(self, registration: Registration, signal: Signal) -> None:
+        receiver, sender = registration.receiver, registration.sender
+        if receiver is None or sender is GONE:
+            return
+        signal.connect(
+            receiver,
+            sender,
+            registration.weak,
+            priority=registration.priority,
+            when=registration.when,
+            delivery=registration.delivery,
+            uid=registration.uid,
+            order=registration.order,
+        )
+
+    def detach(self, registration: Registration) -> None:
+        """Undo :meth:`attach`."""
+        receiver, sender = registration.receiver, registration.sender
+        if receiver is None or sender is GONE:
+            return
+        for name in list(self.namespace):
+            if name == registration.target or (registration.is_glob and registration.matches(name)):
+                self.namespace.signal(name).disconnect_from(receiver, sender)
+
+    def attach_globs(self, signal: Signal) -> None:
+        """Connect to a new signal what was registered for its like."""
+        if self.origin(signal.name) != "domain":
+            return
+        for registry in (self.kit, self.registry):
+            for registration in list(registry.registrations.values()):
+                if registration.is_glob and registration.matches(signal.name):
+                    self._connect(registration, signal)
+
+    def relay(self, name: str) -> None:
+        """Relay the signal of others that was bridged under this name."""
+        source = self.source(name)
+        if source is not None:
+            self.relays.add(name, source, self.namespace.signal(name))
+
+    def add_hook(self, registration: HookRegistration) -> None:
+        """Add an exception hook."""
+        self.hooks.add(registration)
+
+    def start(self) -> None:
+        """Bring in everything that was declared, bridged, connected and hooked before."""
+        for name in (*self.kit.declarations, *self.kit.bridged):
+            self.configure(name)
+        for name in self.kit.bridged:
+            self.relay(name)
+        for registration in list(self.kit.registrations.values()):
+            self.attach(registration)
+        for hook in list(self.kit.hooks):
+            self.add_hook(hook)
+
+    def check_strictly(self) -> None:
+        """Under ``SIGNALS_KIT_STRICT``, refuse what is connected and was not declared."""
+        for registration in list(self.kit.registrations.values()):
+            self.refuse_unknown(registration.target, registration.place)
+
+    def close(self) -> None:
+        """Undo what was done to the app."""
+        self.relays.close()
+        self.hooks.close()
+
+    # -- verbs --------------------------------------------------------------------------------
+
+    def _states(self) -> list[App]:
+        return [self]
+
+    def _current(self, doing: str) -> App:
+        return self
+
+    def _wiring(self) -> Wiring:
+        return _AppWiring(self)
+
+    def _owns(self, handle: DomainSignal[Any, ..., Any]) -> bool:
+        return self.handle(handle.name) is handle
+
+    def _choose(
+        self,
+        source: str | blinker.Signal | Mapping[str, Any],
+        names: Iterable[str] | None,
+        prefix: str | None,
+    ) -> dict[str, blinker.Signal]:
+        return self._choose_signals(source, names, prefix)
+
+    def _known_contracts(self, target: str) -> Iterable[Contract]:
+        contracts = {c.signal: c for c in self.kit.contracts_of(target)}
+        contracts |= {c.signal: c for c in self.registry.contracts_of(target)}
+        return [*contracts.values(), *builtin_contracts(target)]
+
+
+class _AppWiring:
+    """Lets a handle that one app's half declared reach it without keeping it alive."""
+
+    def __init__(self, state: AppSignals) -> None:
+        self._state = weakref.ref(state)
+
+    def _get(self) -> AppSignals:
+        state = self._state()
+        if state is None:
+            raise AppContextError("The app that this signal was declared for is gone.")
+        return state
+
+    def resolve(self, name: str) -> Signal:
+        return self._get().find(name)
+
+    def default_sender(self) -> Any:
+        return self._get().app
+
+    def connect_receiver(self, receiver: Receiver, signals: tuple[Any, ...], **how: Any) -> None:
+        self._get().connect_receiver(receiver, signals, **how)
+
+    def disconnect_receiver(self, receiver: Receiver, signal: str, sender: Any = ANY) -> None:
+        self._get().disconnect_receiver(receiver, signal, sender)
+
+
+class _SignalMaker:
+    """Makes the signals of one app's namespace; reaches the app's half without keeping it alive.
+
+    The half owns the namespace, which owns the signals: were these to hold the half, an app that is
+    dropped would wait for the cyclic garbage collector, and its relays would go on until then.
+    """
+
+    def __init__(self, state: AppSignals) -> None:
+        self._state = weakref.ref(state)
+        self._app = state._app
+
+    def __call__(self, name: str, doc: str | None) -> Signal:
+        state = self._state()
+        if state is None:
+            raise AppContextError(f"The app that signal {name!r} belongs to is gone.")
+        handle = state.handle(name)
+        contract = None if handle is None else handle.contract
+        signal = Signal(
+            name,
+            doc or (handle and handle.__doc__),
+            on_error=state.on_error(name),
+            check_payload=contract.check_payload if contract and state.validating else None,
+            async_wrapper=self._run_async,
+            sync_wrapper=run_directly,
+            on_failure=self._report,
+            on_change=self._relay(name),
+            on_collected=self._note_collected,
+            request=describe_request,
+            app=self._app,
+        )
+        state.attach_globs(signal)
+        return signal
+
+    def _run_async(self, receiver: Receiver) -> Receiver:
+        app = self._app()
+        if app is None:
+            raise AppContextError("The app that this signal belongs to is gone.")
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return app.async_to_sync(_plain_coroutine_function(receiver))(*args, **kwargs)
+            except RuntimeError as error:
+                reason = _why_no_loop(error)
+                if reason is None:
+                    raise
+                raise AsyncReceiverError(
+                    f"Receiver {place_of(receiver)} is async, and send() cannot run it here: {reason}."
+                ) from error
+
+        return run
+
+    def _report(self, exception: Exception, receiver: Receiver, emission: Emission) -> None:
+        state = self._state()
+        if state is not None:
+            state.hooks.report_contained(exception, receiver, emission)
+
+    def _relay(self, name: str) -> Callable[[], None]:
+        def sync() -> None:
+            state = self._state()
+            if state is not None:
+                state.relays.sync(name)
+
+        return sync
+
+    def _note_collected(self, connection: Connection) -> None:
+        state = self._state()
+        if state is not None:
+            state.collected.append(connection)
+
+
+def _plain_coroutine_function(receiver: Receiver) -> Receiver:
+    """Wrap an object with ``async __call__``, which asgiref does not take for async."""
+
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        return await receiver(*args, **kwargs)
+
+    return call
+
+
+def _why_no_loop(error: RuntimeError) -> str | None:
+    """Tell the two ways in which Flask's ``async_to_sync`` refuses from the receiver's own errors."""
+    text = str(error)
+    if "Install Flask with the 'async' extra" in text:
+        return "install Flask with its async extra, pip install 'flask[async]', or use send_async"
+    if "AsyncToSync in the same thread as an async event loop" in text:
+        return "an event loop is running in this thread, so use 'await signal.send_async(...)'"
+    return None
+
+
+def describe_request() -> str | None:
+    """Return method and path of the current request, such as ``POST /funding/card``."""
+    return f"{request.method} {request.path}" if has_request_context() else None

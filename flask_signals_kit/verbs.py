@@ -1,0 +1,607 @@
+"""The verbs that the kit and one app's half share: declare, connect, send."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+
+import blinker
+from blinker import ANY
+from flask import Flask
+
+from .declarations import (
+    Contract,
+    DomainSignal,
+    Wiring,
+    check_name,
+    check_on_error,
+    check_takes_sender,
+    contract_from,
+    not_callable,
+)
+from .delivery import find_delivery
+from .errors import AppContextError, DeclarationError, DuplicateReceiverError, ReceiverError
+from .records import Outcome, Place, Source, place_of, type_name
+from .registry import (
+    BUILTIN_PAYLOADS,
+    HookRegistration,
+    Registration,
+    Registry,
+    is_glob,
+    register_hook,
+)
+from .settings import OnError
+from .signals import (
+    Delivery,
+    Receiver,
+    Results,
+    Signal,
+    call_site,
+    receiver_key,
+    sender_key,
+    unwrap,
+)
+
+S = TypeVar("S")
+P = ParamSpec("P")
+R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
+
+Target = str | DomainSignal[Any, ..., Any] | blinker.Signal
+"""What ``on`` connects to: a name, a glob, a handle, or any blinker signal."""
+
+
+class App(Protocol):
+    """One app's half, as the verbs see it."""
+
+    registry: Registry
+
+    @property
+    def app(self) -> Flask:
+        """The app."""
+
+    def find(self, name: str) -> Signal:
+        """Return the app's signal of this name."""
+
+    def configure(self, name: str) -> None:
+        """Bring the app's signal in line with its declaration."""
+
+    def refuse_unknown(self, name: str, place: Place | None) -> None:
+        """Refuse a name that nobody declared, where that is asked for."""
+
+    def attach(self, registration: Registration) -> None:
+        """Connect what was registered."""
+
+    def detach(self, registration: Registration) -> None:
+        """Undo ``attach``."""
+
+    def relay(self, name: str) -> None:
+        """Relay the signal of others that was bridged under this name."""
+
+    def add_hook(self, registration: HookRegistration) -> None:
+        """Add an exception hook."""
+
+
+class Verbs:
+    """What the kit and one app's half both do; they differ in the apps that it concerns."""
+
+    registry: Registry
+
+    # -- to be filled in ----------------------------------------------------------------------
+
+    def _states(self) -> list[App]:
+        """Return the apps that a declaration or a connection concerns now."""
+        raise NotImplementedError
+
+    def _current(self, doing: str) -> App:
+        """Return the app that a send concerns, or raise an error which says what was being done."""
+        raise NotImplementedError
+
+    def _wiring(self) -> Wiring:
+        """Return what handles made here resolve and connect through."""
+        raise NotImplementedError
+
+    def _owns(self, handle: DomainSignal[Any, ..., Any]) -> bool:
+        """Tell whether a handle belongs here."""
+        raise NotImplementedError
+
+    def _known_contracts(self, target: str) -> Iterable[Contract]:
+        """Return the contracts that are known here for a name or a glob."""
+        raise NotImplementedError
+
+    def _choose(
+        self,
+        source: str | blinker.Signal | Mapping[str, Any],
+        names: Iterable[str] | None,
+        prefix: str | None,
+    ) -> dict[str, blinker.Signal]:
+        """Return the signals of others that a call of :meth:`bridge` means, by their names here."""
+        raise NotImplementedError
+
+    # -- declaring ----------------------------------------------------------------------------
+
+    def signal(
+        self, name: str, doc: str | None = None, *, on_error: OnError | None = None
+    ) -> DomainSignal[Any, ..., Any]:
+        """Declare a signal with any payload, or return the handle of one declared before.
+
+        :param name: an identifier in lower_snake, past tense.
+        :param doc: one sentence on what it means; the first one given counts.
+        :param on_error: its failure policy; ``SIGNALS_KIT_ON_ERROR``, if left out.
+        :raises DeclarationError: for a name that is no identifier or a policy that does not exist.
+
+        >>> from flask_signals_kit import SignalsKit
+        >>> kit = SignalsKit()
+        >>> kit.signal("account_funded", "Money arrived in an account.").name
+        'account_funded'
+        """
+        check_name(name)
+        policy = check_on_error(on_error, name)
+        place = call_site(sys._getframe())
+        with self.registry.lock:
+            handle = self.registry.declarations.get(name)
+            if handle is None:
+                handle = DomainSignal(
+                    name, doc, wiring=self._wiring(), on_error=policy, place=place
+                )
+                self.registry.declarations[name] = handle
+            else:
+                handle.__doc__ = handle.__doc__ or doc
+                handle.on_error = policy or handle.on_error
+        self._declared(handle)
+        return handle
+
+    @overload
+    def declare(self, stub: Callable[Concatenate[S, P], R], /) -> DomainSignal[S, P, R]: ...
+
+    @overload
+    def declare(
+        self, /, *, on_error: OnError | None = None
+    ) -> Callable[[Callable[Concatenate[S, P], R]], DomainSignal[S, P, R]]: ...
+
+    def declare(
+        self, stub: Callable[..., Any] | None = None, /, *, on_error: OnError | None = None
+    ) -> Any:
+        """Declare a signal by a stub: its name, doc, sender, payload and result in one place.
+
+        The first parameter is the sender, keyword-only parameters are the payload, the return
+        annotation is what receivers return. The body never runs.
+
+        :param stub: the function; or use ``@kit.declare(on_error=…)``.
+        :param on_error: its failure policy; ``SIGNALS_KIT_ON_ERROR``, if left out.
+        :return: the handle.
+        :raises DeclarationError: for a stub that states no sender and keyword-only payload, a
+            reserved payload name, or a name that another stub has declared.
+        :raises ContractError: if a receiver that is already connected does not fit.
+
+        >>> from flask_signals_kit import SignalsKit
+        >>> kit = SignalsKit()
+        >>> @kit.declare
+        ... def account_funded(sender: object, *, amount: int) -> None:
+        ...     "Money arrived in an account."
+        >>> account_funded.contract.required
+        ('amount',)
+        """
+        if stub is None:
+            return lambda stub: self._declare(stub, on_error)
+        return self._declare(stub, on_error)
+
+    def _declare(self, stub: Any, on_error: OnError | None) -> DomainSignal[Any, ..., Any]:
+        if not callable(stub) or not hasattr(stub, "__name__"):
+            raise DeclarationError(
+                f"declare takes a stub function, not {type_name(stub)}; "
+                "for a signal without one use signal(name, doc)."
+            )
+        name = check_name(stub.__name__)
+        contract = contract_from(stub)
+        policy = check_on_error(on_error, name)
+        if name in BUILTIN_PAYLOADS:
+            raise DeclarationError(
+                f"The stub {contract.place} has the name of Flask's own signal {name!r}; rename it."
+            )
+        with self.registry.lock:
+            before = self.registry.declarations.get(name)
+            if before is not None and before.contract is not None:
+                _refuse_second_stub(before.contract, contract)
+            self._check_connected(contract)
+            handle = before or DomainSignal(name, None, wiring=self._wiring())
+            handle.contract = contract
+            handle.place = contract.place
+            handle.on_error = policy or handle.on_error
+            handle.__doc__ = stub.__doc__ or handle.__doc__
+            self.registry.declarations[name] = handle
+        self._declared(handle)
+        return handle
+
+    def _check_connected(self, contract: Contract) -> None:
+        """Refuse a contract which a receiver that is already connected does not fit."""
+        registries = {id(self.registry): self.registry}
+        registries |= {id(state.registry): state.registry for state in self._states()}
+        for registry in registries.values():
+            for registration in list(registry.registrations.values()):
+                receiver = registration.receiver
+                meant = registration.target == contract.signal or (
+                    registration.is_glob and registration.matches(contract.signal)
+                )
+                if meant and receiver is not None:
+                    contract.check_receiver(receiver)
+
+    def _declared(self, handle: DomainSignal[Any, ..., Any]) -> None:
+        for state in self._states():
+            state.configure(handle.name)
+
+    # -- connecting ---------------------------------------------------------------------------
+
+    def on(
+        self,
+        *signals: Target,
+        sender: Any = ANY,
+        priority: int = 0,
+        when: Callable[..., Any] | None = None,
+        delivery: str | Delivery = "immediate",
+        uid: str | None = None,
+        weak: bool = False,
+    ) -> Callable[[F], F]:
+        """Connect the decorated function.
+
+        May be used before and after ``init_app``. Connecting the same function to the same signal and
+        sender again changes its options and nothing else.
+
+        :param signals: names, globs such as ``"account_*"``, handles, or any blinker signal.
+        :param sender: only sends by this sender; strings and integers match by value.
+        :param priority: higher runs first; within one priority, connection order.
+        :param when: ``when(sender, **payload)`` decides at each send.
+        :param delivery: ``"immediate"``, or an object with ``name`` and ``deliver(call)``.
+        :param uid: one receiver per signal has it: the same module and name replaces the earlier
+            one, another is refused.
+        :param weak: do not keep the receiver alive.
+        :return: a decorator that returns the function unchanged.
+        :raises ReceiverError: if what is decorated is not callable.
+        :raises ContractError: if it cannot take the payload.
+        :raises DuplicateReceiverError: if another receiver has the ``uid``.
+        :raises UnknownSignalError: for a name that nobody declared, under ``SIGNALS_KIT_STRICT``.
+
+        >>> from flask_signals_kit import SignalsKit
+        >>> kit = SignalsKit()
+        >>> @kit.on("account_funded", priority=10)
+        ... def note(account, **extra): ...
+        """
+        if not signals or any(
+            callable(s) and not isinstance(s, (blinker.Signal, DomainSignal)) for s in signals
+        ):
+            raise ReceiverError(
+                "on() needs the signal to connect to: write @kit.on('account_funded'), "
+                "with a name, a glob, a handle or a blinker signal in the parentheses."
+            )
+
+        def decorator(receiver: F) -> F:
+            self.connect_receiver(
+                receiver,
+                signals,
+                sender=sender,
+                priority=priority,
+                when=when,
+                delivery=delivery,
+                uid=uid,
+                weak=weak,
+            )
+            return receiver
+
+        return decorator
+
+    def connect_receiver(
+        self,
+        receiver: Receiver,
+        signals: tuple[Any, ...],
+        *,
+        sender: Any = ANY,
+        priority: int = 0,
+        when: Callable[..., Any] | None = None,
+        delivery: str | Delivery = "immediate",
+        uid: str | None = None,
+        weak: bool = False,
+    ) -> None:
+        """Connect a receiver to each of some signals: what ``on`` and every handle come down to."""
+        targets = [self._target(signal) for signal in signals]
+        if not callable(receiver):
+            raise not_callable(receiver, targets[0])
+        if when is not None and not callable(when):
+            raise ReceiverError(
+                f"Receiver {place_of(receiver)} has when={type_name(when)}: "
+                "it must be callable as when(sender, **payload)."
+            )
+        if not isinstance(priority, int):
+            raise ReceiverError(
+                f"Receiver {place_of(receiver)} has priority={type_name(priority)}: "
+                "it must be an integer; higher runs first."
+            )
+        sender = self._real_sender(sender, receiver)
+        way = find_delivery(delivery)
+        for target in targets:
+            check_takes_sender(receiver, target)
+            for contract in self._known_contracts(target):
+                contract.check_receiver(receiver)
+        for target in targets:
+            registration = Registration(
+                receiver,
+                target,
+                sender=sender,
+                priority=priority,
+                when=when,
+                delivery=way,
+                uid=uid,
+                weak=weak,
+                forget=self.registry.forget,
+            )
+            self._register(registration)
+
+    def _register(self, registration: Registration) -> None:
+        states = self._states()
+        for state in states:
+            state.refuse_unknown(registration.target, registration.place)
+        with self.registry.lock:
+            replaced = self._same_uid(registration)
+            before = self.registry.registrations.get(registration.key)
+            if before is not None:
+                registration.order = before.order
+                registration.weak = registration.weak and before.weak
+            if replaced is not None and replaced is not before:
+                registration.order = replaced.order
+                self._unregister(replaced)
+            self.registry.registrations[registration.key] = registration
+        try:
+            for state in states:
+                state.attach(registration)
+        except Exception:
+            self._unregister(registration)
+            raise
+
+    def _same_uid(self, registration: Registration) -> Registration | None:
+        """Return the registration whose ``uid`` and place this one takes over."""
+        if registration.uid is None:
+            return None
+        for other in list(self.registry.registrations.values()):
+            if other.uid == registration.uid and other.target == registration.target:
+                new, old = registration.place, other.place
+                if (new.module, new.name) == (old.module, old.name):
+                    return other
+                raise DuplicateReceiverError(
+                    f"Receiver {new} cannot have uid={registration.uid!r} on signal "
+                    f"{registration.target!r}: {old} already has it. Give one of them another uid."
+                )
+        return None
+
+    def _unregister(self, registration: Registration) -> None:
+        self.registry.forget(registration)
+        receiver = registration.receiver
+        if receiver is None:
+            return
+        others = [
+            other
+            for other in list(self.registry.registrations.values())
+            if other.key[1:] == registration.key[1:]
+        ]
+        for state in self._states():
+            state.detach(registration)
+            for other in others:  # a name and a glob may have connected the same receiver
+                state.attach(other)
+
+    def disconnect_receiver(self, receiver: Receiver, signal: str, sender: Any = ANY) -> None:
+        """Undo ``on`` for one signal, for one sender or for all."""
+        key = receiver_key(receiver)
+        wanted = None if sender is ANY else sender_key(sender)
+        for registration in list(self.registry.registrations.values()):
+            target, other, limited_to = registration.key
+            if target == signal and other == key and (sender is ANY or limited_to == wanted):
+                self._unregister(registration)
+
+    def _target(self, signal: Any) -> str:
+        """Return the name or glob that something given to ``on`` stands for."""
+        if isinstance(signal, str):
+            return signal if is_glob(signal) else check_name(signal)
+        if isinstance(signal, DomainSignal):
+            if not self._owns(signal):
+                raise DeclarationError(
+                    f"Signal {signal.name!r} was declared by another kit; connect it with that one."
+                )
+            return signal.name
+        if isinstance(signal, Signal):
+            return signal.name
+        if isinstance(signal, blinker.Signal):
+            return self._bridged_name(signal)
+        raise DeclarationError(
+            f"on() cannot connect to {type_name(signal)}: give it a name, a glob, a handle or a "
+            "blinker signal."
+        )
+
+    def _bridged_name(self, source: blinker.Signal) -> str:
+        for state_or_kit in (self, *self._states()):
+            for name, bridged in state_or_kit.registry.bridged.items():
+                if bridged is source:
+                    return name
+        return self.bridge(source)[0]
+
+    def _real_sender(self, sender: Any, receiver: Receiver) -> Any:
+        try:
+            return unwrap(sender)
+        except RuntimeError as error:
+            raise AppContextError(
+                f"Cannot connect {place_of(receiver)} for a sender that is a LocalProxy outside an "
+                "app context: push one with 'with app.app_context():', or pass the app itself, "
+                "as in kit.for_app(app).on(..., sender=app)."
+            ) from error
+
+    # -- bridging and hooking -----------------------------------------------------------------
+
+    def bridge(
+        self,
+        source: str | blinker.Signal | Mapping[str, Any],
+        names: Iterable[str] | None = None,
+        prefix: str | None = None,
+    ) -> tuple[str, ...]:
+        """Bring signals of others into the namespace, under names that ``on`` takes.
+
+        Nothing listens to them until somebody connects here. Where the sender is not the app, a
+        signal is passed on only while the app is current.
+
+        :param source: an extension of the catalogue such as ``"flask_login"``, a blinker signal, or
+            a blinker namespace. Dashes become underscores.
+        :param names: which of its signals; all, if left out.
+        :param prefix: put in front of each name; ``"flask_login."`` for that extension, else nothing.
+        :return: the names here.
+        :raises UnknownSignalError: for an extension or a name that is not there.
+        :raises ConfigurationError: for an extension that is not installed.
+        :raises DeclarationError: for a name that is taken.
+
+        >>> from blinker import Namespace
+        >>> from flask_signals_kit import SignalsKit
+        >>> theirs = Namespace()
+        >>> _ = theirs.signal("invoice-paid")
+        >>> SignalsKit().bridge(theirs, prefix="billing.")
+        ('billing.invoice_paid',)
+        """
+        found = self._choose(source, names, prefix)
+        with self.registry.lock:
+            for name, signal in found.items():
+                taken = name in self.registry.declarations or (
+                    self.registry.bridged.get(name, signal) is not signal
+                )
+                if taken or (name in BUILTIN_PAYLOADS and name not in self.registry.bridged):
+                    raise DeclarationError(
+                        f"Cannot bridge a signal as {name!r}: that name is taken. "
+                        "Give the bridge a prefix, as in kit.bridge(source, prefix='theirs.')."
+                    )
+            self.registry.bridged.update(found)
+        for name in found:
+            for state in self._states():
+                state.relay(name)
+        return tuple(found)
+
+    @overload
+    def on_exception(self, hook: F, /) -> F: ...
+
+    @overload
+    def on_exception(
+        self,
+        /,
+        *,
+        sources: Iterable[Source] | None = None,
+        ignore: Iterable[type[BaseException]] | None = None,
+        handled: bool = False,
+    ) -> Callable[[F], F]: ...
+
+    def on_exception(
+        self,
+        hook: Any = None,
+        /,
+        *,
+        sources: Iterable[Source] | None = None,
+        ignore: Iterable[type[BaseException]] | None = None,
+        handled: bool = False,
+    ) -> Any:
+        """Call a hook for every exception that leaves the app's code, each once in a request.
+
+        The hook is called as ``hook(app, exception, *, source, handled, signal=None, receiver=None,
+        **extra)``; ``signal`` is the name of the signal and ``receiver`` the receiver where a receiver
+        failed. A hook that fails is logged and changes nothing. For ``teardown`` and ``stream`` the
+        request is over and there is no app context: use the hook's ``app``.
+
+        :param hook: the hook; or use ``@kit.on_exception(…)``.
+        :param sources: any of ``"request"``, ``"receiver"``, ``"teardown"``, ``"stream"``, ``"cli"``,
+            ``"delivery"``; all, if left out.
+        :param ignore: exception classes to leave out. If not given: Werkzeug's ``HTTPException``,
+            click's ``ClickException``, ``Exit`` and ``Abort``, and ``SystemExit``.
+        :param handled: tell of what an error handler turned into a response, too.
+        :return: the hook, unchanged.
+        :raises ReceiverError: if the hook is not callable.
+        :raises ConfigurationError: for a source or an ignored class that is none.
+
+        >>> from flask_signals_kit import SignalsKit
+        >>> kit = SignalsKit()
+        >>> @kit.on_exception(sources=["request", "cli"])
+        ... def report(app, exception, *, source, **extra):
+        ...     print(source, type(exception).__name__)
+        """
+
+        def decorator(hook: Any) -> Any:
+            registration = register_hook(hook, sources, ignore, handled)
+            with self.registry.lock:
+                others = [other for other in self.registry.hooks if other.hook != hook]
+                self.registry.hooks = [*others, registration]
+            for state in self._states():
+                state.add_hook(registration)
+            return hook
+
+        return decorator if hook is None else decorator(hook)
+
+    # -- sending ------------------------------------------------------------------------------
+
+    def send(self, signal: Target, sender: Any = None, /, **payload: Any) -> Results:
+        """Send a signal in the current app.
+
+        :param signal: a name, or a handle.
+        :param sender: who sends; the app itself, if left out. ``current_app`` is unwrapped.
+        :param payload: passed to each receiver by name.
+        :return: ``(receiver, result)`` for each receiver that ran and returned, in calling order.
+        :raises AppContextError: without a current app.
+        :raises UnknownSignalError: for a name that nobody declared, under ``SIGNALS_KIT_STRICT``.
+
+        >>> from flask import Flask
+        >>> from flask_signals_kit import SignalsKit
+        >>> app = Flask("shop")
+        >>> kit = SignalsKit(app)
+        >>> @kit.on("account_funded")
+        ... def thank(account, *, amount, **extra):
+        ...     return f"thanks for {amount}"
+        >>> with app.app_context():
+        ...     [result for _, result in kit.send("account_funded", "acme", amount=5)]
+        ['thanks for 5']
+        """
+        target, real = self._prepare(signal, sender)
+        return target.send(real, **payload)
+
+    async def send_async(self, signal: Target, sender: Any = None, /, **payload: Any) -> Results:
+        """Send a signal and await its async receivers one after the other, in order with the others.
+
+        Parameters, result and errors are those of :meth:`send`.
+        """
+        target, real = self._prepare(signal, sender)
+        return await target.send_async(real, **payload)
+
+    def send_robust(
+        self, signal: Target, sender: Any = None, /, **payload: Any
+    ) -> list[Outcome[Any]]:
+        """Send a signal so that a failing receiver stops nobody, and say what became of each.
+
+        :return: an ``Ok``, ``Failed`` or ``Deferred`` for each receiver, in calling order.
+        """
+        target, real = self._prepare(signal, sender)
+        return target.send_robust(real, **payload)
+
+    async def send_robust_async(
+        self, signal: Target, sender: Any = None, /, **payload: Any
+    ) -> list[Outcome[Any]]:
+        """Await what :meth:`send_robust` calls; async receivers run one after the other."""
+        target, real = self._prepare(signal, sender)
+        return await target.send_robust_async(real, **payload)
+
+    def _prepare(self, signal: Target, sender: Any) -> tuple[Signal, Any]:
+        name = self._target(signal)
+        state = self._current(f"send {name!r}")
+        target = state.find(name)
+        return target, state.app if sender is None else unwrap(sender)
+
+
+def _refuse_second_stub(old: Contract, new: Contract) -> None:
+    """Let a reloaded module declare its stub again, and nobody else."""
+    same = (
+        old.place is not None
+        and new.place is not None
+        and (old.place.module, old.place.name) == (new.place.module, new.place.name)
+    )
+    if not same:
+        raise DeclarationError(
+            f"Signal {new.signal!r} is declared twice: by {old.place} and by {new.place}. "
+            "Keep one, and import it where it is needed."
+        )
