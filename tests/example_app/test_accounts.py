@@ -1,0 +1,69 @@
+"""Who am I, and nobody else's things."""
+
+from flask import Flask
+
+from tests.example_app.support import SEEDED, Visitor
+
+
+def test_a_visitor_acts_for_the_oldest_account_at_first(visitor: Visitor) -> None:
+    """Without a choice, the seeded account is the current one."""
+    assert f"Your account: {SEEDED}" in visitor.read("/")
+
+
+def test_opening_an_account_makes_it_the_current_one(visitor: Visitor) -> None:
+    """A new account starts with a welcome credit and no step done."""
+    visitor.open_account("Newcomer")
+    page = visitor.read("/")
+    assert "Your account: Newcomer €25.00" in page
+    assert "0 of 4 steps done" in page
+
+
+def test_a_visitor_can_go_back_to_another_account(newcomer: Visitor) -> None:
+    """The choice lasts until the next one."""
+    newcomer.submit("/accounts/1/choose", "/accounts/")
+    assert f"Your account: {SEEDED}" in newcomer.read("/")
+
+
+def test_an_account_that_does_not_exist_cannot_be_chosen(newcomer: Visitor) -> None:
+    """The visitor stays who they are."""
+    assert newcomer.submit("/accounts/99/choose", "/accounts/").status_code == 404
+    assert "Your account: Newcomer" in newcomer.read("/")
+
+
+def test_an_account_needs_a_name(visitor: Visitor) -> None:
+    """White space is no name."""
+    assert "This field is required." in visitor.submit("/accounts/", name="  ").text
+    assert visitor.read("/accounts/").count("since") == 1
+
+
+def test_two_visitors_act_for_their_own_accounts(app: Flask) -> None:
+    """What one account does shows in the other account's pages nowhere."""
+    first, second = Visitor(app), Visitor(app)
+    first.open_account("First")
+    second.open_account("Second")
+    first.submit("/funding/wire", amount="50")
+    first.run_campaign(bid="1.00")
+    assert "First €75.00" in first.read("/")
+    assert "Second €25.00" in second.read("/")
+    assert "0 of 4 steps done" in second.read("/onboarding/")
+    assert "Launch" not in second.read("/campaigns/")
+    assert "Account funded" not in second.read("/")
+
+
+def test_another_accounts_campaign_cannot_be_seen_or_changed(newcomer: Visitor) -> None:
+    """A campaign of somebody else is not found, whatever is asked of it."""
+    assert newcomer.client.get("/campaigns/1").status_code == 404
+    bid = newcomer.submit("/campaigns/1/bids", "/accounts/", placement="search", amount="0.01")
+    assert bid.status_code == 404
+    creative = newcomer.submit("/campaigns/1/creatives", "/accounts/", headline="x", text="y")
+    assert creative.status_code == 404
+
+
+def test_another_accounts_card_cannot_be_charged(app: Flask, newcomer: Visitor) -> None:
+    """A card's number in a form is not enough to use it."""
+    visitor = Visitor(app)
+    visitor.submit("/funding/cards/new", holder="Fern & Oak", last4="4242")
+    newcomer.submit("/funding/cards/new", holder="Newcomer", last4="4242")
+    answer = newcomer.submit("/funding/card", card="1", amount="50")
+    assert "Not a valid choice." in answer.text
+    assert "Newcomer €25.00" in newcomer.read("/")

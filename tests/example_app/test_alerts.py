@@ -1,0 +1,97 @@
+"""The alert about missing funds: raised by serving, dismissed by money or by hand."""
+
+import pytest
+from flask import Flask
+
+from tests.example_app.support import Visitor
+
+ALERT = "Your campaigns are paused until you add funds."
+
+
+@pytest.fixture
+def broke(newcomer: Visitor) -> Visitor:
+    """Give a visitor whose account has spent all that it had."""
+    newcomer.run_campaign(bid="12.50")
+    newcomer.serve(views=2)
+    return newcomer
+
+
+def test_an_account_with_funds_has_no_alert(newcomer: Visitor) -> None:
+    """As long as a bid can be paid, nobody is alarmed."""
+    newcomer.run_campaign(bid="12.50")
+    newcomer.serve(views=1)
+    assert ALERT not in newcomer.read("/")
+    assert "No alert so far." in newcomer.read("/alerts/")
+
+
+def test_running_out_of_funds_raises_an_alert_on_every_page(broke: Visitor) -> None:
+    """The alert names the lowest bid and is shown wherever the account goes."""
+    page = broke.read("/")
+    assert "Your balance is below your lowest bid of 12.50 euros." in page
+    assert ALERT in page
+    assert ALERT in broke.read("/campaigns/")
+
+
+def test_serving_on_without_funds_raises_no_second_alert(broke: Visitor) -> None:
+    """One open alert of a kind is enough."""
+    broke.serve(views=5)
+    assert broke.read("/").count(ALERT) == 1
+
+
+def test_a_card_payment_dismisses_the_alert(broke: Visitor) -> None:
+    """Money by card is money."""
+    broke.submit("/funding/cards/new", holder="Newcomer", last4="4242")
+    broke.submit("/funding/card", card="1", amount="100")
+    assert ALERT not in broke.read("/")
+    assert "funding (card)" in broke.read("/alerts/")
+
+
+def test_a_wire_transfer_dismisses_the_alert(broke: Visitor) -> None:
+    """Money by wire transfer is money, too."""
+    broke.submit("/funding/wire", amount="100")
+    assert ALERT not in broke.read("/")
+    assert "funding (wire)" in broke.read("/alerts/")
+
+
+def test_the_user_can_dismiss_the_alert(app: Flask, broke: Visitor) -> None:
+    """Dismissed by hand, it is gone, though the account is still without funds."""
+    broke.dismiss(2)
+    assert ALERT not in broke.read("/")
+    assert "you" in broke.read("/alerts/").split("By")[1]
+    broke.serve(views=3)
+    assert ALERT not in broke.read("/"), "a paused account does not run out a second time"
+
+
+def test_a_declined_card_leaves_the_alert(broke: Visitor) -> None:
+    """A payment that failed dismisses nothing."""
+    broke.submit("/funding/cards/new", holder="Newcomer", last4="0002")
+    answer = broke.submit("/funding/card", card="1", amount="100")
+    assert "The card was declined" in answer.text
+    assert ALERT in broke.read("/")
+
+
+def test_running_out_again_raises_a_new_alert(broke: Visitor) -> None:
+    """After money came and went, the account is told again."""
+    broke.submit("/funding/wire", amount="25")
+    broke.serve(views=2)
+    assert ALERT in broke.read("/")
+    assert broke.read("/alerts/").count("12.50") == 1
+
+
+def test_funding_dismisses_nobody_elses_alert(app: Flask, broke: Visitor) -> None:
+    """The seeded account's alert stays when the newcomer pays."""
+    broke.submit("/funding/wire", amount="100")
+    assert ALERT in Visitor(app).read("/")
+
+
+def test_nobody_elses_alert_can_be_dismissed_by_hand(app: Flask, broke: Visitor) -> None:
+    """To another account, an alert is not found."""
+    assert broke.dismiss(1).status_code == 404
+    assert ALERT in Visitor(app).read("/")
+
+
+def test_dismissing_twice_keeps_who_did_it_first(broke: Visitor) -> None:
+    """A late click on an alert that money dismissed changes nothing."""
+    broke.submit("/funding/wire", amount="100")
+    broke.dismiss(2)
+    assert "funding (wire)" in broke.read("/alerts/")
