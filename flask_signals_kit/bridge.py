@@ -13,11 +13,13 @@ from blinker import ANY
 from flask import Flask, has_app_context
 from flask.globals import current_app
 
+from .callables import type_name, unwrap
 from .declarations import check_name
 from .errors import DeclarationError, UnknownSignalError, did_you_mean
-from .records import type_name
 from .registry import BUILTIN_PAYLOADS
-from .signals import Signal, unwrap
+from .signals import (
+    Signal,
+)
 
 FLASK_SIGNALS: dict[str, blinker.Signal] = {
     name: getattr(flask.signals, name) for name in BUILTIN_PAYLOADS
@@ -42,7 +44,7 @@ class Relay:
         self.source = source
         self._target = target
         self._app = app
-        self._sender = sender if sender is ANY else weakref.ref(sender)
+        self._sender: Any = None if sender is ANY else weakref.ref(sender)
         self._connected = False
 
     def __call__(self, sender: Any = None, /, **payload: Any) -> Any:
@@ -71,7 +73,7 @@ class Relay:
         """Listen while the app's signal has somebody to tell, and not otherwise."""
         wanted = bool(self._target.receivers)
         if wanted and not self._connected:
-            sender = ANY if self._sender is ANY else self._sender()
+            sender = ANY if self._sender is None else self._sender()
             if sender is not None:
                 self.source.connect(self, sender, weak=True)
                 self._connected = True

@@ -10,10 +10,17 @@ from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
 from blinker import ANY
 
+from .callables import place_of, signature_of, type_name
+from .calls import Delivery, Receiver
 from .errors import ContractError, DeclarationError, ReceiverError
-from .records import Outcome, Place, place_of, type_name
+from .records import (
+    Outcome,
+    Place,
+)
 from .settings import ON_ERROR, OnError
-from .signals import Delivery, Receiver, Signal, signature_of
+from .signals import (
+    Signal,
+)
 
 S = TypeVar("S")
 P = ParamSpec("P")

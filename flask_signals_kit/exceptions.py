@@ -18,13 +18,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from flask import Flask
-from flask.globals import app_ctx
+from flask.globals import _cv_app
 from flask.signals import appcontext_tearing_down, got_request_exception
 from werkzeug.wsgi import ClosingIterator
 
-from .records import Emission, Source, place_of
+from .callables import place_of
+from .calls import Receiver
+from .records import (
+    Emission,
+    Source,
+)
 from .registry import HookRegistration
-from .signals import Receiver
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -92,7 +96,7 @@ class ExceptionHooks:
 
     def _in_context(self, sender: Flask, exc: BaseException | None = None, **extra: Any) -> None:
         """See what ends an app context that is no request's: a command, or a script's ``with``."""
-        if _unit.get() is not None or app_ctx._get_current_object() in self._kept:
+        if _unit.get() is not None or _cv_app.get(None) in self._kept:
             return
         if exc is None and click.get_current_context(silent=True) is not None:
             exc = sys.exc_info()[1]  # click < 8.5 closes its resources without the exception
@@ -150,8 +154,8 @@ class ExceptionHooks:
     def _current_unit(self) -> object | None:
         """Return a token of the request or, outside of one, of the app context."""
         unit = _unit.get()
-        if unit is None and app_ctx:
-            context = app_ctx._get_current_object()
+        context = _cv_app.get(None)
+        if unit is None and context is not None:
             unit = self._contexts.setdefault(context, object())
         return unit
 

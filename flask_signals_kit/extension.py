@@ -16,6 +16,7 @@ from werkzeug.local import LocalProxy
 
 from . import catalogue, cli, page
 from .bridge import FLASK_SIGNALS, Relays, choose
+from .callables import place_of, signature_of, type_name, unwrap
 from .declarations import Contract, DomainSignal, Wiring
 from .errors import (
     AlreadyInitializedError,
@@ -25,10 +26,16 @@ from .errors import (
 )
 from .exceptions import ExceptionHooks
 from .inspection import Problem, report
-from .records import Emission, place_of, type_name
+from .records import (
+    Emission,
+)
 from .registry import Registry, builtin_contracts
 from .settings import Settings, read_settings
-from .signals import Namespace, Signal, find_emission, signature_of, unwrap
+from .signals import (
+    Namespace,
+    Signal,
+    find_emission,
+)
 from .state import EXTENSION, AppSignals
 from .verbs import App, Verbs
 

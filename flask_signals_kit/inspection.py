@@ -11,8 +11,14 @@ from typing import Any, Literal
 import blinker
 from blinker.base import ANY_ID
 
-from .records import Connection, Place, place_of
-from .signals import Signal, is_async, takes_extra
+from .callables import is_async, place_of, takes_extra
+from .records import (
+    Connection,
+    Place,
+)
+from .signals import (
+    Signal,
+)
 from .state import AppSignals
 
 ProblemKind = Literal["dead", "undeclared", "unknown", "no_extra", "duplicate"]

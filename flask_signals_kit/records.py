@@ -6,9 +6,6 @@ a request or a sender, so that keeping one keeps nothing else alive.
 
 from __future__ import annotations
 
-import functools
-import inspect
-import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
@@ -124,58 +121,3 @@ class Deferred:
 
 Outcome: TypeAlias = Ok[R] | Failed | Deferred
 """What became of one receiver in one emission."""
-
-
-def place_of(target: Any) -> Place:
-    """Describe where a callable is defined, without calling or printing anything of its owner's.
-
-    :param target: a function, method, partial, class or instance with ``__call__``.
-    :return: its :class:`Place`. No ``repr()`` is taken: it may be slow, fail or leak secrets.
-
-    >>> place_of(place_of).name
-    'place_of'
-    """
-    if isinstance(target, functools.partial):
-        inner = place_of(target.func)
-        return Place(
-            module=inner.module, name=f"partial({inner.name})", file=inner.file, line=inner.line
-        )
-    if isinstance(target, types.MethodType):
-        owner = target.__self__ if isinstance(target.__self__, type) else type(target.__self__)
-        inner = place_of(target.__func__)
-        name = inner.name if "." in inner.name else f"{owner.__qualname__}.{inner.name}"
-        return Place(module=inner.module, name=name, file=inner.file, line=inner.line)
-    if isinstance(target, types.FunctionType):
-        module, name = target.__module__, target.__qualname__
-        inner_most = inspect.unwrap(target)
-        code = getattr(inner_most, "__code__", target.__code__)
-        return Place(module=str(module), name=name, file=code.co_filename, line=code.co_firstlineno)
-    if isinstance(target, types.BuiltinFunctionType):
-        return Place(module=str(target.__module__), name=target.__qualname__)
-    if isinstance(target, type):
-        return Place(module=target.__module__, name=target.__qualname__)
-    owner = type(target)
-    call = inspect.getattr_static(owner, "__call__", None)
-    file = line = None
-    if isinstance(call, types.FunctionType):
-        file, line = call.__code__.co_filename, call.__code__.co_firstlineno
-    return Place(module=owner.__module__, name=owner.__qualname__, file=file, line=line)
-
-
-def type_name(value: Any) -> str:
-    """Name the type of a value, such as ``shop.models.Account``; builtins without their module.
-
-    A class that is a value itself is named as such, and ``None`` is ``"None"``.
-
-    >>> type_name(3), type_name(None)
-    ('int', 'None')
-    """
-    if value is None:
-        return "None"
-    kind = value if isinstance(value, type) else type(value)
-    name = (
-        kind.__qualname__
-        if kind.__module__ == "builtins"
-        else (f"{kind.__module__}.{kind.__qualname__}")
-    )
-    return f"type {name}" if isinstance(value, type) else name

@@ -15,10 +15,14 @@ import click
 from blinker import ANY
 from werkzeug.exceptions import HTTPException
 
+from .callables import place_of, receiver_key, sender_key, type_name
+from .calls import Delivery, Receiver
 from .declarations import Contract, DomainSignal
 from .errors import ConfigurationError, ReceiverError, did_you_mean
-from .records import Source, place_of, type_name
-from .signals import Delivery, Receiver, next_order, receiver_key, sender_key
+from .links import next_order
+from .records import (
+    Source,
+)
 
 BUILTIN_PAYLOADS: dict[str, tuple[str, ...]] = {
     "appcontext_popped": (),

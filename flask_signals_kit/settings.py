@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 from .errors import ConfigurationError, did_you_mean
@@ -167,5 +167,3 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
             ) from None
     return Settings(**values)
 
-
-assert {row.field for row in TABLE} == {field.name for field in fields(Settings)}

@@ -12,7 +12,6 @@ sender filter, a predicate, an async receiver, muting, a failure policy, …) ta
 
 from __future__ import annotations
 
-import inspect
 import logging
 import sys
 import threading
@@ -21,186 +20,27 @@ import weakref
 from collections.abc import Callable, Coroutine, Generator, Hashable, Iterable
 from contextlib import contextmanager
 from contextvars import ContextVar
-from itertools import count
 from time import perf_counter
-from typing import Any, NoReturn, Protocol, TypeVar, cast
+from typing import Any, NoReturn, TypeAlias, TypeVar, cast
 
 import blinker
 from blinker import ANY
 
+from .callables import call_site, is_async, place_of, receiver_key, sender_key, type_name, unwrap
+from .calls import Call, Delivery, Receiver, carried_emission
 from .errors import AsyncReceiverError, DeclarationError, ReceiverError
-from .records import (
-    IMMEDIATE,
-    Connection,
-    Deferred,
-    Emission,
-    Failed,
-    Ok,
-    Outcome,
-    Place,
-    place_of,
-    type_name,
-)
+from .links import Link, MethodRef, Plan, Reaper, Ref, distinct, next_order, weak_ref
+from .records import Connection, Deferred, Emission, Failed, Ok, Outcome
 from .settings import ON_ERROR, OnError
 
 F = TypeVar("F", bound=Callable[..., Any])
-Receiver = Callable[..., Any]
-Results = list[tuple[Receiver, Any]]
+Results: TypeAlias = list[tuple[Receiver, Any]]
 
 logger = logging.getLogger("flask_signals_kit")
 
 _NO_SCOPES: frozenset[object] = frozenset()
 _scopes: ContextVar[frozenset[object]] = ContextVar("signals_kit_scopes", default=_NO_SCOPES)
 """The ``muted()`` and ``connected_to()`` blocks that the current thread or task is inside of."""
-
-_emission: ContextVar[Emission | None] = ContextVar("signals_kit_emission", default=None)
-"""The emission being delivered where the sender's stack cannot be seen: in another thread or later."""
-
-_order = count()
-
-
-def next_order() -> int:
-    """Take the next place in connection order; one sequence for all signals."""
-    return next(_order)
-
-
-class Delivery(Protocol):
-    """How one receiver gets one emission. See :mod:`flask_signals_kit.delivery`."""
-
-    name: str
-    """What the page and :class:`~flask_signals_kit.Deferred` call it."""
-
-    def deliver(self, call: Call, /) -> None:
-        """Run the call now, or keep it and run it later."""
-
-
-class _Link:
-    """One receiver connected to one signal: what :class:`Connection` describes."""
-
-    __slots__ = (
-        "delivery",
-        "is_async",
-        "order",
-        "place",
-        "priority",
-        "receiver",
-        "receiver_key",
-        "scope",
-        "sender",
-        "sender_key",
-        "uid",
-        "weak",
-        "when",
-    )
-
-    receiver: Any  # the receiver itself, or a weak reference to it
-    receiver_key: Hashable
-    sender: Any  # a weak reference, the sender itself where there is none, or ANY
-    sender_key: Hashable  # None for ANY
-    place: Place | None  # of a weak receiver, which cannot be asked any more once it is gone
-    priority: int
-    order: int
-    weak: bool
-    is_async: bool
-    when: Callable[..., Any] | None
-    delivery: Delivery | None
-    uid: str | None
-    scope: object | None
-
-    def resolve(self) -> Receiver | None:
-        """Return the receiver, or ``None`` once it has been collected."""
-        return cast("Receiver | None", self.receiver() if self.weak else self.receiver)
-
-    @property
-    def simple(self) -> bool:
-        """Whether a plain call is all there is to do."""
-        return not (self.is_async or self.when or self.delivery or self.scope)
-
-    def rank(self) -> tuple[int, int]:
-        """Sort key: higher priority first, then connection order."""
-        return -self.priority, self.order
-
-
-class _Plan:
-    """The links of one signal as a send wants them, valid until the next change."""
-
-    __slots__ = ("any_sender", "by_sender", "merged", "scoped", "simple")
-
-    def __init__(self, links: list[_Link]) -> None:
-        links.sort(key=_Link.rank)
-        self.scoped = any(link.scope is not None for link in links)
-        self.simple = all(link.simple for link in links)
-        self.by_sender: dict[Hashable, list[_Link]] = {}
-        for link in links:
-            self.by_sender.setdefault(link.sender_key, []).append(link)
-        self.any_sender = _distinct(self.by_sender.pop(None, []))
-        self.merged: dict[Hashable, tuple[_Link, ...]] = {}
-
-    def links_for(self, key: Hashable) -> tuple[_Link, ...]:
-        """Return the links that a sender with this key reaches, in calling order."""
-        if key not in self.by_sender:
-            return self.any_sender
-        links = self.merged.get(key)
-        if links is None:
-            own = [*self.any_sender, *self.by_sender[key]]
-            links = self.merged[key] = _distinct(sorted(own, key=_Link.rank))
-        return links
-
-
-class Call:
-    """One receiver's part in one emission, as a :class:`Delivery` gets it."""
-
-    __slots__ = (
-        "_payload",
-        "_receiver",
-        "_sender",
-        "_wrap",
-        "app",
-        "connection",
-        "emission",
-        "value",
-    )
-
-    _NOT_RUN = object()
-
-    def __init__(
-        self,
-        *,
-        receiver: Receiver,
-        sender: Any,
-        payload: dict[str, Any],
-        emission: Emission,
-        connection: Connection,
-        app: Any,
-        wrap: Callable[[Receiver], Receiver] | None,
-    ) -> None:
-        self._receiver = receiver
-        self._sender = sender
-        self._payload = payload
-        self._wrap = wrap
-        self.emission = emission
-        self.connection = connection
-        self.app = app
-        self.value: Any = self._NOT_RUN
-
-    @property
-    def has_run(self) -> bool:
-        """Whether :meth:`run` has returned."""
-        return self.value is not self._NOT_RUN
-
-    def run(self) -> Any:
-        """Call the receiver with the sender and the payload of the emission.
-
-        :return: what the receiver returned.
-        :raises Exception: whatever the receiver raised.
-        """
-        token = _emission.set(self.emission)
-        try:
-            receiver = self._wrap(self._receiver) if self._wrap else self._receiver
-            self.value = receiver(self._sender, **self._payload)
-        finally:
-            _emission.reset(token)
-        return self.value
 
 
 class Signal(blinker.NamedSignal):
@@ -251,14 +91,14 @@ class Signal(blinker.NamedSignal):
             raise DeclarationError(
                 f"Signal {name!r} has on_error={on_error!r}; use one of {', '.join(map(repr, ON_ERROR))}."
             )
-        self._plan: _Plan | None = None
+        self._plan: Plan | None = None
         self._strong: tuple[Receiver, ...] | None = None
         self._weak: tuple[weakref.ref[Receiver], ...] | None = None
         self._lock = threading.RLock()
-        self._graves: list[_Ref | _MethodRef] = []
+        self._graves: list[Ref | MethodRef] = []
         self._mutes: frozenset[object] = _NO_SCOPES
         self._muted_everywhere = False
-        self._reap = _Reaper(self)
+        self._reap = Reaper(self)
         self._on_error: OnError = on_error
         self._check_payload = check_payload
         self._async_wrapper = async_wrapper
@@ -270,7 +110,7 @@ class Signal(blinker.NamedSignal):
         self._app = app
         super().__init__(name, doc)
         # Blinker promises only the truth value of this mapping. Here: receiver's key -> its links.
-        self.receivers: dict[Any, tuple[_Link, ...]] = {}  # type: ignore[assignment]
+        self.receivers: dict[Any, tuple[Link, ...]] = {}  # type: ignore[assignment]
 
     def configure(
         self,
@@ -341,7 +181,7 @@ class Signal(blinker.NamedSignal):
 
     def _set_options(
         self,
-        link: _Link,
+        link: Link,
         priority: int,
         when: Callable[..., Any] | None,
         delivery: Delivery | None,
@@ -357,9 +197,9 @@ class Signal(blinker.NamedSignal):
 
     def _make_link(
         self, receiver: Receiver, sender: Any, weak: bool, scope: object | None
-    ) -> tuple[_Link, bool]:
+    ) -> tuple[Link, bool]:
         """Return a new link, and whether it takes the place of one of the same receiver and sender."""
-        link = _Link()
+        link = Link()
         link.receiver_key = receiver_key(receiver)
         link.sender_key = None if sender is ANY else sender_key(sender)
         link.scope = scope
@@ -378,20 +218,14 @@ class Signal(blinker.NamedSignal):
         link.sender = sender if sender is ANY else self._hold_sender(sender, link.receiver_key)
         return link, before is not None
 
-    def _weak_receiver(self, receiver: Receiver, key: Hashable) -> _Ref | _MethodRef:
+    def _weak_receiver(self, receiver: Receiver, key: Hashable) -> Ref | MethodRef:
         try:
-            ref: _Ref | _MethodRef
-            if isinstance(receiver, types.MethodType):
-                ref = _MethodRef(receiver, self._reap)
-            else:
-                ref = _Ref(receiver, self._reap)
+            return weak_ref(receiver, key, self._reap)
         except TypeError:
             raise ReceiverError(
                 f"Cannot connect {place_of(receiver)} to signal {self.name!r} weakly: "
                 f"{type_name(receiver)} takes no weak reference. Connect it with weak=False."
             ) from None
-        ref.receiver_key = key
-        return ref
 
     def _hold_sender(self, sender: Any, key: Hashable) -> Any:
         """Hold a sender weakly, or strongly where that is the only way to know that it is the same.
@@ -403,15 +237,9 @@ class Signal(blinker.NamedSignal):
         if isinstance(sender, (str, int)):
             return sender
         try:
-            ref: _Ref | _MethodRef = (
-                _MethodRef(sender, self._reap)
-                if isinstance(sender, types.MethodType)
-                else _Ref(sender, self._reap)
-            )
+            return weak_ref(sender, key, self._reap)
         except TypeError:
             return sender
-        ref.receiver_key = key
-        return ref
 
     def connect_via(self, sender: Any, weak: bool = False) -> Callable[[F], F]:
         """Connect the decorated function for one sender, strongly unless ``weak`` is set.
@@ -490,7 +318,7 @@ class Signal(blinker.NamedSignal):
         key = None if sender is ANY else sender_key(sender)
         active = _scopes.get()
 
-        def meant(link: _Link) -> bool:
+        def meant(link: Link) -> bool:
             here = link.scope is None or link.scope in active
             return here and (sender is ANY or link.sender_key == key)
 
@@ -513,27 +341,25 @@ class Signal(blinker.NamedSignal):
 
     # -- bookkeeping --------------------------------------------------------------------------
 
-    def _find(self, receiver: Hashable, sender: Hashable, scope: object | None) -> _Link | None:
+    def _find(self, receiver: Hashable, sender: Hashable, scope: object | None) -> Link | None:
         for link in self.receivers.get(receiver, ()):
             if link.sender_key == sender and link.scope is scope:
                 return link
         return None
 
-    def _put(self, link: _Link) -> None:
+    def _put(self, link: Link) -> None:
         """Add a link in the place of one with the same receiver, sender and scope."""
 
-        def added(links: tuple[_Link, ...]) -> tuple[_Link, ...]:
+        def added(links: tuple[Link, ...]) -> tuple[Link, ...]:
             same = (link.sender_key, link.scope)
             return (*(o for o in links if (o.sender_key, o.scope) != same), link)
 
         self._swap(link.receiver_key, added)
 
-    def _discard(self, meant: Callable[[_Link], bool], key: Hashable) -> None:
+    def _discard(self, meant: Callable[[Link], bool], key: Hashable) -> None:
         self._swap(key, lambda links: tuple(link for link in links if not meant(link)))
 
-    def _swap(
-        self, key: Hashable, change: Callable[[tuple[_Link, ...]], tuple[_Link, ...]]
-    ) -> None:
+    def _swap(self, key: Hashable, change: Callable[[tuple[Link, ...]], tuple[Link, ...]]) -> None:
         """Replace one receiver's links.
 
         The lock keeps other threads out. The garbage collector may still run a weak reference's
@@ -553,7 +379,7 @@ class Signal(blinker.NamedSignal):
             self._forget_plan()
         self._bury()
 
-    def _collected(self, ref: _Ref | _MethodRef) -> None:
+    def collected(self, ref: Ref | MethodRef) -> None:
         """Note that a receiver or a sender is gone; called by the garbage collector at any point.
 
         It must not wait for the lock: the thread that holds it may itself be waiting here. Whoever
@@ -563,7 +389,7 @@ class Signal(blinker.NamedSignal):
         self._bury()
 
     def _bury(self) -> None:
-        gone: list[_Link] = []
+        gone: list[Link] = []
         while self._graves and self._lock.acquire(blocking=False):
             try:
                 while self._graves:
@@ -585,13 +411,13 @@ class Signal(blinker.NamedSignal):
         for link in gone:
             self._mourn(link)
 
-    def _mourn(self, link: _Link) -> None:
+    def _mourn(self, link: Link) -> None:
         """Tell of a link that the garbage collector ended."""
         receiver = link.resolve()
-        sender = ANY if link.sender_key is None else _held_sender(link)
+        sender = ANY if link.sender_key is None else link.held_sender()
         if receiver is None and self._on_collected is not None:
-            self._on_collected(self.describe(link))
-        self._tell_disconnected(self.describe(link) if receiver is None else receiver, sender)
+            self._on_collected(link.describe(self.name))
+        self._tell_disconnected(link.describe(self.name) if receiver is None else receiver, sender)
 
     def _forget_plan(self) -> None:
         self._strong = self._weak = self._plan = None
@@ -637,30 +463,9 @@ class Signal(blinker.NamedSignal):
     def connections(self) -> list[Connection]:
         """Every connection in calling order, described; it keeps no receiver alive."""
         links = [link for links in list(self.receivers.values()) for link in links]
-        return [self.describe(link) for link in sorted(links, key=_Link.rank)]
+        return [link.describe(self.name) for link in sorted(links, key=Link.rank)]
 
-    def describe(self, link: _Link) -> Connection:
-        """Describe one link as a record."""
-        receiver = link.resolve()
-        if receiver is None:
-            place = cast(Place, link.place)
-        else:
-            place = place_of(receiver)
-        return Connection(
-            signal=self.name,
-            receiver=place,
-            sender=None if link.sender_key is None else _sender_label(_held_sender(link)),
-            priority=link.priority,
-            order=link.order,
-            delivery=IMMEDIATE if link.delivery is None else link.delivery.name,
-            when=None if link.when is None else place_of(link.when),
-            is_async=link.is_async,
-            weak=link.weak,
-            uid=link.uid,
-            takes_extra=receiver is None or takes_extra(receiver),
-        )
-
-    def _reached(self, sender: Any) -> tuple[_Link, ...]:
+    def _reached(self, sender: Any) -> tuple[Link, ...]:
         """Return the links that a send by this sender reaches here and now, in calling order."""
         plan = self._plan or self._make_plan()
         key = None if sender is ANY else sender_key(sender) if plan.by_sender else None
@@ -668,7 +473,7 @@ class Signal(blinker.NamedSignal):
             return plan.any_sender if key is None else plan.links_for(key)
         active = _scopes.get()
         every = (link for links in list(self.receivers.values()) for link in links)
-        return _distinct(
+        return distinct(
             sorted(
                 (
                     link
@@ -676,15 +481,15 @@ class Signal(blinker.NamedSignal):
                     if (link.scope is None or link.scope in active)
                     and (link.sender_key is None or (sender is not ANY and link.sender_key == key))
                 ),
-                key=_Link.rank,
+                key=Link.rank,
             )
         )
 
-    def _make_plan(self) -> _Plan:
+    def _make_plan(self) -> Plan:
         """Resolve the receivers once, for every send until the next change."""
         with self._lock:
             while True:
-                self._plan = plan = _Plan(
+                self._plan = plan = Plan(
                     [k for links in list(self.receivers.values()) for k in links]
                 )
                 usual = (
@@ -699,7 +504,7 @@ class Signal(blinker.NamedSignal):
                 links = plan.any_sender
                 if usual and not any(link.weak for link in links):
                     self._strong = tuple(link.receiver for link in links)
-                elif usual and all(type(link.receiver) is _Ref for link in links):
+                elif usual and all(type(link.receiver) is Ref for link in links):
                     self._weak = tuple(link.receiver for link in links)
                 if self._plan is plan:  # else a receiver was collected meanwhile
                     return plan
@@ -858,15 +663,15 @@ class Signal(blinker.NamedSignal):
         emission: Emission,
     ) -> Any:
         """Run an async receiver for a plain send; the wrapper may well use another thread."""
-        token = _emission.set(emission)
+        token = carried_emission.set(emission)
         try:
             return (wrapper or _refuse_async)(receiver)(sender, **payload)
         finally:
-            _emission.reset(token)
+            carried_emission.reset(token)
 
     def _call(
         self,
-        link: _Link,
+        link: Link,
         receiver: Receiver,
         sender: Any,
         payload: dict[str, Any],
@@ -878,7 +683,7 @@ class Signal(blinker.NamedSignal):
             sender=sender,
             payload=payload,
             emission=emission,
-            connection=self.describe(link),
+            connection=link.describe(self.name),
             app=None if self._app is None else self._app(),
             wrap=wrap,
         )
@@ -975,34 +780,6 @@ def _finish(run: Coroutine[Any, Any, _Done]) -> _Done:
     raise AssertionError("a plain send waited")
 
 
-class _Ref(weakref.ref[Any]):
-    """A weak reference that knows whose link it belongs to."""
-
-    __slots__ = ("receiver_key",)
-    receiver_key: Hashable
-
-
-class _MethodRef(weakref.WeakMethod[Any]):
-    """The same for a bound method, which is a new object each time it is asked for."""
-
-    __slots__ = ("receiver_key",)
-    receiver_key: Hashable
-
-
-class _Reaper:
-    """The callback of a signal's weak references; it does not keep the signal alive."""
-
-    __slots__ = ("_signal",)
-
-    def __init__(self, signal: Signal) -> None:
-        self._signal = weakref.ref(signal)
-
-    def __call__(self, ref: Any) -> None:
-        signal = self._signal()
-        if signal is not None and not sys.is_finalizing():
-            signal._collected(ref)
-
-
 def run_directly(receiver: Receiver) -> Receiver:
     """Stand for "no wrapper needed": ``send_async`` calls plain receivers as they are."""
     return receiver
@@ -1020,99 +797,6 @@ def _refuse_sync(receiver: Receiver) -> NoReturn:
         f"Receiver {place_of(receiver)} is not async, and send_async() has no way to await it. "
         "Pass send_async() a _sync_wrapper, or connect an async function."
     )
-
-
-def unwrap(sender: Any) -> Any:
-    """Return what a Werkzeug ``LocalProxy`` such as ``current_app`` stands for; else the thing itself.
-
-    :raises RuntimeError: Werkzeug's own, if the proxy stands for nothing here.
-    """
-    if hasattr(type(sender), "_get_current_object"):
-        return sender._get_current_object()
-    return sender
-
-
-def sender_key(sender: Any) -> Hashable:
-    """Return the key that a sender is matched by.
-
-    Strings and integers match by value, ``True`` and ``False`` only themselves, all else by identity.
-    An address is a plain ``int`` and a value is not, so the two cannot be mistaken for each other.
-    """
-    sender = unwrap(sender)
-    if isinstance(sender, str):
-        return str.__str__(sender)
-    if isinstance(sender, int) and not isinstance(sender, bool):
-        return int, int(sender)
-    if isinstance(sender, types.MethodType):
-        return id(sender.__func__), id(sender.__self__)
-    return id(sender)
-
-
-def receiver_key(receiver: Any) -> Hashable:
-    if isinstance(receiver, types.MethodType):
-        return id(receiver.__func__), id(receiver.__self__)
-    if isinstance(receiver, types.BuiltinMethodType):
-        return receiver.__name__, id(receiver.__self__)
-    return id(receiver)
-
-
-def _held_sender(link: _Link) -> Any:
-    return link.sender() if isinstance(link.sender, (_Ref, _MethodRef)) else link.sender
-
-
-def _sender_label(sender: Any) -> str:
-    """Name a sender filter without a ``repr()`` of anybody's object."""
-    if isinstance(sender, (str, int)) and type(sender) in (str, int, bool):
-        return repr(sender)
-    return type_name(sender)
-
-
-def _distinct(links: Iterable[_Link]) -> tuple[_Link, ...]:
-    """Keep the first link of each receiver."""
-    return tuple({link.receiver_key: link for link in reversed(list(links))}.values())[::-1]
-
-
-def is_async(receiver: Any) -> bool:
-    """Tell whether calling this gives a coroutine, for objects with ``async __call__`` as well."""
-    if inspect.iscoroutinefunction(receiver):
-        return True
-    if isinstance(receiver, (types.FunctionType, types.MethodType, type)):
-        return False
-    return inspect.iscoroutinefunction(getattr(type(receiver), "__call__", None))
-
-
-def takes_extra(receiver: Any) -> bool:
-    """Tell whether a receiver has ``**kwargs``; one whose signature cannot be read is trusted."""
-    try:
-        parameters = signature_of(receiver).parameters.values()
-    except (TypeError, ValueError):
-        return True
-    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-
-
-def signature_of(target: Any) -> inspect.Signature:
-    """Read a signature without resolving its annotations."""
-    if sys.version_info >= (3, 14):  # there, reading a signature evaluates annotations by default
-        import annotationlib
-
-        return inspect.signature(target, annotation_format=annotationlib.Format.FORWARDREF)
-    return inspect.signature(target)
-
-
-_PLUMBING = (__name__.partition(".")[0], "blinker")
-
-
-def call_site(frame: types.FrameType | None) -> Place | None:
-    """Find the nearest caller that is neither the kit nor blinker."""
-    while frame is not None:
-        module = str(frame.f_globals.get("__name__", ""))
-        if module.partition(".")[0] not in _PLUMBING:
-            code = frame.f_code
-            return Place(
-                module=module, name=code.co_qualname, file=code.co_filename, line=frame.f_lineno
-            )
-        frame = frame.f_back
-    return None
 
 
 def find_emission() -> Emission | None:
@@ -1137,4 +821,4 @@ def find_emission() -> Emission | None:
                 request=None if signal._request is None else signal._request(),
             )
         frame = frame.f_back
-    return _emission.get()
+    return carried_emission.get()

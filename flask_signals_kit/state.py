@@ -14,9 +14,15 @@ import blinker
 from blinker import ANY
 from flask import Flask, has_request_context, request
 
+from .callables import call_site, place_of
+from .calls import Receiver
 from .declarations import Contract, DomainSignal, Wiring
 from .errors import AppContextError, AsyncReceiverError, UnknownSignalError, did_you_mean
-from .records import Connection, Emission, Place, place_of
+from .records import (
+    Connection,
+    Emission,
+    Place,
+)
 from .registry import (
     BUILTIN_PAYLOADS,
     GONE,
@@ -27,7 +33,11 @@ from .registry import (
     is_glob,
 )
 from .settings import OnError, Settings
-from .signals import Namespace, Receiver, Signal, call_site, run_directly
+from .signals import (
+    Namespace,
+    Signal,
+    run_directly,
+)
 from .verbs import App, Verbs
 
 EXTENSION = "signals_kit"

@@ -10,6 +10,8 @@ import blinker
 from blinker import ANY
 from flask import Flask
 
+from .callables import call_site, place_of, receiver_key, sender_key, type_name, unwrap
+from .calls import Delivery, Receiver
 from .declarations import (
     Contract,
     DomainSignal,
@@ -22,7 +24,11 @@ from .declarations import (
 )
 from .delivery import find_delivery
 from .errors import AppContextError, DeclarationError, DuplicateReceiverError, ReceiverError
-from .records import Outcome, Place, Source, place_of, type_name
+from .records import (
+    Outcome,
+    Place,
+    Source,
+)
 from .registry import (
     BUILTIN_PAYLOADS,
     HookRegistration,
@@ -33,14 +39,8 @@ from .registry import (
 )
 from .settings import OnError
 from .signals import (
-    Delivery,
-    Receiver,
     Results,
     Signal,
-    call_site,
-    receiver_key,
-    sender_key,
-    unwrap,
 )
 
 S = TypeVar("S")
@@ -416,8 +416,8 @@ class Verbs:
         )
 
     def _bridged_name(self, source: blinker.Signal) -> str:
-        for state_or_kit in (self, *self._states()):
-            for name, bridged in state_or_kit.registry.bridged.items():
+        for registry in (self.registry, *(state.registry for state in self._states())):
+            for name, bridged in registry.bridged.items():
                 if bridged is source:
                     return name
         return self.bridge(source)[0]

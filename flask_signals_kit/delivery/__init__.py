@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from ..calls import Call, Delivery
 from ..errors import ConfigurationError, did_you_mean
-from ..records import IMMEDIATE
-from ..signals import Call, Delivery
+from ..records import (
+    IMMEDIATE,
+)
 
 __all__ = ["Call", "Delivery", "find_delivery"]
 

@@ -1,0 +1,173 @@
+"""Who is connected: links, and the plan that a send runs by."""
+
+from __future__ import annotations
+
+import sys
+import types
+import weakref
+from collections.abc import Callable, Hashable, Iterable
+from itertools import count
+from typing import Any, Protocol, cast
+
+from .callables import place_of, takes_extra, type_name
+from .calls import Delivery, Receiver
+from .records import IMMEDIATE, Connection, Place
+
+_order = count()
+
+
+def next_order() -> int:
+    """Take the next place in connection order; one sequence for all signals."""
+    return next(_order)
+
+
+class Ref(weakref.ref[Any]):
+    """A weak reference that knows whose link it belongs to."""
+
+    __slots__ = ("receiver_key",)
+    receiver_key: Hashable
+
+
+class MethodRef(weakref.WeakMethod[Any]):
+    """The same for a bound method, which is a new object each time it is asked for."""
+
+    __slots__ = ("receiver_key",)
+    receiver_key: Hashable
+
+
+class Link:
+    """One receiver connected to one signal: what :class:`Connection` describes."""
+
+    __slots__ = (
+        "delivery",
+        "is_async",
+        "order",
+        "place",
+        "priority",
+        "receiver",
+        "receiver_key",
+        "scope",
+        "sender",
+        "sender_key",
+        "uid",
+        "weak",
+        "when",
+    )
+
+    receiver: Any  # the receiver itself, or a weak reference to it
+    receiver_key: Hashable
+    sender: Any  # a weak reference, the sender itself where there is none, or ANY
+    sender_key: Hashable  # None for ANY
+    place: Place | None  # of a weak receiver, which cannot be asked any more once it is gone
+    priority: int
+    order: int
+    weak: bool
+    is_async: bool
+    when: Callable[..., Any] | None
+    delivery: Delivery | None
+    uid: str | None
+    scope: object | None
+
+    def resolve(self) -> Receiver | None:
+        """Return the receiver, or ``None`` once it has been collected."""
+        return cast("Receiver | None", self.receiver() if self.weak else self.receiver)
+
+    @property
+    def simple(self) -> bool:
+        """Whether a plain call is all there is to do."""
+        return not (self.is_async or self.when or self.delivery or self.scope)
+
+    def describe(self, signal: str) -> Connection:
+        """Describe the link as a record that holds nothing."""
+        receiver = self.resolve()
+        return Connection(
+            signal=signal,
+            receiver=cast(Place, self.place) if receiver is None else place_of(receiver),
+            sender=None if self.sender_key is None else sender_label(self.held_sender()),
+            priority=self.priority,
+            order=self.order,
+            delivery=IMMEDIATE if self.delivery is None else self.delivery.name,
+            when=None if self.when is None else place_of(self.when),
+            is_async=self.is_async,
+            weak=self.weak,
+            uid=self.uid,
+            takes_extra=receiver is None or takes_extra(receiver),
+        )
+
+    def held_sender(self) -> Any:
+        """Return the sender, or ``None`` once it has been collected."""
+        return self.sender() if isinstance(self.sender, (Ref, MethodRef)) else self.sender
+
+    def rank(self) -> tuple[int, int]:
+        """Sort key: higher priority first, then connection order."""
+        return -self.priority, self.order
+
+
+class Plan:
+    """The links of one signal as a send wants them, valid until the next change."""
+
+    __slots__ = ("any_sender", "by_sender", "merged", "scoped", "simple")
+
+    def __init__(self, links: list[Link]) -> None:
+        links.sort(key=Link.rank)
+        self.scoped = any(link.scope is not None for link in links)
+        self.simple = all(link.simple for link in links)
+        self.by_sender: dict[Hashable, list[Link]] = {}
+        for link in links:
+            self.by_sender.setdefault(link.sender_key, []).append(link)
+        self.any_sender = distinct(self.by_sender.pop(None, []))
+        self.merged: dict[Hashable, tuple[Link, ...]] = {}
+
+    def links_for(self, key: Hashable) -> tuple[Link, ...]:
+        """Return the links that a sender with this key reaches, in calling order."""
+        if key not in self.by_sender:
+            return self.any_sender
+        links = self.merged.get(key)
+        if links is None:
+            own = [*self.any_sender, *self.by_sender[key]]
+            links = self.merged[key] = distinct(sorted(own, key=Link.rank))
+        return links
+
+
+def sender_label(sender: Any) -> str:
+    """Name a sender filter without a ``repr()`` of anybody's object."""
+    if isinstance(sender, (str, int)) and type(sender) in (str, int, bool):
+        return repr(sender)
+    return type_name(sender)
+
+
+def distinct(links: Iterable[Link]) -> tuple[Link, ...]:
+    """Keep the first link of each receiver."""
+    return tuple({link.receiver_key: link for link in reversed(list(links))}.values())[::-1]
+
+
+class Mourner(Protocol):
+    """What is told when a receiver or a sender has been collected: a signal."""
+
+    def collected(self, ref: Any) -> None:
+        """Note that what this reference stood for is gone."""
+
+
+class Reaper:
+    """The callback of a signal's weak references; it does not keep the signal alive."""
+
+    __slots__ = ("_signal",)
+
+    def __init__(self, signal: Mourner) -> None:
+        self._signal = weakref.ref(signal)
+
+    def __call__(self, ref: Any) -> None:
+        signal = self._signal()
+        if signal is not None and not sys.is_finalizing():
+            signal.collected(ref)
+
+
+def weak_ref(target: Any, receiver: Hashable, reaper: Reaper) -> Ref | MethodRef:
+    """Hold a receiver or a sender weakly for the link of this receiver.
+
+    :raises TypeError: if it takes no weak reference.
+    """
+    is_method = isinstance(target, types.MethodType)
+    ref: Ref | MethodRef = MethodRef(target, reaper) if is_method else Ref(target, reaper)
+    ref.receiver_key = receiver
+    return ref
