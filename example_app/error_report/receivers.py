@@ -1,6 +1,7 @@
 """Keep a record of every exception that the kit reports, and one receiver to try it with."""
 
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from flask import Flask
@@ -19,7 +20,7 @@ def record(
     *,
     source: str,
     signal: str | None = None,
-    receiver: str | None = None,
+    receiver: Callable[..., object] | None = None,
     **extra: object,
 ) -> None:
     """Note what failed and where, without keeping the exception: its frames hold the request."""
@@ -29,7 +30,8 @@ def record(
             source=source,
             type=type(exception).__qualname__,
             signal=signal,
-            receiver=receiver,
+            # Not every callable has a name of its own: a partial has none.
+            receiver=receiver and getattr(receiver, "__qualname__", type(receiver).__qualname__),
             where=_place(exception),
         )
     )
