@@ -30,11 +30,18 @@ def record(
             source=source,
             type=type(exception).__qualname__,
             signal=signal,
-            # Not every callable has a name of its own: a partial has none.
-            receiver=receiver and getattr(receiver, "__qualname__", type(receiver).__qualname__),
+            receiver=_name(receiver),
             where=_place(exception),
         )
     )
+
+
+def _name(receiver: Callable[..., object] | None) -> str | None:
+    """Return what to call a receiver; one without a name, such as a partial, goes by its type."""
+    if receiver is None:
+        return None
+    name: str = getattr(receiver, "__qualname__", type(receiver).__qualname__)
+    return name
 
 
 def _place(exception: BaseException) -> str:
@@ -42,8 +49,8 @@ def _place(exception: BaseException) -> str:
     frames = traceback.extract_tb(exception.__traceback__)
     if not frames:
         return "unknown"
-    *_, folder, file = Path(frames[-1].filename).parts
-    return f"{folder}/{file}:{frames[-1].lineno}"
+    file = "/".join(Path(frames[-1].filename).parts[-2:])
+    return f"{file}:{frames[-1].lineno}"
 
 
 class DemonstrationError(Exception):
