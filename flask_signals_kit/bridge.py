@@ -50,8 +50,8 @@ class Relay:
     def __call__(self, sender: Any = None, /, **payload: Any) -> Any:
         """Send the app's signal; return the first result that is not ``None``.
 
-        Some senders act on what a receiver returns (Flask-Dance stores no token if it is ``False``),
-        and to them this relay is one receiver.
+        Some senders act on what a receiver returns (Flask-Dance stores no token if it is
+        ``False``), and to them this relay is one receiver.
         """
         if not self._concerns_app(sender):
             return None
@@ -147,7 +147,8 @@ def choose(
             names = [names] if isinstance(names, str) else list(names)
             if len(names) != 1:
                 raise DeclarationError(
-                    f"kit.bridge({what}, names=…) bridges one signal, so give it one name, not {len(names)}."
+                    f"kit.bridge({what}, names=…) bridges one signal, so give it one name, "
+                    f"not {len(names)}."
                 )
             name = names[0]
         if not isinstance(name, str):

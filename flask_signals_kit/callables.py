@@ -68,7 +68,7 @@ def type_name(value: Any) -> str:
 
 
 def unwrap(sender: Any) -> Any:
-    """Return what a Werkzeug ``LocalProxy`` such as ``current_app`` stands for; else the thing itself.
+    """Return what a Werkzeug ``LocalProxy`` like ``current_app`` stands for, or the thing itself.
 
     :raises RuntimeError: Werkzeug's own, if the proxy stands for nothing here.
     """
@@ -80,8 +80,9 @@ def unwrap(sender: Any) -> Any:
 def sender_key(sender: Any) -> Hashable:
     """Return the key that a sender is matched by.
 
-    Strings and integers match by value, ``True`` and ``False`` only themselves, all else by identity.
-    An address is a plain ``int`` and a value is not, so the two cannot be mistaken for each other.
+    Strings and integers match by value, ``True`` and ``False`` only themselves, all else by
+    identity. An address is a plain ``int`` and a value is not, so the two cannot be mistaken for
+    each other.
     """
     sender = unwrap(sender)
     if isinstance(sender, str):
@@ -94,6 +95,7 @@ def sender_key(sender: Any) -> Hashable:
 
 
 def receiver_key(receiver: Any) -> Hashable:
+    """Return the key that a receiver is known by: the same for each look-up of one bound method."""
     if isinstance(receiver, types.MethodType):
         return id(receiver.__func__), id(receiver.__self__)
     if isinstance(receiver, types.BuiltinMethodType):

@@ -12,7 +12,7 @@ Receiver: TypeAlias = Callable[..., Any]
 """What can be connected: called as ``receiver(sender, **payload)``."""
 
 carried_emission: ContextVar[Emission | None] = ContextVar("signals_kit_emission", default=None)
-"""The emission being delivered where the sender's stack cannot be seen: in another thread or later."""
+"""The emission being delivered where its stack cannot be seen: in another thread or later."""
 
 
 class Delivery(Protocol):

@@ -152,8 +152,9 @@ def load(name: str) -> dict[str, blinker.Signal]:
     source = CATALOGUE.get(name)
     if source is None:
         raise UnknownSignalError(
-            f"There is no extension {name!r} in the catalogue.{did_you_mean(name, CATALOGUE)} It has "
-            f"{', '.join(sorted(CATALOGUE))}. Bridge any other by its signals: kit.bridge(namespace)."
+            f"There is no extension {name!r} in the catalogue.{did_you_mean(name, CATALOGUE)} "
+            f"It has {', '.join(sorted(CATALOGUE))}. "
+            "Bridge any other by its signals: kit.bridge(namespace)."
         )
     try:
         module = importlib.import_module(source.module)

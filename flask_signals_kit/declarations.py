@@ -27,6 +27,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
 
+THE_APP: Any = None
+"""The default of a sender: the current app."""
+
 RESERVED = ("sender", "_async_wrapper", "_sync_wrapper")
 """Names that a payload cannot have: blinker's ``send`` would swallow or refuse them."""
 
@@ -100,7 +103,10 @@ def check_takes_sender(receiver: Receiver, signal: str) -> None:
 
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-_NO_SENDER = "it takes no positional parameter for the sender; give it one, as in def receiver(sender, **extra)"
+_NO_SENDER = (
+    "it takes no positional parameter for the sender; "
+    "give it one, as in def receiver(sender, **extra)"
+)
 
 
 def _misfit(
@@ -116,8 +122,8 @@ def _misfit(
     for parameter in first:
         if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.name in names:
             return (
-                f"its first parameter takes the sender, but is called {parameter.name!r} like one of "
-                "the payload; rename it, or put a '/' behind it"
+                f"its first parameter takes the sender, but is called {parameter.name!r} like one "
+                "of the payload; rename it, or put a '/' behind it"
             )
     by_name = {p.name for p in others if p.kind is p.POSITIONAL_OR_KEYWORD}
     by_name |= {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
@@ -133,11 +139,15 @@ def _misfit(
         if parameter in first or not needed:
             continue
         if parameter.kind is parameter.POSITIONAL_ONLY:
-            return f"it needs a second positional parameter {parameter.name!r}, and only the sender is one"
+            return (
+                f"it needs a second positional parameter {parameter.name!r}, "
+                "and only the sender is one"
+            )
         if parameter.name in optional:
             return f"it needs {parameter.name!r}, which a send may leave out; give it a default"
         if parameter.name not in required:
-            return f"it needs {parameter.name!r}, which is not in the payload ({_names(names) or 'empty'})"
+            known = _names(names) or "empty"
+            return f"it needs {parameter.name!r}, which is not in the payload ({known})"
     return None
 
 
@@ -166,13 +176,13 @@ def contract_from(stub: Callable[..., Any]) -> Contract:
             is_open = True
         elif parameter.kind is not parameter.KEYWORD_ONLY:
             raise DeclarationError(
-                f"The stub {place} has a positional parameter {parameter.name!r} behind the sender: "
-                "the payload is keyword-only, so put a '*' in front of it."
+                f"The stub {place} has a positional parameter {parameter.name!r} behind the "
+                "sender: the payload is keyword-only, so put a '*' in front of it."
             )
         elif parameter.name in RESERVED:
             raise DeclarationError(
-                f"The stub {place} declares a payload named {parameter.name!r}, which blinker's send "
-                f"keeps for itself; rename it (reserved: {', '.join(RESERVED)})."
+                f"The stub {place} declares a payload named {parameter.name!r}, which blinker's "
+                f"send keeps for itself; rename it (reserved: {', '.join(RESERVED)})."
             )
         elif parameter.default is parameter.empty:
             required.append(parameter.name)
@@ -216,7 +226,7 @@ def check_on_error(on_error: object, signal: str) -> OnError | None:
     :raises DeclarationError: with those that do.
     """
     if on_error is None or on_error in ON_ERROR:
-        return on_error  # type: ignore[return-value]
+        return on_error
     raise DeclarationError(
         f"Signal {signal!r} has on_error={on_error!r}; use one of {_names(ON_ERROR)}, "
         "or leave it out for SIGNALS_KIT_ON_ERROR."
@@ -228,6 +238,7 @@ class Wiring(Protocol):
 
     def resolve(self, name: str) -> Signal:
         """Return the current app's signal of this name."""
+        ...
 
     def connect_receiver(
         self,
@@ -254,8 +265,8 @@ class DomainSignal(Generic[S, P, R]):
     """A declared signal: a handle that every module may import and no app owns.
 
     Made by ``kit.signal(name, doc)`` and ``@kit.declare``. Sending, asking, muting and
-    ``connected_to`` concern the current app; ``connect``, ``connect_via`` and ``disconnect`` concern
-    every app of the kit, and connect strongly.
+    ``connected_to`` concern the current app; ``connect``, ``connect_via`` and ``disconnect``
+    concern every app of the kit, and connect strongly.
 
     :param name: the signal's name.
     :param doc: one sentence on what it means.
@@ -277,7 +288,7 @@ class DomainSignal(Generic[S, P, R]):
     ) -> None:
         self.name = name
         self.contract = contract
-        self.on_error = on_error
+        self.on_error: OnError | None = on_error
         self.place = place
         self.__doc__ = doc
         self._wiring = wiring
@@ -288,7 +299,9 @@ class DomainSignal(Generic[S, P, R]):
 
     # -- sending: the current app -------------------------------------------------------------
 
-    def send(self, sender: S = None, /, *args: P.args, **payload: P.kwargs) -> list[tuple[Callable[..., Any], R]]:  # type: ignore[assignment]  # fmt: skip
+    def send(
+        self, sender: S = THE_APP, /, *args: P.args, **payload: P.kwargs
+    ) -> list[tuple[Callable[..., Any], R]]:
         """Call the current app's receivers.
 
         :param sender: who sends; the app, if left out.
@@ -298,8 +311,8 @@ class DomainSignal(Generic[S, P, R]):
         :raises ContractError: for a payload that was not declared, where validation is on.
         :raises Exception: what a receiver raised, as the signal's ``on_error`` says.
         """
-        signal = self._resolve(self.name)
-        return signal.send(self._sender(sender), *args, **payload)
+        send: Any = self._resolve(self.name).send
+        return send(self._sender(sender), *args, **payload)  # type: ignore[no-any-return]
 
     def _sender(self, sender: Any) -> Any:
         if sender is None:
@@ -308,15 +321,19 @@ class DomainSignal(Generic[S, P, R]):
             return sender._get_current_object()
         return sender
 
-    async def send_async(self, sender: S = None, /, *args: P.args, **payload: P.kwargs) -> list[tuple[Callable[..., Any], R]]:  # type: ignore[assignment]  # fmt: skip
+    async def send_async(
+        self, sender: S = THE_APP, /, *args: P.args, **payload: P.kwargs
+    ) -> list[tuple[Callable[..., Any], R]]:
         """Await the current app's receivers one after the other; plain ones are called directly.
 
         Parameters, result and errors are those of :meth:`send`.
         """
-        signal = self._resolve(self.name)
-        return await signal.send_async(self._sender(sender), *args, **payload)
+        send: Any = self._resolve(self.name).send_async
+        return await send(self._sender(sender), *args, **payload)  # type: ignore[no-any-return]
 
-    def send_robust(self, sender: S = None, /, *args: P.args, **payload: P.kwargs) -> list[Outcome[R]]:  # type: ignore[assignment]  # fmt: skip
+    def send_robust(
+        self, sender: S = THE_APP, /, *args: P.args, **payload: P.kwargs
+    ) -> list[Outcome[R]]:
         """Call the current app's receivers and say what became of each; a failure stops nobody.
 
         :return: an ``Ok``, ``Failed`` or ``Deferred`` for each receiver.
@@ -324,7 +341,9 @@ class DomainSignal(Generic[S, P, R]):
         signal = self._resolve(self.name)
         return signal.send_robust(self._sender(sender), *args, **payload)
 
-    async def send_robust_async(self, sender: S = None, /, *args: P.args, **payload: P.kwargs) -> list[Outcome[R]]:  # type: ignore[assignment]  # fmt: skip
+    async def send_robust_async(
+        self, sender: S = THE_APP, /, *args: P.args, **payload: P.kwargs
+    ) -> list[Outcome[R]]:
         """Await the current app's receivers and say what became of each."""
         signal = self._resolve(self.name)
         return await signal.send_robust_async(self._sender(sender), *args, **payload)
@@ -341,7 +360,7 @@ class DomainSignal(Generic[S, P, R]):
         return self._resolve(self.name).has_receivers_for(sender)
 
     def receivers_for(self, sender: Any) -> Iterator[Receiver]:
-        """Yield the receivers in the current app that a send by this sender would call, in order."""
+        """Yield the current app's receivers that a send by this sender would call, in order."""
         return self._resolve(self.name).receivers_for(sender)
 
     @contextmanager

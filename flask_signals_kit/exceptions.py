@@ -1,9 +1,9 @@
 """Exception hooks: every exception that leaves the app's code, each once, labelled with its source.
 
-Flask signals only what fails in a request and is not handled. The rest is seen here: ``handled`` by the
-app's own ``handle_user_exception``, ``teardown`` by a wrapper of ``wsgi_app``, ``stream`` by the
-response's iterable, ``cli`` by the app context that ends outside of a request, and ``receiver`` and
-``delivery`` by the kit itself. Nothing is installed until there is a hook.
+Flask signals only what fails in a request and is not handled. The rest is seen here: ``handled`` by
+the app's own ``handle_user_exception``, ``teardown`` by a wrapper of ``wsgi_app``, ``stream`` by
+the response's iterable, ``cli`` by the app context that ends outside of a request, and ``receiver``
+and ``delivery`` by the kit itself. Nothing is installed until there is a hook.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class ExceptionHooks:
         receiver: Receiver | None = None,
         unit: object | None = None,
     ) -> None:
-        """Tell each hook that asked for it, once in a request or command; never raise ``Exception``.
+        """Tell each hook that asked for it, once in a request; never raise an ``Exception``.
 
         :param exception: the exception; it is not stored.
         :param source: where it comes from.
@@ -162,7 +162,7 @@ class ExceptionHooks:
     def _is_news(
         self, exception: BaseException, registration: HookRegistration, unit: object | None
     ) -> bool:
-        """Tell whether this hook has not had this exception in this request; note that it has now."""
+        """Tell whether this hook has not had this exception in this request; note it."""
         if unit is None:
             return True
         told: set[tuple[object, int]] = exception.__dict__.setdefault(_REPORTED, set())

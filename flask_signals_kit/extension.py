@@ -1,4 +1,4 @@
-"""The extension: what was declared and connected before any app exists becomes each app's signals."""
+"""The extension: what is declared and connected at import time becomes each app's signals."""
 
 from __future__ import annotations
 
@@ -52,16 +52,19 @@ def _current_emission() -> Emission:
 
 
 current_emission: Emission = LocalProxy(_current_emission)  # type: ignore[assignment]
-"""The :class:`Emission` that the running receiver is called for: signal, sender's type, payload names,
-site and request. Outside of a receiver it is falsy, and using it raises ``RuntimeError``."""
+"""The :class:`Emission` that the running receiver is called for.
+
+Outside of a receiver it is falsy, and using it raises ``RuntimeError``.
+"""
 
 
 class SignalsKit(Verbs):
     """Domain signals for Flask apps.
 
-    Make one at import time, declare and connect on it, and give it each app, in the constructor or by
-    :meth:`init_app`. What is declared and connected here holds for every app of the kit; each app has
-    its own signals, receivers lists and settings, and nothing leaks from one to another.
+    Make one at import time, declare and connect on it, and give it each app, in the constructor or
+    by
+    :meth:`init_app`. What is declared and connected here holds for every app of the kit; each app
+        has its own signals, receivers lists and settings, and nothing leaks from one to another.
 
     :param app: an app to initialise at once.
     :param page_auth: decides for each request whether the page may be seen: called without
@@ -110,8 +113,8 @@ class SignalsKit(Verbs):
         app = unwrap(app)
         if EXTENSION in app.extensions:
             raise AlreadyInitializedError(
-                f"App {app.name!r} already has a SignalsKit. An app has one kit: call init_app once, "
-                "and share the kit by importing it. To start over, kit.detach(app) first."
+                f"App {app.name!r} already has a SignalsKit. An app has one kit: call init_app "
+                "once, and share the kit by importing it. To start over, kit.detach(app) first."
             )
         settings = read_settings(app.config)
         auth = _check_page_auth(page_auth) or self._page_auth
@@ -140,8 +143,8 @@ class SignalsKit(Verbs):
     def detach(self, app: Flask) -> None:
         """Undo what :meth:`init_app` did to an app.
 
-        Its receivers, relays, hooks and commands go. Flask cannot take a route away again: where the
-        page had one, it answers 404.
+        Its receivers, relays, hooks and commands go. Flask cannot take a route away again: where
+        the page had one, it answers 404.
 
         :param app: the app.
         :raises NotInitializedError: if this kit has not initialised it.
@@ -208,8 +211,8 @@ class SignalsKit(Verbs):
         context = _cv_app.get(None)
         if context is None:
             raise AppContextError(
-                f"Cannot {doing} outside an app context, because signals belong to an app. Push one: "
-                "'with app.app_context():'; or use kit.for_app(app)."
+                f"Cannot {doing} outside an app context, because signals belong to an app. Push "
+                "one: 'with app.app_context():'; or use kit.for_app(app)."
             )
         return self.for_app(context.app)
 
@@ -273,15 +276,15 @@ def _check_page_auth(page_auth: object) -> Callable[[], object] | None:
         return None
     if not callable(page_auth):
         raise ConfigurationError(
-            f"page_auth is {type_name(page_auth)}, which is not callable; give a function that returns "
-            "True for those who may see the page."
+            f"page_auth is {type_name(page_auth)}, which is not callable; give a function that "
+            "returns True for those who may see the page."
         )
     try:
         signature_of(page_auth).bind()
     except TypeError:
         raise ConfigurationError(
-            f"page_auth {place_of(page_auth)} is called without arguments inside the request, but it "
-            "needs some; use flask.request, flask.session or the current user in it."
+            f"page_auth {place_of(page_auth)} is called without arguments inside the request, "
+            "but it needs some; use flask.request, flask.session or the current user in it."
         ) from None
     except ValueError:
         pass  # a builtin without a signature
@@ -291,8 +294,8 @@ def _check_page_auth(page_auth: object) -> Callable[[], object] | None:
 def _check_page(app: Flask, settings: Settings, page_auth: object) -> None:
     if settings.page and page_auth is None and not (app.debug or app.testing):
         raise ConfigurationError(
-            f"app.config['SIGNALS_KIT_PAGE'] is True for app {app.name!r} outside debug and testing, "
-            "but there is no page_auth to say who may see the page. Pass one, as in "
+            f"app.config['SIGNALS_KIT_PAGE'] is True for app {app.name!r} outside debug and "
+            "testing, but there is no page_auth to say who may see the page. Pass one, as in "
             "SignalsKit(app, page_auth=lambda: current_user.is_admin), or leave the setting out."
         )
 

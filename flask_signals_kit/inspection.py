@@ -257,8 +257,8 @@ def _problems(state: AppSignals, name: str, connections: list[Connection]) -> It
             yield Problem(
                 kind="dead",
                 signal=name,
-                message=f"Receiver {gone.receiver} of signal {name!r} was connected weakly and has been "
-                "garbage-collected.",
+                message=f"Receiver {gone.receiver} of signal {name!r} was connected weakly "
+                "and has been garbage-collected.",
                 fix="Keep a reference to it, or connect it with weak=False.",
                 place=gone.receiver,
             )

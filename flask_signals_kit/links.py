@@ -43,6 +43,7 @@ class Link:
         "is_async",
         "order",
         "place",
+        "plain",
         "priority",
         "receiver",
         "receiver_key",
@@ -63,6 +64,7 @@ class Link:
     order: int
     weak: bool
     is_async: bool
+    plain: bool  # whether a plain call is all there is to do
     when: Callable[..., Any] | None
     delivery: Delivery | None
     uid: str | None
@@ -71,11 +73,6 @@ class Link:
     def resolve(self) -> Receiver | None:
         """Return the receiver, or ``None`` once it has been collected."""
         return cast("Receiver | None", self.receiver() if self.weak else self.receiver)
-
-    @property
-    def simple(self) -> bool:
-        """Whether a plain call is all there is to do."""
-        return not (self.is_async or self.when or self.delivery or self.scope)
 
     def describe(self, signal: str) -> Connection:
         """Describe the link as a record that holds nothing."""
@@ -111,7 +108,7 @@ class Plan:
     def __init__(self, links: list[Link]) -> None:
         links.sort(key=Link.rank)
         self.scoped = any(link.scope is not None for link in links)
-        self.simple = all(link.simple for link in links)
+        self.simple = all(link.plain for link in links)
         self.by_sender: dict[Hashable, list[Link]] = {}
         for link in links:
             self.by_sender.setdefault(link.sender_key, []).append(link)
@@ -157,6 +154,7 @@ class Reaper:
         self._signal = weakref.ref(signal)
 
     def __call__(self, ref: Any) -> None:
+        """Tell the signal, unless it or the interpreter is going away as well."""
         signal = self._signal()
         if signal is not None and not sys.is_finalizing():
             signal.collected(ref)

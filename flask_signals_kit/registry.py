@@ -95,7 +95,7 @@ class Registration:
     @property
     def receiver(self) -> Receiver | None:
         """The receiver, or ``None`` once it has been collected."""
-        return self._receiver() if self.weak else self._receiver  # type: ignore[no-any-return]
+        return self._receiver() if self.weak else self._receiver
 
     @property
     def sender(self) -> Any:
@@ -209,7 +209,7 @@ def _classes(ignore: Any) -> tuple[Any, ...]:
 
 
 class Registry:
-    """What was declared and connected, in one kit for every app or in one app's half for it alone."""
+    """What was declared and connected: in a kit for every app, in an app's half for it alone."""
 
     def __init__(self) -> None:
         self.declarations: dict[str, DomainSignal[Any, ..., Any]] = {}

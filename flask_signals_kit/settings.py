@@ -18,7 +18,7 @@ ON_ERROR: tuple[OnError, ...] = get_args(OnError)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """One app's settings. ``None`` means "as debug or testing says", settled when the app starts."""
+    """One app's settings; ``None`` means "as debug or testing says", settled as the app starts."""
 
     strict: bool = False
     """Refuse signal names that nobody declared."""
@@ -166,4 +166,3 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
                 f"app.config[{key!r}] is {shown}, but it must be {row.expects}."
             ) from None
     return Settings(**values)
-

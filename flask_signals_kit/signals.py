@@ -1,13 +1,14 @@
 """Blinker's signals with connection order, priorities, nesting and fast planned dispatch.
 
-:class:`Signal` and :class:`Namespace` are ``blinker.NamedSignal`` and ``blinker.Namespace``: whatever
-takes one of blinker's takes one of these. They know nothing of Flask; what an app adds (a failure
-report, a check of the payload, a wrapper for async receivers) is passed in.
+:class:`Signal` and :class:`Namespace` are ``blinker.NamedSignal`` and ``blinker.Namespace``:
+    whatever takes one of blinker's takes one of these. They know nothing of Flask; what an app adds
+    (a failure report, a check of the payload, a wrapper for async receivers) is passed in.
 
-How a send works: connecting and disconnecting only mark the signal as changed. The next send resolves
-the receivers once into a plan, and every later send is one loop over that plan. What is unusual (a
-sender filter, a predicate, an async receiver, muting, a failure policy, …) takes the one slow loop in
-:meth:`Signal._run` instead.
+How a send works: connecting and disconnecting only mark the signal as changed. The next send
+resolves the receivers once into a plan, and every later send is one loop over that plan. What is
+unusual (a sender filter, a predicate, an async receiver, muting, a failure policy, …) takes the one
+slow loop in
+:mod:`flask_signals_kit.dispatch` instead.
 """
 
 from __future__ import annotations
@@ -17,24 +18,23 @@ import sys
 import threading
 import types
 import weakref
-from collections.abc import Callable, Coroutine, Generator, Hashable, Iterable
+from collections.abc import Callable, Generator, Hashable
 from contextlib import contextmanager
 from contextvars import ContextVar
-from time import perf_counter
-from typing import Any, NoReturn, TypeAlias, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import blinker
 from blinker import ANY
 
-from .callables import call_site, is_async, place_of, receiver_key, sender_key, type_name, unwrap
+from .callables import is_async, place_of, receiver_key, sender_key, type_name, unwrap
 from .calls import Call, Delivery, Receiver, carried_emission
-from .errors import AsyncReceiverError, DeclarationError, ReceiverError
+from .dispatch import Results, Sending, Surroundings, Wrapper, finish, outcomes, results
+from .errors import DeclarationError, ReceiverError
 from .links import Link, MethodRef, Plan, Reaper, Ref, distinct, next_order, weak_ref
-from .records import Connection, Deferred, Emission, Failed, Ok, Outcome
+from .records import Connection, Emission, Outcome
 from .settings import ON_ERROR, OnError
 
 F = TypeVar("F", bound=Callable[..., Any])
-Results: TypeAlias = list[tuple[Receiver, Any]]
 
 logger = logging.getLogger("flask_signals_kit")
 
@@ -46,10 +46,10 @@ _scopes: ContextVar[frozenset[object]] = ContextVar("signals_kit_scopes", defaul
 class Signal(blinker.NamedSignal):
     """A ``blinker.NamedSignal`` with order, priorities, failure policies and fast dispatch.
 
-    Everything that blinker documents holds. Beyond it: receivers run by priority, then in connection
-    order; ``muted()`` and ``connected_to()`` nest and concern the current thread or task alone;
-    a receiver or sender that is collected leaves nothing behind; a send calls exactly the receivers
-    that were connected when it began.
+    Everything that blinker documents holds. Beyond it: receivers run by priority, then in
+    connection order; ``muted()`` and ``connected_to()`` nest and concern the current thread or task
+    alone; a receiver or sender that is collected leaves nothing behind; a send calls exactly the
+    receivers that were connected when it began.
 
     :param name: the signal's name.
     :param doc: one sentence on what it means.
@@ -79,8 +79,8 @@ class Signal(blinker.NamedSignal):
         *,
         on_error: OnError = "raise",
         check_payload: Callable[[dict[str, Any]], None] | None = None,
-        async_wrapper: Callable[[Receiver], Receiver] | None = None,
-        sync_wrapper: Callable[[Receiver], Receiver] | None = None,
+        async_wrapper: Wrapper | None = None,
+        sync_wrapper: Wrapper | None = None,
         on_failure: Callable[[Exception, Receiver, Emission], None] | None = None,
         on_change: Callable[[], None] | None = None,
         on_collected: Callable[[Connection], None] | None = None,
@@ -89,7 +89,8 @@ class Signal(blinker.NamedSignal):
     ) -> None:
         if on_error not in ON_ERROR:
             raise DeclarationError(
-                f"Signal {name!r} has on_error={on_error!r}; use one of {', '.join(map(repr, ON_ERROR))}."
+                f"Signal {name!r} has on_error={on_error!r}; "
+                f"use one of {', '.join(map(repr, ON_ERROR))}."
             )
         self._plan: Plan | None = None
         self._strong: tuple[Receiver, ...] | None = None
@@ -99,15 +100,18 @@ class Signal(blinker.NamedSignal):
         self._mutes: frozenset[object] = _NO_SCOPES
         self._muted_everywhere = False
         self._reap = Reaper(self)
-        self._on_error: OnError = on_error
-        self._check_payload = check_payload
-        self._async_wrapper = async_wrapper
-        self._sync_wrapper = sync_wrapper
-        self._on_failure = on_failure
         self._on_change = on_change
         self._on_collected = on_collected
-        self._request = request
-        self._app = app
+        self._around = Surroundings(
+            name=name,
+            on_error=on_error,
+            check_payload=check_payload,
+            async_wrapper=async_wrapper,
+            sync_wrapper=sync_wrapper,
+            on_failure=on_failure,
+            request=request,
+            app=app,
+        )
         super().__init__(name, doc)
         # Blinker promises only the truth value of this mapping. Here: receiver's key -> its links.
         self.receivers: dict[Any, tuple[Link, ...]] = {}  # type: ignore[assignment]
@@ -127,8 +131,8 @@ class Signal(blinker.NamedSignal):
         """
         with self._lock:
             self.__doc__ = doc or self.__doc__
-            self._on_error = on_error
-            self._check_payload = check_payload
+            self._around.on_error = on_error
+            self._around.check_payload = check_payload
             self._forget_plan()
 
     # -- connecting ---------------------------------------------------------------------------
@@ -147,26 +151,23 @@ class Signal(blinker.NamedSignal):
     ) -> F:
         """Connect a receiver.
 
-        Connecting the same receiver to the same sender again changes its priority and options, keeps
-        its place in connection order, and never turns a strong connection into a weak one.
+        Connecting the same receiver to the same sender again changes its priority and options,
+        keeps its place in connection order, and never turns a strong connection into a weak one.
 
         :param receiver: called as ``receiver(sender, **payload)``; may be async.
         :param sender: only sends by this sender reach the receiver; any, if left out. Strings and
             integers match by value, everything else by identity.
         :param weak: hold the receiver weakly (blinker's default). Use ``False`` for closures.
         :param priority: higher runs first.
-        :param when: ``when(sender, **payload)`` decides at each send whether the receiver is called.
+        :param when: ``when(sender, **payload)`` decides at each send whether the receiver is
+            called.
         :param delivery: how the receiver gets it; at once, if left out.
         :param uid: kept for :class:`Connection`.
         :param order: a place in connection order other than the last.
         :return: the receiver, unchanged.
         :raises ReceiverError: if the receiver is not callable or cannot be held weakly.
         """
-        if not callable(receiver):
-            raise ReceiverError(
-                f"Cannot connect {type_name(receiver)} to signal {self.name!r}: it is not callable. "
-                "Connect a function, a method or an object with __call__."
-            )
+        self._check_callable(receiver)
         link, existed = self._make_link(receiver, sender, weak, None)
         self._set_options(link, priority, when, delivery, uid, order)
         self._put(link)
@@ -178,6 +179,13 @@ class Signal(blinker.NamedSignal):
                 self._discard(lambda other: other is link, link.receiver_key)
             raise
         return receiver
+
+    def _check_callable(self, receiver: object) -> None:
+        if not callable(receiver):
+            raise ReceiverError(
+                f"Cannot connect {type_name(receiver)} to signal {self.name!r}: "
+                "it is not callable. Connect a function, a method or an object with __call__."
+            )
 
     def _set_options(
         self,
@@ -192,13 +200,14 @@ class Signal(blinker.NamedSignal):
         link.when = when
         link.delivery = delivery
         link.uid = uid
+        link.plain = not link.is_async and when is None and delivery is None
         if order is not None:
             link.order = order
 
     def _make_link(
         self, receiver: Receiver, sender: Any, weak: bool, scope: object | None
     ) -> tuple[Link, bool]:
-        """Return a new link, and whether it takes the place of one of the same receiver and sender."""
+        """Return a new link, and whether it replaces one of the same receiver and sender."""
         link = Link()
         link.receiver_key = receiver_key(receiver)
         link.sender_key = None if sender is ANY else sender_key(sender)
@@ -208,6 +217,7 @@ class Signal(blinker.NamedSignal):
         link.priority = 0
         link.when = link.delivery = link.uid = None
         link.is_async = is_async(receiver)
+        link.plain = not link.is_async
         link.weak = weak and not (before is not None and not before.weak)
         link.place = None
         if link.weak:
@@ -230,8 +240,8 @@ class Signal(blinker.NamedSignal):
     def _hold_sender(self, sender: Any, key: Hashable) -> Any:
         """Hold a sender weakly, or strongly where that is the only way to know that it is the same.
 
-        An object without weak references is known by its address alone, and a new object may get the
-        same address, so the connection keeps it.
+        An object without weak references is known by its address alone, and a new object may get
+        the same address, so the connection keeps it.
         """
         sender = unwrap(sender)
         if isinstance(sender, (str, int)):
@@ -262,8 +272,7 @@ class Signal(blinker.NamedSignal):
         :param receiver: as in :meth:`connect`; held strongly.
         :param sender: as in :meth:`connect`.
         """
-        if not callable(receiver):
-            self.connect(receiver)  # raises with the reason
+        self._check_callable(receiver)
         scope = object()
         link, _ = self._make_link(receiver, sender, False, scope)
         outer = _scopes.get()
@@ -297,6 +306,11 @@ class Signal(blinker.NamedSignal):
             with self._lock:
                 self._mutes -= {scope}
                 self._forget_plan()
+
+    @property
+    def _hushed(self) -> bool:
+        """Whether the signal is muted for anybody at all."""
+        return self._muted_everywhere or bool(self._mutes)
 
     @property
     def is_muted(self) -> bool:
@@ -496,10 +510,9 @@ class Signal(blinker.NamedSignal):
                     plan.simple
                     and not plan.by_sender
                     and not plan.scoped
-                    and not self._mutes
-                    and not self._muted_everywhere
-                    and self._check_payload is None
-                    and self._on_error == "raise"
+                    and not self._hushed
+                    and self._around.check_payload is None
+                    and self._around.on_error == "raise"
                 )
                 links = plan.any_sender
                 if usual and not any(link.weak for link in links):
@@ -517,7 +530,7 @@ class Signal(blinker.NamedSignal):
         sender: Any = None,
         /,
         *,
-        _async_wrapper: Callable[[Receiver], Receiver] | None = None,
+        _async_wrapper: Wrapper | None = None,
         **payload: Any,
     ) -> Results:
         """Call every receiver that is connected for this sender.
@@ -537,20 +550,26 @@ class Signal(blinker.NamedSignal):
             return [(r, r(sender, **payload)) for ref in weak if (r := ref()) is not None]
         return self._send(sender, payload, _async_wrapper)
 
-    def _send(
-        self, sender: Any, payload: dict[str, Any], wrapper: Callable[[Receiver], Receiver] | None
-    ) -> Results:
-        run = self._run(
-            sender, payload, wrapper or self._async_wrapper, None, False, self._on_error
-        )
-        return _finish(run).results()
+    def _send(self, sender: Any, payload: dict[str, Any], wrapper: Wrapper | None) -> Results:
+        around = self._around
+        wrapper = wrapper or around.async_wrapper
+        sending = Sending(around, sender, payload, around.on_error, False, wrapper)
+        return results(finish(sending.run(self._links(sending))), around.on_error, self.name)
+
+    def _links(self, sending: Sending) -> tuple[Link, ...]:
+        """Return the links that a send reaches, after the checks that come before any receiver."""
+        if self._hushed and self.is_muted:
+            return ()
+        if self._around.check_payload is not None:
+            self._around.check_payload(sending.payload)
+        return self._reached(sending.sender)
 
     async def send_async(
         self,
         sender: Any = None,
         /,
         *,
-        _sync_wrapper: Callable[[Receiver], Receiver] | None = None,
+        _sync_wrapper: Wrapper | None = None,
         **payload: Any,
     ) -> Results:
         """Await every receiver that is connected for this sender, one after the other.
@@ -561,9 +580,10 @@ class Signal(blinker.NamedSignal):
         :return: as in :meth:`send`.
         :raises AsyncReceiverError: for a plain receiver without a wrapper.
         """
-        wrapper = _sync_wrapper or self._sync_wrapper
-        done = await self._run(sender, payload, None, wrapper, True, self._on_error)
-        return done.results()
+        around = self._around
+        wrapper = _sync_wrapper or around.sync_wrapper
+        sending = Sending(around, sender, payload, around.on_error, True, wrapper)
+        return results(await sending.run(self._links(sending)), around.on_error, self.name)
 
     def send_robust(self, sender: Any = None, /, **payload: Any) -> list[Outcome[Any]]:
         """Call every receiver and say what became of each; a failure stops nobody.
@@ -574,8 +594,9 @@ class Signal(blinker.NamedSignal):
         :param payload: as in :meth:`send`.
         :return: an :class:`Ok`, :class:`Failed` or :class:`Deferred` for each receiver.
         """
-        run = self._run(sender, payload, self._async_wrapper, None, False, "isolate", timed=True)
-        return _finish(run).outcomes
+        around = self._around
+        sending = Sending(around, sender, payload, "isolate", False, around.async_wrapper)
+        return outcomes(finish(sending.run(self._links(sending))))
 
     async def send_robust_async(self, sender: Any = None, /, **payload: Any) -> list[Outcome[Any]]:
         """Await every receiver and say what became of each; the async :meth:`send_robust`.
@@ -583,137 +604,9 @@ class Signal(blinker.NamedSignal):
         :param sender: as in :meth:`send`.
         :param payload: as in :meth:`send`.
         """
-        run = self._run(sender, payload, None, self._sync_wrapper, True, "isolate", timed=True)
-        return (await run).outcomes
-
-    async def _run(
-        self,
-        sender: Any,
-        payload: dict[str, Any],
-        async_wrapper: Callable[[Receiver], Receiver] | None,
-        sync_wrapper: Callable[[Receiver], Receiver] | None,
-        asynchronous: bool,
-        on_error: OnError,
-        timed: bool = False,
-    ) -> _Done:
-        """Do all that is not a plain loop: the one place that knows what a send means.
-
-        It is a coroutine so that :meth:`send` and :meth:`send_async` share it; without async
-        receivers to await it never waits, and :func:`_finish` runs it to its end in one step.
-        """
-        done = _Done(self.name)
-        if self.is_muted:
-            return done
-        if self._check_payload is not None:
-            self._check_payload(payload)
-        emission: Emission | None = None
-        for link in self._reached(sender):
-            receiver = link.resolve()
-            if receiver is None:
-                continue
-            started = perf_counter()
-            try:
-                if link.when is not None and not link.when(sender, **payload):
-                    continue
-                if link.delivery is not None:
-                    emission = emission or self._emission(sender, payload)
-                    wrap = async_wrapper or _refuse_async if link.is_async else None
-                    call = self._call(link, receiver, sender, payload, emission, wrap)
-                    link.delivery.deliver(call)
-                    if not call.has_run:
-                        done.outcomes.append(
-                            Deferred(receiver=receiver, delivery=link.delivery.name)
-                        )
-                        continue
-                    value = call.value
-                elif link.is_async:
-                    if asynchronous:
-                        value = await receiver(sender, **payload)
-                    else:
-                        emission = emission or self._emission(sender, payload)
-                        value = self._run_async(receiver, sender, payload, async_wrapper, emission)
-                elif not asynchronous or sync_wrapper is run_directly:
-                    value = receiver(sender, **payload)
-                else:
-                    value = await (sync_wrapper or _refuse_sync)(receiver)(sender, **payload)
-            except Exception as error:
-                failed = Failed(
-                    receiver=receiver, exception=error, duration=perf_counter() - started
-                )
-                done.outcomes.append(failed)
-                if on_error == "raise":
-                    done.stopped_by = error
-                    return done
-                if on_error == "group":
-                    done.failures.append(error)
-                else:
-                    emission = emission or self._emission(sender, payload)
-                    self._contain(error, receiver, emission)
-            else:
-                duration = perf_counter() - started
-                done.outcomes.append(Ok(receiver=receiver, value=value, duration=duration))
-        return done
-
-    def _run_async(
-        self,
-        receiver: Receiver,
-        sender: Any,
-        payload: dict[str, Any],
-        wrapper: Callable[[Receiver], Receiver] | None,
-        emission: Emission,
-    ) -> Any:
-        """Run an async receiver for a plain send; the wrapper may well use another thread."""
-        token = carried_emission.set(emission)
-        try:
-            return (wrapper or _refuse_async)(receiver)(sender, **payload)
-        finally:
-            carried_emission.reset(token)
-
-    def _call(
-        self,
-        link: Link,
-        receiver: Receiver,
-        sender: Any,
-        payload: dict[str, Any],
-        emission: Emission,
-        wrap: Callable[[Receiver], Receiver] | None,
-    ) -> Call:
-        return Call(
-            receiver=receiver,
-            sender=sender,
-            payload=payload,
-            emission=emission,
-            connection=link.describe(self.name),
-            app=None if self._app is None else self._app(),
-            wrap=wrap,
-        )
-
-    def _emission(self, sender: Any, payload: Iterable[str]) -> Emission:
-        return Emission(
-            signal=self.name,
-            sender=type_name(unwrap(sender)),
-            payload=tuple(payload),
-            site=call_site(sys._getframe()),
-            request=None if self._request is None else self._request(),
-        )
-
-    def _contain(self, error: Exception, receiver: Receiver, emission: Emission) -> None:
-        """Report a failure that goes no further: to the log, and to whoever asked to be told."""
-        place = place_of(receiver)
-        logger.error(
-            "Receiver %s of signal %r failed; it was sent from %s",
-            place,
-            self.name,
-            emission.site,
-            exc_info=error,
-            extra={
-                "signals_kit_signal": self.name,
-                "signals_kit_receiver": f"{place.module}.{place.name}",
-                "signals_kit_site": str(emission.site),
-            },
-        )
-        if self._on_failure is not None:
-            self._on_failure(error, receiver, emission)
+        around = self._around
+        sending = Sending(around, sender, payload, "isolate", True, around.sync_wrapper)
+        return outcomes(await sending.run(self._links(sending)))
 
 
 class Namespace(blinker.Namespace):
@@ -745,80 +638,23 @@ class Namespace(blinker.Namespace):
         return cast(Signal, signal)
 
 
-class _Done:
-    """What one send came to."""
-
-    __slots__ = ("failures", "name", "outcomes", "stopped_by")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.outcomes: list[Outcome[Any]] = []
-        self.failures: list[Exception] = []
-        self.stopped_by: Exception | None = None
-
-    def results(self) -> Results:
-        """Return what :meth:`Signal.send` returns, or raise what it raises."""
-        if self.stopped_by is not None:
-            error = self.stopped_by
-            self.stopped_by = None
-            self.outcomes.clear()
-            raise error
-        if self.failures:
-            count_ = len(self.failures)
-            noun = "receiver" if count_ == 1 else "receivers"
-            raise ExceptionGroup(f"{count_} {noun} of signal {self.name!r} failed", self.failures)
-        return [(o.receiver, o.value) for o in self.outcomes if type(o) is Ok]
-
-
-def _finish(run: Coroutine[Any, Any, _Done]) -> _Done:
-    """Run a coroutine that never waits to its end."""
-    try:
-        run.send(None)
-    except StopIteration as stop:
-        return cast(_Done, stop.value)
-    run.close()
-    raise AssertionError("a plain send waited")
-
-
-def run_directly(receiver: Receiver) -> Receiver:
-    """Stand for "no wrapper needed": ``send_async`` calls plain receivers as they are."""
-    return receiver
-
-
-def _refuse_async(receiver: Receiver) -> NoReturn:
-    raise AsyncReceiverError(
-        f"Receiver {place_of(receiver)} is async, and send() has no way to run it. "
-        "Use 'await signal.send_async(...)', or pass send() an _async_wrapper."
-    )
-
-
-def _refuse_sync(receiver: Receiver) -> NoReturn:
-    raise AsyncReceiverError(
-        f"Receiver {place_of(receiver)} is not async, and send_async() has no way to await it. "
-        "Pass send_async() a _sync_wrapper, or connect an async function."
-    )
-
-
 def find_emission() -> Emission | None:
     """Find the emission that the caller is being called for, or ``None`` outside of receivers.
 
-    A send keeps no record of itself, which is what makes it fast. So this looks up the stack for the
-    innermost send; where a delivery left the sender's stack, the record it carries is used.
+    A plain send keeps no record of itself, which is what makes it fast. So this looks up the stack
+    for the innermost send; where a delivery left the sender's stack, the record it carries is used.
     """
     frame: types.FrameType | None = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
         if code is Call.run.__code__:
             return cast(Emission, frame.f_locals["self"].emission)
-        if code is Signal.send.__code__ or code is Signal._run.__code__:
-            here = frame.f_locals
-            signal: Signal = here["self"]
-            return Emission(
-                signal=signal.name,
-                sender=type_name(unwrap(here["sender"])),
-                payload=tuple(here["payload"]),
-                site=call_site(frame),
-                request=None if signal._request is None else signal._request(),
-            )
+        if code is Sending.run.__code__:
+            return cast(Emission, frame.f_locals["self"].emission_from(frame))
+        if code is Signal.send.__code__:
+            plain = frame.f_locals
+            around = plain["self"]._around
+            sending = Sending(around, plain["sender"], plain["payload"], "raise", False, None)
+            return sending.emission_from(frame)
         frame = frame.f_back
     return carried_emission.get()

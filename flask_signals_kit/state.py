@@ -17,6 +17,7 @@ from flask import Flask, has_request_context, request
 from .callables import call_site, place_of
 from .calls import Receiver
 from .declarations import Contract, DomainSignal, Wiring
+from .dispatch import run_directly
 from .errors import AppContextError, AsyncReceiverError, UnknownSignalError, did_you_mean
 from .records import (
     Connection,
@@ -36,7 +37,6 @@ from .settings import OnError, Settings
 from .signals import (
     Namespace,
     Signal,
-    run_directly,
 )
 from .verbs import App, Verbs
 
@@ -198,7 +198,9 @@ class AppSignals(Verbs):
     def on_error(self, name: str) -> OnError:
         """Return the failure policy of a signal."""
         handle = self.handle(name)
-        return (handle and handle.on_error) or self.settings.on_error
+        if handle is None or handle.on_error is None:
+            return self.settings.on_error
+        return handle.on_error
 
     def builtin_payload(self, name: str) -> tuple[str, ...] | None:
         """Return what one of Flask's signals passes, or ``None`` for other signals."""
@@ -405,7 +407,7 @@ class _SignalMaker:
         contract = None if handle is None else handle.contract
         signal = Signal(
             name,
-            doc or (handle and handle.__doc__),
+            doc or (None if handle is None else handle.__doc__),
             on_error=state.on_error(name),
             check_payload=contract.check_payload if contract and state.validating else None,
             async_wrapper=self._run_async,
@@ -432,7 +434,8 @@ class _SignalMaker:
                 if reason is None:
                     raise
                 raise AsyncReceiverError(
-                    f"Receiver {place_of(receiver)} is async, and send() cannot run it here: {reason}."
+                    f"Receiver {place_of(receiver)} is async, and send() cannot run it here: "
+                    f"{reason}."
                 ) from error
 
         return run
@@ -466,7 +469,7 @@ def _plain_coroutine_function(receiver: Receiver) -> Receiver:
 
 
 def _why_no_loop(error: RuntimeError) -> str | None:
-    """Tell the two ways in which Flask's ``async_to_sync`` refuses from the receiver's own errors."""
+    """Tell the two refusals of Flask's ``async_to_sync`` from the receiver's own errors."""
     text = str(error)
     if "Install Flask with the 'async' extra" in text:
         return "install Flask with its async extra, pip install 'flask[async]', or use send_async"

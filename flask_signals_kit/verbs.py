@@ -23,6 +23,7 @@ from .declarations import (
     not_callable,
 )
 from .delivery import find_delivery
+from .dispatch import Results
 from .errors import AppContextError, DeclarationError, DuplicateReceiverError, ReceiverError
 from .records import (
     Outcome,
@@ -39,7 +40,6 @@ from .registry import (
 )
 from .settings import OnError
 from .signals import (
-    Results,
     Signal,
 )
 
@@ -60,9 +60,11 @@ class App(Protocol):
     @property
     def app(self) -> Flask:
         """The app."""
+        ...
 
     def find(self, name: str) -> Signal:
         """Return the app's signal of this name."""
+        ...
 
     def configure(self, name: str) -> None:
         """Bring the app's signal in line with its declaration."""
@@ -245,8 +247,8 @@ class Verbs:
     ) -> Callable[[F], F]:
         """Connect the decorated function.
 
-        May be used before and after ``init_app``. Connecting the same function to the same signal and
-        sender again changes its options and nothing else.
+        May be used before and after ``init_app``. Connecting the same function to the same signal
+        and sender again changes its options and nothing else.
 
         :param signals: names, globs such as ``"account_*"``, handles, or any blinker signal.
         :param sender: only sends by this sender; strings and integers match by value.
@@ -267,9 +269,7 @@ class Verbs:
         >>> @kit.on("account_funded", priority=10)
         ... def note(account, **extra): ...
         """
-        if not signals or any(
-            callable(s) and not isinstance(s, (blinker.Signal, DomainSignal)) for s in signals
-        ):
+        if not signals or any(callable(signal) for signal in signals):
             raise ReceiverError(
                 "on() needs the signal to connect to: write @kit.on('account_funded'), "
                 "with a name, a glob, a handle or a blinker signal in the parentheses."
@@ -448,7 +448,8 @@ class Verbs:
         :param source: an extension of the catalogue such as ``"flask_login"``, a blinker signal, or
             a blinker namespace. Dashes become underscores.
         :param names: which of its signals; all, if left out.
-        :param prefix: put in front of each name; ``"flask_login."`` for that extension, else nothing.
+        :param prefix: put in front of each name; ``"flask_login."`` for that extension, else
+            nothing.
         :return: the names here.
         :raises UnknownSignalError: for an extension or a name that is not there.
         :raises ConfigurationError: for an extension that is not installed.
@@ -503,12 +504,13 @@ class Verbs:
         """Call a hook for every exception that leaves the app's code, each once in a request.
 
         The hook is called as ``hook(app, exception, *, source, handled, signal=None, receiver=None,
-        **extra)``; ``signal`` is the name of the signal and ``receiver`` the receiver where a receiver
-        failed. A hook that fails is logged and changes nothing. For ``teardown`` and ``stream`` the
-        request is over and there is no app context: use the hook's ``app``.
+        **extra)``; ``signal`` is the name of the signal and ``receiver`` the receiver where a
+        receiver failed. A hook that fails is logged and changes nothing. For ``teardown`` and
+        ``stream`` the request is over and there is no app context: use the hook's ``app``.
 
         :param hook: the hook; or use ``@kit.on_exception(…)``.
-        :param sources: any of ``"request"``, ``"receiver"``, ``"teardown"``, ``"stream"``, ``"cli"``,
+        :param sources: any of ``"request"``, ``"receiver"``, ``"teardown"``, ``"stream"``,
+            ``"cli"``,
             ``"delivery"``; all, if left out.
         :param ignore: exception classes to leave out. If not given: Werkzeug's ``HTTPException``,
             click's ``ClickException``, ``Exit`` and ``Abort``, and ``SystemExit``.
@@ -562,7 +564,7 @@ class Verbs:
         return target.send(real, **payload)
 
     async def send_async(self, signal: Target, sender: Any = None, /, **payload: Any) -> Results:
-        """Send a signal and await its async receivers one after the other, in order with the others.
+        """Send a signal, and await its async receivers one after the other.
 
         Parameters, result and errors are those of :meth:`send`.
         """
