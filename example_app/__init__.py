@@ -9,7 +9,7 @@ from typing import Any
 
 from flask import Flask, render_template
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, NotFound
 
 from example_app.accounts.services import current_account
 from example_app.accounts.views import bp as accounts
@@ -44,6 +44,7 @@ RECEIVERS = (
     "example_app.error_report.receivers",
     "example_app.onboarding.receivers",
     "example_app.serving.receivers",
+    "example_app.slow_requests",
 )
 
 
@@ -57,7 +58,9 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app = Flask(__name__)
     app.config.from_mapping(
         SECRET_KEY="dev",  # noqa: S106 - FLASK_SECRET_KEY replaces it outside a demo.
+        SESSION_COOKIE_SAMESITE="Lax",
         SQLALCHEMY_DATABASE_URI="sqlite:///placard.sqlite",
+        SLOW_REQUEST_SECONDS=1.0,
         SIGNALS_KIT_IMPORT=list(RECEIVERS),
     )
     app.config.from_prefixed_env()
@@ -72,6 +75,8 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     init_sentry(app)
 
     app.register_error_handler(HTTPException, show_error)
+    # An id beyond SQLite's integers is the id of nothing.
+    app.register_error_handler(OverflowError, lambda error: show_error(NotFound()))
     app.add_template_filter(format_money, "money")
     app.add_template_global(current_account)
 

@@ -1,6 +1,7 @@
 """What holds for every page."""
 
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 
 import pytest
@@ -71,12 +72,26 @@ def test_a_page_is_whole(visitor: Visitor, path: str) -> None:
     assert len(ids) == len(set(ids))
 
 
-@pytest.mark.parametrize("path", ["/nowhere", "/campaigns/99", "/static/nothing.css"])
+@pytest.mark.parametrize(
+    "path", ["/nowhere", "/campaigns/99", f"/campaigns/{10**30}", "/static/nothing.css"]
+)
 def test_what_does_not_exist_is_answered_with_a_page(visitor: Visitor, path: str) -> None:
     """The answer is 404, with a way back."""
     answer = visitor.client.get(path)
     assert answer.status_code == 404
     assert 'href="/"' in answer.text
+
+
+@pytest.mark.parametrize(("threshold", "logged"), [(0, True), (60, False)])
+def test_a_slow_request_is_logged(
+    make_app: Callable[..., Flask],
+    caplog: pytest.LogCaptureFixture,
+    threshold: float,
+    logged: bool,
+) -> None:
+    """A request that takes longer than the threshold leaves a line in the log."""
+    Visitor(make_app(SLOW_REQUEST_SECONDS=threshold)).read("/funding/")
+    assert ("GET /funding/ took" in caplog.text) is logged
 
 
 def test_what_users_type_is_shown_as_text(newcomer: Visitor) -> None:
