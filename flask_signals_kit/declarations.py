@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
 from blinker import ANY
+from werkzeug.local import LocalProxy
 
 from .callables import place_of, signature_of, type_name
 from .calls import Delivery, Receiver
@@ -312,7 +313,9 @@ class DomainSignal(Generic[S, P, R]):
         :raises Exception: what a receiver raised, as the signal's ``on_error`` says.
         """
         send: Any = self._resolve(self.name).send
-        return send(self._sender(sender), *args, **payload)  # type: ignore[no-any-return]
+        if sender is None or type(sender) is LocalProxy:
+            sender = self._sender(sender)
+        return send(sender, *args, **payload)  # type: ignore[no-any-return]
 
     def _sender(self, sender: Any) -> Any:
         if sender is None:

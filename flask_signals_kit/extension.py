@@ -200,7 +200,9 @@ class SignalsKit(Verbs):
         if context is not None:
             state: AppSignals | None = context.app.extensions.get(EXTENSION)
             if state is not None and state.kit is self.registry:
-                return state.find(name)
+                signal = state.namespace.get(name)
+                if signal is not None:
+                    return signal  # type: ignore[return-value]
         return self._current(f"send or ask {name!r}").find(name)
 
     def default_sender(self) -> Flask:

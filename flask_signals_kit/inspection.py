@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import weakref
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 import blinker
 from blinker.base import ANY_ID
 
 from .callables import is_async, place_of, takes_extra
-from .records import (
-    Connection,
-    Place,
-)
-from .signals import (
-    Signal,
-)
+from .errors import did_you_mean
+from .records import IMMEDIATE, Connection, Place
+from .registry import is_glob
+from .signals import Signal
 from .state import AppSignals
 
 ProblemKind = Literal["dead", "undeclared", "unknown", "no_extra", "duplicate"]
@@ -42,7 +42,8 @@ class Problem:
     """Where to look."""
 
     def __str__(self) -> str:
-        return f"{self.message} {self.fix}"
+        where = "" if self.place is None else place_label(self.place.file, self.place.line)
+        return f"{self.message} {self.fix}" + (f" ({where})" if where else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +77,11 @@ class ReceiverInfo:
     foreign: bool = False
     """Whether somebody else connected it, to the very signal of Flask or of an extension."""
 
+    @property
+    def where(self) -> str:
+        """Its file and line as short as they can be, or an empty string."""
+        return place_label(self.file, self.line)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignalInfo:
@@ -95,6 +101,8 @@ class SignalInfo:
     """The line there."""
     payload: tuple[str, ...] | None
     """The payload's names, or ``None`` if any will do."""
+    optional: tuple[str, ...]
+    """Those of them that a send may leave out."""
     on_error: str
     """Its failure policy."""
     receivers: tuple[ReceiverInfo, ...]
@@ -105,7 +113,64 @@ class SignalInfo:
     @property
     def orphan(self) -> bool:
         """Whether it was declared and nobody listens."""
-        return self.origin == "domain" and not self.receivers
+        return self.origin == "domain" and self.declared and not self.receivers
+
+    @property
+    def where(self) -> str:
+        """Where it was declared as short as it can be, or an empty string."""
+        return place_label(self.file, self.line)
+
+    @property
+    def traits(self) -> tuple[str, ...]:
+        """Which of :data:`TRAITS` it has."""
+        return tuple(trait for trait, has in TRAITS.items() if has(self))
+
+    @property
+    def text(self) -> str:
+        """What a search looks through, in lower case."""
+        parts = [self.name, self.doc or "", *(self.payload or ())]
+        for receiver in self.receivers:
+            parts += [f"{receiver.module}.{receiver.name}", receiver.where, receiver.delivery]
+            parts += [receiver.sender or "", receiver.when or "", receiver.uid or ""]
+        return " ".join(part for part in parts if part).lower()
+
+
+TRAITS: dict[str, Callable[[SignalInfo], bool]] = {
+    "receivers": lambda signal: bool(signal.receivers),
+    "orphans": lambda signal: signal.orphan,
+    "problems": lambda signal: bool(signal.problems),
+    "async": lambda signal: any(receiver.is_async for receiver in signal.receivers),
+    "weak": lambda signal: any(receiver.weak for receiver in signal.receivers),
+    "foreign": lambda signal: any(receiver.foreign for receiver in signal.receivers),
+}
+"""What signals can be filtered by, besides their origin and a search."""
+
+ORIGINS = ("domain", "bridged", "flask")
+"""Where signals come from, in the order in which they are shown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which signals to show; what is empty leaves none out."""
+
+    words: str = ""
+    """Each of these words must occur in a signal's name, doc, payload or receivers."""
+    origins: tuple[str, ...] = ()
+    """The origins of which a signal must have one."""
+    traits: tuple[str, ...] = ()
+    """The traits of which a signal must have all."""
+    name: str | None = None
+    """The one signal's name."""
+
+    def takes(self, signal: SignalInfo) -> bool:
+        """Tell whether a signal is meant."""
+        text = signal.text
+        return (
+            (not self.origins or signal.origin in self.origins)
+            and set(self.traits) <= set(signal.traits)
+            and (self.name is None or self.name == signal.name)
+            and all(word in text for word in self.words.lower().split())
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +187,41 @@ class Report:
         """The problems of all signals."""
         return tuple(problem for signal in self.signals for problem in signal.problems)
 
+    @property
+    def receivers(self) -> tuple[ReceiverInfo, ...]:
+        """The receivers of all signals; one that listens to several is there several times."""
+        return tuple(receiver for signal in self.signals for receiver in signal.receivers)
+
+    @property
+    def orphans(self) -> tuple[SignalInfo, ...]:
+        """The signals that were declared and that nobody listens to."""
+        return tuple(signal for signal in self.signals if signal.orphan)
+
+    def find(self, name: str) -> SignalInfo | None:
+        """Return the signal of this name, or ``None``."""
+        return next((signal for signal in self.signals if signal.name == name), None)
+
+    def suggest(self, name: str) -> str:
+        """Return the nearest name as a question, or an empty string."""
+        return did_you_mean(name, (signal.name for signal in self.signals))
+
+    def select(self, selection: Selection) -> Report:
+        """Return the report of the signals that are meant alone."""
+        return self._only(selection.takes)
+
+    def like(self, pattern: str) -> Report:
+        """Return the report of the signals alone whose name a glob fits or contains this text."""
+        if is_glob(pattern):
+            return self._only(lambda signal: fnmatchcase(signal.name, pattern))
+        return self._only(lambda signal: pattern.lower() in signal.name.lower())
+
+    def spoken(self) -> Report:
+        """Return the report without bridged and Flask's signals that nobody listens to."""
+        return self._only(lambda signal: signal.origin == "domain" or bool(signal.receivers))
+
+    def _only(self, wanted: Callable[[SignalInfo], bool]) -> Report:
+        return replace(self, signals=tuple(filter(wanted, self.signals)))
+
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON types."""
         return {"app": self.app, "signals": [signal_to_json(signal) for signal in self.signals]}
@@ -132,7 +232,18 @@ def signal_to_json(signal: SignalInfo) -> dict[str, Any]:
     return {**asdict(signal), "orphan": signal.orphan}
 
 
-_ORIGINS = ("domain", "bridged", "flask")
+def near_file(file: str) -> str:
+    """Return a source file as a terminal can open it: relative, if it is below the working directory."""
+    try:
+        return file.removeprefix(os.path.join(os.getcwd(), ""))  # noqa: PTH109, PTH118
+    except OSError:  # the working directory is gone
+        return file
+
+
+def short_file(file: str) -> str:
+    """Return a source file as a person would name it: relative to the folder it is imported from."""
+    roots = [os.path.join(root, "") for root in (*sys.path, os.path.dirname(near_root())) if root]
+    return file.removeprefix(max(filter(file.startswith, roots), key=len, default=""))
 
 
 def report(state: AppSignals) -> Report:
@@ -147,7 +258,7 @@ def report(state: AppSignals) -> Report:
         *state.registry.declarations,
     }
     signals = [_signal(state, name) for name in names]
-    signals.sort(key=lambda signal: (_ORIGINS.index(signal.origin), signal.name))
+    signals.sort(key=lambda signal: (ORIGINS.index(signal.origin), signal.name))
     return Report(app=state.app.name, signals=tuple(signals))
 
 
@@ -167,6 +278,7 @@ def _signal(state: AppSignals, name: str) -> SignalInfo:
         file=place.file if place else None,
         line=place.line if place else None,
         payload=contract.names if contract else state.builtin_payload(name),
+        optional=contract.optional if contract else (),
         on_error=state.on_error(name),
         receivers=(*map(_receiver, connections), *foreign),
         problems=tuple(_problems(state, name, connections)),
@@ -216,7 +328,7 @@ def _foreign(state: AppSignals, source: blinker.Signal) -> Iterator[ReceiverInfo
             line=place.line,
             sender=senders[0],
             priority=0,
-            delivery="immediate",
+            delivery=IMMEDIATE,
             when=None,
             is_async=is_async(receiver),
             weak=isinstance(held, weakref.ref),

@@ -91,6 +91,10 @@ class Link:
             takes_extra=receiver is None or takes_extra(receiver),
         )
 
+    def held_by(self, ref: Ref | MethodRef) -> bool:
+        """Tell whether this reference is how the link holds its receiver or its sender."""
+        return self.receiver is ref or self.sender is ref
+
     def held_sender(self) -> Any:
         """Return the sender, or ``None`` once it has been collected."""
         return self.sender() if isinstance(self.sender, (Ref, MethodRef)) else self.sender
@@ -169,3 +173,8 @@ def weak_ref(target: Any, receiver: Hashable, reaper: Reaper) -> Ref | MethodRef
     ref: Ref | MethodRef = MethodRef(target, reaper) if is_method else Ref(target, reaper)
     ref.receiver_key = receiver
     return ref
+
+
+def not_held_by(ref: Ref | MethodRef, links: tuple[Link, ...]) -> tuple[Link, ...]:
+    """Return the links that do not hang on this reference."""
+    return tuple(link for link in links if not link.held_by(ref))

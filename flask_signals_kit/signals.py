@@ -21,6 +21,7 @@ import weakref
 from collections.abc import Callable, Generator, Hashable
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import blinker
@@ -379,19 +380,26 @@ class Signal(blinker.NamedSignal):
         The lock keeps other threads out. The garbage collector may still run a weak reference's
         callback in this very thread between the reading and the writing: then read again.
         """
-        receivers = self.receivers
         with self._lock:
-            while True:
-                old = receivers.get(key, ())
-                new = change(old)
-                if receivers.get(key, ()) is old:
-                    break
-            if new:
-                receivers[key] = new
-            else:
-                receivers.pop(key, None)
-            self._forget_plan()
+            self._replace(key, change)
         self._bury()
+
+    def _replace(
+        self, key: Hashable, change: Callable[[tuple[Link, ...]], tuple[Link, ...]]
+    ) -> tuple[Link, ...]:
+        """Do what :meth:`_swap` says, with the lock held; return the links as they were."""
+        receivers = self.receivers
+        while True:
+            old = receivers.get(key, ())
+            new = change(old)
+            if receivers.get(key, ()) is old:
+                break
+        if new:
+            receivers[key] = new
+        else:
+            receivers.pop(key, None)
+        self._forget_plan()
+        return old
 
     def collected(self, ref: Ref | MethodRef) -> None:
         """Note that a receiver or a sender is gone; called by the garbage collector at any point.
@@ -408,16 +416,8 @@ class Signal(blinker.NamedSignal):
             try:
                 while self._graves:
                     ref = self._graves.pop()
-                    links = self.receivers.get(ref.receiver_key, ())
-                    dead = [link for link in links if link.receiver is ref or link.sender is ref]
-                    if dead:
-                        left = tuple(link for link in links if link not in dead)
-                        if left:
-                            self.receivers[ref.receiver_key] = left
-                        else:
-                            self.receivers.pop(ref.receiver_key, None)
-                        self._forget_plan()
-                        gone += dead
+                    before = self._replace(ref.receiver_key, partial(not_held_by, ref))
+                    gone += [link for link in before if link.held_by(ref)]
             finally:
                 self._lock.release()
         if gone:
