@@ -31,7 +31,17 @@ from .callables import is_async, place_of, receiver_key, sender_key, type_name, 
 from .calls import Call, Delivery, Receiver, carried_emission
 from .dispatch import Results, Sending, Surroundings, Wrapper, finish, outcomes, results
 from .errors import DeclarationError, ReceiverError
-from .links import Link, MethodRef, Plan, Reaper, Ref, distinct, next_order, weak_ref
+from .links import (
+    Link,
+    MethodRef,
+    Plan,
+    Reaper,
+    Ref,
+    distinct,
+    next_order,
+    not_held_by,
+    weak_ref,
+)
 from .records import Connection, Emission, Outcome
 from .settings import ON_ERROR, OnError
 
