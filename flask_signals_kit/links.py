@@ -50,6 +50,7 @@ class Link:
         "scope",
         "sender",
         "sender_key",
+        "tally",
         "uid",
         "weak",
         "when",
@@ -59,7 +60,7 @@ class Link:
     receiver_key: Hashable
     sender: Any  # a weak reference, the sender itself where there is none, or ANY
     sender_key: Hashable  # None for ANY
-    place: Place | None  # of a weak receiver, which cannot be asked any more once it is gone
+    place: Place | None  # looked up at once for a weak receiver, which may be gone later
     priority: int
     order: int
     weak: bool
@@ -69,6 +70,13 @@ class Link:
     delivery: Delivery | None
     uid: str | None
     scope: object | None
+    tally: Any  # what an observer counts of it
+
+    def where(self) -> Place:
+        """Return where the receiver is, looked up once."""
+        if self.place is None:
+            self.place = place_of(self.receiver)
+        return self.place
 
     def resolve(self) -> Receiver | None:
         """Return the receiver, or ``None`` once it has been collected."""
@@ -79,7 +87,7 @@ class Link:
         receiver = self.resolve()
         return Connection(
             signal=signal,
-            receiver=cast(Place, self.place) if receiver is None else place_of(receiver),
+            receiver=self.where(),
             sender=None if self.sender_key is None else sender_label(self.held_sender()),
             priority=self.priority,
             order=self.order,
@@ -138,8 +146,11 @@ def sender_label(sender: Any) -> str:
 
 
 def distinct(links: Iterable[Link]) -> tuple[Link, ...]:
-    """Keep the first link of each receiver."""
-    return tuple({link.receiver_key: link for link in reversed(list(links))}.values())[::-1]
+    """Keep the first link of each receiver, at its place."""
+    first: dict[Hashable, Link] = {}
+    for link in links:
+        first.setdefault(link.receiver_key, link)
+    return tuple(first.values())
 
 
 class Mourner(Protocol):
