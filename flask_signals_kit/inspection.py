@@ -9,12 +9,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from pathlib import Path
+from types import MethodType
+from typing import Any, Literal, Protocol
 
 import blinker
 from blinker.base import ANY_ID
 
 from .callables import is_async, place_of, takes_extra
+from .declarations import DomainSignal
 from .errors import did_you_mean
 from .records import IMMEDIATE, Connection, Place
 from .registry import is_glob
@@ -42,7 +45,7 @@ class Problem:
     """Where to look."""
 
     def __str__(self) -> str:
-        where = "" if self.place is None else place_label(self.place.file, self.place.line)
+        where = "" if self.place is None else label(self.place, near_file)
         return f"{self.message} {self.fix}" + (f" ({where})" if where else "")
 
 
@@ -76,11 +79,6 @@ class ReceiverInfo:
     """Whether it has ``**kwargs``."""
     foreign: bool = False
     """Whether somebody else connected it, to the very signal of Flask or of an extension."""
-
-    @property
-    def where(self) -> str:
-        """Its file and line as short as they can be, or an empty string."""
-        return place_label(self.file, self.line)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,11 +114,6 @@ class SignalInfo:
         return self.origin == "domain" and self.declared and not self.receivers
 
     @property
-    def where(self) -> str:
-        """Where it was declared as short as it can be, or an empty string."""
-        return place_label(self.file, self.line)
-
-    @property
     def traits(self) -> tuple[str, ...]:
         """Which of :data:`TRAITS` it has."""
         return tuple(trait for trait, has in TRAITS.items() if has(self))
@@ -130,7 +123,8 @@ class SignalInfo:
         """What a search looks through, in lower case."""
         parts = [self.name, self.doc or "", *(self.payload or ())]
         for receiver in self.receivers:
-            parts += [f"{receiver.module}.{receiver.name}", receiver.where, receiver.delivery]
+            parts += [f"{receiver.module}.{receiver.name}", label(receiver, short_file)]
+            parts += [receiver.delivery]
             parts += [receiver.sender or "", receiver.when or "", receiver.uid or ""]
         return " ".join(part for part in parts if part).lower()
 
@@ -215,8 +209,8 @@ class Report:
             return self._only(lambda signal: fnmatchcase(signal.name, pattern))
         return self._only(lambda signal: pattern.lower() in signal.name.lower())
 
-    def spoken(self) -> Report:
-        """Return the report without bridged and Flask's signals that nobody listens to."""
+    def without_silent(self) -> Report:
+        """Return the report without those of Flask's and others' signals that nobody listens to."""
         return self._only(lambda signal: signal.origin == "domain" or bool(signal.receivers))
 
     def _only(self, wanted: Callable[[SignalInfo], bool]) -> Report:
@@ -233,17 +227,44 @@ def signal_to_json(signal: SignalInfo) -> dict[str, Any]:
 
 
 def near_file(file: str) -> str:
-    """Return a source file as a terminal can open it: relative, if it is below the working directory."""
-    try:
-        return file.removeprefix(os.path.join(os.getcwd(), ""))  # noqa: PTH109, PTH118
-    except OSError:  # the working directory is gone
-        return file
+    """Return a source file as a terminal opens it: relative, if the working directory holds it."""
+    return _without_root(file, [_working_directory()])
 
 
 def short_file(file: str) -> str:
-    """Return a source file as a person would name it: relative to the folder it is imported from."""
-    roots = [os.path.join(root, "") for root in (*sys.path, os.path.dirname(near_root())) if root]
-    return file.removeprefix(max(filter(file.startswith, roots), key=len, default=""))
+    """Return a source file as a person names it: relative to the folder it is imported from."""
+    return _without_root(file, [_working_directory(), *sys.path])
+
+
+def _without_root(file: str, roots: list[str]) -> str:
+    folders = [root.rstrip(os.sep) + os.sep for root in roots if root]
+    return file.removeprefix(max(filter(file.startswith, folders), key=len, default=""))
+
+
+def _working_directory() -> str:
+    try:
+        return str(Path.cwd())
+    except OSError:  # it has been removed
+        return ""
+
+
+class Located(Protocol):
+    """What has a place in the source."""
+
+    @property
+    def file(self) -> str | None:
+        """The file, or ``None`` for code without one."""
+
+    @property
+    def line(self) -> int | None:
+        """The line in it."""
+
+
+def label(thing: Located, shorten: Callable[[str], str]) -> str:
+    """Return ``file:line``, or an empty string for code without a file."""
+    if thing.file is None:
+        return ""
+    return shorten(thing.file) if thing.line is None else f"{shorten(thing.file)}:{thing.line}"
 
 
 def report(state: AppSignals) -> Report:
@@ -339,9 +360,13 @@ def _foreign(state: AppSignals, source: blinker.Signal) -> Iterator[ReceiverInfo
 
 
 def _is_own(receiver: Any) -> bool:
-    """Tell the kit's own relays and watchers from others' receivers."""
-    owner = getattr(receiver, "__self__", receiver) if not isinstance(receiver, type) else receiver
-    return type(owner).__module__.partition(".")[0] == __name__.partition(".")[0]
+    """Tell the kit's own relays and watchers from others' receivers.
+
+    A signal that somebody passes on by hand, as in ``theirs.connect(ours.send)``, is theirs.
+    """
+    owner = receiver.__self__ if isinstance(receiver, MethodType) else receiver
+    kit = type(owner).__module__.partition(".")[0] == __name__.partition(".")[0]
+    return kit and not isinstance(owner, (Signal, DomainSignal))
 
 
 def _problems(state: AppSignals, name: str, connections: list[Connection]) -> Iterator[Problem]:
@@ -369,12 +394,16 @@ def _problems(state: AppSignals, name: str, connections: list[Connection]) -> It
             yield Problem(
                 kind="dead",
                 signal=name,
-                message=f"Receiver {gone.receiver} of signal {name!r} was connected weakly "
+                message=f"Receiver {_named(gone.receiver)} of signal {name!r} was connected weakly "
                 "and has been garbage-collected.",
                 fix="Keep a reference to it, or connect it with weak=False.",
                 place=gone.receiver,
             )
     yield from _receiver_problems(name, connections)
+
+
+def _named(place: Place) -> str:
+    return f"{place.module}.{place.name}"
 
 
 def _receiver_problems(name: str, connections: list[Connection]) -> Iterator[Problem]:
@@ -383,8 +412,8 @@ def _receiver_problems(name: str, connections: list[Connection]) -> Iterator[Pro
             yield Problem(
                 kind="no_extra",
                 signal=name,
-                message=f"Receiver {connection.receiver} of signal {name!r} has no **kwargs: "
-                "a new payload name would break it.",
+                message=f"Receiver {_named(connection.receiver)} of signal {name!r} has no "
+                "**kwargs: a new payload name would break it.",
                 fix="Add **extra to its parameters.",
                 place=connection.receiver,
             )
@@ -401,7 +430,7 @@ def _receiver_problems(name: str, connections: list[Connection]) -> Iterator[Pro
             yield Problem(
                 kind="duplicate",
                 signal=name,
-                message=f"Receiver {place} is connected {times} times to signal {name!r}.",
+                message=f"Receiver {_named(place)} is connected {times} times to signal {name!r}.",
                 fix="In a factory, connect closures with kit.for_app(app).on, or give them a uid.",
                 place=place,
             )
