@@ -62,9 +62,8 @@ class SignalsKit(Verbs):
     """Domain signals for Flask apps.
 
     Make one at import time, declare and connect on it, and give it each app, in the constructor or
-    by
-    :meth:`init_app`. What is declared and connected here holds for every app of the kit; each app
-        has its own signals, receivers lists and settings, and nothing leaks from one to another.
+    by :meth:`init_app`. What is declared and connected here holds for every app of the kit; each
+    app has its own signals, receivers and settings, and nothing leaks from one to another.
 
     :param app: an app to initialise at once.
     :param page_auth: decides for each request whether the page may be seen: called without
