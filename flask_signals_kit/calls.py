@@ -16,7 +16,15 @@ carried_emission: ContextVar[Emission | None] = ContextVar("signals_kit_emission
 
 
 class Delivery(Protocol):
-    """How one receiver gets one emission. See :mod:`flask_signals_kit.delivery`."""
+    """How one receiver gets one emission: what ``delivery=`` takes.
+
+    >>> class Later:
+    ...     name = "later"
+    ...     def __init__(self):
+    ...         self.calls = []
+    ...     def deliver(self, call):
+    ...         self.calls.append(call)
+    """
 
     name: str
     """What the page and :class:`~flask_signals_kit.Deferred` call it."""
@@ -57,9 +65,13 @@ class Call:
         self._payload = payload
         self._wrap = wrap
         self.emission = emission
+        """What was sent."""
         self.connection = connection
+        """The receiver's connection."""
         self.app = app
+        """The app, or ``None`` for a signal without one."""
         self.value: Any = self._NOT_RUN
+        """What the receiver returned, once :attr:`has_run` is true."""
 
     @property
     def has_run(self) -> bool:

@@ -288,9 +288,14 @@ class DomainSignal(Generic[S, P, R]):
         place: Place | None = None,
     ) -> None:
         self.name = name
+        """Its name."""
         self.contract = contract
+        """What its stub promises: ``contract.required`` and ``contract.optional`` name the payload.
+        ``None`` for a signal with any payload."""
         self.on_error: OnError | None = on_error
+        """Its own failure policy, or ``None`` where the app's counts."""
         self.place = place
+        """Where it was declared, a :class:`Place`."""
         self.__doc__ = doc
         self._wiring = wiring
         self._resolve = wiring.resolve
