@@ -1,0 +1,331 @@
+"""Async receivers: awaited by `send_async`, run through a wrapper by `send`, never forgotten."""
+
+import asyncio
+import functools
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from blinker import ANY
+
+from flask_signals_kit import AsyncReceiverError, Failed, Ok, Signal, current_emission
+
+
+async def waiting(sender: Any, **payload: Any) -> str:
+    """Wait a turn of the loop."""
+    await asyncio.sleep(0)
+    return f"awaited {sender}"
+
+
+def plain(sender: Any, **payload: Any) -> str:
+    """Need no loop."""
+    return f"called {sender}"
+
+
+class Ledger:
+    """Async by its `__call__`, which blinker does not see."""
+
+    async def __call__(self, sender: Any, **payload: Any) -> str:
+        await asyncio.sleep(0)
+        return f"ledger {sender}"
+
+    async def note(self, sender: Any, **payload: Any) -> str:
+        await asyncio.sleep(0)
+        return f"noted {sender}"
+
+
+def to_sync(receiver: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+    """Run an async receiver in an event loop of its own."""
+    return lambda *args, **kwargs: asyncio.run(receiver(*args, **kwargs))
+
+
+def to_async(receiver: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """Run a plain receiver in a thread."""
+    return functools.partial(asyncio.to_thread, receiver)
+
+
+def test_send_async_awaits_async_receivers_in_order() -> None:
+    """One after the other, not side by side."""
+    signal = Signal("account_funded")
+    story: list[str] = []
+
+    async def slow(sender: Any) -> str:
+        story.append("slow begins")
+        await asyncio.sleep(0.01)
+        story.append("slow ends")
+        return "slow"
+
+    async def fast(sender: Any) -> str:
+        story.append("fast")
+        return "fast"
+
+    signal.connect(fast)
+    signal.connect(slow, priority=1)
+    assert asyncio.run(signal.send_async("acme")) == [(slow, "slow"), (fast, "fast")]
+    assert story == ["slow begins", "slow ends", "fast"]
+
+
+def test_send_async_passes_sender_and_payload() -> None:
+    """As `send` does."""
+    signal = Signal("account_funded")
+
+    @signal.connect
+    async def receive(who: Any, *, amount: int, **extra: Any) -> tuple[Any, int, Any]:
+        return who, amount, extra
+
+    assert asyncio.run(signal.send_async("acme", amount=5, method="card")) == [
+        (receive, ("acme", 5, {"method": "card"}))
+    ]
+
+
+def test_send_async_refuses_a_plain_receiver_without_a_wrapper() -> None:
+    """As with blinker; the message names the receiver and the way out, and it is a RuntimeError."""
+    signal = Signal("account_funded")
+    signal.connect(plain)
+    with pytest.raises(RuntimeError) as caught:
+        asyncio.run(signal.send_async("acme"))
+    assert isinstance(caught.value, AsyncReceiverError)
+    message = str(caught.value)
+    assert "plain" in message
+    assert __file__ in message
+    assert "_sync_wrapper" in message
+
+
+def test_send_async_runs_plain_receivers_through_the_wrapper() -> None:
+    """`_sync_wrapper` makes a plain receiver awaitable; async ones are awaited as they are."""
+    signal = Signal("account_funded")
+    signal.connect(plain)
+    signal.connect(waiting)
+    found = asyncio.run(signal.send_async("acme", _sync_wrapper=to_async))
+    assert found == [(plain, "called acme"), (waiting, "awaited acme")]
+
+
+def test_the_signals_own_sync_wrapper_is_used_where_the_caller_gives_none() -> None:
+    """What the signal was made with stands in."""
+    signal = Signal("account_funded", sync_wrapper=to_async)
+    signal.connect(plain)
+    assert asyncio.run(signal.send_async("acme")) == [(plain, "called acme")]
+
+
+def test_send_refuses_an_async_receiver_without_a_wrapper() -> None:
+    """No coroutine is made and thrown away; thing, place and fix are in the message."""
+    signal = Signal("account_funded")
+    signal.connect(waiting)
+    with pytest.raises(RuntimeError) as caught:
+        signal.send("acme")
+    assert isinstance(caught.value, AsyncReceiverError)
+    message = str(caught.value)
+    assert "waiting" in message
+    assert __file__ in message
+    assert "send_async" in message
+    assert "_async_wrapper" in message
+
+
+def test_send_runs_async_receivers_through_the_wrapper() -> None:
+    """`_async_wrapper` makes an async receiver callable; plain ones are called as they are."""
+    signal = Signal("account_funded")
+    signal.connect(plain)
+    signal.connect(waiting)
+    found = signal.send("acme", _async_wrapper=to_sync)
+    assert found == [(plain, "called acme"), (waiting, "awaited acme")]
+
+
+def test_the_signals_own_async_wrapper_is_used_where_the_caller_gives_none() -> None:
+    """What the signal was made with stands in; `send_robust` uses it, too."""
+    signal = Signal("account_funded", async_wrapper=to_sync)
+    signal.connect(waiting)
+    assert signal.send("acme") == [(waiting, "awaited acme")]
+    [outcome] = signal.send_robust("acme")
+    assert isinstance(outcome, Ok)
+    assert outcome.value == "awaited acme"
+
+
+def test_the_wrappers_names_are_not_in_the_payload() -> None:
+    """Receivers see the payload alone."""
+    signal = Signal("account_funded")
+    signal.connect(receive := lambda sender, **payload: payload)
+    assert signal.send("acme", _async_wrapper=to_sync) == [(receive, {})]
+    found = asyncio.run(signal.send_async("acme", _sync_wrapper=to_async))
+    assert found == [(receive, {})]
+
+
+@pytest.mark.parametrize(
+    "make", [Ledger, lambda: Ledger().note, lambda: functools.partial(waiting)]
+)
+def test_whatever_is_async_is_seen_as_async(make: Callable[[], Any]) -> None:
+    """Objects with `async __call__`, async methods and partials are awaited, never lost."""
+    receiver = make()
+    signal = Signal("account_funded")
+    signal.connect(receiver, weak=False)
+    [connection] = signal.connections
+    assert connection.is_async
+    [(_, result)] = asyncio.run(signal.send_async("acme"))
+    assert result.endswith("acme")
+    with pytest.raises(AsyncReceiverError):
+        signal.send("acme")
+
+
+def test_a_partial_of_an_object_with_async_call_is_seen_as_async() -> None:
+    """The coroutine of what a partial calls is awaited as well."""
+    signal = Signal("account_funded")
+    signal.connect(functools.partial(Ledger()), weak=False)
+    assert [connection.is_async for connection in signal.connections] == [True]
+    [(_, result)] = asyncio.run(signal.send_async("acme"))
+    assert result == "ledger acme"
+
+
+def test_send_async_with_connected_to_and_a_sender_filter() -> None:
+    """Temporary async receivers count where their block runs."""
+    signal = Signal("account_funded")
+
+    async def story() -> list[Any]:
+        with signal.connected_to(waiting, sender="acme"):
+            assert await signal.send_async("other") == []
+            return await signal.send_async("acme")
+
+    assert asyncio.run(story()) == [(waiting, "awaited acme")]
+    assert asyncio.run(signal.send_async("acme")) == []
+
+
+def test_an_exception_of_an_async_receiver_goes_up_and_stops_the_rest() -> None:
+    """`"raise"` is blinker's behaviour, for async sends too."""
+    signal = Signal("account_funded")
+    calls: list[str] = []
+
+    @signal.connect
+    async def fail(sender: Any) -> None:
+        raise ValueError("boom")
+
+    @signal.connect
+    async def later(sender: Any) -> None:
+        calls.append("later")
+
+    with pytest.raises(ValueError, match="boom"):
+        asyncio.run(signal.send_async())
+    assert calls == []
+
+
+def test_a_cancelled_send_stops_and_is_contained_by_no_policy() -> None:
+    """`CancelledError` is no failure of a receiver: it goes up, and later receivers do not run."""
+    signal = Signal("account_funded", on_error="isolate")
+    calls: list[str] = []
+    running = asyncio.Event()
+
+    @signal.connect
+    async def wait(sender: Any) -> None:
+        calls.append("wait")
+        running.set()
+        await asyncio.sleep(60)
+
+    @signal.connect
+    async def later(sender: Any) -> None:
+        calls.append("later")
+
+    async def story(send: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        running.clear()
+        task = asyncio.create_task(send())
+        await running.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    for send in (signal.send_async, signal.send_robust_async):
+        calls.clear()
+        asyncio.run(story(send))
+        assert calls == ["wait"]
+
+
+def test_two_async_sends_at_once_do_not_mix() -> None:
+    """Each send has its own sender, payload, results and emission."""
+    signal = Signal("account_funded")
+    seen: list[tuple[str, tuple[str, ...]]] = []
+
+    @signal.connect
+    async def receive(sender: str, **payload: int) -> tuple[str, dict[str, int]]:
+        await asyncio.sleep(0.001)
+        seen.append((sender, current_emission.payload))
+        return sender, payload
+
+    def payload(number: int) -> Any:
+        return {f"amount_{number}": number}
+
+    async def story() -> Any:
+        return await asyncio.gather(
+            *(signal.send_async(f"account {n}", **payload(n)) for n in range(10))
+        )
+
+    found = asyncio.run(story())
+    assert [results[0][1] for results in found] == [(f"account {n}", payload(n)) for n in range(10)]
+    assert sorted(seen) == [(f"account {n}", (f"amount_{n}",)) for n in range(10)]
+
+
+def test_a_receiver_disconnected_while_an_async_send_waits_is_still_called() -> None:
+    """As with plain sends, those count that were connected when it began."""
+    signal = Signal("account_funded")
+
+    @signal.connect
+    async def first(sender: Any) -> str:
+        await asyncio.sleep(0)
+        return "first"
+
+    signal.connect(waiting)
+
+    async def story() -> Any:
+        task = asyncio.create_task(signal.send_async("acme"))
+        await asyncio.sleep(0)
+        signal.disconnect(waiting)
+        return await task
+
+    assert [result for _, result in asyncio.run(story())] == ["first", "awaited acme"]
+
+
+def test_robust_async_sends_say_what_became_of_each(caplog: pytest.LogCaptureFixture) -> None:
+    """One `Outcome` a receiver, and failures are logged."""
+    signal = Signal("account_funded", sync_wrapper=to_async)
+    error = ValueError("boom")
+
+    @signal.connect
+    async def fail(sender: Any) -> None:
+        raise error
+
+    signal.connect(plain)
+    failed, ok = asyncio.run(signal.send_robust_async("acme"))
+    assert isinstance(failed, Failed)
+    assert failed.receiver is fail
+    assert failed.exception is error
+    assert isinstance(ok, Ok)
+    assert (ok.receiver, ok.value) == (plain, "called acme")
+    assert [record.exc_info[1] for record in caplog.records if record.exc_info] == [error]
+
+
+def test_a_plain_receiver_that_returns_a_coroutine_gets_it_back_unawaited() -> None:
+    """A lambda around an async function is no async function: its caller has the coroutine."""
+    signal = Signal("account_funded")
+    signal.connect(lambda sender: waiting(sender.upper()), weak=False)
+    [(_, coroutine)] = signal.send("acme")
+    assert asyncio.run(coroutine) == "awaited ACME"
+
+
+@pytest.mark.parametrize("error", [StopIteration, StopAsyncIteration])
+@pytest.mark.parametrize("how", ["plain", "when", "filtered", "robust"])
+def test_stop_iteration_from_a_receiver_is_an_exception_like_any_other(
+    error: type[Exception], how: str
+) -> None:
+    """`next()` on something empty does not turn into another error on its way up."""
+    signal = Signal("account_funded")
+
+    def fail(sender: Any) -> None:
+        raise error("empty")
+
+    signal.connect(
+        fail,
+        sender="acme" if how == "filtered" else ANY,
+        when=(lambda sender: True) if how == "when" else None,
+    )
+    if how == "robust":
+        [outcome] = signal.send_robust("acme")
+        assert isinstance(outcome, Failed)
+        assert type(outcome.exception) is error
+    else:
+        with pytest.raises(error, match="empty"):
+            signal.send("acme")

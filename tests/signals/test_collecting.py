@@ -1,0 +1,410 @@
+"""The garbage collector: what is held weakly goes without a trace, at whatever moment it goes."""
+
+import gc
+import logging
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from flask_signals_kit import Connection, Signal
+
+
+class Account:
+    """A sender, and with `receive` a receiver, that can be held weakly."""
+
+    def receive(self, sender: Any, **payload: Any) -> str:
+        return "account"
+
+
+class Cycle:
+    """A receiver that only the cyclic garbage collector can free."""
+
+    def __init__(self) -> None:
+        self.me = self
+
+    def __call__(self, sender: Any, **payload: Any) -> str:
+        return "cycle"
+
+
+@pytest.fixture
+def no_gc() -> Iterator[None]:
+    """Keep the cyclic garbage collector from running by itself."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.fixture
+def eager_gc() -> Iterator[None]:
+    """Let the cyclic garbage collector run whenever an object is made."""
+    before = gc.get_threshold()
+    gc.set_threshold(1)
+    yield
+    gc.set_threshold(*before)
+
+
+def test_connect_is_weak_unless_told_otherwise(no_gc: None) -> None:
+    """Blinker's documented default: a closure goes with its function's scope."""
+    signal = Signal("account_funded")
+
+    def factory() -> None:
+        signal.connect(lambda sender: "gone")
+        signal.connect(lambda sender: "here", weak=False)
+
+    factory()
+    assert [result for _, result in signal.send()] == ["here"]
+
+
+def test_a_collected_receiver_leaves_nothing_behind(no_gc: None) -> None:
+    """`receivers`, `connections` and `has_receivers_for` know at once, without a send."""
+    signal = Signal("account_funded")
+    account = Account()
+    signal.connect(account.receive)
+    signal.connect(account.receive, sender="acme")
+    assert signal.has_receivers_for("acme")
+    del account
+    assert not signal.receivers
+    assert signal.connections == []
+    assert not signal.has_receivers_for("acme")
+    assert signal.send("acme") == []
+
+
+def test_a_collected_sender_takes_its_connections_along(no_gc: None) -> None:
+    """A strong receiver that was limited to one sender goes with that sender."""
+    signal = Signal("account_funded")
+    acme = Account()
+
+    def receive(sender: Any) -> None:
+        pass
+
+    signal.connect(receive, sender=acme, weak=False)
+    freed = weakref.ref(receive)
+    del receive
+    assert freed() is not None
+    del acme
+    assert not signal.receivers
+    assert freed() is None
+
+
+def test_a_collected_sender_leaves_the_receivers_other_connections(no_gc: None) -> None:
+    """Only what was limited to it goes."""
+    signal = Signal("account_funded")
+    acme = Account()
+    signal.connect(receive := lambda sender: None, sender=acme)
+    signal.connect(receive, sender="globex")
+    del acme
+    assert [connection.sender for connection in signal.connections] == ["'globex'"]
+
+
+def test_a_connection_does_not_hold_its_sender(no_gc: None) -> None:
+    """Neither connecting nor sending keeps an account alive."""
+    signal = Signal("account_funded")
+    acme = Account()
+    signal.connect(lambda sender: None, sender=acme, weak=False)
+    signal.send(acme)
+    freed = weakref.ref(acme)
+    del acme
+    assert freed() is None
+
+
+def test_a_new_sender_at_an_old_address_is_not_mistaken_for_it() -> None:
+    """Thousands of short-lived senders reuse addresses; none inherits a receiver."""
+    signal = Signal("account_funded")
+
+    def receive(sender: Any) -> None:
+        pass
+
+    addresses = set()
+    for _ in range(2000):
+        connected = Account()
+        signal.connect(receive, sender=connected)
+        addresses.add(id(connected))
+        del connected
+        stranger = Account()
+        addresses.add(id(stranger))
+        assert signal.send(stranger) == []
+    assert len(addresses) < 4000, "no address was used twice: the test shows nothing"
+
+
+def test_a_sender_without_weak_references_is_not_mistaken_for_another() -> None:
+    """The connection keeps it, so that its address stays its own."""
+
+    class Slotted:
+        __slots__ = ()
+
+    signal = Signal("account_funded")
+
+    def receive(sender: Any) -> None:
+        pass
+
+    signal.connect(receive, sender=Slotted())
+    strangers = [Slotted() for _ in range(1000)]
+    assert all(signal.send(stranger) == [] for stranger in strangers)
+
+
+def test_what_is_collected_while_another_thread_holds_the_signal_is_forgotten_all_the_same() -> (
+    None
+):
+    """A signal that was busy when its sender went does not call the receiver for a newcomer.
+
+    The callback of a weak reference cannot wait for the lock, and the address may be used again at
+    once: by the next send, at the latest, the connection must be gone.
+    """
+    signal = Signal("account_funded")
+    busy, done = threading.Event(), threading.Event()
+
+    def receive(sender: Any) -> None:
+        pass
+
+    def plan() -> None:
+        with signal._lock:  # as when a plan is made, or a signal muted
+            busy.set()
+            done.wait(10)
+
+    acme = Account()
+    signal.connect(receive, sender=acme)
+    address = id(acme)
+    planning = threading.Thread(target=plan)
+    planning.start()
+    assert busy.wait(10)
+    del acme
+    done.set()
+    planning.join(10)
+    strangers = [Account() for _ in range(1000)]
+    [stranger] = [stranger for stranger in strangers if id(stranger) == address]
+    assert signal.send(stranger) == []
+    assert not signal.receivers
+
+
+def test_a_collected_receiver_is_announced_like_a_disconnected_one(no_gc: None) -> None:
+    """`receiver_disconnected` tells of it; the receiver being gone, its description is passed."""
+    signal = Signal("account_funded")
+    seen: list[Any] = []
+    signal.receiver_disconnected.connect(
+        lambda who, receiver, sender: seen.append((who, receiver, sender)), weak=False
+    )
+    account = Account()
+    signal.connect(account.receive, sender="acme")
+    del account
+    [(who, receiver, sender)] = seen
+    assert who is signal
+    assert sender == "acme"
+    assert isinstance(receiver, Connection)
+    assert receiver.receiver.name == "Account.receive"
+
+
+def test_on_collected_is_told_of_weak_receivers_that_went(no_gc: None) -> None:
+    """The page learns from it who vanished in silence; an explicit disconnect is none of it."""
+    gone: list[Connection] = []
+    signal = Signal("account_funded", on_collected=gone.append)
+    account, other = Account(), Account()
+    signal.connect(account.receive, priority=4)
+    signal.connect(other.receive)
+    signal.disconnect(other.receive)
+    del other
+    assert gone == []
+    del account
+    [connection] = gone
+    assert connection.receiver.name == "Account.receive"
+    assert connection.priority == 4
+
+
+def test_a_collected_sender_is_not_reported_as_a_lost_receiver(no_gc: None) -> None:
+    """The receiver is well; there is just nobody left to hear."""
+    gone: list[Connection] = []
+    signal = Signal("account_funded", on_collected=gone.append)
+    acme = Account()
+    signal.connect(receive := lambda sender: None, sender=acme)
+    del acme
+    assert gone == []
+    assert receive is not None
+
+
+def test_a_receiver_deleted_while_sending_is_passed_over(no_gc: None) -> None:
+    """A weak receiver that goes before its turn is not called, and the others are."""
+    signal = Signal("account_funded")
+    held = {"account": Account()}
+    calls: list[str] = []
+
+    @signal.connect
+    def drop(sender: Any) -> None:
+        calls.append("drop")
+        held.clear()
+
+    signal.connect(held["account"].receive)
+
+    @signal.connect
+    def last(sender: Any) -> None:
+        calls.append("last")
+
+    assert [receiver for receiver, _ in signal.send()] == [drop, last]
+    assert calls == ["drop", "last"]
+    assert len(signal.connections) == 2
+
+
+def test_a_receiver_that_drops_itself_finishes_its_call(no_gc: None) -> None:
+    """The running send holds the receiver that it calls."""
+    signal = Signal("account_funded")
+    held: list[Any] = []
+
+    def factory() -> None:
+        def receive(sender: Any) -> str:
+            held.clear()
+            return "finished"
+
+        held.append(receive)
+        signal.connect(receive)
+
+    factory()
+    assert [result for _, result in signal.send()] == ["finished"]
+    assert signal.send() == []
+
+
+def test_a_dropped_signal_is_freed_at_once(no_gc: None) -> None:
+    """Connections tie no signal into a cycle, whichever way they are held."""
+    signal = Signal("account_funded")
+    account = Account()
+
+    def receive(sender: Any) -> None:
+        pass
+
+    signal.connect(receive, weak=False)
+    signal.connect(account.receive, sender=account)
+    with signal.muted(), signal.connected_to(lambda sender: None):
+        signal.send(account)
+    signal.send(account)
+    freed = weakref.ref(signal)
+    del signal
+    assert freed() is None
+
+
+def test_a_receiver_outlives_its_signal_quietly(no_gc: None) -> None:
+    """A weak receiver that goes after its signal disturbs nobody."""
+    signal = Signal("account_funded")
+    account = Account()
+    signal.connect(account.receive)
+    del signal
+    del account
+
+
+def test_an_exception_that_went_through_a_send_is_freed_with_its_last_reference(
+    no_gc: None,
+) -> None:
+    """Its traceback holds the frames of the receiver; the kit's own frames close no cycle."""
+
+    def fail(sender: Any, **payload: Any) -> None:
+        raise ValueError("boom")
+
+    plain, watched, grouped = (
+        Signal("plain"),
+        Signal("watched"),
+        Signal("grouped", on_error="group"),
+    )
+    plain.connect(fail)
+    watched.connect(fail, when=lambda sender, **payload: True)
+    grouped.connect(fail)
+    kept = []
+    for signal in (plain, watched, grouped):
+        account = Account()
+        freed = weakref.ref(account)
+        with suppress(ValueError, ExceptionGroup):
+            signal.send(account)
+        del account
+        if freed() is not None:
+            kept.append(signal.name)
+    assert kept == []
+
+
+def test_a_robust_sends_failures_are_freed_with_their_outcomes(
+    no_gc: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A `Failed` that nobody keeps does not keep the sender."""
+
+    def fail(sender: Any, **payload: Any) -> None:
+        raise ValueError("boom")
+
+    signal = Signal("account_funded")
+    signal.connect(fail)
+    account = Account()
+    freed = weakref.ref(account)
+    with caplog.at_level(logging.CRITICAL, "flask_signals_kit"):  # a log record holds it, too
+        outcomes = signal.send_robust(account)
+    del account
+    assert freed() is not None, "the traceback should show the receiver's frame"
+    del outcomes
+    assert freed() is None
+
+
+def test_collections_in_the_midst_of_connecting_lose_nothing(eager_gc: None) -> None:
+    """With a garbage collection at every allocation, cycles go and everybody else stays."""
+    signal = Signal("account_funded")
+    stay = [Account() for _ in range(20)]
+    for account in stay:
+        signal.connect(account.receive)
+        signal.connect(Cycle())
+        signal.connect(account.receive, sender=Cycle())
+        signal.send()
+        cycle = Cycle()
+        signal.connect(cycle, sender=account)
+        del cycle
+        signal.disconnect(Cycle())
+    gc.collect()
+    assert [receiver for receiver, _ in signal.send()] == [account.receive for account in stay]
+    assert len(signal.connections) == len(stay)
+
+
+def test_senders_and_receivers_collected_together_leave_nothing(eager_gc: None) -> None:
+    """One strong receiver with many cyclic senders, all gone in one collection."""
+    signal = Signal("account_funded")
+
+    def receive(sender: Any) -> None:
+        pass
+
+    for _ in range(50):
+        senders = [Cycle() for _ in range(5)]
+        for sender in senders:
+            signal.connect(receive, sender=sender, weak=False)
+            signal.connect(sender, sender=sender)
+        del senders, sender
+        gc.collect()
+        assert not signal.receivers
+
+
+def test_a_finaliser_may_disconnect_and_send() -> None:
+    """`__del__` runs wherever the collector runs, within the signal's own methods, too."""
+    signal = Signal("account_funded")
+    calls: list[str] = []
+
+    class Noisy:
+        def __init__(self) -> None:
+            self.me = self
+
+        def __call__(self, sender: Any) -> None:
+            calls.append("called")
+
+        def __del__(self) -> None:
+            signal.disconnect(keep, sender="nobody")
+            signal.send("finaliser")
+            calls.append("deleted")
+
+    def keep(sender: Any) -> None:
+        calls.append(f"keep {sender}")
+
+    signal.connect(keep)
+    before = gc.get_threshold()
+    gc.set_threshold(1)
+    try:
+        for _ in range(20):
+            signal.connect(Noisy())
+            signal.send("main")
+    finally:
+        gc.set_threshold(*before)
+    gc.collect()
+    assert calls.count("deleted") == 20
+    assert calls.count("keep main") == 20
+    assert len(signal.connections) == 1

@@ -1,0 +1,234 @@
+"""Connecting, disconnecting, muting and sending from many threads at once."""
+
+import gc
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from flask_signals_kit import Namespace, Signal
+
+THREADS = 8
+
+
+@pytest.fixture(autouse=True)
+def quick_switches() -> Iterator[None]:
+    """Let the interpreter switch threads as often as it can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def together(*work: Callable[[], None]) -> None:
+    """Run these side by side, raise what they raise, and never wait for ever."""
+    start = threading.Barrier(len(work))
+
+    def begin(function: Callable[[], None]) -> None:
+        start.wait(10)
+        function()
+
+    with ThreadPoolExecutor(len(work)) as pool:
+        for done in [pool.submit(begin, function) for function in work]:
+            done.result(timeout=60)
+
+
+def receiver(name: Any) -> Callable[..., Any]:
+    """Make a receiver that returns this."""
+
+    def receive(sender: Any, **payload: Any) -> Any:
+        return name
+
+    return receive
+
+
+def test_connecting_and_disconnecting_from_many_threads_loses_nobody() -> None:
+    """Each thread's receivers are there exactly while it wants them."""
+    signal = Signal("account_funded")
+
+    def work() -> None:
+        mine = [receiver(number) for number in range(20)]
+        for _ in range(10):
+            for each in mine:
+                signal.connect(each)
+            assert {*mine} <= {*signal.receivers_for(None)}
+            for each in mine:
+                signal.disconnect(each)
+            assert not {*mine} & {*signal.receivers_for(None)}
+
+    together(*[work] * THREADS)
+    assert not signal.receivers
+
+
+def test_sends_during_connects_and_disconnects_always_reach_those_that_stay() -> None:
+    """No "dictionary changed size", nobody twice, nobody who stays is missed, order kept."""
+    signal = Signal("account_funded")
+    stay = [receiver(f"stay {number}") for number in range(5)]
+    for each in stay:
+        signal.connect(each)
+    stop = threading.Event()
+
+    def churn() -> None:
+        mine = [receiver(number) for number in range(10)]
+        for turn in range(60):
+            for each in mine:
+                signal.connect(each, priority=turn % 3 - 1)
+            for each in mine:
+                signal.disconnect(each)
+        stop.set()
+
+    def send() -> None:
+        while not stop.is_set():
+            for sender in (None, "acme"):
+                called = [each for each, _ in signal.send(sender)]
+                assert len({*called}) == len(called)
+                assert [each for each in called if each in stay] == stay
+
+    together(churn, churn, send, send)
+    assert [each for each, _ in signal.send()] == stay
+
+
+def test_sender_filters_hold_while_other_threads_connect() -> None:
+    """A send by one sender never reaches the receiver of another."""
+    signal = Signal("account_funded")
+
+    def work(name: str) -> None:
+        mine = receiver(name)
+        for _ in range(100):
+            signal.connect(mine, sender=name)
+            assert [result for _, result in signal.send(name)] == [name]
+            signal.disconnect(mine, sender=name)
+            assert signal.send(name) == []
+
+    together(*[lambda name=f"account {number}": work(name) for number in range(THREADS)])
+    assert not signal.receivers
+
+
+def test_the_same_receiver_connected_by_all_threads_is_called_once() -> None:
+    """Connecting is idempotent across threads."""
+    signal = Signal("account_funded")
+    shared = receiver("shared")
+
+    def work() -> None:
+        for _ in range(100):
+            signal.connect(shared)
+            assert len(signal.send()) == 1
+
+    together(*[work] * THREADS)
+    assert len(signal.connections) == 1
+
+
+def test_receivers_collected_in_other_threads_leave_nothing() -> None:
+    """Weak receivers and senders die while others send."""
+    signal = Signal("account_funded")
+    keep = receiver("keep")
+    signal.connect(keep)
+
+    class Sender:
+        pass
+
+    def work() -> None:
+        for _ in range(100):
+            sender = Sender()
+            signal.connect(receiver("gone"), sender=sender)
+            signal.connect(keep, sender=sender)
+            signal.connect(receiver("gone"))
+            assert [result for _, result in signal.send(sender)].count("keep") == 1
+
+    together(*[work] * THREADS)
+    gc.collect()
+    assert [result for _, result in signal.send()] == ["keep"]
+    assert len(signal.connections) == 1
+
+
+def test_temporary_receivers_and_mutes_do_not_disturb_other_threads_sends() -> None:
+    """While some mute and borrow, the others hear what they always hear."""
+    signal = Signal("account_funded")
+    signal.connect(keep := receiver("keep"))
+    stop = threading.Event()
+
+    def borrow() -> None:
+        for number in range(150):
+            with signal.connected_to(receiver(number)):
+                assert [result for _, result in signal.send()] == ["keep", number]
+            with signal.muted():
+                assert signal.send() == []
+        stop.set()
+
+    def send() -> None:
+        while not stop.is_set():
+            assert signal.send() == [(keep, "keep")]
+
+    together(borrow, borrow, send, send)
+
+
+def test_on_change_and_receivers_that_connect_do_not_lock_each_other_out() -> None:
+    """Callbacks of one signal that use another, crosswise in two threads, end."""
+    one = Signal("one", on_change=lambda: two.disconnect(print))
+    two = Signal("two", on_change=lambda: [*one.receivers_for(None)].clear())
+
+    def cross(ours: Signal, theirs: Signal) -> None:
+        def within(sender: Any) -> None:
+            theirs.connect(mine)
+            theirs.disconnect(mine)
+
+        mine = receiver("mine")
+        for _ in range(100):
+            with ours.connected_to(within):
+                ours.send()
+
+    together(lambda: cross(one, two), lambda: cross(two, one))
+
+
+def test_a_namespace_makes_each_signal_once_for_all_threads() -> None:
+    """Two threads that ask for a new name at once get the same signal."""
+    made: list[str] = []
+
+    def make(name: str, doc: str | None) -> Signal:
+        made.append(name)
+        time.sleep(0.0001)  # let the others in
+        return Signal(name, doc)
+
+    shop = Namespace(make)
+    found: list[Signal] = []
+
+    def work() -> None:
+        found.extend(shop.signal(f"signal_{number}") for number in range(50))
+
+    together(*[work] * THREADS)
+    assert len({id(signal) for signal in found}) == 50
+    assert {*made} == {*shop}
+
+
+def test_a_send_from_a_finaliser_in_another_thread_does_not_block() -> None:
+    """A weak reference's callback never waits for a thread that is connecting."""
+    signal = Signal("account_funded")
+    stop = threading.Event()
+
+    class Cyclic:
+        def __init__(self) -> None:
+            self.me = self
+
+        def __call__(self, sender: Any) -> str:
+            return "cyclic"
+
+    def drop() -> None:
+        for _ in range(50):
+            signal.connect(Cyclic())
+            gc.collect()
+        stop.set()
+
+    def connect() -> None:
+        mine = receiver("mine")
+        while not stop.is_set():
+            signal.connect(mine)
+            signal.send()
+            signal.disconnect(mine)
+
+    together(drop, connect, connect)
+    gc.collect()
+    assert not signal.receivers
