@@ -168,8 +168,13 @@ def test_temporary_receivers_and_mutes_do_not_disturb_other_threads_sends() -> N
 
 def test_on_change_and_receivers_that_connect_do_not_lock_each_other_out() -> None:
     """Callbacks of one signal that use another, crosswise in two threads, end."""
-    one = Signal("one", on_change=lambda: two.disconnect(print))
-    two = Signal("two", on_change=lambda: [*one.receivers_for(None)].clear())
+
+    def look() -> None:
+        assert not two.is_muted
+        assert all(callable(each) for each in two.receivers_for(None))
+
+    one = Signal("one", on_change=look)
+    two = Signal("two", on_change=lambda: one.disconnect(repr))
 
     def cross(ours: Signal, theirs: Signal) -> None:
         def within(sender: Any) -> None:
