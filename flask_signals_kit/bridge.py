@@ -71,7 +71,7 @@ class Relay:
 
     def sync(self) -> None:
         """Listen while the app's signal has somebody to tell, and not otherwise."""
-        wanted = bool(self._target.receivers)
+        wanted = self._target.in_use
         if wanted and not self._connected:
             sender = ANY if self._sender is None else self._sender()
             if sender is not None:

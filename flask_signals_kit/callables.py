@@ -105,6 +105,8 @@ def receiver_key(receiver: Any) -> Hashable:
 
 def is_async(receiver: Any) -> bool:
     """Tell whether calling this gives a coroutine, for objects with ``async __call__`` as well."""
+    while isinstance(receiver, functools.partial):
+        receiver = receiver.func
     if inspect.iscoroutinefunction(receiver):
         return True
     if isinstance(receiver, (types.FunctionType, types.MethodType, type)):
@@ -130,17 +132,23 @@ def signature_of(target: Any) -> inspect.Signature:
     return inspect.signature(target)
 
 
-_PLUMBING = (__name__.partition(".")[0], "blinker")
+_PLUMBING = (f"{__name__.partition('.')[0]}.", "blinker.")
 
 
 def call_site(frame: types.FrameType | None) -> Place | None:
-    """Find the nearest caller that is neither the kit nor blinker."""
+    """Describe the nearest caller that is neither the kit nor blinker."""
+    found = call_frame(frame)
+    if found is None:
+        return None
+    code, module = found.f_code, str(found.f_globals.get("__name__", ""))
+    return Place(module=module, name=code.co_qualname, file=code.co_filename, line=found.f_lineno)
+
+
+def call_frame(frame: types.FrameType | None) -> types.FrameType | None:
+    """Find the frame of the nearest caller that is neither the kit nor blinker."""
     while frame is not None:
-        module = str(frame.f_globals.get("__name__", ""))
-        if module.partition(".")[0] not in _PLUMBING:
-            code = frame.f_code
-            return Place(
-                module=module, name=code.co_qualname, file=code.co_filename, line=frame.f_lineno
-            )
+        module = frame.f_globals.get("__name__")
+        if not isinstance(module, str) or not module.startswith(_PLUMBING):
+            return frame
         frame = frame.f_back
     return None

@@ -317,10 +317,18 @@ class DomainSignal(Generic[S, P, R]):
         :raises ContractError: for a payload that was not declared, where validation is on.
         :raises Exception: what a receiver raised, as the signal's ``on_error`` says.
         """
-        send: Any = self._resolve(self.name).send
+        if args:
+            raise ContractError(
+                f"Signal {self.name!r} was sent with {len(args) + 1} positional arguments: "
+                "only the sender is one; pass the payload by name."
+            )
+        signal = self._resolve(self.name)
         if sender is None or type(sender) is LocalProxy:
             sender = self._sender(sender)
-        return send(sender, *args, **payload)  # type: ignore[no-any-return]
+        strong = signal._strong
+        if strong is not None:  # what Signal.send does, without packing the payload once more
+            return [(receiver, receiver(sender, **payload)) for receiver in strong]
+        return signal._send(sender, payload, None)
 
     def _sender(self, sender: Any) -> Any:
         if sender is None:

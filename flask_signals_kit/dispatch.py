@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import sys
 import types
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from time import perf_counter
 from typing import Any, Literal, NoReturn, TypeAlias, cast
 
@@ -14,7 +15,7 @@ from .callables import call_site, place_of, type_name, unwrap
 from .calls import Call, Receiver, carried_emission
 from .errors import AsyncReceiverError
 from .links import Link
-from .records import Deferred, Emission, Failed, Ok, Outcome
+from .records import Connection, Deferred, Emission, Failed, Ok, Outcome
 from .settings import OnError
 
 logger = logging.getLogger("flask_signals_kit")
@@ -27,8 +28,13 @@ Wrapper: TypeAlias = Callable[[Receiver], Receiver]
 
 Status: TypeAlias = Literal["ok", "failed", "deferred", "skipped"]
 
-Step: TypeAlias = tuple[Receiver, Status, Any, float]
-"""One receiver's part: itself, what became of it, its result or exception, and its seconds."""
+Step: TypeAlias = tuple[Link, Receiver, Status, Any, float]
+"""One receiver's part: link, receiver, what became of it, its result or exception, seconds."""
+
+Observer: TypeAlias = "Callable[[Observation], None]"
+"""Told of each emission once it is over. It may look, and must change nothing; what it raises is
+logged and goes no further. With a true attribute ``passive`` it does not make the kit listen to a
+signal of Flask's or of others that nobody in the app receives."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,6 +57,8 @@ class Surroundings:
     """Describes the current request."""
     app: Callable[[], Any] | None = None
     """Returns the app for a :class:`Call`."""
+    observers: tuple[Observer, ...] = ()
+    """Told of each emission once it is over."""
 
 
 class Sending:
@@ -64,7 +72,16 @@ class Sending:
     :param wrapper: makes the other kind of receiver fit.
     """
 
-    __slots__ = ("_emission", "around", "asynchronous", "on_error", "payload", "sender", "wrapper")
+    __slots__ = (
+        "_emission",
+        "around",
+        "asynchronous",
+        "on_error",
+        "payload",
+        "sender",
+        "steps",
+        "wrapper",
+    )
 
     def __init__(
         self,
@@ -82,6 +99,7 @@ class Sending:
         self.asynchronous = asynchronous
         self.wrapper = wrapper
         self._emission: Emission | None = None
+        self.steps: list[Step] = []
 
     @property
     def emission(self) -> Emission:
@@ -94,14 +112,7 @@ class Sending:
         :param frame: the frame of the send, or of something that it called within the kit.
         """
         if self._emission is None:
-            around = self.around
-            self._emission = Emission(
-                signal=around.name,
-                sender=type_name(unwrap(self.sender)),
-                payload=tuple(self.payload),
-                site=call_site(frame),
-                request=None if around.request is None else around.request(),
-            )
+            self._emission = make_emission(self.around, self.sender, self.payload, frame)
         return self._emission
 
     async def run(self, links: Iterable[Link]) -> list[Step]:
@@ -110,28 +121,41 @@ class Sending:
         It is a coroutine so that plain and async sends share it; where nothing is awaited it never
         waits, and :func:`finish` runs it to its end in one step.
         """
-        steps: list[Step] = []
+        steps = self.steps
         plain = not self.asynchronous
-        for link in links:
-            receiver = link.receiver() if link.weak else link.receiver
-            if receiver is None:
-                continue
-            status: Status = "ok"
-            started = perf_counter()
-            try:
-                if link.plain and plain:
-                    value = receiver(self.sender, **self.payload)
+        started = perf_counter()
+        try:
+            for link in links:
+                receiver = link.receiver() if link.weak else link.receiver
+                if receiver is None:
+                    continue
+                status: Status = "ok"
+                began = perf_counter()
+                try:
+                    if link.plain and plain:
+                        value = receiver(self.sender, **self.payload)
+                    else:
+                        status, value = await self._call_specially(link, receiver)
+                except BaseException as error:
+                    steps.append((link, receiver, "failed", error, perf_counter() - began))
+                    if not isinstance(error, Exception):
+                        raise
+                    if self.on_error == "raise":
+                        break
+                    if self.on_error == "isolate":
+                        self._contain(error, receiver)
                 else:
-                    status, value = await self._call_specially(link, receiver)
-            except Exception as error:  # noqa: BLE001  the policy decides what becomes of it
-                steps.append((receiver, "failed", error, perf_counter() - started))
-                if self.on_error == "raise":
-                    break
-                if self.on_error == "isolate":
-                    self._contain(error, receiver)
-            else:
-                if status != "skipped":
-                    steps.append((receiver, status, value, perf_counter() - started))
+                    if status != "skipped":
+                        steps.append((link, receiver, status, value, perf_counter() - began))
+        finally:
+            if self.around.observers:
+                links = tuple(link for link, *_ in steps)
+                times = list(accumulate((seconds for *_, seconds in steps), initial=started))
+                odd: dict[int, tuple[Status, Any]] = {
+                    i: (s, v) for i, (_, _, s, v, _) in enumerate(steps) if s != "ok"
+                }
+                watched = Watched(links)
+                tell(self.around, self.sender, self.payload, watched, times, odd, sys._getframe())
         return steps
 
     async def _call_specially(self, link: Link, receiver: Receiver) -> tuple[Status, Any]:
@@ -186,21 +210,151 @@ class Sending:
             self.around.on_failure(error, receiver, emission)
 
 
+class Watched:
+    """The links that observers see called, resolved once for every send until the next change."""
+
+    __slots__ = ("links", "places", "receivers")
+
+    def __init__(self, links: tuple[Link, ...]) -> None:
+        self.links = links
+        self.receivers = tuple(link.receiver for link in links)
+        self.places = tuple(link.where() for link in links)
+
+
+class Observation:
+    """One emission that is over, as an observer sees it.
+
+    :param around: the signal's surroundings.
+    :param sender: who sent it.
+    :param payload: what was passed.
+    :param watched: whom it could reach, in order.
+    :param times: when it began, and when each that was called was done, on ``time.perf_counter``.
+    :param odd: for the index of each that did not simply return: what became of it, and why.
+    :param frame: the frame of the send, or one that it called.
+    """
+
+    __slots__ = ("around", "frame", "odd", "payload", "sender", "times", "watched")
+
+    def __init__(
+        self,
+        around: Surroundings,
+        sender: Any,
+        payload: dict[str, Any],
+        watched: Watched,
+        times: list[float],
+        odd: dict[int, tuple[Status, Any]] | None,
+        frame: types.FrameType,
+    ) -> None:
+        self.around = around
+        self.sender = sender
+        self.payload = payload
+        self.watched = watched
+        self.times = times
+        self.odd = odd
+        self.frame = frame
+
+    @property
+    def signal(self) -> str:
+        """The signal's name."""
+        return self.around.name
+
+    @property
+    def emission(self) -> Emission:
+        """The record of the emission."""
+        return make_emission(self.around, self.sender, self.payload, self.frame)
+
+    @property
+    def started(self) -> float:
+        """When it began, on the clock of ``time.perf_counter``, in seconds."""
+        return self.times[0]
+
+    @property
+    def duration(self) -> float:
+        """How long all of it took, in seconds."""
+        return self.times[-1] - self.times[0]
+
+    def steps(self) -> Iterator[tuple[Connection, Status, float, Exception | None]]:
+        """Yield each receiver's connection, what became of it, its seconds and its exception."""
+        for index, link in enumerate(self.watched.links[: len(self.times) - 1]):
+            status, value = (self.odd or {}).get(index, ("ok", None))
+            error = value if status == "failed" else None
+            seconds = self.times[index + 1] - self.times[index]
+            yield link.describe(self.around.name), status, seconds, error
+
+
+def send_watched(
+    around: Surroundings,
+    sender: Any,
+    payload: dict[str, Any],
+    watched: Watched,
+    frame: types.FrameType,
+) -> Results:
+    """Call receivers that need nothing but a call, with observers looking on."""
+    sent: Results = []
+    times = [perf_counter()]
+    odd: dict[int, tuple[Status, Any]] | None = None
+    try:
+        for receiver in watched.receivers:
+            sent.append((receiver, receiver(sender, **payload)))
+            times.append(perf_counter())
+    except BaseException as error:
+        times.append(perf_counter())
+        odd = {len(sent): ("failed", error)}
+        raise
+    finally:
+        tell(around, sender, payload, watched, times, odd, frame)
+    return sent
+
+
+def tell(
+    around: Surroundings,
+    sender: Any,
+    payload: dict[str, Any],
+    watched: Watched,
+    times: list[float],
+    odd: dict[int, tuple[Status, Any]] | None,
+    frame: types.FrameType,
+) -> None:
+    """Tell the observers of a signal; they cannot hurt the sender."""
+    seen = Observation(around, sender, payload, watched, times, odd, frame)
+    for observer in around.observers:
+        try:
+            observer(seen)
+        except Exception:
+            logger.exception("Observer %s of signal %r failed", place_of(observer), around.name)
+
+
+def make_emission(
+    around: Surroundings, sender: Any, payload: Iterable[str], frame: types.FrameType
+) -> Emission:
+    """Describe an emission.
+
+    :param frame: the frame of the send, or of something that it called within the kit.
+    """
+    return Emission(
+        signal=around.name,
+        sender=type_name(unwrap(sender)),
+        payload=tuple(payload),
+        site=call_site(frame),
+        request=None if around.request is None else around.request(),
+    )
+
+
 def results(steps: list[Step], on_error: OnError, name: str) -> Results:
     """Return what a send returns, or raise what it raises."""
-    failures = [value for _, status, value, _ in steps if status == "failed"]
+    failures = [value for _, _, status, value, _ in steps if status == "failed"]
     if failures and on_error == "raise":
         raise failures[0]
     if failures and on_error == "group":
         noun = "receiver" if len(failures) == 1 else "receivers"
         raise ExceptionGroup(f"{len(failures)} {noun} of signal {name!r} failed", failures)
-    return [(receiver, value) for receiver, status, value, _ in steps if status == "ok"]
+    return [(receiver, value) for _, receiver, status, value, _ in steps if status == "ok"]
 
 
 def outcomes(steps: list[Step]) -> list[Outcome[Any]]:
     """Return what a robust send returns."""
     made: list[Outcome[Any]] = []
-    for receiver, status, value, seconds in steps:
+    for _, receiver, status, value, seconds in steps:
         if status == "failed":
             made.append(Failed(receiver=receiver, exception=value, duration=seconds))
         elif status == "deferred":

@@ -42,8 +42,11 @@ from .verbs import App, Verbs
 logger = logging.getLogger("flask_signals_kit")
 
 
+_PLAIN_SENDS = (Signal.send.__code__, DomainSignal.send.__code__)
+
+
 def _current_emission() -> Emission:
-    emission = find_emission()
+    emission = find_emission(_PLAIN_SENDS)
     if emission is None:
         raise RuntimeError(
             "current_emission is only there while a receiver runs; nothing is being sent here."

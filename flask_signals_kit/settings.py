@@ -30,6 +30,10 @@ class Settings:
     """Serve the page. Outside debug and testing it needs ``page_auth`` as well."""
     page_url: str = "/_signals"
     """Where the page is served."""
+    journal: bool | None = None
+    """Keep count of calls and failures, and the last emissions."""
+    journal_size: int = 1000
+    """How many emissions are kept."""
     imports: tuple[str, ...] = ()
     """Modules to import at ``init_app``, so that their receivers are connected."""
 
@@ -72,6 +76,15 @@ def _url(value: Any) -> str:
     if not isinstance(value, str) or not value.startswith("/") or set(value) & set("<>?# "):
         raise ValueError
     return value.rstrip("/") or str(_refuse(value))
+
+
+LARGEST_JOURNAL = 100_000
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST_JOURNAL:
+        raise ValueError
+    return value
 
 
 def _modules(value: Any) -> tuple[str, ...]:
@@ -124,6 +137,22 @@ TABLE: tuple[Setting, ...] = (
         expects="a path such as '/_signals', without variables, query or blanks, and not '/' alone",
         doc="The path that the page is served at.",
         read=_url,
+    ),
+    Setting(
+        key="SIGNALS_KIT_JOURNAL",
+        field="journal",
+        default=None,
+        expects="True, False or None",
+        doc="Count calls and failures, and keep the last emissions. `None`: in debug and testing.",
+        read=_optional_flag,
+    ),
+    Setting(
+        key="SIGNALS_KIT_JOURNAL_SIZE",
+        field="journal_size",
+        default=1000,
+        expects="a whole number from 1 to 100000",
+        doc="How many emissions the journal keeps.",
+        read=_size,
     ),
     Setting(
         key="SIGNALS_KIT_IMPORT",

@@ -29,7 +29,19 @@ from blinker import ANY
 
 from .callables import is_async, place_of, receiver_key, sender_key, type_name, unwrap
 from .calls import Call, Delivery, Receiver, carried_emission
-from .dispatch import Results, Sending, Surroundings, Wrapper, finish, outcomes, results
+from .dispatch import (
+    Observer,
+    Results,
+    Sending,
+    Surroundings,
+    Watched,
+    Wrapper,
+    finish,
+    make_emission,
+    outcomes,
+    results,
+    send_watched,
+)
 from .errors import DeclarationError, ReceiverError
 from .links import (
     Link,
@@ -106,6 +118,7 @@ class Signal(blinker.NamedSignal):
         self._plan: Plan | None = None
         self._strong: tuple[Receiver, ...] | None = None
         self._weak: tuple[weakref.ref[Receiver], ...] | None = None
+        self._watched: Watched | None = None
         self._lock = threading.RLock()
         self._graves: list[Ref | MethodRef] = []
         self._mutes: frozenset[object] = _NO_SCOPES
@@ -227,6 +240,7 @@ class Signal(blinker.NamedSignal):
         link.order = next_order() if before is None else before.order
         link.priority = 0
         link.when = link.delivery = link.uid = None
+        link.tally = None if before is None else before.tally
         link.is_async = is_async(receiver)
         link.plain = not link.is_async
         link.weak = weak and not (before is not None and not before.weak)
@@ -364,6 +378,34 @@ class Signal(blinker.NamedSignal):
         self._changed()
         self._tell_disconnected(receiver, sender)
 
+    def observe(self, observer: Observer) -> Callable[[], None]:
+        """Have somebody look on at each emission, once it is over.
+
+        An observer sees the emission, and each receiver's time and outcome. It changes nothing;
+        what it raises is logged. Without observers a send costs what it costs.
+
+        :param observer: called with each :class:`~flask_signals_kit.Observation`.
+        :return: a function that ends it.
+        """
+        with self._lock:
+            self._around.observers = (*self._around.observers, observer)
+            self._forget_plan()
+        self._changed()
+        return partial(self._unobserve, observer)
+
+    def _unobserve(self, observer: Observer) -> None:
+        with self._lock:
+            self._around.observers = _without(observer, self._around.observers)
+            self._forget_plan()
+        self._changed()
+
+    @property
+    def in_use(self) -> bool:
+        """Whether anybody listens, or looks on who wants to see what nobody listens to as well."""
+        return bool(self.receivers) or any(
+            not getattr(observer, "passive", False) for observer in self._around.observers
+        )
+
     # -- bookkeeping --------------------------------------------------------------------------
 
     def _find(self, receiver: Hashable, sender: Hashable, scope: object | None) -> Link | None:
@@ -444,7 +486,7 @@ class Signal(blinker.NamedSignal):
         self._tell_disconnected(link.describe(self.name) if receiver is None else receiver, sender)
 
     def _forget_plan(self) -> None:
-        self._strong = self._weak = self._plan = None
+        self._strong = self._weak = self._watched = self._plan = None
 
     def _changed(self) -> None:
         if self._on_change is not None:
@@ -525,7 +567,10 @@ class Signal(blinker.NamedSignal):
                     and self._around.on_error == "raise"
                 )
                 links = plan.any_sender
-                if usual and not any(link.weak for link in links):
+                strong = usual and not any(link.weak for link in links)
+                if usual and self._around.observers:
+                    self._watched = Watched(links) if strong else None
+                elif strong:
                     self._strong = tuple(link.receiver for link in links)
                 elif usual and all(type(link.receiver) is Ref for link in links):
                     self._weak = tuple(link.receiver for link in links)
@@ -562,6 +607,9 @@ class Signal(blinker.NamedSignal):
 
     def _send(self, sender: Any, payload: dict[str, Any], wrapper: Wrapper | None) -> Results:
         around = self._around
+        watched = self._watched
+        if watched is not None:
+            return send_watched(around, sender, payload, watched, sys._getframe(2))
         wrapper = wrapper or around.async_wrapper
         sending = Sending(around, sender, payload, around.on_error, False, wrapper)
         return results(finish(sending.run(self._links(sending))), around.on_error, self.name)
@@ -632,6 +680,7 @@ class Namespace(blinker.Namespace):
     def __init__(self, make: Callable[[str, str | None], Signal] | None = None) -> None:
         super().__init__()
         self._make = make or Signal
+        self._observers: tuple[Observer, ...] = ()
         self._lock = threading.Lock()
 
     def signal(self, name: str, doc: str | None = None) -> Signal:
@@ -645,11 +694,42 @@ class Namespace(blinker.Namespace):
             made = self._make(name, doc)
             with self._lock:
                 signal = self.setdefault(name, made)
+                if signal is made:
+                    for observer in self._observers:
+                        made.observe(observer)
         return cast(Signal, signal)
 
+    def observe(self, observer: Observer) -> Callable[[], None]:
+        """Have somebody look on at every signal of the namespace, those made later included.
 
-def find_emission() -> Emission | None:
+        :param observer: as for :meth:`Signal.observe`.
+        :return: a function that ends it.
+        """
+        with self._lock:
+            self._observers = (*self._observers, observer)
+            for signal in list(self.values()):
+                cast(Signal, signal).observe(observer)
+        return partial(self._unobserve, observer)
+
+    def _unobserve(self, observer: Observer) -> None:
+        with self._lock:
+            self._observers = _without(observer, self._observers)
+            for signal in list(self.values()):
+                cast(Signal, signal)._unobserve(observer)
+
+
+def _without(observer: Observer, observers: tuple[Observer, ...]) -> tuple[Observer, ...]:
+    """Take one observer out once, even if it looks on twice."""
+    left = list(observers)
+    if observer in left:
+        left.remove(observer)
+    return tuple(left)
+
+
+def find_emission(plain_sends: tuple[types.CodeType, ...]) -> Emission | None:
     """Find the emission that the caller is being called for, or ``None`` outside of receivers.
+
+    :param plain_sends: the code of the methods that call receivers in a plain loop.
 
     A plain send keeps no record of itself, which is what makes it fast. So this looks up the stack
     for the innermost send; where a delivery left the sender's stack, the record it carries is used.
@@ -661,10 +741,10 @@ def find_emission() -> Emission | None:
             return cast(Emission, frame.f_locals["self"].emission)
         if code is Sending.run.__code__:
             return cast(Emission, frame.f_locals["self"].emission_from(frame))
-        if code is Signal.send.__code__:
+        if code in plain_sends:
             plain = frame.f_locals
-            around = plain["self"]._around
-            sending = Sending(around, plain["sender"], plain["payload"], "raise", False, None)
-            return sending.emission_from(frame)
+            return make_emission(
+                plain.get("signal", plain["self"])._around, plain["sender"], plain["payload"], frame
+            )
         frame = frame.f_back
     return carried_emission.get()

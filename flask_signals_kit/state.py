@@ -8,6 +8,8 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from types import FrameType
 from typing import Any, Protocol
 
 import blinker
@@ -17,8 +19,9 @@ from flask import Flask, has_request_context, request
 from .callables import call_site, place_of
 from .calls import Receiver
 from .declarations import Contract, DomainSignal, Wiring
-from .dispatch import run_directly
+from .dispatch import Observation, run_directly
 from .errors import AppContextError, AsyncReceiverError, UnknownSignalError, did_you_mean
+from .journal import Journal
 from .records import (
     Connection,
     Emission,
@@ -117,6 +120,7 @@ class AppSignals(Verbs):
         self.settings = settings
         self.page_auth = page_auth
         self.validating = bool(settings.validate)
+        self.journal: Journal | None = None
         self.collected: deque[Connection] = deque(maxlen=100)
         self.unknown: dict[str, UnknownName] = {}
         self.hooks = hooks
@@ -149,6 +153,22 @@ class AppSignals(Verbs):
         )
         for name in list(self.namespace):
             self.configure(name)
+        self._keep_journal()
+
+    def _keep_journal(self) -> None:
+        """Start or stop the journal, as debug or testing says."""
+        app, wanted = self.app, self.settings.journal
+        wanted = app.debug or app.testing if wanted is None else wanted
+        if wanted and self.journal is None:
+            self.journal = Journal(
+                self.settings.journal_size,
+                request=describe_request_of,
+                leave_out=partial(_is_page, self.settings.page_url),
+            )
+            self._stop_journal = self.namespace.observe(self.journal)
+        elif not wanted and self.journal is not None:
+            self._stop_journal()
+            self.journal = None
 
     @property
     def page_enabled(self) -> bool:
@@ -476,6 +496,29 @@ def _why_no_loop(error: RuntimeError) -> str | None:
     if "AsyncToSync in the same thread as an async event loop" in text:
         return "an event loop is running in this thread, so use 'await signal.send_async(...)'"
     return None
+
+
+def describe_request_of(seen: Observation) -> str | None:
+    """Return the request that an emission belongs to, for Flask's app context signals as well.
+
+    These come before the request's own context and after it; but the request that pushes or pops is
+    on the stack.
+    """
+    if has_request_context():
+        return describe_request()
+    if seen.signal.startswith("appcontext_"):
+        frame: FrameType | None = seen.frame
+        while frame is not None:
+            if frame.f_code.co_qualname in {"RequestContext.push", "RequestContext.pop"}:
+                pushed = frame.f_locals["self"].request
+                return f"{pushed.method} {pushed.path}"
+            frame = frame.f_back
+    return None
+
+
+def _is_page(url: str, request: str) -> bool:
+    path = request.partition(" ")[2]
+    return path == url or path.startswith(f"{url}/")
 
 
 def describe_request() -> str | None:

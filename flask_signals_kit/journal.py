@@ -1,0 +1,217 @@
+"""The journal: what was sent lately and how receivers fared, in bounded memory, as plain values.
+
+It is an observer like any other: it changes nothing of what it sees, and holds no app, sender,
+payload value, exception or receiver.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from math import ceil
+from statistics import fmean
+from threading import get_ident
+from typing import Any
+
+from .callables import call_frame
+from .dispatch import Observation, Status
+from .links import Link
+from .records import Place
+
+RECENT = 100
+"""How many durations of a connection are kept."""
+
+
+class Tally:
+    """What is counted of one connection; it hangs on the connection and goes with it."""
+
+    __slots__ = ("calls", "failures", "last_failure", "recent")
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.failures = 0
+        self.last_failure: str | None = None
+        self.recent: deque[float] = deque(maxlen=RECENT)
+
+    @property
+    def mean(self) -> float | None:
+        """The mean duration of the last hundred calls, in seconds; ``None`` before the first."""
+        return fmean(self.recent) if self.recent else None
+
+    @property
+    def p95(self) -> float | None:
+        """The 95th percentile of the last hundred calls, in seconds; ``None`` before the first."""
+        durations = sorted(self.recent)
+        return durations[ceil(0.95 * len(durations)) - 1] if durations else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalStep:
+    """One receiver's part in a journalled emission."""
+
+    receiver: Place
+    """The receiver."""
+    status: Status
+    """What became of it."""
+    duration: float
+    """How long it ran, in seconds."""
+    error: str | None
+    """The type of the exception that it raised."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalEntry:
+    """One journalled emission."""
+
+    number: int
+    """Counts the emissions of the app, from 1."""
+    time: float
+    """When it began, in seconds since the epoch."""
+    signal: str
+    """The signal's name."""
+    sender: str
+    """The sender's type."""
+    payload: tuple[str, ...]
+    """The payload's names."""
+    site: Place | None
+    """Where it was sent."""
+    request: str | None
+    """Method and path of the request it was sent in."""
+    thread: int
+    """The thread's identifier."""
+    started: float
+    """When it began on the clock of ``time.perf_counter``, in seconds."""
+    duration: float
+    """How long all of it took, in seconds."""
+    steps: tuple[JournalStep, ...]
+    """The receivers that were called, in order."""
+
+
+class Journal:
+    """Counts calls per connection and keeps the last emissions.
+
+    :param size: how many emissions to keep.
+    :param request: describes the request that an emission belongs to.
+    :param leave_out: tells which emissions are not to be seen, by the request's description.
+    """
+
+    passive = True  # Flask's signals are of interest where somebody listens; the rest is noise
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        request: Callable[[Observation], str | None] | None = None,
+        leave_out: Callable[[str], bool] = lambda request: False,
+    ) -> None:
+        self._entries: deque[tuple[Any, ...]] = deque(maxlen=size)
+        self._count = 0
+        self._request = request
+        self._leave_out = leave_out
+        self._epoch = time.time() - time.perf_counter()
+
+    def __call__(self, seen: Observation, /) -> None:
+        """Take note of one emission."""
+        describe = self._request
+        request = None if describe is None else describe(seen)
+        if request is not None and self._leave_out(request):
+            return
+        watched, times = seen.watched, seen.times
+        began, *ends = times
+        for link, ended in zip(watched.links, ends):  # noqa: B905  a failure ends times early
+            tally = link.tally or _start_tally(link)
+            tally.calls += 1
+            tally.recent.append(ended - began)
+            began = ended
+        site = None
+        frame = call_frame(seen.frame)
+        if frame is not None:
+            code = frame.f_code
+            module = frame.f_globals.get("__name__")
+            site = (module, code.co_qualname, code.co_filename, frame.f_lineno)
+        sender = type(seen.sender)
+        self._count = number = self._count + 1
+        self._entries.append(
+            (
+                number,
+                seen.around.name,
+                sender.__module__,
+                sender.__qualname__,
+                tuple(seen.payload),
+                site,
+                request,
+                get_ident(),
+                times,
+                watched.places,
+                seen.odd and self._note_odd(seen),
+            )
+        )
+
+    def _note_odd(self, seen: Observation) -> dict[int, tuple[Status, str | None]]:
+        """Count failures, and take back the call of a receiver that was only handed on."""
+        noted: dict[int, tuple[Status, str | None]] = {}
+        for index, (status, value) in (seen.odd or {}).items():
+            tally: Tally = seen.watched.links[index].tally
+            error = None
+            if status == "failed":
+                error = type(value).__qualname__
+                tally.failures += 1
+                tally.last_failure = error
+            else:
+                tally.calls -= 1
+                tally.recent.pop()
+            noted[index] = (status, error)
+        return noted
+
+    def entries(self) -> list[JournalEntry]:
+        """Return the emissions that are kept, newest first."""
+        return [self._entry(*raw) for raw in reversed(tuple(self._entries))]
+
+    def _entry(
+        self,
+        number: int,
+        signal: str,
+        module: str,
+        sender: str,
+        payload: tuple[str, ...],
+        site: tuple[str, str, str, int] | None,
+        request: str | None,
+        thread: int,
+        times: list[float],
+        places: tuple[Place, ...],
+        odd: dict[int, tuple[Status, str | None]] | None,
+    ) -> JournalEntry:
+        steps: list[JournalStep] = []
+        for index, (began, ended) in enumerate(pairwise(times)):
+            status, error = (odd or {}).get(index, ("ok", None))
+            step = JournalStep(
+                receiver=places[index], status=status, duration=ended - began, error=error
+            )
+            steps.append(step)
+        return JournalEntry(
+            number=number,
+            time=self._epoch + times[0],
+            signal=signal,
+            sender=sender if module == "builtins" else f"{module}.{sender}",
+            payload=payload,
+            site=site and Place(module=site[0], name=site[1], file=site[2], line=site[3]),
+            request=request,
+            thread=thread,
+            started=times[0],
+            duration=times[-1] - times[0],
+            steps=tuple(steps),
+        )
+
+
+def _start_tally(link: Link) -> Tally:
+    link.tally = tally = Tally()
+    return tally
+
+
+def tally_of(link: Link) -> Tally:
+    """Return what was counted of a connection; nothing yet, if it was never seen."""
+    tally = link.tally
+    return tally if isinstance(tally, Tally) else Tally()
