@@ -2,6 +2,11 @@
 
 import sys
 from importlib.metadata import version as version_of
+from typing import Any, get_type_hints
+
+from sphinx.application import Sphinx
+
+import flask_signals_kit
 
 project = "flask_signals_kit"
 author = "The flask_signals_kit contributors"
@@ -29,7 +34,11 @@ python_use_unqualified_type_names = True
 # build asks no other site for its inventory. A name of the kit's own is never excused.
 nitpicky = True
 elsewhere = "|".join(sorted({*sys.stdlib_module_names, "blinker", "click", "flask", "werkzeug"}))
-nitpick_ignore_regex = [(r"py:.*", rf"({elsewhere})(\.\w+)*")]
+nitpick_ignore_regex = [
+    (r"py:.*", rf"({elsewhere})(\.\w+)*"),
+    # Type variables: S is a sender, P a payload, R a result, F any function.
+    (r"py:.*", r"(flask_signals_kit\.\w+|typing)\.~?[SPRF]|~?[SPRF]"),
+]
 
 # A copied example has no prompts in it.
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
@@ -37,3 +46,44 @@ copybutton_prompt_is_regexp = True
 
 html_theme = "furo"
 html_title = "flask_signals_kit"
+
+
+# --- the reference -------------------------------------------------------------------------------
+
+CALLED_BY_USERS = (
+    flask_signals_kit.SignalsKit,
+    flask_signals_kit.Signal,
+    flask_signals_kit.Namespace,
+)
+"""Every other public class is made by the kit, so the reference leaves its constructor out."""
+
+
+def leave_signature_out(
+    app: Sphinx, what: str, name: str, thing: Any, options: object, *signature: str | None
+) -> tuple[str | None, ...]:
+    """Show how to make an object only where users make it."""
+    return ("", None) if what == "class" and thing not in CALLED_BY_USERS else signature
+
+
+def leave_parameters_out(
+    app: Sphinx, what: str, name: str, thing: Any, options: object, lines: list[str]
+) -> None:
+    """Do the same with what a class's docstring says on the constructor's parameters."""
+    if what != "class" or thing in CALLED_BY_USERS:
+        return
+    kept: list[str] = []
+    in_field = False
+    for line in lines:
+        in_field = line.startswith(":param") or (in_field and line.startswith(" "))
+        if not in_field:
+            kept.append(line)
+    lines[:] = kept
+
+
+def setup(app: Sphinx) -> None:
+    """Teach autodoc what it does not know by itself."""
+    for kind in CALLED_BY_USERS:
+        # It looks the annotations of functions up, but takes those of constructors as they are.
+        kind.__init__.__annotations__ = get_type_hints(kind.__init__)
+    app.connect("autodoc-process-signature", leave_signature_out)
+    app.connect("autodoc-process-docstring", leave_parameters_out)
