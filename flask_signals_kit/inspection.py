@@ -67,7 +67,7 @@ class ReceiverInfo:
     """Higher runs first."""
     delivery: str
     """How it gets the signal."""
-    when: str | None
+    when: Place | None
     """Where its predicate is, or ``None``."""
     is_async: bool
     """Whether it is a coroutine function."""
@@ -124,8 +124,8 @@ class SignalInfo:
         parts = [self.name, self.doc or "", *(self.payload or ())]
         for receiver in self.receivers:
             parts += [f"{receiver.module}.{receiver.name}", label(receiver, short_file)]
-            parts += [receiver.delivery]
-            parts += [receiver.sender or "", receiver.when or "", receiver.uid or ""]
+            parts += [receiver.delivery, receiver.sender or "", receiver.uid or ""]
+            parts += [] if receiver.when is None else [named(receiver.when)]
         return " ".join(part for part in parts if part).lower()
 
 
@@ -190,6 +190,11 @@ class Report:
     def orphans(self) -> tuple[SignalInfo, ...]:
         """The signals that were declared and that nobody listens to."""
         return tuple(signal for signal in self.signals if signal.orphan)
+
+    def tally(self) -> Counter[str]:
+        """Count the signals of each origin and trait."""
+        each = ((signal.origin, *signal.traits) for signal in self.signals)
+        return Counter(word for words in each for word in words)
 
     def find(self, name: str) -> SignalInfo | None:
         """Return the signal of this name, or ``None``."""
@@ -267,6 +272,11 @@ def label(thing: Located, shorten: Callable[[str], str]) -> str:
     return shorten(thing.file) if thing.line is None else f"{shorten(thing.file)}:{thing.line}"
 
 
+def named(place: Place) -> str:
+    """Return the importable name of a place, without its file."""
+    return f"{place.module}.{place.name}"
+
+
 def report(state: AppSignals) -> Report:
     """Describe one app's signals; it keeps nothing alive and changes nothing.
 
@@ -322,7 +332,7 @@ def _receiver(connection: Connection) -> ReceiverInfo:
         sender=connection.sender,
         priority=connection.priority,
         delivery=connection.delivery,
-        when=None if connection.when is None else str(connection.when),
+        when=connection.when,
         is_async=connection.is_async,
         weak=connection.weak,
         uid=connection.uid,
@@ -394,16 +404,12 @@ def _problems(state: AppSignals, name: str, connections: list[Connection]) -> It
             yield Problem(
                 kind="dead",
                 signal=name,
-                message=f"Receiver {_named(gone.receiver)} of signal {name!r} was connected weakly "
+                message=f"Receiver {named(gone.receiver)} of signal {name!r} was connected weakly "
                 "and has been garbage-collected.",
                 fix="Keep a reference to it, or connect it with weak=False.",
                 place=gone.receiver,
             )
     yield from _receiver_problems(name, connections)
-
-
-def _named(place: Place) -> str:
-    return f"{place.module}.{place.name}"
 
 
 def _receiver_problems(name: str, connections: list[Connection]) -> Iterator[Problem]:
@@ -412,7 +418,7 @@ def _receiver_problems(name: str, connections: list[Connection]) -> Iterator[Pro
             yield Problem(
                 kind="no_extra",
                 signal=name,
-                message=f"Receiver {_named(connection.receiver)} of signal {name!r} has no "
+                message=f"Receiver {named(connection.receiver)} of signal {name!r} has no "
                 "**kwargs: a new payload name would break it.",
                 fix="Add **extra to its parameters.",
                 place=connection.receiver,
@@ -430,7 +436,7 @@ def _receiver_problems(name: str, connections: list[Connection]) -> Iterator[Pro
             yield Problem(
                 kind="duplicate",
                 signal=name,
-                message=f"Receiver {_named(place)} is connected {times} times to signal {name!r}.",
+                message=f"Receiver {named(place)} is connected {times} times to signal {name!r}.",
                 fix="In a factory, connect closures with kit.for_app(app).on, or give them a uid.",
                 place=place,
             )

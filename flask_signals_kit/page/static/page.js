@@ -1,0 +1,93 @@
+/* The page works without this. It filters while you type, and lets the keyboard find its way. */
+"use strict";
+
+document.documentElement.classList.add("js");
+
+const form = document.getElementById("filters");
+if (form) {
+  const search = document.getElementById("q");
+  const cards = [...document.querySelectorAll("article.signal")];
+  const twin = document.getElementById("twin");
+  const twinPath = twin.getAttribute("href").split("?")[0];
+
+  const chosen = (name) =>
+    [...form.querySelectorAll(`input[name=${name}]:checked`)].map((box) => box.value);
+
+  const filter = () => {
+    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const origins = chosen("origin");
+    const traits = chosen("only");
+    let shown = 0;
+    for (const card of cards) {
+      const has = card.dataset.traits.split(" ");
+      const wanted =
+        (!origins.length || origins.includes(card.dataset.origin)) &&
+        traits.every((trait) => has.includes(trait)) &&
+        words.every((word) => card.dataset.text.includes(word));
+      card.hidden = !wanted;
+      shown += wanted;
+    }
+    for (const group of document.querySelectorAll(".group")) {
+      group.hidden = !group.querySelector("article.signal:not([hidden])");
+    }
+    document.getElementById("nothing").hidden = shown > 0;
+    document.getElementById("found").textContent =
+      `${shown === cards.length ? "All" : `${shown} of`} ${cards.length} signals`;
+    remember(new URLSearchParams([...new FormData(form)].filter(([, value]) => value.trim())));
+  };
+
+  /* The address, the JSON twin and a reload mean what is shown. */
+  const remember = (query) => {
+    const suffix = `${query}` && `?${query}`;
+    document.getElementById("clear").hidden = !suffix;
+    twin.setAttribute("href", twinPath + suffix);
+    history.replaceState(null, "", location.pathname + suffix + location.hash);
+  };
+
+  /* Move along the signals that are shown, from the one that has the focus. */
+  const move = (step) => {
+    const links = cards.filter((card) => !card.hidden).map((card) => card.querySelector("h3 a"));
+    const current = document.activeElement.closest("article.signal");
+    const at = links.findIndex((link) => link.closest("article.signal") === current);
+    const next = at < 0 ? (step > 0 ? 0 : links.length - 1) : at + step;
+    links[next]?.focus();
+    links[next]?.closest("article.signal").scrollIntoView({ block: "nearest" });
+  };
+
+  form.addEventListener("input", filter);
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    filter();
+    move(1);
+  });
+  document.getElementById("clear").addEventListener("click", (event) => {
+    event.preventDefault();
+    for (const box of form.querySelectorAll("input:checked")) box.checked = false;
+    search.value = "";
+    search.focus();
+    filter();
+  });
+
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const typing = document.activeElement === search;
+    if (event.key === "/" && !typing) {
+      search.focus();
+      search.select();
+    } else if (event.key === "Escape" && typing) {
+      search.value = "";
+      filter();
+      search.blur();
+    } else if (event.key === "ArrowDown" && typing) {
+      move(1);
+    } else if ((event.key === "j" || event.key === "k") && !typing) {
+      move(event.key === "j" ? 1 : -1);
+    } else {
+      return;
+    }
+    event.preventDefault();
+  });
+
+  /* The browser may have kept what was typed before a reload. */
+  filter();
+}

@@ -1,0 +1,142 @@
+"""What the page answers: each view shows the report, and computes nothing itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from flask import Response, request
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from ..inspection import (
+    ORIGINS,
+    TRAITS,
+    Located,
+    Report,
+    Selection,
+    SignalInfo,
+    label,
+    report,
+    short_file,
+)
+from ..state import AppSignals
+
+PACKAGE = __name__.rpartition(".")[0]
+"""The package that has the templates and the static files."""
+
+STATIC = {
+    "icon.svg": "image/svg+xml",
+    "page.css": "text/css",
+    "page.js": "text/javascript",
+}
+"""The static files, which are served by the views' own guarded route, and what they are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NavItem:
+    """One view of the page's navigation."""
+
+    view: str
+    """The view's name."""
+    title: str
+    """What the navigation calls it."""
+    path: str
+    """Its path below the page's URL."""
+
+
+NAVIGATION = (NavItem(view="signals", title="Signals", path=""),)
+"""The views in the navigation. One that is added here gets its link on every view."""
+
+
+class Views:
+    """The views of one app's page.
+
+    :param prefix: the page's URL within the app.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._templates = Environment(
+            loader=PackageLoader(PACKAGE),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            auto_reload=False,
+        )
+        self._templates.filters["place"] = _place
+
+    def signals(self, state: AppSignals) -> Response:
+        """Show every signal with its receivers; those that a filter leaves out are hidden."""
+        selection = _read_selection()
+        query = {"q": selection.words, "origin": selection.origins, "only": selection.traits}
+        return self._render(
+            "signals.html",
+            report(state),
+            view="signals",
+            selection=selection,
+            query={name: value for name, value in query.items() if value},
+            origins=ORIGINS,
+            traits=tuple(TRAITS),
+        )
+
+    def signals_json(self, state: AppSignals) -> Response:
+        """Answer with what :meth:`signals` and :meth:`signal` show, as JSON."""
+        selection = replace(_read_selection(), name=request.args.get("name"))
+        found = report(state).select(selection)
+        body = json.dumps(found.to_json(), indent=2, ensure_ascii=False)
+        return Response(f"{body}\n", mimetype="application/json")
+
+    def signal(self, state: AppSignals, name: str) -> Response:
+        """Show one signal with all that is known of it."""
+        found = report(state)
+        signal = found.find(name)
+        if signal is None:
+            return self._render("missing.html", found, 404, view=None, name=name)
+        return self._render(
+            "signal.html", found, view="signals", signal=signal, sample=_sample(signal)
+        )
+
+    def static(self, state: AppSignals, filename: str) -> Response:
+        """Answer with one of the static files."""
+        if filename not in STATIC:
+            return Response("There is no such file.\n", 404, mimetype="text/plain")
+        body = files(PACKAGE).joinpath("static", filename).read_bytes()
+        return Response(body, mimetype=STATIC[filename])
+
+    def _render(self, template: str, found: Report, status: int = 200, **context: Any) -> Response:
+        body = self._templates.get_template(template).render(
+            report=found, navigation=NAVIGATION, url=self._url, **context
+        )
+        return Response(body, status, mimetype="text/html")
+
+    def _url(self, path: str = "", query: Mapping[str, Any] | None = None) -> str:
+        """Return the URL of a path of the page: on this host, whatever the request calls it."""
+        url = "/" + quote(request.script_root + self._prefix + path).lstrip("/")
+        return f"{url}?{urlencode(query, doseq=True)}" if query else url
+
+
+def _read_selection() -> Selection:
+    """Read the filters from the query; what does not exist filters nothing."""
+    arguments = request.args
+    return Selection(
+        words=arguments.get("q", "").strip(),
+        origins=tuple(origin for origin in ORIGINS if origin in arguments.getlist("origin")),
+        traits=tuple(trait for trait in TRAITS if trait in arguments.getlist("only")),
+    )
+
+
+def _place(thing: Located) -> str:
+    return label(thing, short_file)
+
+
+def _sample(signal: SignalInfo) -> str:
+    """Return the code that listens to a signal."""
+    names = [f"{n}=None" if n in signal.optional else n for n in signal.payload or ()]
+    sender = "app" if signal.origin == "flask" else "sender"
+    parameters = ", ".join([sender, *(["*", *names] if names else []), "**extra"])
+    return f'@kit.on("{signal.name}")\ndef receiver({parameters}):\n    ...'
