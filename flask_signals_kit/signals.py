@@ -533,6 +533,9 @@ class Signal(blinker.NamedSignal):
 
     def _reached(self, sender: Any) -> tuple[Link, ...]:
         """Return the links that a send by this sender reaches here and now, in calling order."""
+        if self._graves:  # left open by a thread that was busy when somebody was collected
+            with self._lock:
+                self._bury()
         plan = self._plan or self._make_plan()
         key = None if sender is ANY else sender_key(sender) if plan.by_sender else None
         if not plan.scoped:
