@@ -135,7 +135,8 @@ class Sending:
                     if link.plain and plain:
                         value = receiver(self.sender, **self.payload)
                     else:
-                        status, value = await self._call_specially(link, receiver)
+                        done, value = self._call_specially(link, receiver)
+                        status, value = ("ok", await value) if done is None else (done, value)
                 except BaseException as error:
                     steps.append((link, receiver, "failed", error, perf_counter() - began))
                     if not isinstance(error, Exception):
@@ -156,10 +157,15 @@ class Sending:
                 }
                 watched = Watched(links)
                 tell(self.around, self.sender, self.payload, watched, times, odd, sys._getframe())
+                odd.clear()  # as in `results`
         return steps
 
-    async def _call_specially(self, link: Link, receiver: Receiver) -> tuple[Status, Any]:
-        """Call a receiver that has a predicate or a delivery, or that is of the other kind."""
+    def _call_specially(self, link: Link, receiver: Receiver) -> tuple[Status | None, Any]:
+        """Call a receiver that has a predicate or a delivery, or that is of the other kind.
+
+        Without a status, the value is still to be awaited; not here, since a coroutine turns a
+        receiver's ``StopIteration`` into another error.
+        """
         sender, payload = self.sender, self.payload
         if link.when is not None and not link.when(sender, **payload):
             return "skipped", None
@@ -169,7 +175,7 @@ class Sending:
             return ("ok", call.value) if call.has_run else ("deferred", link.delivery.name)
         if link.is_async:
             if self.asynchronous:
-                return "ok", await receiver(sender, **payload)
+                return None, receiver(sender, **payload)
             token = carried_emission.set(self.emission)  # the wrapper may well use another thread
             try:
                 return "ok", (self.wrapper or _refuse_async)(receiver)(sender, **payload)
@@ -177,7 +183,7 @@ class Sending:
                 carried_emission.reset(token)
         if not self.asynchronous or self.wrapper is run_directly:
             return "ok", receiver(sender, **payload)
-        return "ok", await (self.wrapper or _refuse_sync)(receiver)(sender, **payload)
+        return None, (self.wrapper or _refuse_sync)(receiver)(sender, **payload)
 
     def _call(self, link: Link, receiver: Receiver) -> Call:
         around = self.around
@@ -303,6 +309,7 @@ def send_watched(
         raise
     finally:
         tell(around, sender, payload, watched, times, odd, frame)
+        odd = None  # as in `results`
     return sent
 
 
@@ -341,14 +348,23 @@ def make_emission(
 
 
 def results(steps: list[Step], on_error: OnError, name: str) -> Results:
-    """Return what a send returns, or raise what it raises."""
+    """Return what a send returns, or raise what it raises.
+
+    The frames that an exception has gone through must not hold it, or it, and the request with it,
+    would wait for the garbage collector: so the steps are cleared.
+    """
     failures = [value for _, _, status, value, _ in steps if status == "failed"]
-    if failures and on_error == "raise":
-        raise failures[0]
-    if failures and on_error == "group":
-        noun = "receiver" if len(failures) == 1 else "receivers"
-        raise ExceptionGroup(f"{len(failures)} {noun} of signal {name!r} failed", failures)
-    return [(receiver, value) for _, receiver, status, value, _ in steps if status == "ok"]
+    sent = [(receiver, value) for _, receiver, status, value, _ in steps if status == "ok"]
+    steps.clear()
+    try:
+        if failures and on_error == "raise":
+            raise failures[0]
+        if failures and on_error == "group":
+            noun = "receiver" if len(failures) == 1 else "receivers"
+            raise ExceptionGroup(f"{len(failures)} {noun} of signal {name!r} failed", failures)
+    finally:
+        del failures
+    return sent
 
 
 def outcomes(steps: list[Step]) -> list[Outcome[Any]]:
@@ -361,6 +377,7 @@ def outcomes(steps: list[Step]) -> list[Outcome[Any]]:
             made.append(Deferred(receiver=receiver, delivery=value))
         else:
             made.append(Ok(receiver=receiver, value=value, duration=seconds))
+    steps.clear()  # as in `results`
     return made
 
 
