@@ -1,0 +1,145 @@
+"""One table of `SIGNALS_KIT_*` keys: what is taken, what is refused, and what the message says."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from flask_signals_kit import ConfigurationError, SignalsKit
+from flask_signals_kit.settings import TABLE, Settings, read_settings
+
+GOOD: list[tuple[str, Any, Any]] = [
+    ("SIGNALS_KIT_STRICT", True, True),
+    ("SIGNALS_KIT_STRICT", False, False),
+    ("SIGNALS_KIT_ON_ERROR", "raise", "raise"),
+    ("SIGNALS_KIT_ON_ERROR", "group", "group"),
+    ("SIGNALS_KIT_ON_ERROR", "isolate", "isolate"),
+    ("SIGNALS_KIT_VALIDATE", True, True),
+    ("SIGNALS_KIT_VALIDATE", False, False),
+    ("SIGNALS_KIT_VALIDATE", None, None),
+    ("SIGNALS_KIT_PAGE", True, True),
+    ("SIGNALS_KIT_PAGE", False, False),
+    ("SIGNALS_KIT_PAGE", None, None),
+    ("SIGNALS_KIT_PAGE_URL", "/admin/signals", "/admin/signals"),
+    ("SIGNALS_KIT_PAGE_URL", "/admin/signals/", "/admin/signals"),
+    ("SIGNALS_KIT_IMPORT", ["shop.onboarding", "shop"], ("shop.onboarding", "shop")),
+    ("SIGNALS_KIT_IMPORT", (), ()),
+]
+BAD: list[tuple[str, Any, str]] = [
+    ("SIGNALS_KIT_STRICT", "yes", "'yes'"),
+    ("SIGNALS_KIT_STRICT", 1, "1"),
+    ("SIGNALS_KIT_STRICT", None, "None"),
+    ("SIGNALS_KIT_ON_ERROR", "ignore", "'ignore'"),
+    ("SIGNALS_KIT_ON_ERROR", None, "None"),
+    ("SIGNALS_KIT_ON_ERROR", ["raise"], "list"),
+    ("SIGNALS_KIT_VALIDATE", "", "''"),
+    ("SIGNALS_KIT_PAGE", 0, "0"),
+    ("SIGNALS_KIT_PAGE", "true", "'true'"),
+    ("SIGNALS_KIT_PAGE_URL", "signals", "'signals'"),
+    ("SIGNALS_KIT_PAGE_URL", "/", "'/'"),
+    ("SIGNALS_KIT_PAGE_URL", "/<name>", "'/<name>'"),
+    ("SIGNALS_KIT_PAGE_URL", "/signals?x=1", "'/signals?x=1'"),
+    ("SIGNALS_KIT_PAGE_URL", None, "None"),
+    ("SIGNALS_KIT_IMPORT", "shop.onboarding", "'shop.onboarding'"),
+    ("SIGNALS_KIT_IMPORT", ["shop onboarding"], "list"),
+    ("SIGNALS_KIT_IMPORT", ["shop..onboarding"], "list"),
+    ("SIGNALS_KIT_IMPORT", [3], "list"),
+    ("SIGNALS_KIT_IMPORT", None, "None"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "expected"), GOOD)
+def test_a_good_value_is_taken(key: str, value: Any, expected: Any) -> None:
+    """Each key fills its field of the settings."""
+    field = next(row.field for row in TABLE if row.key == key)
+    assert getattr(read_settings({key: value}), field) == expected
+
+
+@pytest.mark.parametrize(("key", "value", "shown"), BAD)
+def test_a_bad_value_is_refused_at_start_up(key: str, value: Any, shown: str) -> None:
+    """The message names the key, the value (or its type) and what it must be."""
+    app = Flask("shop")
+    app.config[key] = value
+    with pytest.raises(ConfigurationError) as caught:
+        SignalsKit(app)
+    row = next(row for row in TABLE if row.key == key)
+    assert str(caught.value) == f"app.config[{key!r}] is {shown}, but it must be {row.expects}."
+    assert "signals_kit" not in app.extensions
+
+
+@pytest.mark.parametrize("key", [row.key for row in TABLE])
+def test_every_key_has_a_value_that_is_taken_and_one_that_is_refused(key: str) -> None:
+    """A new row of the table needs new rows here."""
+    assert key in [good for good, _, _ in GOOD]
+    assert key in [bad for bad, _, _ in BAD]
+
+
+def test_a_value_that_may_be_a_secret_is_not_printed() -> None:
+    """Of anything but a string or a number the message shows the type alone."""
+    with pytest.raises(ConfigurationError) as caught:
+        read_settings({"SIGNALS_KIT_PAGE": {"password": "hunter2"}})
+    assert "hunter2" not in str(caught.value)
+    assert "dict" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [
+        ("SIGNALS_KIT_STRCT", "SIGNALS_KIT_STRICT"),
+        ("SIGNALS_KIT_ONERROR", "SIGNALS_KIT_ON_ERROR"),
+        ("SIGNALS_KIT_IMPORTS", "SIGNALS_KIT_IMPORT"),
+        ("SIGNALS_KIT_PAGE_URI", "SIGNALS_KIT_PAGE_URL"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_right_one(key: str, near: str) -> None:
+    """The message names the key, the near one and all that exist."""
+    with pytest.raises(ConfigurationError) as caught:
+        read_settings({key: True})
+    message = str(caught.value)
+    assert f"app.config[{key!r}]" in message
+    assert f"Did you mean {near!r}?" in message
+    assert all(row.key in message for row in TABLE)
+
+
+def test_an_unknown_key_that_is_near_to_none_lists_them_all() -> None:
+    """No guess is better than a wrong one."""
+    with pytest.raises(ConfigurationError) as caught:
+        read_settings({"SIGNALS_KIT_ZZZZZZZZZZZZZZZZZZZZZZZZZZZ": 1})
+    assert "Did you mean" not in str(caught.value)
+    assert "SIGNALS_KIT_STRICT" in str(caught.value)
+
+
+def test_configuration_errors_are_value_errors() -> None:
+    """`except ValueError` catches them, too."""
+    with pytest.raises(ValueError, match="SIGNALS_KIT_STRICT"):
+        read_settings({"SIGNALS_KIT_STRICT": 3})
+
+
+def test_other_peoples_keys_are_left_alone() -> None:
+    """Only keys of the prefix are looked at."""
+    config: dict[str, Any] = {"SIGNALS": 1, "signals_kit_strict": 2, "KIT": object()}
+    assert read_settings(config) == Settings()
+
+
+def test_defaults_of_table_and_record_agree() -> None:
+    """What the manual says about a missing key is what a missing key does."""
+    assert {row.field for row in TABLE} == {field.name for field in dataclasses.fields(Settings)}
+    for row in TABLE:
+        assert getattr(Settings(), row.field) == row.default
+        assert row.key.startswith("SIGNALS_KIT_")
+        assert row.doc.endswith(".")
+
+
+def test_settings_are_read_once() -> None:
+    """What is changed in `app.config` afterwards changes nothing; the config is left as it was."""
+    app = Flask("shop")
+    app.config["SIGNALS_KIT_ON_ERROR"] = "isolate"
+    before = dict(app.config)
+    kit = SignalsKit(app)
+    assert dict(app.config) == before
+    app.config["SIGNALS_KIT_ON_ERROR"] = "raise"
+    settings = kit.for_app(app).settings
+    assert settings.on_error == "isolate"
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.on_error = "raise"  # type: ignore[misc]
