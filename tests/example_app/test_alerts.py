@@ -2,7 +2,10 @@
 
 import pytest
 from flask import Flask
+from sqlalchemy.exc import IntegrityError
 
+from example_app.alerts.models import Alert, Kind
+from example_app.extensions import db
 from tests.example_app.support import Visitor
 
 ALERT = "Your campaigns are paused until you add funds."
@@ -95,3 +98,11 @@ def test_dismissing_twice_keeps_who_did_it_first(broke: Visitor) -> None:
     broke.submit("/funding/wire", amount="100")
     broke.dismiss(2)
     assert "funding (wire)" in broke.read("/alerts/")
+
+
+def test_the_database_holds_one_open_alert_of_a_kind(app: Flask) -> None:
+    """A receiver that forgot to look first cannot raise a second one."""
+    with app.app_context():
+        db.session.add(Alert(account_id=1, kind=Kind.OUT_OF_FUNDS, message="Again."))
+        with pytest.raises(IntegrityError):
+            db.session.flush()
