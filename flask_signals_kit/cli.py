@@ -2,6 +2,287 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+import click
+from flask import current_app
 from flask.cli import AppGroup
 
-signals = AppGroup("signals", help="Show the app's signals and who listens.")
+from .inspection import (
+    POLICIES,
+    Problem,
+    ReceiverInfo,
+    Report,
+    SignalInfo,
+    label,
+    near_file,
+    report,
+    short_file,
+    signal_to_json,
+)
+from .state import EXTENSION, AppSignals
+
+signals = AppGroup("signals", help="Show the app's signals, who listens, and what is wrong.")
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@signals.command("list")
+@click.argument("pattern", required=False)
+@as_json
+@click.option(
+    "--all", "silent", is_flag=True, help="With Flask's and others' signals that nobody hears."
+)
+def list_signals(pattern: str | None, as_json: bool, silent: bool) -> None:
+    """List the signals with their receivers in calling order.
+
+    PATTERN is a part of the signals' names, or a glob such as 'account_*'.
+    """
+    everything = _report()
+    meant = everything if pattern is None else everything.like(pattern)
+    found = meant if silent else meant.without_silent()
+    left_out = len(meant.signals) - len(found.signals)
+    if pattern is not None and not found.signals:
+        raise click.ClickException(_nothing_like(pattern, left_out, everything))
+    if as_json:
+        _print_json(found.to_json())
+    else:
+        _print_list(found, left_out)
+
+
+@signals.command("show")
+@click.argument("name")
+@as_json
+def show_signal(name: str, as_json: bool) -> None:
+    """Show all that is known of the signal NAME."""
+    everything = _report()
+    signal = everything.find(name)
+    if signal is None:
+        raise click.ClickException(
+            f"App {everything.app!r} has no signal {name!r}.{everything.suggest(name)} "
+            "See 'flask signals list --all'."
+        )
+    if as_json:
+        _print_json(signal_to_json(signal))
+    else:
+        _print_signal(signal)
+
+
+@signals.command("check")
+@as_json
+@click.pass_context
+def check_signals(context: click.Context, as_json: bool) -> None:
+    """Print what is wrong; the exit code is 1 if anything is."""
+    found = _report()
+    if as_json:
+        _print_json(found.problems_to_json())
+    elif found.problems:
+        for problem in found.problems:
+            _print_problem(problem)
+        _echo(_count(len(found.problems), "problem"))
+    else:
+        _echo(f"{_tally(found)}.")
+    context.exit(1 if found.problems else 0)
+
+
+def _report() -> Report:
+    state = current_app.extensions.get(EXTENSION)
+    if not isinstance(state, AppSignals):
+        raise click.ClickException(
+            f"App {current_app.name!r} has no SignalsKit: call kit.init_app(app) where it is made."
+        )
+    return report(state)
+
+
+def _nothing_like(pattern: str, left_out: int, everything: Report) -> str:
+    if left_out:
+        return f"Nobody listens to any signal like {pattern!r}; --all lists those that there are."
+    return f"No signal is like {pattern!r}.{everything.suggest(pattern.strip('*?'))}"
+
+
+# -- printing -------------------------------------------------------------------------------------
+
+
+def _print_json(data: Any) -> None:
+    click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def _print_list(found: Report, left_out: int) -> None:
+    rows = [_row(receiver) for receiver in found.receivers]
+    name_width, place_width = (max((len(row[i]) for row in rows), default=0) for i in (0, 1))
+    notes_width = max((len(row[2]) for row in rows), default=0)
+    width = _width()
+    on_one_line = width is None or 9 + name_width + place_width + notes_width <= width
+    for signal in found.signals:
+        _print_heading(signal)
+        for index, receiver in enumerate(signal.receivers, start=1):
+            name, place, notes = _row(receiver)
+            if on_one_line:
+                gap = " " * (place_width - len(place))
+                _echo(f"{index:>3}  {name:{name_width}}  {_dim(place)}{gap}  {notes}".rstrip())
+            else:
+                _echo(f"{index:>3}  {name}")
+                apart = width is not None and 7 + len(place) + len(notes) > width
+                gap = f"\n{'':5}" if apart else "  "
+                _echo(f"{'':5}" + gap.join(filter(None, (_dim(place), notes))))
+        _echo()
+    _echo(f"{_tally(found)}.")
+    if found.problems:
+        _echo("'flask signals check' tells more of the problems.")
+    if left_out:
+        _echo(f"Nobody listens to {left_out} more; --all lists them.")
+
+
+def _print_signal(signal: SignalInfo) -> None:
+    _print_heading(signal)
+    _echo()
+    facts = {
+        "Origin": signal.origin,
+        "Declared": label(signal, near_file) or ("nowhere" if signal.origin == "domain" else ""),
+        "Payload": _payload(signal),
+        "On error": f"{signal.on_error}: {POLICIES[signal.on_error]}",
+    }
+    for term, fact in facts.items():
+        if fact:
+            _echo_wrapped(f"{term:10}{fact}", indent=2, hanging=12)
+    _echo()
+    _echo(_count(len(signal.receivers), "receiver").capitalize())
+    for index, receiver in enumerate(signal.receivers, start=1):
+        _echo(f"{index:>3}  {receiver.module}.{receiver.name}")
+        _echo(f"{'':5}{_dim(label(receiver, near_file) or 'no source file')}")
+        _echo_wrapped(", ".join(_details(receiver)), indent=5)
+    if signal.problems:
+        _echo()
+        for problem in signal.problems:
+            _print_problem(problem)
+
+
+def _print_heading(signal: SignalInfo) -> None:
+    marks = [] if signal.origin == "domain" else [_dim(signal.origin)]
+    if signal.on_error != "raise":
+        marks.append(_dim(f"on_error={signal.on_error}"))
+    if signal.orphan:
+        marks.append(click.style("orphan", fg="yellow"))
+    titles = dict.fromkeys(problem.title for problem in signal.problems)
+    marks += [click.style(title, fg="red") for title in titles]
+    names = "..." if signal.payload is None else ", ".join(_payload_names(signal))
+    heading = click.style(signal.name, bold=True) + _dim(f"({names})")
+    _echo("  ".join([heading, *marks]))
+    if signal.doc:
+        _echo_wrapped(signal.doc.replace("``", ""), indent=2)
+
+
+def _print_problem(problem: Problem) -> None:
+    place = "" if problem.place is None else label(problem.place, near_file)
+    title = click.style(problem.title, fg="red")
+    _echo("  ".join(filter(None, (title, click.style(problem.signal, bold=True), _dim(place)))))
+    _echo_wrapped(problem.message, indent=2)
+    _echo_wrapped(f"Fix: {problem.fix}", indent=2)
+    _echo()
+
+
+def _row(receiver: ReceiverInfo) -> tuple[str, str, str]:
+    """Return a receiver's name, its place, and what is out of the ordinary."""
+    return (
+        f"{receiver.module}.{receiver.name}",
+        label(receiver, _brief_file),
+        ", ".join(_notes(receiver)),
+    )
+
+
+def _brief_file(file: str) -> str:
+    """Return a file as a terminal opens it; one that is installed, as it is imported."""
+    near = near_file(file)
+    return short_file(file) if near == file or "site-packages" in near else near
+
+
+def _notes(receiver: ReceiverInfo) -> Iterator[str]:
+    if receiver.priority:
+        yield f"priority {receiver.priority}"
+    if receiver.delivery != "immediate":
+        yield receiver.delivery
+    if receiver.sender is not None:
+        yield f"sender {receiver.sender}"
+    if receiver.when is not None:
+        yield f"when {receiver.when.name}"
+    if receiver.is_async:
+        yield "async"
+    if receiver.weak:
+        yield "weak"
+    if receiver.foreign:
+        yield "foreign"
+
+
+def _details(receiver: ReceiverInfo) -> Iterator[str]:
+    yield f"priority {receiver.priority}"
+    yield "any sender" if receiver.sender is None else f"sender {receiver.sender}"
+    if receiver.when is not None:
+        yield f"when {receiver.when.module}.{receiver.when.name}"
+    yield receiver.delivery
+    if receiver.is_async:
+        yield "async"
+    yield "weak" if receiver.weak else "strong"
+    yield "**kwargs" if receiver.takes_extra else "no **kwargs"
+    if receiver.uid is not None:
+        yield f"uid {receiver.uid}"
+    if receiver.foreign:
+        yield "foreign: connected by somebody else, to the very signal"
+
+
+def _payload(signal: SignalInfo) -> str:
+    return "any" if signal.payload is None else ", ".join(_payload_names(signal)) or "none"
+
+
+def _payload_names(signal: SignalInfo) -> list[str]:
+    return [f"{name}?" if name in signal.optional else name for name in signal.payload or ()]
+
+
+def _tally(found: Report) -> str:
+    return ", ".join(
+        (
+            _count(len(found.signals), "signal").capitalize(),
+            _count(len(found.receivers), "receiver"),
+            _count(len(found.orphans), "orphan"),
+            _count(len(found.problems), "problem"),
+        )
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
+
+
+def _dim(text: str) -> str:
+    return click.style(text, dim=True) if text else ""
+
+
+def _width() -> int | None:
+    """Return the terminal's width, or ``None`` where there is none: in a file or a pipe."""
+    if sys.stdout.isatty() or os.environ.get("COLUMNS"):
+        return shutil.get_terminal_size().columns
+    return None
+
+
+def _echo_wrapped(text: str, *, indent: int, hanging: int | None = None) -> None:
+    width = _width()
+    lines = textwrap.wrap(
+        text,
+        width=max(width, 40) if width else sys.maxsize,
+        initial_indent=" " * indent,
+        subsequent_indent=" " * (indent if hanging is None else hanging),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    for line in lines:
+        _echo(line)
+
+
+def _echo(line: str = "") -> None:
+    # https://no-color.org: if it is there and not empty, there is no colour.
+    click.echo(line, color=False if os.environ.get("NO_COLOR") else None)

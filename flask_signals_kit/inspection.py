@@ -21,10 +21,27 @@ from .declarations import DomainSignal
 from .errors import did_you_mean
 from .records import IMMEDIATE, Connection, Place
 from .registry import is_glob
+from .settings import OnError
 from .signals import Signal
 from .state import AppSignals
 
 ProblemKind = Literal["dead", "undeclared", "unknown", "no_extra", "duplicate"]
+
+TITLES: dict[ProblemKind, str] = {
+    "dead": "Receiver collected",
+    "undeclared": "Not declared",
+    "unknown": "Unknown name",
+    "no_extra": "No **kwargs",
+    "duplicate": "Connected twice",
+}
+"""What each kind of problem is called in two words."""
+
+POLICIES: dict[OnError, str] = {
+    "raise": "the exception goes up to the sender, and later receivers do not run",
+    "group": "every receiver runs, then the sender gets one ExceptionGroup",
+    "isolate": "it is logged and reported, every receiver runs, and the sender goes on",
+}
+"""What happens when a receiver fails, by failure policy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +60,11 @@ class Problem:
     """What to do about it."""
     place: Place | None = None
     """Where to look."""
+
+    @property
+    def title(self) -> str:
+        """Its kind in two words."""
+        return TITLES[self.kind]
 
     def __str__(self) -> str:
         where = "" if self.place is None else label(self.place, near_file)
@@ -101,7 +123,7 @@ class SignalInfo:
     """The payload's names, or ``None`` if any will do."""
     optional: tuple[str, ...]
     """Those of them that a send may leave out."""
-    on_error: str
+    on_error: OnError
     """Its failure policy."""
     receivers: tuple[ReceiverInfo, ...]
     """In calling order; others' receivers last."""
@@ -201,8 +223,8 @@ class Report:
         return next((signal for signal in self.signals if signal.name == name), None)
 
     def suggest(self, name: str) -> str:
-        """Return the nearest name as a question, or an empty string."""
-        return did_you_mean(name, (signal.name for signal in self.signals))
+        """Return the nearest declared name as a question, or an empty string."""
+        return did_you_mean(name, (signal.name for signal in self.signals if signal.declared))
 
     def select(self, selection: Selection) -> Report:
         """Return the report of the signals that are meant alone."""
@@ -224,6 +246,10 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON types."""
         return {"app": self.app, "signals": [signal_to_json(signal) for signal in self.signals]}
+
+    def problems_to_json(self) -> dict[str, Any]:
+        """Return the problems alone as JSON types."""
+        return {"app": self.app, "problems": [asdict(problem) for problem in self.problems]}
 
 
 def signal_to_json(signal: SignalInfo) -> dict[str, Any]:

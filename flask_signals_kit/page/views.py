@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ..inspection import (
     ORIGINS,
+    POLICIES,
     TRAITS,
     Located,
     Report,
@@ -98,7 +99,12 @@ class Views:
         if signal is None:
             return self._render("missing.html", found, 404, view=None, name=name)
         return self._render(
-            "signal.html", found, view="signals", signal=signal, sample=_sample(signal)
+            "signal.html",
+            found,
+            view="signals",
+            signal=signal,
+            sample=_sample(signal),
+            policies=POLICIES,
         )
 
     def static(self, state: AppSignals, filename: str) -> Response:
