@@ -54,6 +54,7 @@ class Registration:
     """One ``on``: what is to be connected in each app that it concerns."""
 
     __slots__ = (
+        "__weakref__",
         "_receiver",
         "_sender",
         "delivery",
@@ -96,6 +97,10 @@ class Registration:
     def receiver(self) -> Receiver | None:
         """The receiver, or ``None`` once it has been collected."""
         return self._receiver() if self.weak else self._receiver
+
+    def keep(self) -> None:
+        """Hold the receiver strongly from now on."""
+        self._receiver, self.weak = self.receiver, False
 
     @property
     def sender(self) -> Any:

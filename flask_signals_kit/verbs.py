@@ -345,7 +345,8 @@ class Verbs:
             before = self.registry.registrations.get(registration.key)
             if before is not None:
                 registration.order = before.order
-                registration.weak = registration.weak and before.weak
+                if registration.weak and not before.weak:
+                    registration.keep()
             if replaced is not None and replaced is not before:
                 registration.order = replaced.order
                 self._unregister(replaced)
