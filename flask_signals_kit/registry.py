@@ -90,7 +90,7 @@ class Registration:
         self.uid = uid
         self.weak = weak
         self.order = next_order()
-        self._receiver = _weakly(receiver, self, forget) if weak else receiver
+        self._receiver: Any = _weakly(receiver, self, forget) if weak else receiver
         self._sender = _weakly(sender, self, forget)
 
     @property
@@ -157,7 +157,7 @@ IGNORED: tuple[type[BaseException], ...] = (
 """What hooks are not told of, unless they say what to ignore: these end something on purpose."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class HookRegistration:
     """One ``on_exception``: which exceptions a hook wants to see."""
 
