@@ -10,7 +10,7 @@ import blinker
 from .errors import ConfigurationError, UnknownSignalError, did_you_mean
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Source:
     """Where an extension keeps its signals."""
 

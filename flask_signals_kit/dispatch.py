@@ -37,7 +37,7 @@ logged and goes no further. With a true attribute ``passive`` it does not make t
 signal of Flask's or of others that nobody in the app receives."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Surroundings:
     """What a signal's owner lends to its sends."""
 

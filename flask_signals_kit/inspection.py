@@ -44,7 +44,7 @@ POLICIES: dict[OnError, str] = {
 """What happens when a receiver fails, by failure policy."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Problem:
     """Something that will surprise somebody, with the way to mend it."""
 
@@ -71,7 +71,7 @@ class Problem:
         return f"{self.message} {self.fix}" + (f" ({where})" if where else "")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ReceiverInfo:
     """One receiver of one signal, as the page shows it."""
 
@@ -103,7 +103,7 @@ class ReceiverInfo:
     """Whether somebody else connected it, to the very signal of Flask or of an extension."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SignalInfo:
     """One signal of one app, as the page shows it."""
 
@@ -165,7 +165,7 @@ ORIGINS = ("domain", "bridged", "flask")
 """Where signals come from, in the order in which they are shown."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Selection:
     """Which signals to show; what is empty leaves none out."""
 
@@ -189,7 +189,7 @@ class Selection:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Report:
     """Everything about one app's signals."""
 

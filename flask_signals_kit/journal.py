@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
-from statistics import fmean
 from threading import get_ident
 from typing import Any
 
@@ -39,7 +38,8 @@ class Tally:
     @property
     def mean(self) -> float | None:
         """The mean duration of the last hundred calls, in seconds; ``None`` before the first."""
-        return fmean(self.recent) if self.recent else None
+        recent = tuple(self.recent)
+        return sum(recent) / len(recent) if recent else None
 
     @property
     def p95(self) -> float | None:
@@ -48,7 +48,7 @@ class Tally:
         return durations[ceil(0.95 * len(durations)) - 1] if durations else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class JournalStep:
     """One receiver's part in a journalled emission."""
 
@@ -62,7 +62,7 @@ class JournalStep:
     """The type of the exception that it raised."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class JournalEntry:
     """One journalled emission."""
 

@@ -2,6 +2,9 @@
 
 They hold strings and numbers (an outcome also what the receiver returned or raised), never an app,
 a request or a sender, so that keeping one keeps nothing else alive.
+
+These are compared by value. The records of other rooms, which nobody compares, have ``eq=False``:
+each method that a dataclass generates is compiled at import, and an extension should import fast.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ OnError: TypeAlias = Literal["raise", "group", "isolate"]
 ON_ERROR: tuple[OnError, ...] = get_args(OnError)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Settings:
     """One app's settings; ``None`` means "as debug or testing says", settled as the app starts."""
 
@@ -38,7 +38,7 @@ class Settings:
     """Modules to import at ``init_app``, so that their receivers are connected."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Setting:
     """One row of the table: what a key means and how its value is checked."""
 

@@ -601,8 +601,10 @@ class Signal(blinker.NamedSignal):
         :raises AsyncReceiverError: for an async receiver without a wrapper.
         """
         strong = self._strong
-        if strong is not None:
+        if strong:
             return [(receiver, receiver(sender, **payload)) for receiver in strong]
+        if strong is not None:
+            return []
         weak = self._weak
         if weak is not None:
             return [(r, r(sender, **payload)) for ref in weak if (r := ref()) is not None]

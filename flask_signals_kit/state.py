@@ -77,7 +77,7 @@ class Bridge(Protocol):
         """Take every relay away."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class UnknownName:
     """A name that was sent although nobody declared it or listens to it."""
 
