@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import blinker
 import click
@@ -96,7 +96,7 @@ class Registration:
     @property
     def receiver(self) -> Receiver | None:
         """The receiver, or ``None`` once it has been collected."""
-        return self._receiver() if self.weak else self._receiver
+        return cast("Receiver | None", self._receiver() if self.weak else self._receiver)
 
     def keep(self) -> None:
         """Hold the receiver strongly from now on."""
