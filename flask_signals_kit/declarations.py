@@ -80,6 +80,8 @@ class Contract:
         except (TypeError, ValueError):
             return  # a builtin without a signature: only a call can tell
         reason = _misfit(parameters, self.required, self.optional)
+        if self.open and not reason and not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            reason = "it does not take what a send may pass besides; add **extra"
         if reason:
             declared = f", declared in {self.place}" if self.place else ""
             raise ContractError(
