@@ -1,0 +1,132 @@
+"""Nothing public is undocumented: the manual's tables and headings are compared with the code."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import click
+import pytest
+
+import flask_signals_kit
+from flask_signals_kit.catalogue import CATALOGUE
+from flask_signals_kit.cli import signals
+from flask_signals_kit.inspection import ProblemKind
+from flask_signals_kit.registry import BUILTIN_PAYLOADS, SOURCES
+from flask_signals_kit.settings import ON_ERROR, TABLE, Setting
+from tests.docs.support import ROOT, code_in, table, text_of
+
+
+def test_the_table_of_settings_is_the_one_in_the_code() -> None:
+    """Every key stands in the manual with its default and the sentence that the code has for it."""
+    rows = table("docs/settings.md", "key", "default")
+    documented = [[*code_in(key), *code_in(default), doc] for key, default, doc in rows]
+    assert documented == [[row.key, repr(row.default), row.doc] for row in TABLE]
+
+
+@pytest.mark.parametrize("setting", TABLE, ids=lambda setting: setting.key)
+def test_a_setting_has_a_section_of_its_own(setting: Setting) -> None:
+    """Beyond the table, the manual says which values a key takes and what they do."""
+    assert f"\n## `{setting.key}`\n" in text_of("docs/settings.md")
+
+
+def commands(group: click.Group, path: str) -> Iterator[tuple[str, click.Command]]:
+    """Yield each command of a group, with the words that call it."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}", command
+
+
+def test_every_command_is_documented() -> None:
+    """Each ``flask signals …`` has a section of its own, and no section is left over."""
+    headings = re.findall(
+        r"^## `(flask signals [a-z ]+)`$", text_of("docs/commands.md"), re.MULTILINE
+    )
+    assert sorted(headings) == sorted(name for name, _ in commands(signals, "flask signals"))
+    assert headings
+
+
+def test_every_option_of_a_command_is_documented() -> None:
+    """A command's section names each of its arguments and options."""
+    page = text_of("docs/commands.md")
+    for name, command in commands(signals, "flask signals"):
+        section = page.partition(f"\n## `{name}`\n")[2].partition("\n## ")[0]
+        for parameter in command.params:
+            shown = parameter.opts if isinstance(parameter, click.Option) else [str(parameter.name)]
+            for word in shown:
+                assert word.lower() in section.lower(), f"{name} takes {word}"
+
+
+def test_the_reference_has_every_public_name_once() -> None:
+    """What can be imported from the package stands in the reference, and nothing else does."""
+    page = text_of("docs/reference.md")
+    names = re.findall(r"^\.\. (?:auto\w+|py:data):: (\w+)$", page, re.MULTILINE)
+    assert sorted(names) == sorted(flask_signals_kit.__all__)
+
+
+def test_every_error_is_explained() -> None:
+    """The table of errors has each error class of the package with the builtin that it is."""
+    rows = table("docs/errors.md", "error", "is a")
+    errors = [
+        thing
+        for name in flask_signals_kit.__all__
+        if isinstance(thing := getattr(flask_signals_kit, name), type)
+        and issubclass(thing, Exception)
+    ]
+    builtins = {error.__name__: [error.__bases__[-1].__name__] for error in errors}
+    assert {code_in(row[0])[0]: code_in(row[1]) for row in rows} == builtins
+    assert len(rows) == len(builtins)
+
+
+def test_every_exception_source_is_documented() -> None:
+    """The table of sources has each that a hook can be told, once."""
+    rows = table("docs/exceptions.md", "source")
+    assert [code_in(row[0]) for row in rows] == [[source] for source in SOURCES]
+
+
+def test_flasks_signals_are_documented_with_their_payload() -> None:
+    """The table of Flask's signals has all ten, with the names that they pass."""
+    rows = table("docs/bridge.md", "signal", "payload")
+    assert {code_in(row[0])[0]: tuple(code_in(row[1])) for row in rows} == BUILTIN_PAYLOADS
+
+
+def test_the_catalogue_is_documented() -> None:
+    """Each extension stands in the manual with what to install and the signals that it has."""
+    rows = table("docs/bridge.md", "name", "install")
+    documented = {
+        code_in(name)[0]: (code_in(install), tuple(code_in(names))) for name, install, names in rows
+    }
+    assert documented == {
+        name: ([source.distribution], source.names) for name, source in CATALOGUE.items()
+    }
+
+
+def test_every_failure_policy_is_documented() -> None:
+    """The table of policies has each that ``on_error`` takes."""
+    rows = table("docs/sending.md", "`on_error`")
+    assert [code_in(row[0])[0].strip('"') for row in rows] == list(ON_ERROR)
+
+
+def test_every_kind_of_problem_is_documented() -> None:
+    """What the page calls a problem is explained beside it."""
+    rows = table("docs/page.md", "problem")
+    assert [code_in(row[0])[0] for row in rows] == list(get_args(ProblemKind))
+
+
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_links_to_files_that_exist(page: Path) -> None:
+    """On the forge, too, no relative link or picture of a page leads nowhere."""
+    text = page.read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)#\s]+)", text) + re.findall(r"(?:src|srcset)=\"([^\"]+)\"", text)
+    links += re.findall(r"^:::\{image\} (\S+)", text, re.MULTILINE)
+    gone = [
+        link
+        for link in links
+        if not link.startswith(("http:", "https:")) and not (page.parent / link).is_file()
+    ]
+    assert gone == []
