@@ -1,0 +1,442 @@
+"""Who gets the page: nobody but those who may, whatever they ask and however the app is set up."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask import Flask, Response, abort, g, request, session
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.test import Client, TestResponse
+
+from flask_signals_kit import Call, SignalsKit
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "FOO")
+URLS = (
+    "/_signals",
+    "/_signals/",
+    "/_signals/signals.json",
+    "/_signals/signals/account_funded",
+    "/_signals/static/page.css",
+)
+
+
+def make_app(
+    page_auth: Callable[[], object] | None = None, *, testing: bool = False, **config: Any
+) -> Flask:
+    """Return an app with a kit and one signal."""
+    app = Flask("shop")
+    app.secret_key = "secret"
+    app.testing = testing
+    app.config.update(config)
+    kit = SignalsKit(app, page_auth=page_auth)
+    kit.signal("account_funded", "Money arrived in an account.")
+    return app
+
+
+def routes(app: Flask) -> list[str]:
+    """Return the URLs of the page's rules, as they are once the app has started."""
+    with app.app_context():
+        return [rule.rule for rule in app.url_map.iter_rules() if "_signals" in rule.rule]
+
+
+def told(response: TestResponse) -> tuple[int, dict[str, str], bytes]:
+    """Return everything that a client learns from a response."""
+    return response.status_code, dict(response.headers), response.data
+
+
+# -- when it exists -------------------------------------------------------------------------------
+
+
+def test_production_has_no_route() -> None:
+    """Outside debug and testing the app does not even have a rule for the page."""
+    app = make_app()
+    assert routes(app) == []
+    assert app.test_client().get("/_signals").status_code == 404
+
+
+@pytest.mark.parametrize("switch", ["debug", "testing"])
+def test_debug_or_testing_is_enough(switch: str) -> None:
+    """Either serves every view and file of the page."""
+    app = make_app()
+    setattr(app, switch, True)
+    client = app.test_client()
+    assert [client.get(url).status_code for url in URLS] == [200] * len(URLS)
+
+
+def test_testing_set_after_the_factory_counts() -> None:
+    """``config.update`` and ``app.testing = True`` come after ``create_app`` in most suites."""
+    app = make_app()
+    app.config.update(TESTING=True)
+    assert app.test_client().get("/_signals").status_code == 200
+
+
+def test_a_context_pushed_before_debug_does_not_settle_it() -> None:
+    """A factory may push an app context, and ``app.run(debug=True)`` comes after it."""
+    app = make_app()
+    with app.app_context():
+        pass
+    app.debug = True
+    assert app.test_client().get("/_signals").status_code == 200
+
+
+def test_it_can_be_switched_off_in_debug() -> None:
+    """``SIGNALS_KIT_PAGE = False`` wins over debug and testing."""
+    app = make_app(testing=True, SIGNALS_KIT_PAGE=False)
+    app.debug = True
+    assert routes(app) == []
+    assert app.test_client().get("/_signals").status_code == 404
+
+
+def test_the_url_can_be_set() -> None:
+    """Everything moves to ``SIGNALS_KIT_PAGE_URL``, the links too."""
+    app = make_app(testing=True, SIGNALS_KIT_PAGE_URL="/admin/who-listens-é/")
+    client = app.test_client()
+    page = client.get("/admin/who-listens-é")
+    assert page.status_code == 200
+    assert 'href="/admin/who-listens-%C3%A9/static/page.css"' in page.text
+    assert client.get("/admin/who-listens-%C3%A9/static/page.css").status_code == 200
+    assert client.get("/_signals").status_code == 404
+
+
+# -- checked again at each request ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("url", URLS)
+@pytest.mark.parametrize("method", METHODS)
+def test_an_app_that_leaves_debug_answers_404(url: str, method: str) -> None:
+    """The routes stay, as Flask cannot take them away; they answer as if they were not there."""
+    app = make_app()
+    app.debug = True
+    client = app.test_client()
+    assert client.get(url).status_code == 200
+    app.debug = False
+    assert client.open(url, method=method).status_code == 404
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_a_detached_app_answers_404(url: str) -> None:
+    """Without a kit there is nothing to show."""
+    app = Flask("shop")
+    app.testing = True
+    kit = SignalsKit(app)
+    client = app.test_client()
+    assert client.get("/_signals").status_code == 200
+    kit.detach(app)
+    assert client.get(url).status_code == 404
+    assert client.post(url).status_code == 404
+
+
+def test_an_app_with_another_kit_shows_that_one() -> None:
+    """After ``detach``, the next kit's signals are shown at the routes that are there."""
+    app = Flask("shop")
+    app.testing = True
+    first = SignalsKit(app)
+    first.signal("first_signal")
+    assert "first_signal" in app.test_client().get("/_signals").text
+    first.detach(app)
+    SignalsKit(app).signal("second_signal")
+    text = app.test_client().get("/_signals").text
+    assert "second_signal" in text
+    assert "first_signal" not in text
+
+
+# -- page_auth ------------------------------------------------------------------------------------
+
+
+def test_in_production_page_auth_decides() -> None:
+    """It is asked at each request, inside of it."""
+    app = make_app(lambda: session.get("role") == "admin", SIGNALS_KIT_PAGE=True)
+    client = app.test_client()
+    assert client.get("/_signals").status_code == 404
+    with client.session_transaction() as login:
+        login["role"] = "admin"
+    assert client.get("/_signals").status_code == 200
+    with client.session_transaction() as logout:
+        logout.clear()
+    assert client.get("/_signals").status_code == 404
+
+
+@pytest.mark.parametrize("switch", ["debug", "testing"])
+@pytest.mark.parametrize("url", URLS)
+def test_page_auth_holds_in_debug_and_testing_too(url: str, switch: str) -> None:
+    """Whoever gives one wants it asked."""
+    app = make_app(lambda: False)
+    setattr(app, switch, True)
+    assert app.test_client().get(url).status_code == 404
+
+
+def test_page_auth_runs_after_the_hooks_of_the_app() -> None:
+    """The current user is there, as a ``before_request`` function left it."""
+    app = make_app(lambda: g.user == "admin", SIGNALS_KIT_PAGE=True)
+
+    @app.before_request
+    def load_user() -> None:
+        g.user = request.headers.get("X-User")
+
+    client = app.test_client()
+    assert client.get("/_signals", headers={"X-User": "admin"}).status_code == 200
+    assert client.get("/_signals", headers={"X-User": "guest"}).status_code == 404
+
+
+def test_page_auth_may_be_async() -> None:
+    """It runs as Flask runs async views."""
+
+    async def allow() -> bool:
+        return request.args.get("key") == "right"
+
+    client = make_app(allow, SIGNALS_KIT_PAGE=True).test_client()
+    assert client.get("/_signals?key=right").status_code == 200
+    assert client.get("/_signals").status_code == 404
+
+
+class Hostile:
+    """A user object that can be neither printed nor tested."""
+
+    def __bool__(self) -> bool:
+        raise RuntimeError("secret")
+
+    __repr__ = __str__ = lambda self: 1 / 0  # type: ignore[assignment, return-value]
+
+
+class Forgotten:
+    """A callable that Flask does not take for async, so that nobody awaits it."""
+
+    async def __call__(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (lambda: 1, "int"),
+        (lambda: "yes", "str"),
+        (object, "object"),
+        (Forgotten(), "coroutine"),
+        (Hostile, "Hostile"),
+    ],
+)
+def test_nothing_but_true_lets_in(
+    answer: Callable[[], object], kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is only truthy is a mistake in ``page_auth``, and the log says which."""
+    app = make_app(answer, SIGNALS_KIT_PAGE=True)
+    assert app.test_client().get("/_signals").status_code == 404
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "page_auth" in record.getMessage()
+    assert kind in record.getMessage()
+    assert "only True" in record.getMessage()
+
+
+@pytest.mark.parametrize("answer", [False, None, 0, ""])
+def test_a_plain_no_is_not_worth_a_line_in_the_log(
+    answer: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Scanners would fill it."""
+    app = make_app(lambda: answer, SIGNALS_KIT_PAGE=True)
+    assert app.test_client().get("/_signals").status_code == 404
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("failure", [ValueError("bad"), 403, 401])
+def test_a_page_auth_that_raises_lets_nobody_in(
+    failure: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The exception is logged; also ``abort(403)`` comes out as a 404."""
+
+    def fail() -> bool:
+        if isinstance(failure, int):
+            abort(failure)
+        raise failure
+
+    app = make_app(fail, SIGNALS_KIT_PAGE=True)
+    app.config["PROPAGATE_EXCEPTIONS"] = True
+    assert app.test_client().get("/_signals").status_code == 404
+    [record] = caplog.records
+    assert "page_auth" in record.getMessage()
+    assert "fail" in record.getMessage()
+    assert record.exc_info is not None
+
+
+# -- nothing gives it away ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("url", [*URLS, "/_signals//", "//_signals", "/_signals//static/page.css"])
+def test_a_refusal_is_the_404_of_any_other_url(url: str, method: str) -> None:
+    """Status, headers and body are those of a URL that does not exist, whatever the method."""
+    app = make_app(lambda: False, SIGNALS_KIT_PAGE=True)
+
+    @app.errorhandler(404)
+    def not_found(error: Exception) -> tuple[str, int, dict[str, str]]:
+        return "<h1>The shop has no such page</h1>", 404, {"X-Shop": "yes"}
+
+    client = app.test_client()
+    elsewhere = told(client.open("/nothing-here", method=method))
+    assert elsewhere[0] == 404
+    assert told(client.open(url, method=method)) == elsewhere
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m not in {"GET", "HEAD"}])
+@pytest.mark.parametrize("url", URLS)
+def test_those_who_may_see_it_can_only_look(url: str, method: str) -> None:
+    """Other methods are refused with the ones that work."""
+    response = make_app(testing=True).test_client().open(url, method=method)
+    assert response.status_code == 405
+    assert response.headers["Allow"] == "GET, HEAD"
+
+
+def test_head_is_answered_without_a_body() -> None:
+    """It has the headers of ``GET``."""
+    client = make_app(testing=True).test_client()
+    head, get = client.head("/_signals"), client.get("/_signals")
+    assert head.data == b""
+    assert dict(head.headers) == dict(get.headers)
+
+
+@pytest.mark.parametrize("url", ["/_signals", "/_signals/"])
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_trailing_slash_makes_no_difference(url: str, strict: bool) -> None:
+    """No redirect to whatever host the request names, however the app routes."""
+    app = make_app(testing=True)
+    app.url_map.strict_slashes = strict
+    response = app.test_client().get(url, headers={"Host": "evil.example"})
+    assert response.status_code == 200
+
+
+# -- beside the app's own routes ------------------------------------------------------------------
+
+
+def catch_all(app: Flask) -> None:
+    """Add a route that takes every path."""
+    app.add_url_rule("/<path:path>", view_func=lambda path: f"own {path}", endpoint="catch_all")
+
+
+def test_a_catch_all_route_gets_the_url_in_production() -> None:
+    """Where the page does not exist, it shadows nothing."""
+    app = make_app()
+    catch_all(app)
+    with app.app_context():
+        pass
+    assert app.test_client().get("/_signals").text == "own _signals"
+
+
+def test_in_debug_the_page_comes_before_a_catch_all_route() -> None:
+    """It is the more precise route."""
+    app = make_app(testing=True)
+    catch_all(app)
+    client = app.test_client()
+    assert "account_funded" in client.get("/_signals").text
+    assert client.get("/else").text == "own else"
+
+
+@pytest.mark.parametrize("own", ["/_signals", "/_signals/"])
+def test_a_route_of_the_app_at_the_same_url_stays(
+    own: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The page is not served then, and the log says why and what to do."""
+    app = make_app(testing=True)
+    app.add_url_rule(own, view_func=lambda: "own page", endpoint="own")
+    client = app.test_client()
+    assert client.get("/_signals", follow_redirects=True).text == "own page"
+    assert client.get("/_signals/signals.json").status_code == 404
+    assert client.post(own).status_code == 405
+    [record] = [record for record in caplog.records if record.name == "flask_signals_kit"]
+    assert "SIGNALS_KIT_PAGE_URL" in record.getMessage()
+    assert "'own'" in record.getMessage()
+
+
+def test_each_app_shows_its_own_signals() -> None:
+    """Two apps in one process, under one dispatcher: each knows its own signals and URL."""
+    shop, blog = make_app(testing=True), Flask("blog")
+    blog.testing = True
+    SignalsKit(blog).signal("post_written")
+    client = Client(DispatcherMiddleware(shop, {"/blog": blog}))
+    ours, theirs = client.get("/_signals"), client.get("/blog/_signals")
+    assert "account_funded" in ours.text
+    assert "post_written" not in ours.text
+    assert "post_written" in theirs.text
+    assert 'href="/blog/_signals/static/page.css"' in theirs.text
+    assert client.get("/blog/_signals/static/page.css").status_code == 200
+
+
+# -- headers --------------------------------------------------------------------------------------
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; "
+    "img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "X-Robots-Tag": "noindex, nofollow",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "url", "status"),
+    [
+        *(("GET", url, 200) for url in URLS),
+        ("HEAD", "/_signals", 200),
+        ("POST", "/_signals", 405),
+        ("GET", "/_signals/signals/none_such", 404),
+        ("GET", "/_signals/static/none_such.js", 404),
+        ("GET", "/_signals/static/../templates/base.html", 404),
+    ],
+)
+def test_every_answer_has_the_headers(method: str, url: str, status: int) -> None:
+    """Views, files and errors alike."""
+    response = make_app(testing=True).test_client().open(url, method=method)
+    assert response.status_code == status
+    assert HEADERS.items() <= dict(response.headers).items()
+
+
+def test_hooks_of_the_app_cannot_loosen_the_headers() -> None:
+    """A hook that opens all the app's pages to other sites and to caches does not mean this one."""
+    app = make_app(testing=True)
+
+    @app.after_request
+    def open_up(response: Response) -> Response:
+        response.headers["Content-Security-Policy"] = "default-src *"
+        response.headers["Cache-Control"] = "public, max-age=3600"
+        response.headers["Access-Control-Allow-Origin"] = "*"
+        response.headers["Access-Control-Allow-Credentials"] = "true"
+        del response.headers["X-Frame-Options"]
+        response.headers["X-Shop"] = "yes"
+        return response
+
+    headers = dict(app.test_client().get("/_signals/signals.json").headers)
+    assert HEADERS.items() <= headers.items()
+    assert headers["X-Shop"] == "yes"
+    assert not [name for name in headers if name.startswith("Access-Control")]
+
+
+def test_headers_hold_for_a_response_class_of_the_app() -> None:
+    """Flask turns every response into the app's own class."""
+
+    class ShopResponse(Response):
+        default_mimetype = "application/json"
+
+    app = make_app(testing=True)
+    app.response_class = ShopResponse
+    response = app.test_client().get("/_signals")
+    assert response.mimetype == "text/html"
+    assert HEADERS.items() <= dict(response.headers).items()
+
+
+def test_a_view_that_fails_has_the_headers_too() -> None:
+    """What the app's own error page says is not for caches and frames either."""
+
+    class Nameless:
+        name = "post"
+
+        def deliver(self, call: Call, /) -> None: ...
+
+    app = make_app(testing=True, PROPAGATE_EXCEPTIONS=False)
+    app.extensions["signals_kit"].on("account_funded", delivery=Nameless())(lambda sender: None)
+    del Nameless.name
+    response = app.test_client().get("/_signals")
+    assert response.status_code == 500
+    assert HEADERS.items() <= dict(response.headers).items()

@@ -1,0 +1,493 @@
+"""What the page shows, as HTML and as JSON."""
+
+import gc
+import json
+import re
+import weakref
+from html import unescape
+from importlib.resources import files
+from typing import Any
+
+import flask.signals
+import pytest
+from flask import Flask
+from markupsafe import Markup
+
+from flask_signals_kit import Call, SignalsKit
+from flask_signals_kit.page.views import STATIC, Views
+
+
+class Account:
+    """A sender."""
+
+
+ACME = Account()
+
+
+class Later:
+    """A delivery that never delivers."""
+
+    name = "later"
+
+    def deliver(self, call: Call, /) -> None: ...
+
+
+def is_large(account: object, *, amount: int = 0, **extra: object) -> bool:
+    """Tell whether an amount is large."""
+    return amount > 100
+
+
+def dismiss_alert(account: object, **extra: object) -> None:
+    """Hear of an account, under a condition."""
+
+
+async def sync_to_ledger(account: object, **extra: object) -> None:
+    """Hear of one account, asynchronously."""
+
+
+def thank(account: object, *, amount: int, method: str, note: str = "") -> None:
+    """Hear of what is known today and of nothing else."""
+
+
+def sent_by_hand(account: object, **extra: object) -> None:
+    """Hear of a name that nobody declared."""
+
+
+def watch_requests(app: Flask, **extra: object) -> None:
+    """Hear of Flask's requests."""
+
+
+def make_app() -> Flask:
+    """Return an app with signals and receivers of every sort."""
+    app = Flask("shop")
+    app.testing = True
+    kit = SignalsKit(app)
+
+    @kit.declare(on_error="isolate")
+    def account_funded(sender: Account, *, amount: int, method: str, note: str = "") -> None:
+        """Money arrived in an ``Account``."""
+
+    kit.signal("campaign_archived", "Nobody cares about it yet.")
+    kit.on(account_funded)(thank)
+    kit.on(account_funded, priority=10, when=is_large, uid="alerts")(dismiss_alert)
+    kit.on(account_funded, sender="acme")(sync_to_ledger)
+    kit.on("acount_funded", delivery=Later())(sent_by_hand)
+    kit.on("request_started")(watch_requests)
+    return app
+
+
+def page(app: Flask, url: str = "") -> str:
+    """Return the HTML of a view."""
+    response = app.test_client().get(f"/_signals{url}")
+    assert response.status_code == 200
+    return response.text
+
+
+def twin(app: Flask, query: str = "") -> dict[str, Any]:
+    """Return what the JSON twin has, by the signals' names."""
+    response = app.test_client().get(f"/_signals/signals.json{query}")
+    assert response.mimetype == "application/json"
+    return {signal["name"]: signal for signal in response.get_json()["signals"]}
+
+
+def cards(html: str) -> dict[str, str]:
+    """Return the HTML of each signal that is shown, by its name."""
+    found = re.findall(r'<article class="signal[^>]*>.*?</article>', html, re.DOTALL)
+    shown = [card for card in found if " hidden" not in card.partition(">")[0]]
+    return {str(re.search(r'id="signal-([^"]*)"', card)[1]): card for card in shown}  # type: ignore[index]
+
+
+def words(html: str) -> str:
+    """Return the text of some HTML, as a person reads it."""
+    return " ".join(unescape(re.sub(r"<[^>]*>", " ", html.replace("<wbr>", ""))).split())
+
+
+# -- the signals ----------------------------------------------------------------------------------
+
+
+def test_a_signal_is_shown_with_its_doc_payload_policy_and_place() -> None:
+    """What it means and what to expect of it."""
+    card = words(cards(page(make_app()))["account_funded"])
+    assert card.startswith("account_funded Payload: amount method note ?")
+    assert "Money arrived in an Account ." in card
+    assert "on_error: isolate" in card
+    assert re.search(r"tests/page/test_views\.py:\d+", card)
+
+
+def test_receivers_stand_in_calling_order_with_their_places() -> None:
+    """By priority, then in connection order."""
+    card = words(cards(page(make_app()))["account_funded"])
+    order = [card.index(f"{name} ") for name in ("dismiss_alert", "thank", "sync_to_ledger")]
+    assert order == sorted(order)
+    line = dismiss_alert.__code__.co_firstlineno
+    assert f"{__name__}. dismiss_alert" in card
+    assert f"tests/page/test_views.py:{line}" in card
+
+
+def test_what_limits_a_receiver_is_shown() -> None:
+    """Sender, predicate, priority and delivery, and whether it is async."""
+    app = make_app()
+    card = words(cards(page(app))["account_funded"])
+    assert "when is_large 10 immediate strong" in card
+    assert "sync_to_ledger async" in card
+    assert "sender 'acme' 0 immediate strong" in card
+    assert "any sender 0 later strong" in words(cards(page(app))["acount_funded"])
+
+
+def test_an_orphan_stands_out() -> None:
+    """A declared signal that nobody listens to has a mark of its own."""
+    shown = cards(page(make_app()))
+    assert "orphan" in words(shown["campaign_archived"])
+    assert "orphan" not in words(shown["account_funded"])
+    assert "orphan" not in words(shown["request_finished"])
+
+
+def test_problems_are_summed_up_at_the_top() -> None:
+    """Each with what is wrong, what to do about it, and a link to its signal."""
+    html = page(make_app())
+    summary = html[: html.index("<form")]
+    assert "2 problems" in summary
+    text = words(summary)
+    assert "thank of signal 'account_funded' has no **kwargs" in text
+    assert "Fix Add **extra to its parameters." in text
+    assert "nobody declared it. Did you mean 'account_funded'?" in text
+    assert 'href="/_signals/signals/acount_funded"' in summary
+    assert "Not declared" in words(cards(html)["acount_funded"])
+
+
+def test_an_app_without_problems_has_no_summary_of_them() -> None:
+    """Nothing cries wolf."""
+    app = Flask("shop")
+    app.testing = True
+    SignalsKit(app)
+    html = page(app)
+    assert "no problems" in words(html)
+    assert "trouble" not in html
+
+
+def test_receivers_of_others_are_shown_as_foreign() -> None:
+    """What Sentry or a toolbar connected to Flask's own signal is there, too."""
+    app = make_app()
+
+    def of_a_toolbar(app: Flask, **extra: object) -> None: ...
+
+    flask.signals.request_started.connect(of_a_toolbar, app)
+    card = words(cards(page(app))["request_started"])
+    assert "watch_requests" in card
+    assert re.search(r"of_a_toolbar foreign .* sender this app 0 immediate weak", card)
+    receivers = twin(app)["request_started"]["receivers"]
+    assert [receiver["foreign"] for receiver in receivers] == [False, True]
+
+
+def test_silent_signals_of_flask_come_last() -> None:
+    """All ten are there; those that nobody listens to take little room."""
+    html = page(make_app())
+    names = list(cards(html))
+    assert len([name for name in names if name in {*twin(make_app(), "?origin=flask")}]) == 10
+    assert names.index("request_started") < names.index("appcontext_popped")
+
+
+# -- one signal -----------------------------------------------------------------------------------
+
+
+def test_a_signal_has_a_view_of_its_own() -> None:
+    """With everything that is known of it, its problems, and the code to listen to it."""
+    text = words(page(make_app(), "/signals/account_funded"))
+    assert "the sender goes on" in text
+    assert "3 receivers, in calling order" in text
+    assert "strong yes alerts" in text  # held, takes **kwargs, uid
+    assert "has no **kwargs" in text
+    assert "def receiver(sender, *, amount, method, note=None, **extra):" in text
+
+
+def test_the_sample_fits_the_signal() -> None:
+    """Flask's signals are sent by the app, and one with any payload has no names."""
+    app = make_app()
+    assert "def receiver(app, *, response, **extra):" in page(app, "/signals/request_finished")
+    assert "def receiver(sender, **extra):" in page(app, "/signals/campaign_archived")
+
+
+def test_a_signal_that_does_not_exist_is_answered_with_the_nearest() -> None:
+    """Inside the page a 404 may be helpful."""
+    response = make_app().test_client().get("/_signals/signals/account_fundd")
+    assert response.status_code == 404
+    assert "Did you mean &#39;account_funded&#39;?" in response.text
+
+
+# -- filters --------------------------------------------------------------------------------------
+
+QUERIES = {
+    "": None,
+    "q=FUNDED+money": {"account_funded"},
+    "q=funded": {"account_funded", "acount_funded"},
+    "q=dismiss_alert": {"account_funded"},
+    "q=is_large": {"account_funded"},
+    "q=amount": {"account_funded"},
+    "q=later": {"acount_funded"},
+    "q=none+such": set(),
+    "origin=domain": {"account_funded", "acount_funded", "campaign_archived"},
+    "origin=domain&only=receivers": {"account_funded", "acount_funded"},
+    "origin=bridged": set(),
+    "origin=domain&origin=bridged&only=orphans": {"campaign_archived"},
+    "only=problems": {"account_funded", "acount_funded"},
+    "only=async": {"account_funded"},
+    "only=problems&only=async": {"account_funded"},
+    "only=receivers&origin=flask": {"request_started"},
+    "only=none_such&origin=none_such&else=1": None,
+}
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_page_and_twin_show_what_the_filters_ask_for(query: str) -> None:
+    """All words, any of the origins, all traits; what does not exist filters nothing."""
+    app = make_app()
+    everything = {"account_funded", "acount_funded", "campaign_archived", *twin(app)}
+    assert len(everything) == 13
+    wanted = everything if QUERIES[query] is None else QUERIES[query]
+    html = page(app, f"?{query}")
+    assert set(cards(html)) == wanted
+    assert set(twin(app, f"?{query}")) == wanted
+    nothing = re.search(r'<p[^>]*id="nothing"[^>]*>', html)
+    assert nothing is not None
+    assert ("hidden" in nothing[0]) is bool(wanted)
+
+
+def test_the_form_keeps_what_was_asked_and_the_twin_takes_it_along() -> None:
+    """The next click refines the view, and the JSON link means what is shown."""
+    html = page(make_app(), "?q=money&origin=domain&only=async&only=problems")
+    assert 'value="money"' in html
+    checked = re.findall(r'value="(\w+)" checked', html)
+    assert checked == ["domain", "problems", "async"]
+    assert (
+        'href="/_signals/signals.json?q=money&amp;origin=domain&amp;only=problems&amp;only=async"'
+        in html
+    )
+
+
+def test_the_twin_of_one_signal_is_linked_from_its_view() -> None:
+    """``?name=`` is exact."""
+    app = make_app()
+    assert 'href="/_signals/signals.json?name=account_funded"' in page(
+        app, "/signals/account_funded"
+    )
+    assert set(twin(app, "?name=account_funded")) == {"account_funded"}
+    assert set(twin(app, "?name=funded")) == set()
+
+
+def test_the_twin_has_all_that_the_page_shows() -> None:
+    """One report, two faces."""
+    signal = twin(make_app())["account_funded"]
+    assert signal["doc"] == "Money arrived in an ``Account``."
+    assert signal["origin"] == "domain"
+    assert signal["payload"] == ["amount", "method", "note"]
+    assert signal["optional"] == ["note"]
+    assert signal["on_error"] == "isolate"
+    assert [problem["kind"] for problem in signal["problems"]] == ["no_extra"]
+    first = signal["receivers"][0]
+    assert first == {
+        "module": __name__,
+        "name": "dismiss_alert",
+        "file": __file__,
+        "line": dismiss_alert.__code__.co_firstlineno,
+        "sender": None,
+        "priority": 10,
+        "delivery": "immediate",
+        "when": {
+            "module": __name__,
+            "name": "is_large",
+            "file": __file__,
+            "line": is_large.__code__.co_firstlineno,
+        },
+        "is_async": False,
+        "weak": False,
+        "uid": "alerts",
+        "takes_extra": True,
+        "foreign": False,
+    }
+
+
+# -- what it must not do --------------------------------------------------------------------------
+
+MARKUP = "<script>alert(1)</script>\"'&"
+
+
+def test_whatever_the_app_says_is_text() -> None:
+    """Docs, names, senders, uids, deliveries and the app's name may contain markup."""
+    app = Flask(MARKUP)
+    app.testing = True
+    kit = SignalsKit(app)
+
+    class Sneaky(Later):
+        name = MARKUP
+
+    def receiver(sender: object, **extra: object) -> None: ...
+
+    receiver.__qualname__ = receiver.__module__ = MARKUP
+    kit.signal("funded", f"{MARKUP} `{MARKUP}`")
+    kit.signal("dismissed", Markup(MARKUP))
+    kit.on("funded", sender=MARKUP, uid=MARKUP, delivery=Sneaky(), when=receiver)(receiver)
+    kit.for_app(app).namespace.signal(f"odd/{MARKUP}").connect(receiver)
+    client = app.test_client()
+    for url in (
+        f"?q={MARKUP}",
+        "/signals/funded",
+        "/signals/dismissed",
+        f"/signals/odd/{MARKUP}",
+    ):
+        html = page(app, url)
+        assert "&lt;script&gt;" in html
+        assert "<script>alert" not in html
+        assert not re.search(r"=\"[^\"]*<script", html)
+    missing = client.get(f"/_signals/signals/{MARKUP}")
+    assert missing.status_code == 404
+    assert "<script>alert" not in missing.text
+
+
+class Untouchable:
+    """An object that fails whenever anybody but its owner touches it."""
+
+    def fail(self, *args: object) -> Any:
+        raise RuntimeError("nobody asked for this")
+
+    __repr__ = __str__ = __len__ = __bool__ = __format__ = fail
+
+    def __call__(self, sender: object, **extra: object) -> bool:
+        return True
+
+
+def test_nobodys_object_is_printed_or_asked() -> None:
+    """Receivers, predicates and senders are named by type and place, without their help."""
+    app = Flask("shop")
+    app.testing = True
+    kit = SignalsKit(app)
+    account = Untouchable()
+    signal = kit.for_app(app).namespace.signal("account_funded")
+    signal.connect(Untouchable(), account, weak=False, when=Untouchable())
+    flask.signals.request_started.connect(watcher := Untouchable(), app)
+    text = words(cards(page(app))["account_funded"])
+    assert f"{__name__}. Untouchable" in text
+    assert f"sender {__name__}.Untouchable when Untouchable" in text
+    assert "Untouchable foreign" in words(cards(page(app))["request_started"])
+    flask.signals.request_started.disconnect(watcher)
+
+
+def test_no_payload_value_is_shown() -> None:
+    """Names alone, whatever was sent before."""
+    app = make_app()
+    with app.app_context():
+        app.extensions["signals_kit"].send(
+            "acount_funded", "a-secret-sender", card_number="4111-1111"
+        )
+    html = page(app) + json.dumps(twin(app))
+    assert "4111-1111" not in html
+    assert "a-secret-sender" not in html
+
+
+def test_looking_keeps_no_receiver_alive() -> None:
+    """A weak receiver that was shown goes as soon as its owner drops it, and then is a problem."""
+    app = Flask("shop")
+    app.testing = True
+    state = SignalsKit(app).for_app(app)
+    state.signal("account_funded")
+
+    def receiver(sender: object, **extra: object) -> None: ...
+
+    state.namespace.signal("account_funded").connect(receiver)
+    gone = weakref.ref(receiver)
+    assert "receiver" in cards(page(app))["account_funded"]
+    del receiver
+    assert gone() is None
+    assert "Receiver collected" in words(cards(page(app))["account_funded"])
+
+
+def test_looking_prunes_nothing() -> None:
+    """Blinker's own maps are as they were, ghosts of dead receivers and senders included."""
+    app = Flask("shop")
+    app.testing = True
+    kit = SignalsKit(app)
+    source = flask.signals.template_rendered
+
+    def ghost(app: Flask, **extra: object) -> None: ...
+    def lasting(app: Flask, **extra: object) -> None: ...
+
+    class Sender:
+        pass
+
+    sender = Sender()
+    source.connect(lasting, app)
+    source.connect(ghost, sender)
+    source.disconnect(ghost, sender)  # blinker keeps it in `receivers`
+    kit.on("template_rendered")(lambda app, **extra: None)
+
+    def state_of_it() -> tuple[Any, ...]:
+        return (
+            dict(source.receivers),
+            {key: set(value) for key, value in source._by_sender.items()},
+            {key: set(value) for key, value in source._by_receiver.items()},
+            dict(source._weak_senders),
+        )
+
+    app.test_client().get("/")
+    gc.collect()
+    before = state_of_it()
+    assert "lasting" in cards(page(app))["template_rendered"]
+    twin(app)
+    page(app, "/signals/template_rendered")
+    assert state_of_it() == before
+    source.disconnect(lasting)
+
+
+def test_looking_sends_none_of_flasks_rendering_signals() -> None:
+    """The page renders with an environment of its own, so nobody's receivers run for it."""
+    app = make_app()
+    rendered: list[str] = []
+    app.extensions["signals_kit"].on("template_rendered", "before_render_template")(
+        lambda app, template, **extra: rendered.append(template.name)
+    )
+    page(app)
+    assert rendered == []
+
+
+# -- static files ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "mimetype"), STATIC.items())
+def test_static_files_are_served(name: str, mimetype: str) -> None:
+    """Each with its own type, since ``nosniff`` lets browsers trust no other."""
+    response = make_app().test_client().get(f"/_signals/static/{name}")
+    assert response.status_code == 200
+    assert response.mimetype == mimetype
+    assert len(response.data) > 100
+
+
+def test_every_file_that_is_there_is_served() -> None:
+    """And nothing else, such as the templates' sources."""
+    there = {file.name for file in files("flask_signals_kit.page").joinpath("static").iterdir()}
+    assert there == set(STATIC)
+
+
+def test_a_url_cannot_leave_the_host() -> None:
+    """Whatever the request says of its host and mount, links are paths here."""
+    app = Flask("shop")
+    app.testing = True
+    SignalsKit(app)
+    response = app.test_client().get(
+        "/_signals",
+        headers={"Host": "evil.example", "X-Forwarded-Host": "evil.example"},
+        environ_overrides={"SCRIPT_NAME": "//evil.example"},
+    )
+    assert response.status_code == 200
+    links = re.findall(r'(?:href|src|action)="([^"]*)"', response.text)
+    assert len(links) > 10
+    assert all(re.match(r"[/#](?!/)", link) for link in links)
+
+
+def test_views_hold_no_app() -> None:
+    """The page goes with its app."""
+    app = make_app()
+    page(app)
+    gone = weakref.ref(app)
+    assert not any(isinstance(value, Flask) for value in vars(Views("/_signals")).values())
+    del app
+    gc.collect()
+    assert gone() is None
