@@ -13,6 +13,7 @@ from werkzeug.local import LocalProxy
 
 from .callables import place_of, signature_of, type_name
 from .calls import Delivery, Receiver
+from .dispatch import explain_recursion
 from .errors import ContractError, DeclarationError, ReceiverError
 from .records import (
     Outcome,
@@ -327,10 +328,14 @@ class DomainSignal(Generic[S, P, R]):
         signal = self._resolve(self.name)
         if sender is None or type(sender) is LocalProxy:
             sender = self._sender(sender)
-        strong = signal._strong
-        if strong is not None:  # what Signal.send does, without packing the payload once more
-            return [(receiver, receiver(sender, **payload)) for receiver in strong]
-        return signal._send(sender, payload, None)
+        try:
+            strong = signal._strong
+            if strong is not None:  # what Signal.send does, without packing the payload once more
+                return [(receiver, receiver(sender, **payload)) for receiver in strong]
+            return signal._send(sender, payload, None)
+        except RecursionError as error:
+            explain_recursion(error)
+            raise
 
     def _sender(self, sender: Any) -> Any:
         if sender is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import types
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from time import perf_counter
@@ -25,6 +25,9 @@ Results: TypeAlias = list[tuple[Receiver, Any]]
 
 Wrapper: TypeAlias = Callable[[Receiver], Receiver]
 """Makes an async receiver callable, or a plain one awaitable."""
+
+CHAIN = 8
+"""How many signals a note on a recursion names."""
 
 Status: TypeAlias = Literal["ok", "failed", "deferred", "skipped"]
 
@@ -76,6 +79,7 @@ class Sending:
         "_emission",
         "around",
         "asynchronous",
+        "heard",
         "on_error",
         "payload",
         "sender",
@@ -100,6 +104,7 @@ class Sending:
         self.wrapper = wrapper
         self._emission: Emission | None = None
         self.steps: list[Step] = []
+        self.heard: set[Hashable] | None = None  # whom a connection with a predicate has reached
 
     @property
     def emission(self) -> Emission:
@@ -121,13 +126,13 @@ class Sending:
         It is a coroutine so that plain and async sends share it; where nothing is awaited it never
         waits, and :func:`finish` runs it to its end in one step.
         """
-        steps = self.steps
-        plain = not self.asynchronous
+        steps, plain = self.steps, not self.asynchronous
         started = perf_counter()
+        value: Any = None
         try:
             for link in links:
                 receiver = link.receiver() if link.weak else link.receiver
-                if receiver is None:
+                if receiver is None or (self.heard and link.receiver_key in self.heard):
                     continue
                 status: Status = "ok"
                 began = perf_counter()
@@ -137,28 +142,38 @@ class Sending:
                     else:
                         done, value = self._call_specially(link, receiver)
                         status, value = ("ok", await value) if done is None else (done, value)
-                except BaseException as error:
-                    steps.append((link, receiver, "failed", error, perf_counter() - began))
-                    if not isinstance(error, Exception):
-                        raise
-                    if self.on_error == "raise":
-                        break
-                    if self.on_error == "isolate":
-                        self._contain(error, receiver)
-                else:
-                    if status != "skipped":
-                        steps.append((link, receiver, status, value, perf_counter() - began))
+                except BaseException as error:  # noqa: BLE001  decided below
+                    status, value = "failed", error
+                if status != "skipped":
+                    steps.append((link, receiver, status, value, perf_counter() - began))
+                if status == "failed" and not self._goes_on_after(value, receiver):
+                    break
         finally:
+            value = None  # as in `results`
             if self.around.observers:
-                links = tuple(link for link, *_ in steps)
-                times = list(accumulate((seconds for *_, seconds in steps), initial=started))
-                odd: dict[int, tuple[Status, Any]] = {
-                    i: (s, v) for i, (_, _, s, v, _) in enumerate(steps) if s != "ok"
-                }
-                watched = Watched(links)
-                tell(self.around, self.sender, self.payload, watched, times, odd, sys._getframe())
-                odd.clear()  # as in `results`
+                self._tell_observers(started)
         return steps
+
+    def _goes_on_after(self, error: BaseException, receiver: Receiver) -> bool:
+        """Do with a failure what the policy says; tell whether the next receiver is called."""
+        if not isinstance(error, Exception):
+            raise error
+        if self.on_error == "raise":
+            return False
+        note(error, self.emission)
+        if self.on_error == "isolate":
+            self._contain(error, receiver)
+        return True
+
+    def _tell_observers(self, started: float) -> None:
+        steps = self.steps
+        watched = Watched(tuple(link for link, *_ in steps))
+        times = list(accumulate((seconds for *_, seconds in steps), initial=started))
+        odd: dict[int, tuple[Status, Any]] = {
+            i: (s, v) for i, (_, _, s, v, _) in enumerate(steps) if s != "ok"
+        }
+        tell(self.around, self.sender, self.payload, watched, times, odd, sys._getframe(1))
+        odd.clear()  # as in `results`
 
     def _call_specially(self, link: Link, receiver: Receiver) -> tuple[Status | None, Any]:
         """Call a receiver that has a predicate or a delivery, or that is of the other kind.
@@ -167,8 +182,10 @@ class Sending:
         receiver's ``StopIteration`` into another error.
         """
         sender, payload = self.sender, self.payload
-        if link.when is not None and not link.when(sender, **payload):
-            return "skipped", None
+        if link.when is not None:
+            if not link.when(sender, **payload):
+                return "skipped", None
+            self.heard = {*(self.heard or ()), link.receiver_key}
         if link.delivery is not None:
             call = self._call(link, receiver)
             link.delivery.deliver(call)
@@ -345,6 +362,28 @@ def make_emission(
         site=call_site(frame),
         request=None if around.request is None else around.request(),
     )
+
+
+def note(error: Exception, emission: Emission) -> None:
+    """Add to an exception which signal it failed in, and where that was sent."""
+    error.add_note(f"In a receiver of signal {emission.signal!r}, sent from {emission.site}.")
+
+
+def explain_recursion(error: RecursionError) -> None:
+    """Add to Python's own error the chain of signals that led to it, innermost last.
+
+    It may run out of stack itself; then the next send further up has another try.
+    """
+    if getattr(error, "__notes__", None):
+        return
+    chain: list[str] = []
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None and len(chain) < CHAIN:
+        if frame.f_code.co_name == "send":
+            name = getattr(frame.f_locals.get("self"), "name", None)
+            chain += [name] if isinstance(name, str) else []
+        frame = frame.f_back
+    error.add_note(f"Signals sent one within another: … → {' → '.join(reversed(chain))}.")
 
 
 def results(steps: list[Step], on_error: OnError, name: str) -> Results:

@@ -146,11 +146,15 @@ def sender_label(sender: Any) -> str:
 
 
 def distinct(links: Iterable[Link]) -> tuple[Link, ...]:
-    """Keep the first link of each receiver, at its place."""
-    first: dict[Hashable, Link] = {}
+    """Keep, of each receiver, its links up to the first that has no predicate."""
+    settled: set[Hashable] = set()
+    kept: list[Link] = []
     for link in links:
-        first.setdefault(link.receiver_key, link)
-    return tuple(first.values())
+        if link.receiver_key not in settled:
+            kept.append(link)
+            if link.when is None:
+                settled.add(link.receiver_key)
+    return tuple(kept)
 
 
 class Mourner(Protocol):

@@ -3,8 +3,8 @@
 They hold strings and numbers (an outcome also what the receiver returned or raised), never an app,
 a request or a sender, so that keeping one keeps nothing else alive.
 
-These are compared by value. The records of other rooms, which nobody compares, have ``eq=False``:
-each method that a dataclass generates is compiled at import, and an extension should import fast.
+Records that nobody compares have ``eq=False``: each method that a dataclass generates is compiled
+at import, and an extension should import fast.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Place:
         return f"{self.module}.{self.name}{where}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Connection:
     """One receiver connected to one signal, described without holding either."""
 
@@ -88,7 +88,7 @@ class Emission:
     """The same string in every attempt of one delivery; ``None`` where nothing retries."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Ok(Generic[R]):
     """A receiver ran and returned."""
 
@@ -100,7 +100,7 @@ class Ok(Generic[R]):
     """How long it ran, in seconds."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Failed:
     """A receiver ran and raised."""
 
@@ -112,7 +112,7 @@ class Failed:
     """How long it ran until it raised, in seconds."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Deferred:
     """A receiver was handed to a later delivery and has not run yet."""
 

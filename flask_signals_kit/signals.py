@@ -36,6 +36,7 @@ from .dispatch import (
     Surroundings,
     Watched,
     Wrapper,
+    explain_recursion,
     finish,
     make_emission,
     outcomes,
@@ -116,6 +117,7 @@ class Signal(blinker.NamedSignal):
                 f"use one of {', '.join(map(repr, ON_ERROR))}."
             )
         self._plan: Plan | None = None
+        self._only: Receiver | None = None
         self._strong: tuple[Receiver, ...] | None = None
         self._weak: tuple[weakref.ref[Receiver], ...] | None = None
         self._watched: Watched | None = None
@@ -486,7 +488,7 @@ class Signal(blinker.NamedSignal):
         self._tell_disconnected(link.describe(self.name) if receiver is None else receiver, sender)
 
     def _forget_plan(self) -> None:
-        self._strong = self._weak = self._watched = self._plan = None
+        self._only = self._strong = self._weak = self._watched = self._plan = None
 
     def _changed(self) -> None:
         if self._on_change is not None:
@@ -575,6 +577,7 @@ class Signal(blinker.NamedSignal):
                     self._watched = Watched(links) if strong else None
                 elif strong:
                     self._strong = tuple(link.receiver for link in links)
+                    self._only = self._strong[0] if len(links) == 1 else None
                 elif usual and all(type(link.receiver) is Ref for link in links):
                     self._weak = tuple(link.receiver for link in links)
                 if self._plan is plan:  # else a receiver was collected meanwhile
@@ -600,15 +603,22 @@ class Signal(blinker.NamedSignal):
         :raises Exception: what a receiver raised, as the signal's ``on_error`` says.
         :raises AsyncReceiverError: for an async receiver without a wrapper.
         """
-        strong = self._strong
-        if strong:
-            return [(receiver, receiver(sender, **payload)) for receiver in strong]
-        if strong is not None:
-            return []
-        weak = self._weak
-        if weak is not None:
-            return [(r, r(sender, **payload)) for ref in weak if (r := ref()) is not None]
-        return self._send(sender, payload, _async_wrapper)
+        try:
+            only = self._only
+            if only is not None:
+                return [(only, only(sender, **payload))]
+            strong = self._strong
+            if strong:
+                return [(receiver, receiver(sender, **payload)) for receiver in strong]
+            if strong is not None:
+                return []
+            weak = self._weak
+            if weak is not None:
+                return [(r, r(sender, **payload)) for ref in weak if (r := ref()) is not None]
+            return self._send(sender, payload, _async_wrapper)
+        except RecursionError as error:
+            explain_recursion(error)
+            raise
 
     def _send(self, sender: Any, payload: dict[str, Any], wrapper: Wrapper | None) -> Results:
         around = self._around
