@@ -46,6 +46,8 @@ copybutton_prompt_is_regexp = True
 
 html_theme = "furo"
 html_title = "flask_signals_kit"
+html_static_path = ["_static"]
+html_css_files = ["manual.css"]
 
 
 # --- the reference -------------------------------------------------------------------------------
