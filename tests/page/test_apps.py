@@ -1,0 +1,222 @@
+"""The page in apps that are set up in every possible way."""
+
+import re
+import socket
+import subprocess
+import sys
+import time
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from flask import Blueprint, Flask, Response, g, jsonify, request
+from flask.json.provider import JSONProvider
+from flask_wtf import CSRFProtect
+from jinja2 import StrictUndefined
+from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.test import Client
+
+from flask_signals_kit import SignalsKit
+
+VIEWS = ("/_signals", "/_signals/signals/account_funded", "/_signals/signals.json")
+
+
+def with_kit(app: Flask) -> Flask:
+    """Give an app a kit with one signal and one receiver, and put it into testing."""
+    app.testing = True
+    kit = SignalsKit(app)
+    kit.signal("account_funded", "Money arrived in an <account>.")
+    kit.on("account_funded")(lambda account, **extra: None)
+    return app
+
+
+def assert_works(client: Any, prefix: str = "", **options: Any) -> None:
+    """Check that every view is there, escaped, and that what it links to is there, too."""
+    for url in VIEWS:
+        response = client.get(prefix + url, **options)
+        assert response.status_code == 200
+        assert "account_funded" in response.text
+    html = client.get(prefix + VIEWS[0], **options).text
+    assert "Money arrived in an &lt;account&gt;." in html
+    links = re.findall(r'<(?:link|script|a)[^>]* (?:href|src)="(/[^"]*)"', html)
+    assert len(links) > 5
+    for link in set(links):
+        assert client.get(link, **options).status_code == 200, link
+
+
+def fail(*args: object, **kwargs: object) -> NoReturn:
+    """Fail, whoever calls it."""
+    raise AssertionError("nothing of the app's rendering concerns the page")
+
+
+def test_the_apps_templates_and_jinja_settings_do_not_matter(tmp_path: Path) -> None:
+    """Templates of the same names, context processors, globals, filters, autoescape: none of it."""
+    for name in ("base.html", "signals.html", "signal.html", "_macros.html"):
+        (tmp_path / name).write_text("of the app")
+    app = with_kit(Flask("shop", template_folder=str(tmp_path)))
+    app.context_processor(fail)
+    app.select_jinja_autoescape = lambda filename: False  # type: ignore[method-assign]
+    app.jinja_options = {"variable_start_string": "[[", "undefined": StrictUndefined}
+    app.jinja_env.globals["url"] = app.jinja_env.globals["report"] = fail
+    app.jinja_env.filters.update(escape=fail, e=fail, urlencode=fail, place=fail)
+    assert_works(app.test_client())
+
+
+def test_an_app_without_templates_has_the_page() -> None:
+    """Neither a loader nor a folder is needed."""
+    app = with_kit(Flask("shop", template_folder=None, static_folder=None))
+    app.jinja_loader = None
+    assert_works(app.test_client())
+
+
+def test_the_apps_json_does_not_matter() -> None:
+    """A provider of the app's may wrap or refuse what it likes."""
+
+    class Refusing(JSONProvider):
+        dumps = loads = fail
+
+    app = with_kit(Flask("shop"))
+    app.json = Refusing(app)
+    response = app.test_client().get("/_signals/signals.json")
+    assert b'"account_funded"' in response.data
+
+
+def test_a_mounted_app_links_to_itself() -> None:
+    """``SCRIPT_NAME`` stands in front of every link, with whatever characters it has."""
+    client = with_kit(Flask("shop")).test_client()
+    for mount, quoted in (("/shop", "/shop"), ("/läden/a b", "/l%C3%A4den/a%20b")):
+        html = client.get("/_signals", base_url=f"http://localhost{mount}/").text
+        links = re.findall(r'(?:href|src|action)="(/[^"]*)"', html)
+        assert links
+        assert all(link.startswith(f"{quoted}/_signals") for link in links)
+
+
+def test_application_root_changes_nothing() -> None:
+    """It is for cookies and for URLs outside of requests."""
+    app = with_kit(Flask("shop"))
+    app.config["APPLICATION_ROOT"] = "/shop"
+    assert_works(app.test_client(), base_url="http://localhost/")
+
+
+def test_forwarded_headers_count_only_through_the_apps_proxy_fix() -> None:
+    """Without it they are anybody's; with it they are the proxy's."""
+    app = with_kit(Flask("shop"))
+    headers = {"X-Forwarded-Prefix": "/behind", "X-Forwarded-Host": "evil.example"}
+    html = app.test_client().get("/_signals", headers=headers).text
+    assert 'href="/_signals/static/page.css"' in html
+    fixed = Client(ProxyFix(app.wsgi_app, x_prefix=1))
+    html = fixed.get("/_signals", headers=headers).text
+    assert 'href="/behind/_signals/static/page.css"' in html
+    assert "evil.example" not in html
+
+
+def test_url_defaults_of_the_app_do_not_matter() -> None:
+    """Multilingual apps put a language into each URL and take it out again."""
+    app = with_kit(Flask("shop"))
+
+    @app.url_defaults
+    def add_language(endpoint: str, values: dict[str, Any]) -> None:
+        values["lang"] = g.lang
+
+    @app.url_value_preprocessor
+    def pull_language(endpoint: str | None, values: dict[str, Any] | None) -> None:
+        g.lang = (values or {}).pop("lang", "en")
+
+    assert_works(app.test_client())
+
+
+def test_an_app_that_matches_hosts_has_the_page_on_each() -> None:
+    """Rules of such an app name a host; the page's take any."""
+    app = with_kit(Flask("shop", host_matching=True, static_host="static.example"))
+    for host in ("a.example", "b.example:8080"):
+        assert_works(app.test_client(), base_url=f"http://{host}/")
+
+
+def test_an_app_with_subdomains_has_the_page_on_its_main_domain() -> None:
+    """As every route that names no subdomain."""
+    app = Flask("shop", subdomain_matching=True)
+    app.config["SERVER_NAME"] = "shop.example"
+    assert_works(with_kit(app).test_client(), base_url="http://shop.example/")
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_how_the_app_treats_slashes_does_not_matter(strict: bool) -> None:
+    """The page is there with and without a slash behind it."""
+    app = Flask("shop")
+    app.url_map.strict_slashes = strict
+    app.url_map.merge_slashes = strict
+    client = with_kit(app).test_client()
+    assert_works(client)
+    assert client.get("/_signals/").data == client.get("/_signals").data
+
+
+def test_a_csrf_guard_of_the_app_lets_the_page_be_read() -> None:
+    """It changes nothing, so there is nothing to forge."""
+    app = Flask("shop")
+    app.secret_key = "secret"
+    CSRFProtect(app)
+    assert_works(with_kit(app).test_client())
+
+
+def test_hooks_of_the_app_run_as_for_any_route() -> None:
+    """A wall around the whole app is around the page as well."""
+    app = with_kit(Flask("shop"))
+    seen: list[str | None] = []
+
+    @app.before_request
+    def wall() -> Response | None:
+        seen.append(request.blueprint)
+        return None if "key" in request.args else jsonify(error="closed")
+
+    assert app.test_client().get("/_signals").json == {"error": "closed"}
+    assert "account_funded" in app.test_client().get("/_signals?key=1").text
+    assert seen == ["signals_kit"] * 2
+
+
+def test_blueprints_with_hooks_and_error_pages_of_their_own_do_not_matter() -> None:
+    """What belongs to a blueprint of the app stays there."""
+    shop = Blueprint("shop", __name__)
+    shop.before_request(fail)
+    shop.errorhandler(404)(fail)
+    app = Flask("shop")
+    app.register_blueprint(shop)
+    assert_works(with_kit(app).test_client())
+
+
+def test_the_page_is_there_under_app_run(tmp_path: Path) -> None:
+    """``app.run(debug=True)`` after the factory, in a process of its own."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    script = tmp_path / "serve.py"
+    script.write_text(
+        "from flask import Flask\n"
+        "from flask_signals_kit import SignalsKit\n"
+        "app = Flask('shop')\n"
+        "SignalsKit(app).signal('account_funded')\n"
+        "with app.app_context():\n"
+        "    pass\n"
+        f"app.run(port={port}, debug=True, use_reloader=False)\n"
+    )
+    server = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.DEVNULL)
+    try:
+        assert "account_funded" in fetch(port, "/_signals")
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def fetch(port: int, path: str) -> str:
+    """Return what a server on the loopback answers, as soon as it listens."""
+    deadline = time.monotonic() + 20
+    while True:
+        connection = HTTPConnection("127.0.0.1", port, timeout=10)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().read().decode()
+        except ConnectionRefusedError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        finally:
+            connection.close()
