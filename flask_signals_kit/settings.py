@@ -16,7 +16,7 @@ OnError: TypeAlias = Literal["raise", "group", "isolate"]
 ON_ERROR: tuple[OnError, ...] = get_args(OnError)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """One app's settings; ``None`` means "as debug or testing says", settled as the app starts."""
 

@@ -181,7 +181,7 @@ class AppSignals(Verbs):
     # -- signals ------------------------------------------------------------------------------
 
     def handle(self, name: str) -> DomainSignal[Any, ..., Any] | None:
-        """Return the declaration of a name, the app's own before the kit's."""
+        """Return the declaration of a name that holds here, the app's own before the kit's."""
         return self.registry.declarations.get(name) or self.kit.declarations.get(name)
 
     def source(self, name: str) -> blinker.Signal | None:

@@ -121,6 +121,10 @@ class Verbs:
         """Return the signals of others that a call of :meth:`bridge` means, by their names here."""
         raise NotImplementedError
 
+    def handle(self, name: str) -> DomainSignal[Any, ..., Any] | None:
+        """Return the declaration of a name that holds here."""
+        return self.registry.declarations.get(name)
+
     # -- declaring ----------------------------------------------------------------------------
 
     def signal(
@@ -142,13 +146,13 @@ class Verbs:
         policy = check_on_error(on_error, name)
         place = call_site(sys._getframe())
         with self.registry.lock:
-            handle = self.registry.declarations.get(name)
+            handle = self.handle(name)
             if handle is None:
                 handle = DomainSignal(
                     name, doc, wiring=self._wiring(), on_error=policy, place=place
                 )
                 self.registry.declarations[name] = handle
-            else:
+            elif name in self.registry.declarations:
                 handle.__doc__ = handle.__doc__ or doc
                 handle.on_error = policy or handle.on_error
         self._declared(handle)
@@ -203,11 +207,12 @@ class Verbs:
                 f"The stub {contract.place} has the name of Flask's own signal {name!r}; rename it."
             )
         with self.registry.lock:
-            before = self.registry.declarations.get(name)
+            before = self.handle(name)
             if before is not None and before.contract is not None:
                 _refuse_second_stub(before.contract, contract)
             self._check_connected(contract)
-            handle = before or DomainSignal(name, None, wiring=self._wiring())
+            own = self.registry.declarations.get(name)
+            handle = own or DomainSignal(name, None, wiring=self._wiring())
             handle.contract = contract
             handle.place = contract.place
             handle.on_error = policy or handle.on_error
