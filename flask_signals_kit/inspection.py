@@ -11,14 +11,16 @@ from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import MethodType
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import blinker
 from blinker.base import ANY_ID
+from flask import Flask
 
 from .callables import is_async, place_of, takes_extra
 from .declarations import DomainSignal
 from .errors import did_you_mean
+from .links import sender_label
 from .records import IMMEDIATE, Connection, Place
 from .registry import is_glob
 from .settings import OnError
@@ -321,9 +323,9 @@ def report(state: AppSignals) -> Report:
 
 def _signal(state: AppSignals, name: str) -> SignalInfo:
     handle = state.handle(name)
-    signal = state.namespace.get(name)
+    signal = cast("Signal | None", state.namespace.get(name))
     source = state.source(name)
-    connections = signal.connections if isinstance(signal, Signal) else []
+    connections = [] if signal is None else signal.connections
     place = None if handle is None else handle.place
     contract = None if handle is None else handle.contract
     foreign = [] if source is None else list(_foreign(state, source))
@@ -338,7 +340,7 @@ def _signal(state: AppSignals, name: str) -> SignalInfo:
         optional=contract.optional if contract else (),
         on_error=state.on_error(name),
         receivers=(*map(_receiver, connections), *foreign),
-        problems=tuple(_problems(state, name, connections)),
+        problems=tuple(_problems(state, name, signal, connections)),
     )
 
 
@@ -371,10 +373,13 @@ def _foreign(state: AppSignals, source: blinker.Signal) -> Iterator[ReceiverInfo
 
     It reads blinker's own maps: ``receivers_for`` would prune them, and other tools replace it.
     """
-    here = {ANY_ID: None, id(state.app): "this app"}
     for key, held in list(source.receivers.items()):
         receiver = held() if isinstance(held, weakref.ref) else held
-        senders = [here[s] for s in list(source._by_receiver.get(key, ())) if s in here]
+        senders = [
+            _foreign_sender(state, source, sender)
+            for sender in list(source._by_receiver.get(key, ()))
+            if not _is_other_app(state, source, sender)
+        ]
         if receiver is None or not senders or _is_own(receiver):
             continue
         place = place_of(receiver)
@@ -383,7 +388,7 @@ def _foreign(state: AppSignals, source: blinker.Signal) -> Iterator[ReceiverInfo
             name=place.name,
             file=place.file,
             line=place.line,
-            sender=senders[0],
+            sender=None if None in senders else ", ".join(sorted(filter(None, senders))),
             priority=0,
             delivery=IMMEDIATE,
             when=None,
@@ -393,6 +398,23 @@ def _foreign(state: AppSignals, source: blinker.Signal) -> Iterator[ReceiverInfo
             takes_extra=takes_extra(receiver),
             foreign=True,
         )
+
+
+def _foreign_sender(state: AppSignals, source: blinker.Signal, key: Any) -> str | None:
+    """Name a sender that blinker knows by a number: ``None`` stands for any."""
+    if key == ANY_ID:
+        return None
+    if key == id(state.app):
+        return "this app"
+    held = source._weak_senders.get(key)
+    sender = None if held is None else held()
+    return "one value" if sender is None else sender_label(sender)
+
+
+def _is_other_app(state: AppSignals, source: blinker.Signal, key: Any) -> bool:
+    held = source._weak_senders.get(key)
+    sender = None if held is None else held()
+    return isinstance(sender, Flask) and sender is not state.app
 
 
 def _is_own(receiver: Any) -> bool:
@@ -405,7 +427,9 @@ def _is_own(receiver: Any) -> bool:
     return kit and not isinstance(owner, (Signal, DomainSignal))
 
 
-def _problems(state: AppSignals, name: str, connections: list[Connection]) -> Iterator[Problem]:
+def _problems(
+    state: AppSignals, name: str, signal: Signal | None, connections: list[Connection]
+) -> Iterator[Problem]:
     declared = state.is_declared(name)
     unknown = state.unknown.get(name)
     if connections and not declared:
@@ -435,10 +459,6 @@ def _problems(state: AppSignals, name: str, connections: list[Connection]) -> It
                 fix="Keep a reference to it, or connect it with weak=False.",
                 place=gone.receiver,
             )
-    yield from _receiver_problems(name, connections)
-
-
-def _receiver_problems(name: str, connections: list[Connection]) -> Iterator[Problem]:
     for connection in connections:
         if not connection.takes_extra:
             yield Problem(
@@ -449,20 +469,25 @@ def _receiver_problems(name: str, connections: list[Connection]) -> Iterator[Pro
                 fix="Add **extra to its parameters.",
                 place=connection.receiver,
             )
-    twice = Counter(
-        (c.receiver.module, c.receiver.name, c.sender) for c in connections if c.uid is None
-    )
-    for (module, qualname, _), times in twice.items():
-        if times > 1:
-            place = next(
-                c.receiver
-                for c in connections
-                if (c.receiver.module, c.receiver.name) == (module, qualname)
-            )
-            yield Problem(
-                kind="duplicate",
-                signal=name,
-                message=f"Receiver {named(place)} is connected {times} times to signal {name!r}.",
-                fix="In a factory, connect closures with kit.for_app(app).on, or give them a uid.",
-                place=place,
-            )
+    for place, times in _duplicates(signal):
+        yield Problem(
+            kind="duplicate",
+            signal=name,
+            message=f"Receiver {named(place)} is connected {times} times to signal {name!r}.",
+            fix="In a factory, connect closures with kit.for_app(app).on, or give them a uid.",
+            place=place,
+        )
+
+
+def _duplicates(signal: Signal | None) -> Iterator[tuple[Place, int]]:
+    """Yield what several receivers of one sender have in common: their module and name."""
+    alike: dict[Any, dict[Any, Place]] = {}
+    for links in [] if signal is None else list(signal.receivers.values()):
+        for link in links:
+            place = link.describe("").receiver
+            if link.uid is None:
+                same = alike.setdefault((place.module, place.name, link.sender_key), {})
+                same.setdefault(link.receiver_key, place)
+    for places in alike.values():
+        if len(places) > 1:
+            yield next(iter(places.values())), len(places)
