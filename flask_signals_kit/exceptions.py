@@ -207,10 +207,16 @@ class _Wrapper:
     attribute: str
 
     def __init__(self, app: Flask, hooks: ExceptionHooks) -> None:
-        self.hooks: ExceptionHooks | None = hooks
+        # They hold this; were it to hold them, they would outlive the app in Flask's signals.
+        self._hooks: Callable[[], ExceptionHooks | None] = weakref.ref(hooks)
         self._app = weakref.ref(app)
         self._before = app.__dict__.get(self.attribute)
         app.__dict__[self.attribute] = self
+
+    @property
+    def hooks(self) -> ExceptionHooks | None:
+        """The hooks to tell, or ``None`` once the app is rid of them."""
+        return self._hooks()
 
     def inner(self) -> Callable[..., Any]:
         if self._before is not None:
@@ -220,7 +226,7 @@ class _Wrapper:
 
     def remove(self, app: Flask) -> None:
         """Put the method back; where somebody has wrapped this since, only stop watching."""
-        self.hooks = None
+        self._hooks = lambda: None
         if app.__dict__.get(self.attribute) is self:
             if self._before is None:
                 del app.__dict__[self.attribute]
@@ -263,11 +269,11 @@ class _WatchedHandler(_Wrapper):
     attribute = "handle_user_exception"
 
     def __call__(self, *args: Any) -> Any:
-        response = self.inner()(
-            *args
-        )  # what is not handled is raised again, and signalled by Flask
-        if self.hooks is not None:
-            self.hooks.report(args[-1], "request", handled=True)
+        # What is not handled is raised again, and signalled by Flask.
+        response = self.inner()(*args)
+        hooks = self.hooks
+        if hooks is not None:
+            hooks.report(args[-1], "request", handled=True)
         return response
 
 
