@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.resources import files
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -37,20 +37,11 @@ STATIC = {
 """The static files, which are served by the views' own guarded route, and what they are."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NavItem:
-    """One view of the page's navigation."""
+NAVIGATION = (("signals", "Signals", ""),)
+"""The views in the navigation: name, title and path below the page's URL.
 
-    view: str
-    """The view's name."""
-    title: str
-    """What the navigation calls it."""
-    path: str
-    """Its path below the page's URL."""
-
-
-NAVIGATION = (NavItem(view="signals", title="Signals", path=""),)
-"""The views in the navigation. One that is added here gets its link on every view."""
+One that is added here gets its link on every view.
+"""
 
 
 class Views:

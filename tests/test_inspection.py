@@ -1,0 +1,493 @@
+"""The report says what is connected and what is wrong, and changes nothing by looking."""
+
+import gc
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import blinker
+import flask.signals
+import pytest
+from flask import Flask
+
+from flask_signals_kit import AppSignals, Problem, SignalsKit
+from flask_signals_kit.inspection import (
+    ORIGINS,
+    POLICIES,
+    TITLES,
+    TRAITS,
+    ProblemKind,
+    Report,
+    Selection,
+    SignalInfo,
+    near_file,
+    report,
+    short_file,
+)
+from flask_signals_kit.settings import ON_ERROR
+
+
+class Account:
+    """A sender."""
+
+
+def hears(sender: object, **extra: object) -> None:
+    """Listen to anything."""
+
+
+def hears_amount(sender: object, amount: int) -> None:
+    """Listen to an amount and to nothing that may be added later."""
+
+
+@pytest.fixture
+def shop() -> AppSignals:
+    """Give the half of an app; the fixture keeps the app."""
+    app = Flask("shop")
+    state = SignalsKit(app).for_app(app)
+    state.keep = app  # type: ignore[attr-defined]
+    return state
+
+
+def signal_of(state: AppSignals, name: str) -> SignalInfo:
+    """Return what the report has on one signal."""
+    signal = report(state).find(name)
+    assert signal is not None
+    return signal
+
+
+def kinds(state: AppSignals) -> list[str]:
+    """Return the kinds of all problems."""
+    return [problem.kind for problem in report(state).problems]
+
+
+# -- what there is --------------------------------------------------------------------------------
+
+
+def test_an_app_with_nothing_has_flasks_ten_signals(shop: AppSignals) -> None:
+    """They are there without anybody listening, and none is an orphan."""
+    found = report(shop)
+    assert found.app == "shop"
+    assert {signal.origin for signal in found.signals} == {"flask"}
+    assert len(found.signals) == 10
+    assert (found.receivers, found.orphans, found.problems) == ((), (), ())
+
+
+def test_signals_stand_by_origin_and_name(shop: AppSignals) -> None:
+    """The app's own first, Flask's last."""
+    theirs = blinker.Namespace()
+    theirs.signal("invoice-paid")
+    shop.bridge(theirs, prefix="billing.")
+    shop.signal("b_happened")
+    shop.signal("a_happened")
+    names = [(signal.origin, signal.name) for signal in report(shop).signals]
+    assert names[:4] == [
+        ("domain", "a_happened"),
+        ("domain", "b_happened"),
+        ("bridged", "billing.invoice_paid"),
+        ("flask", "appcontext_popped"),
+    ]
+    assert [origin for origin, _ in names] == sorted(
+        (origin for origin, _ in names), key=ORIGINS.index
+    )
+
+
+def test_a_declaration_says_doc_payload_policy_and_place(shop: AppSignals) -> None:
+    """All of it from the stub."""
+
+    @shop.declare(on_error="group")
+    def account_funded(sender: Account, *, amount: int, note: str = "") -> None:
+        """Money arrived.
+
+        Somebody paid.
+        """
+
+    signal = signal_of(shop, "account_funded")
+    assert signal.doc == "Money arrived. Somebody paid."
+    assert (signal.payload, signal.optional) == (("amount", "note"), ("note",))
+    assert signal.on_error == "group"
+    assert signal.declared
+    assert signal.file == __file__
+
+
+def test_a_signal_without_a_stub_takes_any_payload(shop: AppSignals) -> None:
+    """``None`` is not the same as no payload."""
+    shop.signal("account_funded")
+
+    @shop.declare
+    def account_opened(sender: Account) -> None: ...
+
+    assert signal_of(shop, "account_funded").payload is None
+    assert signal_of(shop, "account_opened").payload == ()
+
+
+def test_a_bridged_signal_has_the_doc_of_its_source(shop: AppSignals) -> None:
+    """The app declared it by bridging it."""
+    shop.bridge(blinker.NamedSignal("invoice-paid", "An invoice was paid."))
+    signal = signal_of(shop, "invoice_paid")
+    assert (signal.origin, signal.doc, signal.declared) == ("bridged", "An invoice was paid.", True)
+    assert not signal.orphan
+
+
+def test_receivers_of_both_halves_are_in_calling_order(shop: AppSignals) -> None:
+    """Those of every app and those of this one alone, as a send would call them."""
+    app = Flask("other")
+    kit = SignalsKit(app)
+    kit.signal("account_funded")
+    order: list[str] = []
+    for name, verbs, priority in (
+        ("kit", kit, 0),
+        ("app", kit.for_app(app), 0),
+        ("first", kit, 5),
+        ("last", kit, -5),
+    ):
+
+        def receiver(sender: object, name: str = name, **extra: object) -> None:
+            order.append(name)
+
+        receiver.__qualname__ = name
+        verbs.on("account_funded", priority=priority)(receiver)
+    with app.app_context():
+        kit.send("account_funded")
+    found = signal_of(kit.for_app(app), "account_funded")
+    assert (
+        [receiver.name for receiver in found.receivers] == order == ["first", "kit", "app", "last"]
+    )
+
+
+def test_a_receiver_of_a_pattern_is_on_each_signal_that_it_takes_in(shop: AppSignals) -> None:
+    """A list that misses them would answer the wrong question."""
+    shop.signal("account_funded")
+    shop.signal("campaign_created")
+    shop.on("account_*")(hears)
+    shop.signal("account_opened")
+    listening = [signal.name for signal in report(shop).signals if signal.receivers]
+    assert listening == ["account_funded", "account_opened"]
+
+
+@pytest.mark.parametrize(
+    ("sender", "label"),
+    [(Account, f"type {__name__}.Account"), ("acme", "'acme'"), (0, "0"), (False, "False")],
+)
+def test_a_sender_filter_is_named_by_value_or_type(
+    shop: AppSignals, sender: object, label: str
+) -> None:
+    """Falsy ones are filters, too."""
+    shop.signal("account_funded")
+    shop.on("account_funded", sender=sender)(hears)
+    [receiver] = signal_of(shop, "account_funded").receivers
+    assert receiver.sender == label
+
+
+# -- others' receivers ----------------------------------------------------------------------------
+
+
+def foreign(state: AppSignals, name: str) -> list[tuple[str, str | None, bool]]:
+    """Return name, sender and weakness of the foreign receivers of a signal."""
+    return [
+        (receiver.name, receiver.sender, receiver.weak)
+        for receiver in signal_of(state, name).receivers
+        if receiver.foreign
+    ]
+
+
+def test_receivers_that_others_connected_to_flasks_signal_are_listed(shop: AppSignals) -> None:
+    """For any sender and for this app; not those of another app."""
+    other = Flask("other")
+
+    def any_app(app: Flask, **extra: object) -> None: ...
+    def this_app(app: Flask, **extra: object) -> None: ...
+    def other_app(app: Flask, **extra: object) -> None: ...
+
+    source = flask.signals.request_finished
+    source.connect(any_app)
+    source.connect(this_app, shop.app, weak=False)
+    source.connect(other_app, other)
+    found = [
+        (name.rpartition(".")[2], sender, weak)
+        for name, sender, weak in foreign(shop, "request_finished")
+    ]
+    assert found == [("any_app", None, True), ("this_app", "this app", False)]
+    source.disconnect(this_app)
+
+
+def test_the_kits_own_relays_are_not_listed(shop: AppSignals) -> None:
+    """Neither this app's nor another's; what they relay to is."""
+    other = Flask("other")
+    theirs = blinker.Namespace().signal("invoice-paid")
+    for app in (shop, SignalsKit(other).for_app(other)):
+        app.on(theirs, "request_started", "appcontext_pushed")(hears)
+        app.on_exception(lambda app, exception, **extra: None)
+    for name in ("invoice_paid", "request_started", "appcontext_pushed", "got_request_exception"):
+        assert foreign(shop, name) == []
+    assert [r.name for r in signal_of(shop, "request_started").receivers] == ["hears"]
+
+
+def test_a_signal_that_is_passed_on_by_hand_is_listed(shop: AppSignals) -> None:
+    """It is a method of the kit's, but somebody else connected it."""
+    theirs = blinker.Namespace().signal("invoice-paid")
+    shop.bridge(theirs)
+    ours = shop.signal("account_charged")
+    theirs.connect(ours.send, weak=False)
+    assert foreign(shop, "invoice_paid") == [("DomainSignal.send", None, False)]
+
+
+def test_foreign_receivers_for_a_sender_that_is_no_app_are_listed(shop: AppSignals) -> None:
+    """Blueprints, models and strings send others' signals."""
+    theirs = blinker.Namespace().signal("invoice-paid")
+    shop.bridge(theirs)
+    account = Account()
+    theirs.connect(hears, account)
+    theirs.connect(hears_amount, "acme")
+    assert foreign(shop, "invoice_paid") == [
+        ("hears", f"{__name__}.Account", True),
+        ("hears_amount", "one value", True),
+    ]
+
+
+# -- what is wrong --------------------------------------------------------------------------------
+
+
+def only_problem(state: AppSignals) -> Problem:
+    """Return the one problem that there is."""
+    [problem] = report(state).problems
+    return problem
+
+
+def test_a_collected_receiver_is_a_problem(shop: AppSignals) -> None:
+    """Nobody else tells that it is gone."""
+    shop.signal("account_funded")
+
+    def fleeting(sender: object, **extra: object) -> None: ...
+
+    shop.on("account_funded", weak=True)(fleeting)
+    assert kinds(shop) == []
+    del fleeting
+    gc.collect()
+    problem = only_problem(shop)
+    assert (problem.kind, problem.signal) == ("dead", "account_funded")
+    assert "fleeting" in problem.message
+    assert "weak=False" in problem.fix
+    assert problem.place is not None
+    assert problem.place.file == __file__
+
+
+def test_a_name_that_is_connected_and_not_declared_is_a_problem(shop: AppSignals) -> None:
+    """With the name that was probably meant."""
+    shop.signal("account_funded")
+    shop.on("acount_funded")(hears)
+    problem = only_problem(shop)
+    assert (problem.kind, problem.signal) == ("undeclared", "acount_funded")
+    assert "Did you mean 'account_funded'?" in problem.message
+    assert "kit.signal('acount_funded', doc)" in problem.fix
+
+
+def test_a_name_that_was_sent_and_not_declared_is_a_problem(
+    shop: AppSignals, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It points at the line that sent it, and is no orphan."""
+    shop.signal("account_funded")
+    shop.send("account_fundd", "acme")
+    problem = only_problem(shop)
+    assert (problem.kind, problem.signal) == ("unknown", "account_fundd")
+    assert problem.place is not None
+    assert problem.place.file == __file__
+    assert [signal.name for signal in report(shop).orphans] == ["account_funded"]
+
+
+def test_a_receiver_without_kwargs_is_a_problem(shop: AppSignals) -> None:
+    """It works until somebody adds a name to the payload."""
+
+    @shop.declare
+    def account_funded(sender: Account, *, amount: int) -> None: ...
+
+    shop.on(account_funded)(hears_amount)
+    problem = only_problem(shop)
+    assert problem.kind == "no_extra"
+    assert "hears_amount" in problem.message
+    assert str(problem).endswith(
+        f"(tests/test_inspection.py:{hears_amount.__code__.co_firstlineno})"
+    )
+
+
+def closure() -> Callable[..., None]:
+    """Return a new function of the same module and name each time."""
+
+    def connected(sender: object, **extra: object) -> None: ...
+
+    return connected
+
+
+def test_the_same_module_and_name_connected_twice_is_a_problem(shop: AppSignals) -> None:
+    """A factory that ran twice connects its closures twice."""
+    shop.signal("account_funded")
+    for _ in range(3):
+        shop.on("account_funded")(closure())
+    problem = only_problem(shop)
+    assert problem.kind == "duplicate"
+    assert "3 times" in problem.message
+    assert "uid" in problem.fix
+
+
+def test_what_only_looks_like_a_duplicate_is_none(shop: AppSignals) -> None:
+    """One function for two senders of one type; a closure for each sender; those with a uid."""
+    shop.signal("account_funded")
+    accounts = [Account(), Account()]
+    for account in accounts:
+        shop.on("account_funded", sender=account)(hears)
+        shop.on("account_funded", sender=account)(closure())
+    shop.on("account_funded", uid="one")(closure())
+    shop.on("account_funded", uid="two")(closure())
+    with shop.namespace.signal("account_funded").connected_to(hears, accounts[0]):
+        assert kinds(shop) == []
+
+
+def test_every_kind_and_policy_has_its_words() -> None:
+    """Whoever adds one finds out here, and not on the page."""
+    assert set(POLICIES) == set(ON_ERROR)
+    assert set(TITLES) == set(get_args(ProblemKind))
+
+
+# -- selecting ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def variety(shop: AppSignals) -> Report:
+    """Give a report with signals of several traits."""
+
+    async def later(sender: object, **extra: object) -> None: ...
+
+    shop.signal("account_funded", "Money arrived.")
+    shop.signal("account_closed")
+    shop.on("account_funded")(later)
+    shop.on("request_started", weak=True)(hears)
+    return report(shop)
+
+
+def names(found: Report) -> list[str]:
+    """Return the names of a report's signals."""
+    return [signal.name for signal in found.signals]
+
+
+def test_an_empty_selection_leaves_nothing_out(variety: Report) -> None:
+    """It is what the page shows without filters."""
+    assert variety.select(Selection()).signals == variety.signals
+
+
+@pytest.mark.parametrize(
+    ("selection", "wanted"),
+    [
+        (Selection(words="MONEY funded"), ["account_funded"]),
+        (Selection(words="test_inspection account"), ["account_funded"]),
+        (Selection(origins=("domain",)), ["account_closed", "account_funded"]),
+        (Selection(origins=("domain", "flask"), traits=("weak",)), ["request_started"]),
+        (Selection(traits=("receivers", "async")), ["account_funded"]),
+        (Selection(traits=("orphans",)), ["account_closed"]),
+        (Selection(traits=("orphans", "async")), []),
+        (Selection(name="account_funded"), ["account_funded"]),
+        (Selection(name="account"), []),
+    ],
+)
+def test_a_selection_takes_what_it_says(
+    variety: Report, selection: Selection, wanted: list[str]
+) -> None:
+    """Origins are alternatives; words and traits must all be there."""
+    assert names(variety.select(selection)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("pattern", "wanted"),
+    [
+        ("account_*", ["account_closed", "account_funded"]),
+        ("*funded", ["account_funded"]),
+        ("FUND", ["account_funded"]),
+        ("account_?", []),
+        ("none", []),
+    ],
+)
+def test_names_can_be_looked_for_by_glob_and_by_part(
+    variety: Report, pattern: str, wanted: list[str]
+) -> None:
+    """A glob must fit the whole name."""
+    assert names(variety.like(pattern)) == wanted
+
+
+def test_silent_signals_of_others_can_be_left_out(variety: Report) -> None:
+    """An orphan of the app's own stays: that is the news."""
+    assert names(variety.without_silent()) == [
+        "account_closed",
+        "account_funded",
+        "request_started",
+    ]
+
+
+def test_the_tally_counts_origins_and_traits(variety: Report) -> None:
+    """One signal counts in each that it has."""
+    tally = variety.tally()
+    assert (tally["domain"], tally["bridged"], tally["flask"]) == (2, 0, 10)
+    assert {trait: tally[trait] for trait in TRAITS} == {
+        "receivers": 2,
+        "orphans": 1,
+        "problems": 0,
+        "async": 1,
+        "weak": 1,
+        "foreign": 0,
+    }
+
+
+def test_a_near_miss_is_answered_with_a_declared_name(shop: AppSignals) -> None:
+    """Not with another misspelling that happens to be connected."""
+    shop.signal("account_funded")
+    shop.on("acount_fundd")(hears)
+    assert report(shop).suggest("acount_fundd") == " Did you mean 'account_funded'?"
+    assert report(shop).suggest("zebra") == ""
+
+
+def test_the_report_is_plain_json(variety: Report) -> None:
+    """Strings, numbers, lists and nothing else, the same after a round trip."""
+    data = variety.to_json()
+    assert data["app"] == "shop"
+    again: Any = json.loads(json.dumps(data))
+    assert [signal["name"] for signal in again["signals"]] == names(variety)
+    assert again["signals"][1]["receivers"][0]["is_async"] is True
+
+
+# -- places ---------------------------------------------------------------------------------------
+
+
+def test_files_are_named_as_short_as_they_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a person as it is imported; for a terminal relative to the working directory."""
+    project, installed = tmp_path / "project", tmp_path / "project" / "venv" / "site-packages"
+    monkeypatch.syspath_prepend(str(installed))
+    installed.mkdir(parents=True)
+    monkeypatch.chdir(project)
+    own, theirs = str(project / "shop" / "a.py"), str(installed / "sentry" / "b.py")
+    assert short_file(own) == near_file(own) == str(Path("shop", "a.py"))
+    assert short_file(theirs) == str(Path("sentry", "b.py"))
+    assert near_file(theirs) == str(Path("venv", "site-packages", "sentry", "b.py"))
+    assert short_file("/else/where.py") == near_file("/else/where.py") == "/else/where.py"
+
+
+def test_a_file_beside_the_working_directory_is_not_below_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``/project-2`` only begins like ``/project``."""
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    other = str(tmp_path / "project-2" / "a.py")
+    assert near_file(other) == other
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a directory in use cannot be removed there")
+def test_a_working_directory_that_is_gone_does_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server may outlive the folder that it was started in."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert near_file("/else/where.py") == "/else/where.py"
