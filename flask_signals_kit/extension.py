@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -154,6 +155,8 @@ class SignalsKit(Verbs):
         app = unwrap(app)
         state = self.for_app(app)
         state.close()
+        if isinstance(state.startup, _Startup):
+            state.startup.close()
         self._apps.discard(state)
         del app.extensions[EXTENSION]
         if app.cli.commands.get(cli.signals.name or "") is cli.signals:
@@ -250,11 +253,16 @@ class _Startup:
 
     def __init__(self, state: AppSignals) -> None:
         self._state = weakref.ref(state)
+        self._lock = threading.RLock()
         app = state.app
         appcontext_pushed.connect(self.settle, app)
         request_started.connect(self.close, app)
 
     def settle(self, app: Flask, **extra: Any) -> None:
+        with self._lock:  # a second first request must not be served before the routes are there
+            self._settle(app)
+
+    def _settle(self, app: Flask) -> None:
         state = self._state()
         if state is None:
             return
