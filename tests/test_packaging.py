@@ -8,6 +8,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import flask_signals_kit
+from flask_signals_kit.page.views import STATIC
 from tests.support import ON_CI
 
 built_wheel = pytest.mark.skipif(not ON_CI, reason="only on CI is the built wheel installed")
@@ -41,3 +42,16 @@ def test_the_wheel_is_marked_as_typed() -> None:
     """Type checkers read the annotations of the installed package."""
     files = {file.as_posix() for file in distribution("flask-signals-kit").files or []}
     assert "flask_signals_kit/py.typed" in files
+
+
+@built_wheel
+def test_the_wheel_has_the_pages_templates_and_static_files() -> None:
+    """A page without its looks would be found out by users first."""
+    page = "flask_signals_kit/page"
+    files = {file.as_posix() for file in distribution("flask-signals-kit").files or []}
+    static = {name for name in files if name.startswith(f"{page}/static/")}
+    assert static == {f"{page}/static/{name}" for name in STATIC}
+    assert {
+        f"{page}/templates/{name}"
+        for name in ("_macros.html", "base.html", "missing.html", "signal.html", "signals.html")
+    } <= files

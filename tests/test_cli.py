@@ -1,0 +1,345 @@
+"""``flask signals``: the report in the terminal, for people, scripts and CI."""
+
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from flask import Flask
+from flask.cli import AppGroup
+
+from flask_signals_kit import SignalsKit
+from flask_signals_kit.cli import signals
+
+
+class Account:
+    """A sender."""
+
+
+def is_large(account: object, **payload: object) -> bool:
+    """Limit a receiver."""
+    return True
+
+
+def dismiss_alert(account: object, **extra: object) -> None:
+    """Listen under a condition."""
+
+
+async def sync_to_ledger(account: object, **extra: object) -> None:
+    """Listen asynchronously."""
+
+
+def thank_by_mail(account: object, *, amount: int, note: str = "") -> None:
+    """Listen to what is known today."""
+
+
+def make_app(*, healthy: bool = True) -> Flask:
+    """Return an app with some signals; without problems, if healthy."""
+    app = Flask("shop")
+    kit = SignalsKit(app)
+
+    @kit.declare(on_error="isolate")
+    def account_funded(sender: Account, *, amount: int, note: str = "") -> None:
+        """Money arrived in an ``Account``."""
+
+    kit.signal("campaign_archived", "Nobody cares about it yet.")
+    kit.on(account_funded, priority=10, when=is_large, uid="alerts")(dismiss_alert)
+    kit.on(account_funded, sender="acme")(sync_to_ledger)
+    kit.on("request_started")(dismiss_alert)
+    if not healthy:
+        kit.on(account_funded)(thank_by_mail)
+        kit.on("acount_funded")(dismiss_alert)
+    return app
+
+
+def run(app: Flask, *arguments: str, **environ: str) -> Result:
+    """Run ``flask signals …`` for an app: into a pipe, unless ``COLUMNS`` gives a width."""
+    environ = {"COLUMNS": "", **environ}
+    return app.test_cli_runner().invoke(args=["signals", *arguments], env=environ)
+
+
+def place(function: Any) -> str:
+    """Return where a function of this module is, as the terminal shows it."""
+    return f"{Path(__file__).relative_to(Path.cwd())}:{function.__code__.co_firstlineno}"
+
+
+def names(result: Result) -> list[str]:
+    """Return the signals that a list has, by their headings."""
+    return re.findall(r"^([\w.]+)\(", result.output, re.MULTILINE)
+
+
+# -- list -----------------------------------------------------------------------------------------
+
+
+def test_list_has_domain_signals_and_all_that_somebody_hears() -> None:
+    """Silent ones of Flask's are only counted."""
+    result = run(make_app(), "list")
+    assert result.exit_code == 0
+    assert names(result) == ["account_funded", "campaign_archived", "request_started"]
+    assert "3 signals, 3 receivers, 1 orphan, no problems." in result.output
+    assert "Nobody listens to 9 more; --all lists them." in result.output
+
+
+def test_list_all_has_every_signal() -> None:
+    """Then nothing is left out."""
+    result = run(make_app(), "list", "--all")
+    assert len(names(result)) == 12
+    assert "--all" not in result.output
+
+
+def test_list_shows_receivers_in_calling_order_on_one_line_each() -> None:
+    """Name, file and line, and what is out of the ordinary; in columns."""
+    output = run(make_app(), "list").output
+    assert (
+        "account_funded(amount, note?)  on_error=isolate\n"
+        "  Money arrived in an Account.\n"
+        f"  1  {__name__}.dismiss_alert   {place(dismiss_alert)}  priority 10, when is_large\n"
+        f"  2  {__name__}.sync_to_ledger  {place(sync_to_ledger)}  sender 'acme', async\n"
+    ) in output
+    assert "campaign_archived(...)  orphan\n  Nobody cares about it yet.\n" in output
+    assert "request_started()  flask\n" in output
+
+
+def test_list_marks_problems_and_says_where_to_read_more() -> None:
+    """In the heading of each signal."""
+    output = run(make_app(healthy=False), "list").output
+    assert "account_funded(amount, note?)  on_error=isolate  No **kwargs\n" in output
+    assert "acount_funded(...)  Not declared\n" in output
+    assert "'flask signals check'" in output
+
+
+@pytest.mark.parametrize("pattern", ["account_*", "fund", "FUNDED", "*_funded"])
+def test_list_takes_a_pattern(pattern: str) -> None:
+    """A glob, or a part of the name."""
+    result = run(make_app(), "list", pattern)
+    assert result.exit_code == 0
+    assert names(result) == ["account_funded"]
+
+
+def test_a_pattern_that_fits_nothing_is_an_error_with_the_nearest_name() -> None:
+    """So that a script notices."""
+    result = run(make_app(), "list", "acount_funded*")
+    assert result.exit_code == 1
+    assert "No signal is like 'acount_funded*'. Did you mean 'account_funded'?" in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_pattern_that_fits_silent_signals_alone_says_so() -> None:
+    """They are there, and ``--all`` shows them."""
+    result = run(make_app(), "list", "*tearing_down")
+    assert result.exit_code == 1
+    assert "--all" in result.stderr
+    found = run(make_app(), "list", "*tearing_down", "--all")
+    assert names(found) == ["appcontext_tearing_down", "request_tearing_down"]
+
+
+def test_an_app_without_signals_says_what_there_is() -> None:
+    """An empty list is no error."""
+    app = Flask("shop")
+    SignalsKit(app)
+    result = run(app, "list")
+    assert result.exit_code == 0
+    assert "No signals, no receivers" in result.output
+    assert "10 more; --all" in result.output
+
+
+def test_list_as_json_is_the_pages_twin() -> None:
+    """The same report, with the same selection as the text."""
+    app = make_app()
+    app.testing = True
+    listed = json.loads(run(app, "list", "--json", "--all").stdout)
+    assert listed == app.test_client().get("/_signals/signals.json").json
+    part = json.loads(run(app, "list", "account_*", "--json").stdout)
+    assert [signal["name"] for signal in part["signals"]] == ["account_funded"]
+
+
+# -- show -----------------------------------------------------------------------------------------
+
+
+def test_show_tells_all_of_one_signal() -> None:
+    """Facts first, then each receiver with every one of its properties."""
+    result = run(make_app(), "show", "account_funded")
+    assert result.exit_code == 0
+    assert "  Money arrived in an Account.\n" in result.output
+    assert "  Origin    domain\n" in result.output
+    assert re.search(r"^  Declared  tests/test_cli\.py:\d+$", result.output, re.MULTILINE)
+    assert "  Payload   amount, note?\n" in result.output
+    assert "  On error  isolate: " in result.output
+    assert (
+        "2 receivers\n"
+        f"  1  {__name__}.dismiss_alert\n"
+        f"     {place(dismiss_alert)}\n"
+        f"     priority 10, any sender, when {__name__}.is_large, immediate, strong, **kwargs, "
+        "uid alerts\n"
+        f"  2  {__name__}.sync_to_ledger\n"
+        f"     {place(sync_to_ledger)}\n"
+        "     priority 0, sender 'acme', immediate, async, strong, **kwargs\n"
+    ) in result.output
+
+
+def test_show_has_the_signals_problems() -> None:
+    """And those of no other."""
+    output = run(make_app(healthy=False), "show", "account_funded").output
+    assert "Fix: Add **extra to its parameters." in output
+    assert "nobody declared it" not in output
+
+
+def test_show_as_json_is_the_one_signal() -> None:
+    """An object, not a list of one."""
+    data = json.loads(run(make_app(), "show", "account_funded", "--json").stdout)
+    assert data["name"] == "account_funded"
+    assert [receiver["name"] for receiver in data["receivers"]] == [
+        "dismiss_alert",
+        "sync_to_ledger",
+    ]
+
+
+def test_show_of_an_unknown_name_is_an_error_with_the_nearest() -> None:
+    """Thing, place, fix."""
+    result = run(make_app(), "show", "acount_funded")
+    assert result.exit_code == 1
+    assert "App 'shop' has no signal 'acount_funded'." in result.stderr
+    assert "Did you mean 'account_funded'?" in result.stderr
+    assert "flask signals list --all" in result.stderr
+
+
+# -- check ----------------------------------------------------------------------------------------
+
+
+def test_check_of_a_healthy_app_says_so() -> None:
+    """Exit code 0, for CI."""
+    result = run(make_app(), "check")
+    assert result.exit_code == 0
+    assert result.output == "12 signals, 3 receivers, 1 orphan, no problems.\n"
+
+
+def test_check_prints_each_problem_with_place_and_fix_and_fails() -> None:
+    """Exit code 1, for CI."""
+    result = run(make_app(healthy=False), "check")
+    assert result.exit_code == 1
+    assert (
+        f"No **kwargs  account_funded  {place(thank_by_mail)}\n"
+        f"  Receiver {__name__}.thank_by_mail of signal 'account_funded' has no **kwargs: a new "
+        "payload name would break it.\n"
+        "  Fix: Add **extra to its parameters.\n"
+    ) in result.output
+    assert f"Not declared  acount_funded  {place(dismiss_alert)}\n" in result.output
+    assert result.output.endswith("2 problems\n")
+
+
+def test_check_as_json_has_the_same_exit_codes() -> None:
+    """An empty list when all is well."""
+    good, bad = (run(make_app(healthy=healthy), "check", "--json") for healthy in (True, False))
+    assert (good.exit_code, bad.exit_code) == (0, 1)
+    assert json.loads(good.stdout) == {"app": "shop", "problems": []}
+    found = json.loads(bad.stdout)["problems"]
+    assert [problem["kind"] for problem in found] == ["no_extra", "undeclared"]
+    assert found[0]["place"]["line"] == thank_by_mail.__code__.co_firstlineno
+
+
+# -- without a kit --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [["list"], ["show", "account_funded"], ["check"]])
+def test_an_app_without_a_kit_is_told_what_is_missing(command: list[str]) -> None:
+    """The group may have been added by hand, or the kit detached."""
+    app = Flask("shop")
+    assert isinstance(signals, AppGroup)
+    app.cli.add_command(signals)
+    result = run(app, *command)
+    assert result.exit_code == 1
+    assert "App 'shop' has no SignalsKit: call kit.init_app(app)" in result.stderr
+
+
+def test_the_command_comes_and_goes_with_the_kit() -> None:
+    """``detach`` takes it away again."""
+    app = Flask("shop")
+    kit = SignalsKit(app)
+    assert run(app, "list").exit_code == 0
+    kit.detach(app)
+    assert "No such command" in run(app, "list").output
+
+
+# -- the terminal ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+@pytest.mark.parametrize("command", ["list", "show account_funded", "check"])
+def test_lines_fit_the_terminal(width: int, command: str) -> None:
+    """Nothing is broken by the terminal itself, unless one word is longer than a line."""
+    output = run(make_app(healthy=False), *command.split(), COLUMNS=str(width)).output
+    assert output
+    for line in output.splitlines():
+        assert len(line) <= width or " " not in line.strip(), line
+        assert line == line.rstrip()
+
+
+def test_a_narrow_list_puts_the_place_below_the_receiver() -> None:
+    """All of them, so that the list stays even."""
+    output = run(make_app(), "list", "account_*", COLUMNS="70").output
+    assert (
+        f"  1  {__name__}.dismiss_alert\n"
+        f"     {place(dismiss_alert)}  priority 10, when is_large\n"
+        f"  2  {__name__}.sync_to_ledger\n"
+    ) in output
+
+
+APP = """
+from flask import Flask
+from flask_signals_kit import SignalsKit
+app = Flask("shop")
+kit = SignalsKit(app)
+kit.signal("account_funded", "Money arrived.")
+"""
+
+
+def in_terminal(directory: Path, **environ: str) -> str:
+    """Run ``flask signals list`` in a real terminal and return what it wrote there."""
+    (directory / "shop.py").write_text(APP)
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "flask", "--app", "shop", "signals", "list"]
+    plain = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    with subprocess.Popen(
+        command, cwd=directory, stdout=theirs, stderr=theirs, env=plain | environ
+    ) as process:
+        os.close(theirs)
+        written = b""
+        while select.select([ours], [], [], 30)[0]:
+            try:
+                chunk = os.read(ours, 4096)
+            except OSError:  # how Linux says that the other side is closed
+                break
+            if not chunk:
+                break
+            written += chunk
+    os.close(ours)
+    assert process.returncode == 0, written
+    return written.decode()
+
+
+def test_a_terminal_gets_colours(tmp_path: Path) -> None:
+    """The name in bold, an orphan in yellow."""
+    written = in_terminal(tmp_path, TERM="xterm")
+    assert "\x1b[1maccount_funded\x1b[0m" in written
+    assert "\x1b[33morphan\x1b[0m" in written
+
+
+def test_no_color_is_respected(tmp_path: Path) -> None:
+    """See https://no-color.org."""
+    written = in_terminal(tmp_path, TERM="xterm", NO_COLOR="1")
+    assert "account_funded(...)  orphan" in written
+    assert "\x1b[" not in written
+
+
+def test_a_pipe_gets_no_colours_and_whole_lines() -> None:
+    """For grep and files."""
+    output = run(make_app(), "list").output
+    assert "\x1b[" not in output
+    assert max(map(len, output.splitlines())) > 80
