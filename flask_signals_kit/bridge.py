@@ -141,6 +141,7 @@ def choose(
     :raises UnknownSignalError: for a name that is not there.
     :raises DeclarationError: for a source that is no signal, or a signal that cannot be named.
     """
+    clashing: set[str] = set()
     if isinstance(source, blinker.Signal):
         name = getattr(source, "name", None)
         if names is not None:
@@ -158,11 +159,12 @@ def choose(
         available = {_python_name(name): source}
         names = None
     elif isinstance(source, Mapping):
-        available = {
-            _python_name(name): signal
-            for name, signal in source.items()
-            if isinstance(signal, blinker.Signal)
-        }
+        available = {}
+        for name, signal in source.items():
+            if isinstance(signal, blinker.Signal):
+                known = _python_name(name)
+                if available.setdefault(known, signal) is not signal:
+                    clashing.add(known)
     else:
         raise DeclarationError(
             f"kit.bridge cannot bridge {type_name(source)}: give it the name of an extension, a "
@@ -174,6 +176,11 @@ def choose(
             raise UnknownSignalError(
                 f"{what} has no signal {name!r}.{did_you_mean(name, available)} "
                 f"It has {', '.join(sorted(available))}."
+            )
+        if name in clashing:
+            raise DeclarationError(
+                f"{what} has two signals that would both be called {name!r}. Bridge them one by "
+                f"one, as in kit.bridge(signal, names=['{name}_2'])."
             )
     return {check_name(f"{prefix}{name}"): available[name] for name in wanted}
 
