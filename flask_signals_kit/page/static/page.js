@@ -36,12 +36,17 @@ if (form) {
     remember(new URLSearchParams([...new FormData(form)].filter(([, value]) => value.trim())));
   };
 
-  /* The address, the JSON twin and a reload mean what is shown. */
+  /* The address, the JSON twin and a reload mean what is shown. The address waits for a pause: some
+     browsers ask for the icon again whenever it changes. */
+  let pause;
   const remember = (query) => {
     const suffix = `${query}` && `?${query}`;
+    const address = location.pathname + suffix + location.hash;
     document.getElementById("clear").hidden = !suffix;
     twin.setAttribute("href", twinPath + suffix);
-    history.replaceState(null, "", location.pathname + suffix + location.hash);
+    clearTimeout(pause);
+    const set = () => history.replaceState(null, "", address);
+    if (address !== location.pathname + location.search + location.hash) pause = setTimeout(set, 250);
   };
 
   /* Move along the signals that are shown, from the one that has the focus. */

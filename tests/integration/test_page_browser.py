@@ -1,0 +1,326 @@
+"""The page in a real browser: with and without scripts, by keyboard, in every light and width."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import flask.signals
+import pytest
+from flask import Flask
+
+from flask_signals_kit import SignalsKit
+from tests.page.test_views import QUERIES, make_app
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+    from playwright.sync_api import Browser, ConsoleMessage, Page
+
+    Serve = Callable[[WSGIApplication], str]
+
+VIEWS = ("", "/signals/account_funded", "/signals/none_such", "?q=none_such", "?only=orphans")
+
+LONG = "a_signal_with_a_name_that_is_longer_than_any_line_of_a_narrow_screen_could_ever_be_" * 2
+
+SHOWN = "cards => cards.filter(card => card.checkVisibility()).map(card => card.id.slice(7))"
+"""The names of the signals that can be seen."""
+
+
+@pytest.fixture
+def url(serve: "Serve") -> str:
+    """Serve an app with signals, receivers and problems of every sort; give its page's URL."""
+    app = make_app()
+    kit = app.extensions["signals_kit"]
+    kit.signal(LONG, f"Something{'long' * 50} happened.")
+    kit.on(LONG)(deeply_nested())
+    flask.signals.request_started.connect(foreign, app)
+    return f"{serve(app)}/_signals"
+
+
+def foreign(app: Flask, **extra: object) -> None:
+    """Listen to Flask's own signal, as a toolbar would."""
+
+
+def deeply_nested() -> Callable[..., None]:
+    """Return a receiver with a name that hardly fits."""
+
+    def receiver(sender: object, **extra: object) -> None: ...
+
+    receiver.__qualname__ = f"{LONG}.{LONG}"
+    return receiver
+
+
+def shown(page: "Page") -> list[str]:
+    """Return the names of the signals that can be seen."""
+    names: list[str] = page.eval_on_selector_all("article.signal", SHOWN)
+    return names
+
+
+def focused(page: "Page") -> str:
+    """Return the text of what has the focus."""
+    text: str = page.evaluate("document.activeElement.textContent")
+    return text
+
+
+# -- scripts --------------------------------------------------------------------------------------
+
+
+def test_nothing_needs_scripts(browser: "Browser", url: str) -> None:
+    """Search, filters and views are forms and links."""
+    with browser.new_context(java_script_enabled=False) as context:
+        page = context.new_page()
+        page.goto(url)
+        everything = page.locator("article.signal:visible").count()
+        assert everything == 14
+        page.get_by_role("searchbox").fill("money")
+        page.get_by_role("button", name="Search").click()
+        assert page.locator("article.signal:visible").count() == 1
+        assert page.get_by_role("status").inner_text() == "1 of 14 signals"
+        page.get_by_role("link", name="Clear the filters").click()
+        page.get_by_text("Problems 2", exact=True).click()
+        page.get_by_role("button", name="Search").click()
+        assert page.locator("article.signal:visible").count() == 2
+        page.locator("article.signal:visible h3 a").first.click()
+        assert page.get_by_role("heading", level=1).inner_text() == "account_funded"
+        page.get_by_role("link", name="All signals").click()
+        assert page.locator("article.signal:visible").count() == everything
+        page.get_by_role("link", name="JSON").click()
+        assert '"account_funded"' in page.content()
+
+
+def test_typing_filters_at_once(page: "Page", url: str) -> None:
+    """Without a request; the address and the JSON link follow, and a reload shows the same."""
+    page.goto(url)
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    page.get_by_role("searchbox").press_sequentially("money")
+    assert shown(page) == ["account_funded"]
+    assert page.get_by_role("status").inner_text() == "1 of 14 signals"
+    page.get_by_text("Domain", exact=False).first.click()
+    page.wait_for_url(f"{url}?q=money&origin=domain")
+    assert [request for request in requests if not request.endswith("icon.svg")] == []
+    twin = page.get_by_role("link", name="JSON")
+    assert twin.get_attribute("href") == "/_signals/signals.json?q=money&origin=domain"
+    page.reload()
+    assert shown(page) == ["account_funded"]
+    assert page.get_by_role("searchbox").input_value() == "money"
+    assert page.locator("#origin-domain").is_checked()
+
+
+def test_what_fits_nothing_says_so(page: "Page", url: str) -> None:
+    """And clearing the filters brings everything back."""
+    page.goto(url)
+    page.get_by_role("searchbox").fill("none such")
+    assert shown(page) == []
+    assert page.get_by_text("No signal is like that.").is_visible()
+    assert page.locator(".group:visible").count() == 0
+    page.get_by_role("link", name="Clear the filters").click()
+    assert len(shown(page)) == 14
+    assert not page.get_by_text("No signal is like that.").is_visible()
+    page.wait_for_url(url)
+
+
+def test_scripts_and_server_filter_alike(browser: "Browser", page: "Page", url: str) -> None:
+    """The same question has the same answer, whoever gives it."""
+    with browser.new_context(java_script_enabled=False) as context:
+        plain = context.new_page()
+        for query in QUERIES:
+            plain.goto(f"{url}?{query}")
+            by_server = [
+                (card.get_attribute("id") or "").removeprefix("signal-")
+                for card in plain.locator("article.signal:visible").all()
+            ]
+            page.goto(f"{url}?{query}")
+            box = page.get_by_role("searchbox")
+            asked = box.input_value()
+            box.fill("something else")
+            box.fill(asked)
+            assert shown(page) == by_server, query
+
+
+# -- the keyboard ---------------------------------------------------------------------------------
+
+
+def test_the_keyboard_finds_its_way(page: "Page", url: str) -> None:
+    """``/`` searches, arrows and ``j`` and ``k`` move along what is shown, Enter opens it."""
+    page.goto(url)
+    page.keyboard.press("/")
+    page.keyboard.type("funded/")
+    assert page.get_by_role("searchbox").input_value() == "funded/"
+    page.keyboard.press("Backspace")
+    assert shown(page) == ["account_funded", "acount_funded"]
+    page.keyboard.press("ArrowDown")
+    assert focused(page) == "account_funded"
+    page.keyboard.press("j")
+    assert focused(page) == "acount_funded"
+    page.keyboard.press("j")
+    assert focused(page) == "acount_funded"
+    page.keyboard.press("k")
+    assert focused(page) == "account_funded"
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/signals/account_funded")
+
+
+def test_escape_leaves_the_search_and_empties_it(page: "Page", url: str) -> None:
+    """Then keys move again."""
+    page.goto(url)
+    page.keyboard.press("/")
+    page.keyboard.type("money")
+    page.keyboard.press("Escape")
+    assert len(shown(page)) == 14
+    page.keyboard.press("j")
+    assert focused(page) == shown(page)[0]
+
+
+def test_keys_with_modifiers_stay_the_browsers(page: "Page", url: str) -> None:
+    """Ctrl+K and the like are not ours."""
+    page.goto(url)
+    for keys in ("Control+j", "Alt+k", "Meta+/"):
+        page.keyboard.press(keys)
+        assert page.evaluate("document.activeElement === document.body")
+
+
+def test_what_has_the_focus_can_be_seen(page: "Page", url: str) -> None:
+    """Every stop of the Tab key has an outline; the first one skips to the content."""
+    page.goto(url)
+    for stop in range(16):
+        page.keyboard.press("Tab")
+        outlined = page.evaluate(
+            """() => {
+                const focused = document.activeElement;
+                const box = focused.matches("fieldset input");
+                const seen = box ? focused.nextElementSibling : focused;
+                const { outlineStyle, outlineWidth } = getComputedStyle(seen);
+                return outlineStyle !== "none" && parseFloat(outlineWidth) >= 2;
+            }"""
+        )
+        assert outlined, f"stop {stop}: {focused(page)}"
+        if stop == 0:
+            assert focused(page) == "Skip to the content"
+            assert page.get_by_text("Skip to the content").is_visible()
+
+
+# -- looks ----------------------------------------------------------------------------------------
+
+CONTRASTS = """() => {
+    const channels = (text) => text.match(/[\\d.]+/g).map(Number);
+    const luminance = ([r, g, b]) => {
+        const [x, y, z] = [r, g, b].map((c) => c / 255)
+            .map((c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+        return 0.2126 * x + 0.7152 * y + 0.0722 * z;
+    };
+    const background = (element) => {
+        for (let at = element; at; at = at.parentElement) {
+            const colour = channels(getComputedStyle(at).backgroundColor);
+            if (colour.length === 3 || colour[3] > 0) return colour;
+        }
+        return [255, 255, 255];
+    };
+    const found = [];
+    for (const element of document.querySelectorAll("body *")) {
+        const own = [...element.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
+        if (!own || !element.checkVisibility()) continue;
+        const [a, b] = [channels(getComputedStyle(element).color), background(element)]
+            .map(luminance).sort((x, y) => y - x);
+        found.push([(a + 0.05) / (b + 0.05), element.textContent.trim().slice(0, 40)]);
+    }
+    return found;
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read_in_both_colour_schemes(page: "Page", url: str, scheme: Any) -> None:
+    """At least 4.5 to 1, as the AA level of the accessibility guidelines asks."""
+    page.emulate_media(color_scheme=scheme)
+    for view in VIEWS:
+        page.goto(url + view)
+        contrasts = page.evaluate(CONTRASTS)
+        assert len(contrasts) > 5
+        assert [found for found in contrasts if found[0] < 4.5] == [], view
+
+
+def test_the_page_follows_the_colour_scheme(page: "Page", url: str) -> None:
+    """Dark is dark, light is light, and paper is always light."""
+
+    def is_dark() -> bool:
+        colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        return sum(map(int, colour[4:-1].split(","))) < 3 * 128
+
+    page.goto(url)
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        assert is_dark() is (scheme == "dark")
+    page.emulate_media(media="print", color_scheme="dark")
+    assert not is_dark()
+    assert not page.get_by_role("searchbox").is_visible()
+    assert page.get_by_text("Money arrived in an").is_visible()
+
+
+@pytest.mark.parametrize("width", [320, 390, 961, 1440])
+def test_nothing_sticks_out_at_any_width(page: "Page", url: str, width: int) -> None:
+    """However long the names are, one never scrolls sideways."""
+    page.set_viewport_size({"width": width, "height": 800})
+    for view in (*VIEWS, f"/signals/{LONG}"):
+        page.goto(url + view)
+        assert page.evaluate("document.documentElement.scrollWidth") == width, view
+        cut_off = page.evaluate(
+            """[...document.querySelectorAll(".signal code, .signal td, .signal th, .panel p")]
+                .filter((e) => e.checkVisibility() && e.getBoundingClientRect().right > innerWidth)
+                .map((e) => e.textContent.slice(0, 40))"""
+        )
+        assert cut_off == [], view
+
+
+# -- safety ---------------------------------------------------------------------------------------
+
+
+def test_the_browser_has_nothing_to_complain_about(page: "Page", url: str) -> None:
+    """No error in the console, nothing that the policy had to stop, nothing from elsewhere."""
+    messages: list[str] = []
+    requests: list[str] = []
+
+    def note(message: "ConsoleMessage") -> None:
+        expected = message.location["url"].endswith("/none_such")  # the 404 itself
+        if message.type in {"error", "warning"} and not expected:
+            messages.append(message.text)
+
+    page.on("console", note)
+    page.on("request", lambda request: requests.append(request.url))
+    for view in VIEWS:
+        page.goto(url + view, wait_until="networkidle")
+    assert messages == []
+    assert len(requests) >= 3 * len(VIEWS)
+    assert all(request.startswith(url) for request in requests)
+
+
+def test_the_policy_stops_inline_code(page: "Page", url: str) -> None:
+    """Whatever slipped through the escaping would not run, and would reach nobody."""
+    page.goto(url)
+    stopped = page.evaluate(
+        """async () => {
+            const stopped = [];
+            document.addEventListener("securitypolicyviolation", (event) =>
+                stopped.push(event.effectiveDirective));
+            const script = document.createElement("script");
+            script.textContent = "window.pwned = true";
+            document.body.append(script);
+            document.body.insertAdjacentHTML("beforeend", "<p style='color: red'>");
+            await fetch("/else").catch(() => null);
+            const image = new Image();
+            image.src = "https://else.example/pixel.png";
+            await new Promise((resolve) => setTimeout(resolve, 100));
+            return [window.pwned === undefined, ...new Set(stopped)];
+        }"""
+    )
+    assert stopped == [True, "script-src-elem", "style-src-attr", "connect-src", "img-src"]
+
+
+def test_what_looks_like_code_is_text(page: "Page", serve: "Serve") -> None:
+    """In the page and in what scripts make of it."""
+    app = Flask("shop")
+    app.testing = True
+    kit = SignalsKit(app)
+    kit.signal("account_funded", "<img src=x onerror=alert(1)> `<b>bold</b>`")
+    page.goto(f"{serve(app)}/_signals?q=%22%3E%3Cimg+src%3Dx%3E")
+    assert page.locator("img, b").count() == 0
+    page.get_by_role("searchbox").fill("<b>")
+    assert shown(page) == ["account_funded"]
+    assert page.locator("article.signal code", has_text="<b>bold</b>").is_visible()
