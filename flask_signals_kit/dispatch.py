@@ -129,6 +129,7 @@ class Sending:
         steps, plain = self.steps, not self.asynchronous
         started = perf_counter()
         value: Any = None
+        token = carried_emission.set(self.emission) if self.asynchronous else None
         try:
             for link in links:
                 receiver = link.receiver() if link.weak else link.receiver
@@ -150,6 +151,8 @@ class Sending:
                     break
         finally:
             value = None  # as in `results`
+            if token is not None:  # set for the tasks that receivers start
+                carried_emission.reset(token)
             if self.around.observers:
                 self._tell_observers(started)
         return steps

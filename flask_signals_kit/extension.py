@@ -136,7 +136,7 @@ class SignalsKit(Verbs):
         try:
             state.startup = _Startup(state)
             state.start()
-            app.cli.add_command(cli.signals)
+            _add_command(app)
             _import_modules(settings)
             state.check_strictly()
         except BaseException:
@@ -322,6 +322,14 @@ def _choose(
         found = catalogue.load(source)
         return choose(found, names, f"{source}." if prefix is None else prefix, source)
     return choose(source, names, prefix or "", type_name(source))
+
+
+def _add_command(app: Flask) -> None:
+    """Add ``flask signals``, unless the app has a command of that name."""
+    if app.cli.commands.setdefault("signals", cli.signals) is not cli.signals:
+        logger.warning(
+            "App %r has a command 'signals' of its own, so the kit's is not there.", app.name
+        )
 
 
 def _import_modules(settings: Settings) -> None:

@@ -195,7 +195,7 @@ class Signal(blinker.NamedSignal):
         """
         self._check_callable(receiver)
         link, existed = self._make_link(receiver, sender, weak, None)
-        self._set_options(link, priority, when, delivery, uid, order)
+        self._set_options(link, priority, when, delivery, uid, None if existed else order)
         self._put(link)
         try:
             self._changed()
@@ -528,10 +528,23 @@ class Signal(blinker.NamedSignal):
                 yield receiver
 
     @property
+    def links(self) -> list[Link]:
+        """Every link in calling order."""
+        links = [link for links in list(self.receivers.values()) for link in links]
+        return sorted(links, key=Link.rank)
+
+    def end(self, link: Link) -> None:
+        """End one link."""
+        self._discard(lambda other: other is link, link.receiver_key)
+        self._changed()
+        self._tell_disconnected(
+            link.resolve(), ANY if link.sender_key is None else link.held_sender()
+        )
+
+    @property
     def connections(self) -> list[Connection]:
         """Every connection in calling order, described; it keeps no receiver alive."""
-        links = [link for links in list(self.receivers.values()) for link in links]
-        return [link.describe(self.name) for link in sorted(links, key=Link.rank)]
+        return [link.describe(self.name) for link in self.links]
 
     def _reached(self, sender: Any) -> tuple[Link, ...]:
         """Return the links that a send by this sender reaches here and now, in calling order."""

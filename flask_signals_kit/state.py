@@ -20,7 +20,13 @@ from .callables import call_site, place_of
 from .calls import Receiver
 from .declarations import Contract, DomainSignal, Wiring
 from .dispatch import Observation, run_directly
-from .errors import AppContextError, AsyncReceiverError, UnknownSignalError, did_you_mean
+from .errors import (
+    AppContextError,
+    AsyncReceiverError,
+    DuplicateReceiverError,
+    UnknownSignalError,
+    did_you_mean,
+)
 from .journal import Journal
 from .records import (
     Connection,
@@ -241,6 +247,10 @@ class AppSignals(Verbs):
 
     resolve = find
 
+    def find_own(self, name: str) -> blinker.NamedSignal | None:
+        """Return what the namespace has under this name, without making it."""
+        return self.namespace.get(name)
+
     def refuse_unknown(self, name: str, place: Place | None) -> None:
         """Under ``SIGNALS_KIT_STRICT``, refuse a name that nobody declared.
 
@@ -295,6 +305,7 @@ class AppSignals(Verbs):
         receiver, sender = registration.receiver, registration.sender
         if receiver is None or sender is GONE:
             return
+        self._make_way(registration, signal)
         signal.connect(
             receiver,
             sender,
@@ -305,6 +316,25 @@ class AppSignals(Verbs):
             uid=registration.uid,
             order=registration.order,
         )
+
+    def _make_way(self, registration: Registration, signal: Signal) -> None:
+        """End the connection of this signal that has the same ``uid``, if it is the same function.
+
+        Kit and app, names and globs meet on one signal, so its uids are shared.
+        """
+        if registration.uid is None:
+            return
+        new = registration.place
+        for link in signal.links:
+            if link.uid != registration.uid or link.receiver_key == registration.key[1]:
+                continue
+            old = link.where()
+            if (new.module, new.name) != (old.module, old.name):
+                raise DuplicateReceiverError(
+                    f"Receiver {new} cannot have uid={registration.uid!r} on signal "
+                    f"{signal.name!r}: {old} already has it. Give one of them another uid."
+                )
+            signal.end(link)
 
     def detach(self, registration: Registration) -> None:
         """Undo :meth:`attach`."""

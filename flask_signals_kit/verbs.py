@@ -10,7 +10,7 @@ import blinker
 from blinker import ANY
 from flask import Flask
 
-from .callables import call_site, place_of, receiver_key, sender_key, type_name, unwrap
+from .callables import call_site, is_async, place_of, receiver_key, sender_key, type_name, unwrap
 from .calls import Delivery, Receiver
 from .declarations import (
     Contract,
@@ -64,6 +64,10 @@ class App(Protocol):
 
     def find(self, name: str) -> Signal:
         """Return the app's signal of this name."""
+        ...
+
+    def find_own(self, name: str) -> blinker.NamedSignal | None:
+        """Return what the app's namespace has under this name."""
         ...
 
     def configure(self, name: str) -> None:
@@ -311,10 +315,12 @@ class Verbs:
         targets = [self._target(signal) for signal in signals]
         if not callable(receiver):
             raise not_callable(receiver, targets[0])
-        if when is not None and not callable(when):
+        given: Any = when
+        if given is not None and (not callable(given) or is_async(given)):
+            kind = "an async function" if is_async(given) else type_name(given)
             raise ReceiverError(
-                f"Receiver {place_of(receiver)} has when={type_name(when)}: "
-                "it must be callable as when(sender, **payload)."
+                f"Receiver {place_of(receiver)} has when={kind}: "
+                "it must be a plain function, called as when(sender, **payload)."
             )
         if not isinstance(priority, int):
             raise ReceiverError(
@@ -412,7 +418,9 @@ class Verbs:
                     f"Signal {signal.name!r} was declared by another kit; connect it with that one."
                 )
             return signal.name
-        if isinstance(signal, Signal):
+        if isinstance(signal, Signal) and any(
+            state.find_own(signal.name) is signal for state in self._states()
+        ):
             return signal.name
         if isinstance(signal, blinker.Signal):
             return self._bridged_name(signal)
