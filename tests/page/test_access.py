@@ -413,6 +413,20 @@ def test_hooks_of_the_app_cannot_loosen_the_headers() -> None:
     assert not [name for name in headers if name.startswith("Access-Control")]
 
 
+def test_hooks_of_the_app_see_the_headers() -> None:
+    """One that adds what is missing leaves what is there."""
+    app = make_app(testing=True)
+    seen: list[str | None] = []
+
+    @app.after_request
+    def look(response: Response) -> Response:
+        seen.append(response.headers.get("Content-Security-Policy"))
+        return response
+
+    app.test_client().get("/_signals")
+    assert seen == [HEADERS["Content-Security-Policy"]]
+
+
 def test_headers_hold_for_a_response_class_of_the_app() -> None:
     """Flask turns every response into the app's own class."""
 
