@@ -21,6 +21,7 @@ from .callables import is_async, place_of, takes_extra
 from .declarations import DomainSignal
 from .errors import did_you_mean
 from .links import sender_label
+from .journal import Tally, tally_of
 from .records import IMMEDIATE, Connection, Place
 from .registry import is_glob
 from .settings import OnError
@@ -103,6 +104,16 @@ class ReceiverInfo:
     """Whether it has ``**kwargs``."""
     foreign: bool = False
     """Whether somebody else connected it, to the very signal of Flask or of an extension."""
+    calls: int | None = None
+    """How often it was called; ``None`` where no journal is kept."""
+    failures: int | None = None
+    """How often it raised."""
+    mean: float | None = None
+    """The mean duration of its last hundred calls, in seconds; ``None`` before the first."""
+    p95: float | None = None
+    """The 95th percentile of the last hundred durations, in seconds."""
+    last_failure: str | None = None
+    """The type of the exception that it raised last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -325,7 +336,9 @@ def _signal(state: AppSignals, name: str) -> SignalInfo:
     handle = state.handle(name)
     signal = cast("Signal | None", state.namespace.get(name))
     source = state.source(name)
-    connections = [] if signal is None else signal.connections
+    links = [] if signal is None else signal.links
+    connections = [link.describe(name) for link in links]
+    tallies = [None if state.journal is None else tally_of(link) for link in links]
     place = None if handle is None else handle.place
     contract = None if handle is None else handle.contract
     foreign = [] if source is None else list(_foreign(state, source))
@@ -339,7 +352,7 @@ def _signal(state: AppSignals, name: str) -> SignalInfo:
         payload=contract.names if contract else state.builtin_payload(name),
         optional=contract.optional if contract else (),
         on_error=state.on_error(name),
-        receivers=(*map(_receiver, connections), *foreign),
+        receivers=(*map(_receiver, connections, tallies), *foreign),
         problems=tuple(_problems(state, name, signal, connections)),
     )
 
@@ -350,7 +363,7 @@ def _doc(thing: Any) -> str | None:
     return " ".join(doc.split()) if isinstance(doc, str) and doc.strip() else None
 
 
-def _receiver(connection: Connection) -> ReceiverInfo:
+def _receiver(connection: Connection, tally: Tally | None) -> ReceiverInfo:
     place = connection.receiver
     return ReceiverInfo(
         module=place.module,
@@ -365,6 +378,11 @@ def _receiver(connection: Connection) -> ReceiverInfo:
         weak=connection.weak,
         uid=connection.uid,
         takes_extra=connection.takes_extra,
+        calls=tally and tally.calls,
+        failures=tally and tally.failures,
+        mean=tally and tally.mean,
+        p95=tally and tally.p95,
+        last_failure=tally and tally.last_failure,
     )
 
 
