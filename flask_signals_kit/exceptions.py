@@ -14,6 +14,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -98,8 +99,8 @@ class ExceptionHooks:
         """See what ends an app context that is no request's: a command, or a script's ``with``."""
         if _unit.get() is not None or _cv_app.get(None) in self._kept:
             return
-        if exc is None and click.get_current_context(silent=True) is not None:
-            exc = sys.exc_info()[1]  # click < 8.5 closes its resources without the exception
+        if exc is None and _is_click_closing():
+            exc = sys.exc_info()[1]
         if exc is not None:
             self.report(exc, "cli")
 
@@ -152,11 +153,15 @@ class ExceptionHooks:
                 self._call(app, registration.hook, exception, {**details, "receiver": receiver})
 
     def _current_unit(self) -> object | None:
-        """Return a token of the request or, outside of one, of the app context."""
+        """Return a token of the request or, outside of one, of the command or app context.
+
+        A command may push further app contexts, and its exception ends them one after the other.
+        """
         unit = _unit.get()
-        context = _cv_app.get(None)
-        if unit is None and context is not None:
-            unit = self._contexts.setdefault(context, object())
+        command = click.get_current_context(silent=True)
+        owner = _cv_app.get(None) if command is None else command.find_root()
+        if unit is None and owner is not None:
+            unit = self._contexts.setdefault(owner, object())
         return unit
 
     def _is_news(
@@ -316,6 +321,14 @@ def _both(first: Callable[[Any], Any], second: Callable[[Any], Any]) -> Callable
         second(value)
 
     return call
+
+
+def _is_click_closing() -> bool:
+    """Tell whether it is click < 8.5 that ends a context: it does so without the exception."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and frame.f_globals.get("__name__") != "click.core":
+        frame = frame.f_back
+    return frame is not None and frame.f_code.co_name == "close"
 
 
 def _from_teardown(error: BaseException) -> bool:
