@@ -10,12 +10,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import flask.signals
 import pytest
 from click.testing import Result
 from flask import Flask
 from flask.cli import AppGroup
 
-from flask_signals_kit import SignalsKit
+from flask_signals_kit import Call, SignalsKit
 from flask_signals_kit.cli import signals
 
 
@@ -105,6 +106,26 @@ def test_list_shows_receivers_in_calling_order_on_one_line_each() -> None:
     ) in output
     assert "campaign_archived(...)  orphan\n  Nobody cares about it yet.\n" in output
     assert "request_started()  flask\n" in output
+
+
+def test_what_others_connected_is_listed_as_foreign() -> None:
+    """With its delivery and how it is held, as for any other."""
+
+    class Later:
+        name = "later"
+
+        def deliver(self, call: Call, /) -> None: ...
+
+    app = make_app()
+    app.extensions["signals_kit"].on("campaign_archived", delivery=Later())(dismiss_alert)
+    flask.signals.request_started.connect(thank_by_mail, app)
+    output = run(app, "list").output
+    assert re.search(r"dismiss_alert +\S+:\d+  later$", output, re.MULTILINE)
+    assert re.search(
+        r"thank_by_mail +\S+:\d+  sender this app, weak, foreign$", output, re.MULTILINE
+    )
+    details = run(app, "show", "request_started").output
+    assert "weak, no **kwargs, foreign: connected by somebody else" in details
 
 
 def test_list_marks_problems_and_says_where_to_read_more() -> None:
