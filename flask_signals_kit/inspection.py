@@ -20,8 +20,8 @@ from flask import Flask
 from .callables import is_async, place_of, takes_extra
 from .declarations import DomainSignal
 from .errors import did_you_mean
-from .links import sender_label
 from .journal import Tally, tally_of
+from .links import sender_label
 from .records import IMMEDIATE, Connection, Place
 from .registry import is_glob
 from .settings import OnError
@@ -378,12 +378,16 @@ def _receiver(connection: Connection, tally: Tally | None) -> ReceiverInfo:
         weak=connection.weak,
         uid=connection.uid,
         takes_extra=connection.takes_extra,
-        calls=tally and tally.calls,
-        failures=tally and tally.failures,
-        mean=tally and tally.mean,
-        p95=tally and tally.p95,
-        last_failure=tally and tally.last_failure,
+        **_counted(tally),
     )
+
+
+def _counted(tally: Tally | None) -> dict[str, Any]:
+    """Return what the journal has counted, by the fields of :class:`ReceiverInfo`."""
+    if tally is None:
+        return {}
+    fields = ("calls", "failures", "mean", "p95", "last_failure")
+    return {field: getattr(tally, field) for field in fields}
 
 
 def _foreign(state: AppSignals, source: blinker.Signal) -> Iterator[ReceiverInfo]:
