@@ -15,7 +15,7 @@ import click
 from blinker import ANY
 from werkzeug.exceptions import HTTPException
 
-from .callables import place_of, receiver_key, sender_key, type_name
+from .callables import place_of, receiver_key, sender_key, signature_of, type_name
 from .calls import Delivery, Receiver
 from .declarations import Contract, DomainSignal
 from .errors import ConfigurationError, ReceiverError, did_you_mean
@@ -171,6 +171,9 @@ class HookRegistration:
     """Whether it is told of what an error handler turned into a response, too."""
 
 
+_HOOK = "hook(app, exception, *, source, handled, **extra)"
+
+
 def register_hook(
     hook: Callable[..., Any],
     sources: Iterable[str] | None,
@@ -179,15 +182,23 @@ def register_hook(
 ) -> HookRegistration:
     """Check what was given to ``on_exception``.
 
-    :raises ReceiverError: if the hook is not callable.
+    :raises ReceiverError: if the hook is not callable, or not with what it will be given.
     :raises ConfigurationError: for a source that does not exist, or an ignored thing that is no
         exception class.
     """
     if not callable(hook):
         raise ReceiverError(
-            f"on_exception cannot call {type_name(hook)}; give it a function "
-            "hook(app, exception, *, source, handled, **extra)."
+            f"on_exception cannot call {type_name(hook)}; give it a function {_HOOK}."
         )
+    try:
+        details = {"source": "", "handled": False, "signal": None, "receiver": None}
+        signature_of(hook).bind(None, None, **details)
+    except TypeError as error:
+        raise ReceiverError(
+            f"Exception hook {place_of(hook)} cannot be called: {error}. It must be {_HOOK}."
+        ) from None
+    except ValueError:
+        pass  # a builtin without a signature: only a call can tell
     wanted = SOURCES if sources is None else _words(sources)
     for source in wanted:
         if source not in SOURCES:
