@@ -1,9 +1,10 @@
 """Exception hooks: every exception that leaves the app's code, each once, labelled with its source.
 
 Flask signals only what fails in a request and is not handled. The rest is seen here: ``handled`` by
-the app's own ``handle_user_exception``, ``teardown`` by a wrapper of ``wsgi_app``, ``stream`` by
-the response's iterable, ``cli`` by the app context that ends outside of a request, and ``receiver``
-and ``delivery`` by the kit itself. Nothing is installed until there is a hook.
+the app's own ``handle_user_exception``, ``teardown`` by wrappers of ``wsgi_app`` and of
+``do_teardown_appcontext``, ``stream`` by the response's iterable, ``cli`` by the app context that
+ends outside of a request, and ``receiver`` and ``delivery`` by the kit itself. Nothing is installed
+until there is a hook.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import logging
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from flask.globals import _cv_app
 from flask.signals import appcontext_tearing_down, got_request_exception
 from werkzeug.wsgi import ClosingIterator
 
-from .callables import place_of
+from .callables import is_async, place_of
 from .calls import Receiver
 from .records import (
     Emission,
@@ -57,6 +58,7 @@ class ExceptionHooks:
         self._hooks: list[HookRegistration] = []
         self._wsgi: _WatchedApp | None = None
         self._handler: _WatchedHandler | None = None
+        self._teardown: _WatchedTeardown | None = None
         self._kept: weakref.WeakSet[Any] = weakref.WeakSet()
         self._contexts: weakref.WeakKeyDictionary[Any, object] = weakref.WeakKeyDictionary()
 
@@ -76,6 +78,7 @@ class ExceptionHooks:
             return
         self._wsgi = _WatchedApp(app, self)
         self._handler = _WatchedHandler(app, self)
+        self._teardown = _WatchedTeardown(app, self)
         got_request_exception.connect(self._in_request, app)
         appcontext_tearing_down.connect(self._in_context, app)
 
@@ -84,10 +87,10 @@ class ExceptionHooks:
         got_request_exception.disconnect(self._in_request)
         appcontext_tearing_down.disconnect(self._in_context)
         app = self._app()
-        if app is not None and self._wsgi is not None and self._handler is not None:
-            self._wsgi.remove(app)
-            self._handler.remove(app)
-        self._wsgi = self._handler = None
+        for watched in (self._wsgi, self._handler, self._teardown):
+            if app is not None and watched is not None:
+                watched.remove(app)
+        self._wsgi = self._handler = self._teardown = None
         self._hooks = []
 
     # -- seen by Flask's signals --------------------------------------------------------------
@@ -191,7 +194,7 @@ class ExceptionHooks:
             return  # what fails while a hook runs is logged, and does not call it again
         token = _running.set(running | {id(hook)})
         try:
-            app.ensure_sync(hook)(app, exception, **details)
+            _run_hook(app, hook)(app, exception, **details)
         except Exception:
             logger.exception(
                 "Exception hook %s failed; the exception it was told of goes on",
@@ -282,6 +285,21 @@ class _WatchedHandler(_Wrapper):
         return response
 
 
+class _WatchedTeardown(_Wrapper):
+    """Watches ``do_teardown_appcontext`` for what fails as a command's context ends."""
+
+    attribute = "do_teardown_appcontext"
+
+    def __call__(self, *args: Any) -> Any:
+        try:
+            return self.inner()(*args)
+        except BaseException as error:
+            hooks = self.hooks
+            if hooks is not None:
+                hooks.report(error, "teardown")
+            raise
+
+
 class _WatchedBody:
     """Watches a response's body while the server reads it."""
 
@@ -321,6 +339,31 @@ def _both(first: Callable[[Any], Any], second: Callable[[Any], Any]) -> Callable
         second(value)
 
     return call
+
+
+def _run_hook(app: Flask, hook: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a hook callable from here, be it async or not."""
+    if not is_async(hook):
+        return hook
+    # Whoever has async hooks has asyncio already; nobody else is to wait for its import.
+    import asyncio
+    from concurrent.futures import ThreadPoolExecutor
+
+    async def call(*args: Any, **details: Any) -> None:
+        await hook(*args, **details)
+
+    run: Callable[..., Any] = app.async_to_sync(call)
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return run
+
+    def run_aside(*args: Any, **details: Any) -> None:
+        """Use a thread, for a loop cannot run inside of another."""
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(copy_context().run, run, *args, **details).result()
+
+    return run_aside
 
 
 def _is_click_closing() -> bool:
