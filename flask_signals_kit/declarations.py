@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping
+from collections.abc import Callable, Collection, Coroutine, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
-from blinker import ANY
+import blinker
+from flask import Flask
 from werkzeug.local import LocalProxy
 
 from .callables import place_of, signature_of, type_name
@@ -27,10 +28,23 @@ from .signals import (
 S = TypeVar("S")
 P = ParamSpec("P")
 R = TypeVar("R")
-F = TypeVar("F", bound=Callable[..., Any])
+
+Fitting: TypeAlias = (
+    Callable[Concatenate[S, P], R] | Callable[Concatenate[S, P], Coroutine[Any, Any, R]]
+)
+"""A receiver that fits a signal's sender, payload and result; it may be async."""
+
+Deciding: TypeAlias = Callable[Concatenate[S, P], bool] | Callable[Concatenate[S, P], object]
+"""A ``when``. Of a single ``Callable``, mypy refuses each lambda that spells it differently."""
+
+Connected: TypeAlias = Callable[Concatenate[S, P], Any]
+"""A receiver once it is connected. A type checker can check it or keep its very type, not both."""
 
 THE_APP: Any = None
 """The default of a sender: the current app."""
+
+ANY: Any = blinker.ANY
+"""The default of a sender to be limited to: none; ``Any``, so that it passes for every type."""
 
 RESERVED = ("sender", "_async_wrapper", "_sync_wrapper")
 """Names that a payload cannot have: blinker's ``send`` would swallow or refuse them."""
@@ -308,8 +322,21 @@ class DomainSignal(Generic[S, P, R]):
 
     # -- sending: the current app -------------------------------------------------------------
 
+    # The second signature of each is for stubs that say `sender: Flask` and for signals without a
+    # stub: the app is the sender if none is given. Anywhere else, a type checker wants one.
+
+    @overload
     def send(
-        self, sender: S = THE_APP, /, *args: P.args, **payload: P.kwargs
+        self, sender: S, /, *args: P.args, **payload: P.kwargs
+    ) -> list[tuple[Callable[..., Any], R]]: ...
+
+    @overload
+    def send(
+        self: DomainSignal[Flask, P, R], /, *args: P.args, **payload: P.kwargs
+    ) -> list[tuple[Callable[..., Any], R]]: ...
+
+    def send(
+        self, sender: Any = THE_APP, /, *args: Any, **payload: Any
     ) -> list[tuple[Callable[..., Any], R]]:
         """Call the current app's receivers.
 
@@ -344,8 +371,18 @@ class DomainSignal(Generic[S, P, R]):
             return sender._get_current_object()
         return sender
 
+    @overload
     async def send_async(
-        self, sender: S = THE_APP, /, *args: P.args, **payload: P.kwargs
+        self, sender: S, /, *args: P.args, **payload: P.kwargs
+    ) -> list[tuple[Callable[..., Any], R]]: ...
+
+    @overload
+    async def send_async(
+        self: DomainSignal[Flask, P, R], /, *args: P.args, **payload: P.kwargs
+    ) -> list[tuple[Callable[..., Any], R]]: ...
+
+    async def send_async(
+        self, sender: Any = THE_APP, /, *args: Any, **payload: Any
     ) -> list[tuple[Callable[..., Any], R]]:
         """Await the current app's receivers one after the other; plain ones are called directly.
 
@@ -354,9 +391,15 @@ class DomainSignal(Generic[S, P, R]):
         send: Any = self._resolve(self.name).send_async
         return await send(self._sender(sender), *args, **payload)  # type: ignore[no-any-return]
 
+    @overload
+    def send_robust(self, sender: S, /, *args: P.args, **payload: P.kwargs) -> list[Outcome[R]]: ...
+
+    @overload
     def send_robust(
-        self, sender: S = THE_APP, /, *args: P.args, **payload: P.kwargs
-    ) -> list[Outcome[R]]:
+        self: DomainSignal[Flask, P, R], /, *args: P.args, **payload: P.kwargs
+    ) -> list[Outcome[R]]: ...
+
+    def send_robust(self, sender: Any = THE_APP, /, *args: Any, **payload: Any) -> list[Outcome[R]]:
         """Call the current app's receivers and say what became of each; a failure stops nobody.
 
         :return: an ``Ok``, ``Failed`` or ``Deferred`` for each receiver.
@@ -364,8 +407,18 @@ class DomainSignal(Generic[S, P, R]):
         signal = self._resolve(self.name)
         return signal.send_robust(self._sender(sender), *args, **payload)
 
+    @overload
     async def send_robust_async(
-        self, sender: S = THE_APP, /, *args: P.args, **payload: P.kwargs
+        self, sender: S, /, *args: P.args, **payload: P.kwargs
+    ) -> list[Outcome[R]]: ...
+
+    @overload
+    async def send_robust_async(
+        self: DomainSignal[Flask, P, R], /, *args: P.args, **payload: P.kwargs
+    ) -> list[Outcome[R]]: ...
+
+    async def send_robust_async(
+        self, sender: Any = THE_APP, /, *args: Any, **payload: Any
     ) -> list[Outcome[R]]:
         """Await the current app's receivers and say what became of each."""
         signal = self._resolve(self.name)
@@ -393,7 +446,9 @@ class DomainSignal(Generic[S, P, R]):
             yield
 
     @contextmanager
-    def connected_to(self, receiver: Receiver, sender: Any = ANY) -> Generator[None, None, None]:
+    def connected_to(
+        self, receiver: Fitting[S, P, R], sender: S = ANY
+    ) -> Generator[None, None, None]:
         """Connect a receiver in the current app while a ``with`` block runs, in this context."""
         self._check(receiver)
         with self._resolve(self.name).connected_to(receiver, sender):
@@ -409,15 +464,15 @@ class DomainSignal(Generic[S, P, R]):
 
     def connect(
         self,
-        receiver: Callable[Concatenate[S, P], Any],
-        sender: Any = ANY,
+        receiver: Fitting[S, P, R],
+        sender: S = ANY,
         *,
         priority: int = 0,
-        when: Callable[..., Any] | None = None,
+        when: Deciding[S, P] | None = None,
         delivery: str | Delivery = "immediate",
         uid: str | None = None,
         weak: bool = False,
-    ) -> Callable[Concatenate[S, P], Any]:
+    ) -> Connected[S, P]:
         """Connect a receiver in every app of the kit, as ``kit.on`` does; usable as a decorator.
 
         :return: the receiver, unchanged.
@@ -435,10 +490,12 @@ class DomainSignal(Generic[S, P, R]):
         )
         return receiver
 
-    def connect_via(self, sender: Any, weak: bool = False) -> Callable[[F], F]:
+    def connect_via(
+        self, sender: S, weak: bool = False
+    ) -> Callable[[Fitting[S, P, R]], Connected[S, P]]:
         """Connect the decorated function for one sender, in every app of the kit."""
 
-        def decorator(receiver: F) -> F:
+        def decorator(receiver: Fitting[S, P, R]) -> Connected[S, P]:
             self._wiring.connect_receiver(receiver, (self,), sender=sender, weak=weak)
             return receiver
 

@@ -13,8 +13,11 @@ from flask import Flask
 from .callables import call_site, is_async, place_of, receiver_key, sender_key, type_name, unwrap
 from .calls import Delivery, Receiver
 from .declarations import (
+    Connected,
     Contract,
+    Deciding,
     DomainSignal,
+    Fitting,
     Wiring,
     check_name,
     check_on_error,
@@ -47,6 +50,7 @@ S = TypeVar("S")
 P = ParamSpec("P")
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
+H = TypeVar("H", bound="Hook")
 
 Target = str | DomainSignal[Any, ..., Any] | blinker.Signal
 """What ``on`` connects to: a name, a glob, a handle, or any blinker signal."""
@@ -87,6 +91,37 @@ class App(Protocol):
 
     def add_hook(self, registration: HookRegistration) -> None:
         """Add an exception hook."""
+
+
+class Hook(Protocol):
+    """What ``on_exception`` takes."""
+
+    def __call__(
+        self,
+        app: Flask,
+        exception: Exception,
+        /,
+        *,
+        source: Source,
+        handled: bool,
+        signal: str | None,
+        receiver: Receiver | None,
+    ) -> object:
+        """Be told of an exception."""
+        ...
+
+
+class Declare(Protocol):
+    """What ``declare`` with options returns.
+
+    A stub that returns ``None`` says nothing on what receivers return, so that is ``Any``.
+    """
+
+    @overload
+    def __call__(self, stub: Callable[Concatenate[S, P], None], /) -> DomainSignal[S, P, Any]: ...
+
+    @overload
+    def __call__(self, stub: Callable[Concatenate[S, P], R], /) -> DomainSignal[S, P, R]: ...
 
 
 class Verbs:
@@ -163,12 +198,13 @@ class Verbs:
         return handle
 
     @overload
+    def declare(self, stub: Callable[Concatenate[S, P], None], /) -> DomainSignal[S, P, Any]: ...
+
+    @overload
     def declare(self, stub: Callable[Concatenate[S, P], R], /) -> DomainSignal[S, P, R]: ...
 
     @overload
-    def declare(
-        self, /, *, on_error: OnError | None = None
-    ) -> Callable[[Callable[Concatenate[S, P], R]], DomainSignal[S, P, R]]: ...
+    def declare(self, /, *, on_error: OnError | None = None) -> Declare: ...
 
     def declare(
         self, stub: Callable[..., Any] | None = None, /, *, on_error: OnError | None = None
@@ -244,9 +280,37 @@ class Verbs:
 
     # -- connecting ---------------------------------------------------------------------------
 
+    @overload
     def on(
         self,
-        *signals: Target,
+        signal: str | blinker.Signal,
+        /,
+        *others: Target,
+        sender: Any = ANY,
+        priority: int = 0,
+        when: Callable[..., Any] | None = None,
+        delivery: str | Delivery = "immediate",
+        uid: str | None = None,
+        weak: bool = False,
+    ) -> Callable[[F], F]: ...
+
+    @overload
+    def on(
+        self,
+        signal: DomainSignal[S, P, R],
+        /,
+        *others: Target,
+        sender: S = ...,
+        priority: int = 0,
+        when: Deciding[S, ...] | None = None,
+        delivery: str | Delivery = "immediate",
+        uid: str | None = None,
+        weak: bool = False,
+    ) -> Callable[[Fitting[S, P, R]], Connected[S, P]]: ...
+
+    def on(
+        self,
+        *signals: Any,
         sender: Any = ANY,
         priority: int = 0,
         when: Callable[..., Any] | None = None,
@@ -494,7 +558,7 @@ class Verbs:
         return tuple(found)
 
     @overload
-    def on_exception(self, hook: F, /) -> F: ...
+    def on_exception(self, hook: H, /) -> H: ...
 
     @overload
     def on_exception(
@@ -504,7 +568,7 @@ class Verbs:
         sources: Iterable[Source] | None = None,
         ignore: Iterable[type[BaseException]] | None = None,
         handled: bool = False,
-    ) -> Callable[[F], F]: ...
+    ) -> Callable[[H], H]: ...
 
     def on_exception(
         self,

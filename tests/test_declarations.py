@@ -397,7 +397,7 @@ def test_connected_to_checks_its_receiver(context: None, kit: SignalsKit) -> Non
     funded = kit.declare(stub)
     with (
         pytest.raises(ContractError, match="does not take 'amount'"),
-        funded.connected_to(lambda account: None),
+        funded.connected_to(lambda account: None),  # type: ignore[arg-type]
     ):
         pytest.fail("the block must not run")
     with pytest.raises(ReceiverError), funded.connected_to("receive"):  # type: ignore[arg-type]
@@ -595,7 +595,7 @@ def test_a_receiver_must_do_without_what_a_send_may_leave_out(
 
     with pytest.raises(ContractError, match=r"'method', which a send may leave out.*default"):
 
-        @kit.on(account_funded)
+        @kit.on(account_funded)  # type: ignore[arg-type]
         def wrong(account: Any, *, amount: int, method: str) -> None:
             pass
 
@@ -616,7 +616,7 @@ def test_a_receiver_of_an_open_stub_must_take_extra_names(context: None, kit: Si
 
     with pytest.raises(ContractError, match=r"add \*\*extra"):
 
-        @kit.on(account_funded)
+        @kit.on(account_funded)  # type: ignore[arg-type]
         def wrong(account: Any, *, amount: int) -> None:
             pass
 
@@ -670,7 +670,7 @@ def test_methods_and_wrapped_functions_are_checked_by_their_own_signature(
     kit.on(funded)(ledger.note)
     kit.on(funded)(ledger)
     with pytest.raises(ContractError, match=r"Ledger\.wrong"):
-        kit.on(funded)(ledger.wrong)
+        kit.on(funded)(ledger.wrong)  # type: ignore[arg-type]
 
 
 # -- what cannot be declared ----------------------------------------------------------------------

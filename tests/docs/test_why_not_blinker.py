@@ -186,7 +186,7 @@ def test_a_receiver_that_cannot_take_the_payload(plain: blinker.Signal, kit: App
     with pytest.raises(TypeError, match="unexpected keyword argument"):
         plain.send("acme", amount=5)
     with pytest.raises(ContractError, match=rf"narrow \({__file__}:\d+\)"):
-        kit.on(account_funded)(narrow)
+        kit.on(account_funded)(narrow)  # type: ignore[arg-type]
 
 
 @proves("async")
