@@ -110,7 +110,7 @@ def test_isolate_tells_on_failure_once_for_each() -> None:
     """Whoever asked is told of exception, receiver and emission."""
     told: list[Any] = []
     make("isolate", on_failure=lambda *told_of: told.append(told_of)).send("acme", amount=5)
-    (error, receiver, emission), (_, second, _) = told
+    (error, receiver, emission, *_), (_, second, *_) = told
     assert (error, receiver, second) == (BOOM, fail, fail_too)
     assert isinstance(emission, Emission)
     assert (emission.signal, emission.sender, emission.payload) == (
@@ -120,6 +120,20 @@ def test_isolate_tells_on_failure_once_for_each() -> None:
     )
     assert emission.site is not None
     assert emission.site.file == __file__
+
+
+def test_an_exception_that_is_raised_again_and_again_does_not_grow() -> None:
+    """A module's one exception object, raised for years, has no notes for years."""
+    error = ValueError("always the same")
+
+    def again(sender: Any) -> None:
+        raise error
+
+    signal = Signal("account_funded", on_error="isolate")
+    signal.connect(again)
+    for _ in range(50):
+        signal.send()
+    assert len(getattr(error, "__notes__", [])) <= 1
 
 
 @pytest.mark.parametrize("on_error", ["raise", "group"])

@@ -17,11 +17,13 @@ THREADS = 8
 
 @pytest.fixture(autouse=True)
 def quick_switches() -> Iterator[None]:
-    """Let the interpreter switch threads as often as it can."""
+    """Let the interpreter switch threads as often as it can, and collect garbage quickly."""
     before = sys.getswitchinterval()
+    gc.freeze()
     sys.setswitchinterval(1e-6)
     yield
     sys.setswitchinterval(before)
+    gc.unfreeze()
 
 
 def together(*work: Callable[[], None]) -> None:

@@ -1,0 +1,1191 @@
+"""Exception hooks: every exception that leaves the app's code, each once, with its source."""
+
+import asyncio
+import gc
+import http.client
+import json
+import logging
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+import pytest
+from flask import (
+    Flask,
+    Response,
+    abort,
+    copy_current_request_context,
+    current_app,
+    redirect,
+    request,
+    send_file,
+    stream_with_context,
+)
+from werkzeug.exceptions import HTTPException, NotFound
+
+from flask_signals_kit import ConfigurationError, ReceiverError, SignalsKit
+from flask_signals_kit.records import Source
+from tests.support import serving
+
+
+@dataclass
+class Watch:
+    """An app, its kit, and what a hook was told."""
+
+    app: Flask
+    kit: SignalsKit
+    told: list[tuple[str, str, bool]] = field(default_factory=list)
+    """Exception, source, and whether it was handled."""
+    details: list[dict[str, Any]] = field(default_factory=list)
+
+    def hook(self, app: Flask, exception: BaseException, /, **details: Any) -> None:
+        """Note what is told."""
+        assert app is self.app
+        words = f"{type(exception).__name__}: {exception}".removesuffix(": ")
+        self.told.append((words, details["source"], details["handled"]))
+        self.details.append(details)
+
+
+def watch(**options: Any) -> Watch:
+    """Make an app with a hook, and with a view that fails."""
+    app = Flask("shop")
+    app.logger.disabled = True
+    watched = Watch(app, SignalsKit(app))
+    watched.kit.on_exception(**options)(watched.hook)
+    app.add_url_rule("/fail", "fail", view_func=fail)
+    app.add_url_rule("/fine", "fine", view_func=lambda: "fine")
+    return watched
+
+
+def fail(*args: Any, **kwargs: Any) -> Any:
+    """Raise, whatever is given: a view, a receiver, a teardown function."""
+    raise ValueError("boom")
+
+
+def miss(*args: Any, **kwargs: Any) -> Any:
+    """Raise something else."""
+    raise KeyError("key")
+
+
+BOOM = "ValueError: boom"
+
+
+@pytest.fixture
+def watched() -> Watch:
+    """Give an app whose exceptions are watched with the defaults."""
+    return watch()
+
+
+# -- requests -------------------------------------------------------------------------------------
+
+
+def test_an_unhandled_exception_is_told_once(watched: Watch) -> None:
+    """With the real app, and source and details by name."""
+    assert watched.app.test_client().get("/fail").status_code == 500
+    assert watched.told == [(BOOM, "request", False)]
+    assert watched.details == [
+        {"source": "request", "handled": False, "signal": None, "receiver": None}
+    ]
+
+
+@pytest.mark.parametrize("config", ["TESTING", "PROPAGATE_EXCEPTIONS", "DEBUG"])
+def test_a_propagated_exception_is_told_once(watched: Watch, config: str) -> None:
+    """Signalled first and raised then: still one."""
+    watched.app.config[config] = True
+    with pytest.raises(ValueError, match="boom"):
+        watched.app.test_client().get("/fail")
+    assert watched.told == [(BOOM, "request", False)]
+
+
+def test_the_hook_sees_the_request_and_the_traceback(watched: Watch) -> None:
+    """Request context, app context and `__traceback__` are there."""
+    seen: list[Any] = []
+
+    @watched.kit.on_exception
+    def report(app: Flask, exception: BaseException, **extra: Any) -> None:
+        frame = exception.__traceback__
+        while frame is not None and frame.tb_next is not None:
+            frame = frame.tb_next
+        assert frame is not None
+        seen.append((request.path, current_app.name, frame.tb_frame.f_code.co_name))
+
+    watched.app.test_client().get("/fail")
+    assert seen == [("/fail", "shop", "fail")]
+
+
+@pytest.mark.parametrize("where", ["before_request", "after_request", "error_handler", "async"])
+def test_exceptions_from_everywhere_in_a_request_are_told_once(watched: Watch, where: str) -> None:
+    """Not in views alone."""
+    app, path = watched.app, "/fine"
+    if where == "before_request":
+        app.before_request(fail)
+    elif where == "after_request":
+        app.after_request(fail)
+    elif where == "error_handler":
+        app.register_error_handler(404, fail)
+        path = "/nowhere"
+    else:
+
+        @app.get("/async")
+        async def view() -> Any:
+            await asyncio.sleep(0)
+            fail()
+
+        path = "/async"
+    assert app.test_client().get(path).status_code == 500
+    assert watched.told == [(BOOM, "request", False)]
+
+
+def test_a_500_handler_changes_nothing(watched: Watch) -> None:
+    """The nice error page is for the user; the exception was not handled."""
+    watched.app.register_error_handler(500, lambda error: ("sorry", 500))
+    response = watched.app.test_client().get("/fail")
+    assert (response.status_code, response.text) == (500, "sorry")
+    assert watched.told == [(BOOM, "request", False)]
+
+
+def test_a_500_handler_that_fails_is_told_besides(watched: Watch) -> None:
+    """Two exceptions, each once."""
+
+    def worse(error: Exception) -> str:
+        raise KeyError("worse")
+
+    watched.app.register_error_handler(500, worse)
+    with pytest.raises(KeyError):
+        watched.app.test_client().get("/fail")
+    assert watched.told == [(BOOM, "request", False), ("KeyError: 'worse'", "request", False)]
+
+
+@pytest.mark.parametrize("handled_by", [Exception, ValueError])
+@pytest.mark.parametrize("asked", [False, True])
+def test_handled_exceptions_are_told_to_those_who_ask(
+    handled_by: type[Exception], asked: bool
+) -> None:
+    """An error handler's answer stands; `handled=True` sees it all the same."""
+    watched = watch(handled=asked)
+    watched.app.register_error_handler(handled_by, lambda error: "handled")
+    assert watched.app.test_client().get("/fail").text == "handled"
+    assert watched.told == ([(BOOM, "request", True)] if asked else [])
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_an_exception_that_its_handler_raises_again_was_not_handled(asked: bool) -> None:
+    """It is told once, as unhandled."""
+    watched = watch(handled=asked)
+
+    def again(error: Exception) -> str:
+        raise error
+
+    watched.app.register_error_handler(ValueError, again)
+    assert watched.app.test_client().get("/fail").status_code == 500
+    assert watched.told == [(BOOM, "request", False)]
+
+
+def test_an_exception_that_its_handler_replaces_is_the_new_one(watched: Watch) -> None:
+    """The old one is its `__context__`."""
+
+    def other(error: Exception) -> str:
+        raise KeyError("other")
+
+    watched.app.register_error_handler(ValueError, other)
+    watched.app.test_client().get("/fail")
+    assert watched.told == [("KeyError: 'other'", "request", False)]
+
+
+def test_handled_and_unhandled_hooks_live_side_by_side(watched: Watch) -> None:
+    """Each gets what it asked for."""
+    both: list[bool] = []
+
+    @watched.kit.on_exception(handled=True)
+    def report(app: Flask, exception: BaseException, *, handled: bool, **extra: Any) -> None:
+        both.append(handled)
+
+    watched.app.register_error_handler(KeyError, lambda error: "handled")
+    watched.app.add_url_rule("/handled", "handled", view_func=miss)
+    client = watched.app.test_client()
+    client.get("/handled")
+    client.get("/fail")
+    assert both == [True, False]
+    assert watched.told == [(BOOM, "request", False)]
+
+
+# -- what is ignored ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("handled", [False, True])
+def test_http_exceptions_are_ignored_by_default(handled: bool) -> None:
+    """`abort`, unknown URLs, redirects and wrong methods end requests on purpose."""
+    watched = watch(handled=handled)
+    app = watched.app
+    app.add_url_rule("/abort", "abort", view_func=lambda: abort(403))
+    app.add_url_rule("/five", "five", view_func=lambda: abort(500))
+    app.add_url_rule("/raise", "raise", view_func=lambda: (_ for _ in ()).throw(NotFound()))
+    app.add_url_rule("/redirect", "redirect", view_func=lambda: abort(redirect("/fine")))
+    app.add_url_rule("/slash/", "slash", view_func=lambda: "slash")
+    client = app.test_client()
+    for path in ("/abort", "/five", "/raise", "/redirect", "/slash", "/nowhere"):
+        assert client.get(path).status_code in {302, 308, 403, 404, 500}
+    client.post("/fine")
+    assert watched.told == []
+
+
+def test_an_http_exception_raised_by_an_error_handler_is_ignored(watched: Watch) -> None:
+    """A handler that turns a failure into `abort(502)` decided so; Flask signals it."""
+
+    def give_up(error: Exception) -> Any:
+        abort(502)
+
+    watched.app.register_error_handler(ValueError, give_up)
+    watched.app.test_client().get("/fail")
+    assert watched.told == []
+
+
+def test_what_is_ignored_can_be_chosen() -> None:
+    """`ignore=()` ignores nothing, and one class may stand for a tuple."""
+    watched = watch(ignore=(), handled=True)
+    watched.app.add_url_rule("/abort", "abort", view_func=lambda: abort(403))
+    watched.app.test_client().get("/abort")
+    assert [(source, handled) for _, source, handled in watched.told] == [("request", True)]
+    watched = watch(ignore=ValueError)
+    watched.app.test_client().get("/fail")
+    assert watched.told == []
+    watched = watch(ignore=[KeyError, HTTPException])
+    watched.app.test_client().get("/fail")
+    assert watched.told == [(BOOM, "request", False)]
+
+
+def test_base_exceptions_are_told_and_go_up(watched: Watch) -> None:
+    """Flask signals none of them; `SystemExit` is ignored."""
+
+    class Stop(BaseException):
+        pass
+
+    def stop() -> Any:
+        raise Stop("now")
+
+    watched.app.add_url_rule("/stop", "stop", view_func=stop)
+    watched.app.add_url_rule("/exit", "exit", view_func=lambda: sys.exit(3))
+    with pytest.raises(Stop):
+        watched.app.test_client().get("/stop")
+    with pytest.raises(SystemExit):
+        watched.app.test_client().get("/exit")
+    assert watched.told == [("Stop: now", "request", False)]
+
+
+# -- receivers ------------------------------------------------------------------------------------
+
+
+def test_a_contained_failure_is_told_as_a_receivers(watched: Watch) -> None:
+    """With signal and receiver; the request goes on."""
+    watched.kit.signal("account_funded", on_error="isolate")
+    watched.kit.on("account_funded")(fail)
+    watched.app.add_url_rule(
+        "/fund", "fund", view_func=lambda: str(len(watched.kit.send("account_funded")))
+    )
+    assert watched.app.test_client().get("/fund").text == "0"
+    assert watched.told == [(BOOM, "receiver", False)]
+    assert watched.details[0]["signal"] == "account_funded"
+    assert watched.details[0]["receiver"] is fail
+
+
+def test_a_robust_sends_failures_are_told(watched: Watch) -> None:
+    """Each receiver's, whatever the policy, in a request and outside of one."""
+    watched.kit.on("account_funded")(fail)
+    watched.kit.on("account_funded")(miss)
+    with watched.app.app_context():
+        watched.kit.send_robust("account_funded")
+    watched.kit.for_app(watched.app).send_robust("account_funded")
+    assert [told[1] for told in watched.told] == ["receiver"] * 4
+    assert {told[0] for told in watched.told} == {BOOM, "KeyError: 'key'"}
+
+
+@pytest.mark.parametrize("on_error", ["raise", "group"])
+def test_what_propagates_from_a_receiver_is_told_at_the_boundary(
+    watched: Watch, on_error: Any
+) -> None:
+    """Once, by the request that it ends."""
+    watched.kit.signal("account_funded", on_error=on_error)
+    watched.kit.on("account_funded")(fail)
+    watched.app.add_url_rule("/fund", "fund", view_func=lambda: watched.kit.send("account_funded"))
+    assert watched.app.test_client().get("/fund").status_code == 500
+    [(_, source, _)] = watched.told
+    assert source == "request"
+
+
+def test_a_propagating_failure_that_somebody_catches_is_nobodys_business(watched: Watch) -> None:
+    """The view handles it."""
+    watched.kit.on("account_funded")(fail)
+
+    def fund() -> str:
+        try:
+            watched.kit.send("account_funded")
+        except ValueError:
+            return "caught"
+        return "not raised"
+
+    watched.app.add_url_rule("/fund", "fund", view_func=fund)
+    assert watched.app.test_client().get("/fund").text == "caught"
+    assert watched.told == []
+
+
+def test_a_contained_exception_that_is_raised_after_all_is_told_once(watched: Watch) -> None:
+    """The view raises what `send_robust` returned."""
+    watched.kit.on("account_funded")(fail)
+
+    def fund() -> Any:
+        [failed] = watched.kit.send_robust("account_funded")
+        raise failed.exception  # type: ignore[union-attr]
+
+    watched.app.add_url_rule("/fund", "fund", view_func=fund)
+    watched.app.test_client().get("/fund")
+    assert watched.told == [(BOOM, "receiver", False)]
+
+
+# -- teardown -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("register", ["teardown_request", "teardown_appcontext"])
+def test_a_failing_teardown_is_told(watched: Watch, register: str) -> None:
+    """Flask raises it out of the app without a signal."""
+    getattr(watched.app, register)(fail)
+    with pytest.raises(ValueError, match="boom"):
+        watched.app.test_client().get("/fine")
+    assert watched.told == [(BOOM, "teardown", False)]
+
+
+def test_a_failing_view_and_a_failing_teardown_are_two(watched: Watch) -> None:
+    """Each with its source."""
+
+    def worse(error: BaseException | None) -> None:
+        raise KeyError("worse")
+
+    watched.app.teardown_request(worse)
+    with pytest.raises(KeyError):
+        watched.app.test_client().get("/fail")
+    assert watched.told == [(BOOM, "request", False), ("KeyError: 'worse'", "teardown", False)]
+
+
+def test_a_failing_teardown_of_a_command_is_told(watched: Watch) -> None:
+    """A command ends an app context as well, and its teardown functions run."""
+    watched.app.teardown_appcontext(fail)
+    watched.app.cli.command("fine")(lambda: None)
+    result = watched.app.test_cli_runner().invoke(args=["fine"])
+    assert isinstance(result.exception, ValueError)
+    assert [words for words, _, _ in watched.told] == [BOOM]
+
+
+# -- streams --------------------------------------------------------------------------------------
+
+
+def streaming(start: int, *, with_context: bool) -> Callable[[], Response]:
+    """Make a view whose body fails after some chunks."""
+
+    def view() -> Response:
+        def body() -> Iterator[str]:
+            for number in range(start):
+                yield str(number)
+            fail()
+            yield "never"
+
+        return Response(stream_with_context(body()) if with_context else body())
+
+    return view
+
+
+@pytest.mark.parametrize("with_context", [False, True])
+@pytest.mark.parametrize("start", [0, 1, 3])
+def test_an_exception_in_a_streamed_body_is_told(
+    watched: Watch, start: int, with_context: bool
+) -> None:
+    """Before the first chunk and after, with the request's context and without."""
+    watched.app.add_url_rule(
+        "/stream", "stream", view_func=streaming(start, with_context=with_context)
+    )
+    with pytest.raises(ValueError, match="boom"):
+        _ = watched.app.test_client().get("/stream").data
+    assert watched.told == [(BOOM, "stream", False)]
+
+
+def test_a_stream_in_a_real_server_is_told_once(watched: Watch) -> None:
+    """The server reads the body after the request has ended, and closes it."""
+    watched.app.add_url_rule("/stream", "stream", view_func=streaming(2, with_context=True))
+    arrived = threading.Event()
+    watched.kit.on_exception(lambda app, exception, **extra: arrived.set())
+    with serving(watched.app) as url:
+        connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+        connection.request("GET", "/stream")
+        with suppress(http.client.HTTPException, ConnectionError):  # or a short body
+            assert connection.getresponse().read() == b"01"
+        connection.close()
+        assert arrived.wait(10)
+    assert watched.told == [(BOOM, "stream", False)]
+
+
+def test_an_exception_on_close_is_told(watched: Watch) -> None:
+    """`call_on_close` runs when the server is done with the body."""
+
+    @watched.app.get("/close")
+    def view() -> Response:
+        response = Response("body")
+        response.call_on_close(fail)
+        return response
+
+    with pytest.raises(ValueError, match="boom"):
+        watched.app.test_client().get("/close").close()
+    assert watched.told == [(BOOM, "stream", False)]
+
+
+def test_a_stream_that_the_client_abandons_is_no_exception(watched: Watch) -> None:
+    """`GeneratorExit` ends a body that nobody reads on."""
+    closed: list[str] = []
+
+    @watched.app.get("/endless")
+    def view() -> Response:
+        def body() -> Iterator[str]:
+            try:
+                while True:
+                    yield "more"
+            finally:
+                closed.append("closed")
+
+        return Response(body())
+
+    response = watched.app.test_client().get("/endless", buffered=False)
+    assert next(iter(response.response)) in ("more", b"more")
+    response.close()
+    assert closed == ["closed"]
+    assert watched.told == []
+
+
+def test_bodies_are_what_they_were(watched: Watch, tmp_path: Path) -> None:
+    """Watching changes no content, no length and no header, for any kind of response."""
+    file = tmp_path / "file.bin"
+    file.write_bytes(b"x" * 100_000)
+    plain = Flask("plain")
+    for app in (watched.app, plain):
+        app.add_url_rule("/text", "text", view_func=lambda: "text")
+        app.add_url_rule("/list", "list", view_func=lambda: Response(["a", "b"]))
+        app.add_url_rule("/file", "file", view_func=lambda: send_file(file))
+        app.add_url_rule("/empty", "empty", view_func=lambda: ("", 204))
+        app.add_url_rule("/stream", "stream", view_func=lambda: (str(n) for n in range(9)))
+    for path in ("/text", "/list", "/file", "/empty", "/stream"):
+        for method in ("GET", "HEAD"):
+            ours = watched.app.test_client().open(path, method=method)
+            theirs = plain.test_client().open(path, method=method)
+            assert (ours.status, ours.data) == (theirs.status, theirs.data)
+            assert {*ours.headers} - {*theirs.headers} <= {
+                header for header in ours.headers if header[0] == "Date"
+            }
+            ours.close()
+            theirs.close()
+    assert watched.told == []
+
+
+# -- commands and scripts -------------------------------------------------------------------------
+
+
+def test_an_exception_in_a_command_is_told(watched: Watch) -> None:
+    """Once, as `cli`, and it goes up."""
+    watched.app.cli.command("fail")(fail)
+    result = watched.app.test_cli_runner().invoke(args=["fail"])
+    assert isinstance(result.exception, ValueError)
+    assert watched.told == [(BOOM, "cli", False)]
+
+
+def test_a_command_that_pushes_contexts_of_its_own_tells_once(watched: Watch) -> None:
+    """The exception ends each of them, and is one."""
+
+    @watched.app.cli.command("fail")
+    def command() -> None:
+        with watched.app.app_context(), watched.app.test_request_context():
+            fail()
+
+    watched.app.test_cli_runner().invoke(args=["fail"])
+    assert watched.told == [(BOOM, "cli", False)]
+
+
+def test_what_a_command_handles_is_not_told(watched: Watch) -> None:
+    """Not even if an app context begins and ends while it is being handled."""
+
+    @watched.app.cli.command("careful")
+    def command() -> None:
+        try:
+            fail()
+        except ValueError:
+            with watched.app.app_context():
+                click.echo("handled")
+
+    result = watched.app.test_cli_runner().invoke(args=["careful"])
+    assert (result.exit_code, result.output) == (0, "handled\n")
+    assert watched.told == []
+
+
+ENDINGS: list[tuple[BaseException, int]] = [
+    (click.UsageError("wrong"), 2),
+    (click.BadParameter("wrong"), 2),
+    (click.FileError("file"), 1),
+    (click.ClickException("sorry"), 1),
+    (click.Abort(), 1),
+    (click.exceptions.Exit(4), 4),
+    (SystemExit(5), 5),
+]
+
+
+@pytest.mark.parametrize(("ending", "code"), ENDINGS, ids=lambda value: type(value).__name__)
+def test_clicks_own_exceptions_are_ignored(
+    watched: Watch, ending: BaseException, code: int
+) -> None:
+    """They end a command on purpose."""
+
+    @watched.app.cli.command("end")
+    def command() -> None:
+        raise ending
+
+    assert watched.app.test_cli_runner().invoke(args=["end"]).exit_code == code
+    assert watched.told == []
+
+
+def test_a_contained_failure_in_a_command_is_told_once(watched: Watch) -> None:
+    """As a receiver's; raised afterwards, it is not told again."""
+    watched.kit.on("account_funded")(fail)
+
+    @watched.app.cli.command("fund")
+    def command() -> None:
+        [failed] = watched.kit.send_robust("account_funded")
+        raise failed.exception  # type: ignore[union-attr]
+
+    watched.app.test_cli_runner().invoke(args=["fund"])
+    assert watched.told == [(BOOM, "receiver", False)]
+
+
+def test_a_script_is_told_like_a_command(watched: Watch) -> None:
+    """`with app.app_context():` in a script or a worker, ended by an exception."""
+    with pytest.raises(ValueError, match="boom"), watched.app.app_context():
+        fail()
+    assert watched.told == [(BOOM, "cli", False)]
+
+
+def test_a_context_within_a_request_is_the_requests(watched: Watch) -> None:
+    """A view that pushes a context and fails there is told once, as `request`."""
+
+    @watched.app.get("/context")
+    def view() -> Any:
+        with watched.app.app_context():
+            fail()
+
+    watched.app.test_client().get("/context")
+    assert watched.told == [(BOOM, "request", False)]
+
+
+def test_a_thread_with_the_requests_context_is_told(watched: Watch) -> None:
+    """`copy_current_request_context` carries failures nobody else would see."""
+
+    @watched.app.get("/thread")
+    def view() -> str:
+        with ThreadPoolExecutor(1) as pool:
+            error = pool.submit(copy_current_request_context(fail)).exception(10)
+        return type(error).__name__
+
+    assert watched.app.test_client().get("/thread").text == "ValueError"
+    assert [words for words, _, _ in watched.told] == [BOOM]
+
+
+SHOP = """
+import sys
+from flask import Flask
+from flask_signals_kit import SignalsKit
+
+kit = SignalsKit()
+
+@kit.on_exception
+def report(app, exception, *, source, handled, **extra):
+    print(f"told {type(exception).__name__} by {source} in {app.name}", file=sys.stderr)
+
+def create_app():
+    app = Flask("shop")
+    kit.init_app(app)
+
+    @app.cli.command("fail")
+    def fail():
+        raise ValueError("boom")
+
+    @app.cli.command("fine")
+    def fine():
+        pass
+
+    @app.cli.command("leave")
+    def leave():
+        sys.exit(7)
+
+    return app
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "told"),
+    [
+        (["fail"], 1, ["told ValueError by cli in shop"]),
+        (["fine"], 0, []),
+        (["leave"], 7, []),
+        (["fine", "--wrong"], 2, []),
+        (["routes"], 0, []),
+    ],
+)
+def test_a_real_flask_command_tells_its_hooks(
+    tmp_path: Path, command: list[str], code: int, told: list[str]
+) -> None:
+    """In a process of its own; exit code and traceback are what they were."""
+    (tmp_path / "shop.py").write_text(SHOP)
+    done = subprocess.run(
+        [sys.executable, "-m", "flask", "--app", "shop", *command],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+    )
+    assert done.returncode == code, done.stderr
+    assert [line for line in done.stderr.splitlines() if line.startswith("told")] == told
+    assert ("ValueError: boom" in done.stderr) == (code == 1)
+
+
+# -- each once ------------------------------------------------------------------------------------
+
+
+def test_preserved_contexts_tell_each_exception_once(watched: Watch) -> None:
+    """`with app.test_client()` keeps contexts beyond their request; their end is no new failure."""
+    for testing in (False, True):
+        watched.app.testing = testing
+        with watched.app.test_client() as client:
+            for _ in range(2):
+                try:
+                    client.get("/fail")
+                except ValueError:
+                    assert testing
+            client.get("/fine")
+    assert watched.told == [(BOOM, "request", False)] * 4
+
+
+def test_a_failing_test_around_a_preserved_context_is_not_told(watched: Watch) -> None:
+    """The assertion of a test is not the app's failure."""
+
+    def failing_test() -> None:
+        with watched.app.test_client() as client:
+            assert client.get("/fine").status_code == 404
+
+    with pytest.raises(AssertionError):
+        failing_test()
+    assert watched.told == []
+
+
+def test_an_exception_object_that_is_raised_in_each_request_is_told_in_each(
+    watched: Watch,
+) -> None:
+    """Once a request, not once for ever."""
+    error = ValueError("always the same")
+
+    @watched.app.get("/same")
+    def view() -> Any:
+        raise error
+
+    client = watched.app.test_client()
+    for _ in range(3):
+        client.get("/same")
+    assert watched.told == [("ValueError: always the same", "request", False)] * 3
+
+
+def test_equal_exceptions_are_not_taken_for_one(watched: Watch) -> None:
+    """Two receivers raise two exceptions of one type with one text: two."""
+    watched.kit.on("account_funded")(lambda sender, **extra: fail())
+    watched.kit.on("account_funded")(lambda sender, **extra: fail())
+    with watched.app.app_context():
+        watched.kit.send_robust("account_funded")
+    assert len(watched.told) == 2
+
+
+def test_the_same_hook_is_called_once(watched: Watch) -> None:
+    """Registered twice, for the kit and for the app, it is one hook."""
+    watched.kit.on_exception(watched.hook)
+    watched.kit.for_app(watched.app).on_exception(watched.hook)
+    watched.app.test_client().get("/fail")
+    assert watched.told == [(BOOM, "request", False)]
+
+
+def test_registering_a_hook_again_changes_what_it_asks_for(watched: Watch) -> None:
+    """The last word counts."""
+    watched.kit.on_exception(sources=["cli"])(watched.hook)
+    watched.app.test_client().get("/fail")
+    assert watched.told == []
+
+
+def test_hooks_of_two_apps_are_told_of_their_own(watched: Watch) -> None:
+    """The kit's hooks of each app's, an app's own of that app's."""
+    seen: list[str] = []
+    other = Flask("other")
+    other.logger.disabled = True
+    other.add_url_rule("/fail", "fail", view_func=fail)
+    kit = SignalsKit()
+    kit.on_exception(lambda app, exception, **extra: seen.append(f"kit {app.name}"))
+    kit.init_app(other)
+    kit.for_app(other).on_exception(lambda app, e, **extra: seen.append(f"app {app.name}"))
+    for app in (watched.app, other):
+        app.test_client().get("/fail")
+    assert seen == ["kit other", "app other"]
+    assert watched.told == [(BOOM, "request", False)]
+
+
+def test_hooks_may_come_before_and_after_the_app(watched: Watch) -> None:
+    """And after its first request."""
+    seen: list[str] = []
+    watched.app.test_client().get("/fine")
+    watched.kit.on_exception(lambda app, exception, **extra: seen.append("late"))
+    watched.app.test_client().get("/fail")
+    assert seen == ["late"]
+
+
+def test_hooks_are_called_in_the_order_of_registration(watched: Watch) -> None:
+    """One after the other."""
+    seen: list[int] = []
+    for number in range(5):
+        watched.kit.on_exception(lambda app, exception, n=number, **extra: seen.append(n))
+    watched.app.test_client().get("/fail")
+    assert seen == [0, 1, 2, 3, 4]
+
+
+def test_many_requests_at_once_are_told_once_each(watched: Watch) -> None:
+    """Eight threads, fifty failures each."""
+
+    def serve() -> None:
+        for _ in range(50):
+            watched.app.test_client().get("/fail")
+
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(serve) for _ in range(8)]:
+            done.result(60)
+    assert watched.told == [(BOOM, "request", False)] * 400
+
+
+@pytest.mark.parametrize("source", get_args(Source))
+def test_sources_can_be_chosen(source: Any) -> None:
+    """A hook is told of what it asked for and of nothing else."""
+    watched = watch(sources=[source])
+    app, kit = watched.app, watched.kit
+    kit.on("account_funded")(fail)
+    app.add_url_rule("/stream", "stream", view_func=streaming(1, with_context=False))
+    app.add_url_rule("/fund", "fund", view_func=lambda: str(len(kit.send_robust("account_funded"))))
+    app.cli.command("fail")(fail)
+    client = app.test_client()
+    client.get("/fail")
+    client.get("/fund")
+    with pytest.raises(ValueError, match="boom"):
+        _ = client.get("/stream").data
+    app.test_cli_runner().invoke(args=["fail"])
+    app.teardown_request_funcs.setdefault(None, []).append(fail)
+    with pytest.raises(ValueError, match="boom"):
+        client.get("/fine")
+    expected = [] if source == "delivery" else [(BOOM, source, False)]
+    assert watched.told == expected
+
+
+# -- hooks that misbehave -------------------------------------------------------------------------
+
+
+def test_a_failing_hook_harms_nobody(watched: Watch, caplog: pytest.LogCaptureFixture) -> None:
+    """The response, the log of the original and the other hooks are what they were."""
+
+    def bad(app: Flask, exception: BaseException, **extra: Any) -> None:
+        raise KeyError("bad hook")
+
+    watched.app.logger.disabled = False
+    watched.kit.on_exception(bad)
+    after: list[str] = []
+    watched.kit.on_exception(lambda app, exception, **extra: after.append("after"))
+    assert watched.app.test_client().get("/fail").status_code == 500
+    assert watched.told == [(BOOM, "request", False)]
+    assert after == ["after"]
+    ours, flasks = caplog.records
+    assert (ours.name, ours.levelno) == ("flask_signals_kit", logging.ERROR)
+    assert f"bad ({__file__}:{bad.__code__.co_firstlineno})" in ours.getMessage()
+    assert ours.exc_info is not None
+    assert isinstance(ours.exc_info[1], KeyError)
+    assert flasks.name == "shop"
+    assert flasks.exc_info is not None
+    assert isinstance(flasks.exc_info[1], ValueError)
+
+
+@pytest.mark.parametrize("path", ["/stream", "/teardown", "/base"])
+def test_a_failing_hook_replaces_no_exception(watched: Watch, path: str) -> None:
+    """Outside of Flask's handling, too, the original goes up."""
+
+    class Stop(BaseException):
+        pass
+
+    def stop() -> Any:
+        raise Stop
+
+    watched.kit.on_exception(miss)
+    watched.app.add_url_rule("/stream", "stream", view_func=streaming(1, with_context=False))
+    watched.app.add_url_rule("/teardown", "teardown", view_func=lambda: "fine")
+    watched.app.add_url_rule("/base", "base", view_func=stop)
+    if path == "/teardown":
+        watched.app.teardown_request(fail)
+    with pytest.raises((ValueError, Stop)):
+        _ = watched.app.test_client().get(path).data
+    assert len(watched.told) == 1
+
+
+def test_a_hook_that_sends_a_failing_signal_is_not_called_for_it(watched: Watch) -> None:
+    """No recursion; other hooks are told."""
+    watched.kit.on("reported")(miss)
+    calls: list[str] = []
+
+    @watched.kit.on_exception
+    def report(app: Flask, exception: BaseException, **extra: Any) -> None:
+        calls.append(type(exception).__name__)
+        watched.kit.send_robust("reported", app)
+
+    watched.app.test_client().get("/fail")
+    assert calls == ["ValueError"]
+    assert watched.told == [
+        (BOOM, "request", False),
+        ("KeyError: 'key'", "receiver", False),
+    ]
+
+
+def test_a_hook_that_raises_what_it_was_told_of_does_no_harm(watched: Watch) -> None:
+    """`raise exception` in a hook is one more failing hook."""
+
+    @watched.kit.on_exception
+    def again(app: Flask, exception: BaseException, **extra: Any) -> None:
+        raise exception
+
+    assert watched.app.test_client().get("/fail").status_code == 500
+    assert watched.told == [(BOOM, "request", False)]
+
+
+def test_async_hooks_are_awaited(watched: Watch) -> None:
+    """Flask's own way of running async code; for plain and for async views."""
+    seen: list[str] = []
+
+    @watched.kit.on_exception
+    async def report(app: Flask, exception: BaseException, **extra: Any) -> None:
+        await asyncio.sleep(0)
+        seen.append(request.path)
+
+    @watched.app.get("/async")
+    async def view() -> Any:
+        await asyncio.sleep(0)
+        fail()
+
+    client = watched.app.test_client()
+    client.get("/fail")
+    client.get("/async")
+    assert seen == ["/fail", "/async"]
+
+
+def test_an_async_hook_is_told_of_a_failure_within_an_event_loop(watched: Watch) -> None:
+    """A receiver contained by `send_robust_async` in an async view, too."""
+    seen: list[str] = []
+
+    @watched.kit.on_exception
+    async def report(app: Flask, exception: BaseException, **extra: Any) -> None:
+        await asyncio.sleep(0)
+        seen.append(f"{type(exception).__name__} in {current_app.name}")
+
+    @watched.kit.on("account_funded")
+    async def receive(sender: Any, **extra: Any) -> None:
+        fail()
+
+    @watched.app.get("/fund")
+    async def view() -> str:
+        return str(len(await watched.kit.send_robust_async("account_funded")))
+
+    assert watched.app.test_client().get("/fund").text == "1"
+    assert watched.told == [(BOOM, "receiver", False)]
+    assert seen == ["ValueError in shop"]
+
+
+@pytest.mark.parametrize("hook", [None, "report", 3])
+def test_a_hook_that_cannot_be_called_is_refused(hook: Any) -> None:
+    """The message names its type and shows the signature."""
+    kit = SignalsKit()
+    with pytest.raises(ReceiverError) as caught:
+        kit.on_exception()(hook)
+    message = str(caught.value)
+    assert "on_exception" in message
+    assert type(hook).__name__.removesuffix("Type") in message
+    assert "hook(app, exception, *, source, handled, **extra)" in message
+
+
+def hook_without_arguments() -> None:
+    """Take nothing."""
+
+
+def hook_with_the_exception_alone(exception: BaseException) -> None:
+    """Take one argument."""
+
+
+def hook_without_details(app: Flask, exception: BaseException) -> None:
+    """Take no source."""
+
+
+def hook_without_extra(app: Flask, exception: BaseException, *, source: str) -> None:
+    """Take source and nothing else."""
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        hook_without_arguments,
+        hook_with_the_exception_alone,
+        hook_without_details,
+        hook_without_extra,
+    ],
+)
+def test_a_hook_that_could_not_be_called_with_the_details_is_refused(hook: Any) -> None:
+    """When it is registered, not in the night when the first exception comes."""
+    with pytest.raises(ReceiverError) as caught:
+        SignalsKit().on_exception(hook)
+    message = str(caught.value)
+    assert f"{hook.__name__} ({__file__}:{hook.__code__.co_firstlineno})" in message
+    assert "hook(app, exception, *, source, handled, **extra)" in message
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"sources": ["requests"]}, ["'requests'", "Did you mean 'request'?", "teardown"]),
+        ({"sources": "web"}, ["'web'", "cli"]),
+        ({"ignore": [3]}, ["int", "exception class"]),
+        ({"ignore": "KeyError"}, ["str", "exception class"]),
+        ({"ignore": [dict]}, ["dict", "exception class"]),
+    ],
+)
+def test_bad_options_of_a_hook_are_refused(options: dict[str, Any], words: list[str]) -> None:
+    """The message names the hook, what is wrong, and what would do."""
+    with pytest.raises(ConfigurationError) as caught:
+        SignalsKit().on_exception(**options)(fail)
+    message = str(caught.value)
+    assert f"fail ({__file__}:" in message
+    for word in words:
+        assert word in message
+
+
+def test_one_source_may_be_given_as_a_string() -> None:
+    """`sources="cli"` is what it looks like."""
+    watched = watch(sources="request")
+    watched.app.test_client().get("/fail")
+    assert watched.told == [(BOOM, "request", False)]
+
+
+# -- leaving no trace -----------------------------------------------------------------------------
+
+
+class PreciousError(Exception):
+    """An exception that can be watched going."""
+
+
+def test_exceptions_are_not_kept_alive() -> None:
+    """Its frames hold the request: no hook, dedup or journal keeps one."""
+    refs: list[weakref.ref[BaseException]] = []
+    app = Flask("shop")
+    app.logger.disabled = True
+    app.config["TESTING"] = True
+    app.config["PROPAGATE_EXCEPTIONS"] = False
+    kit = SignalsKit(app)
+    kit.on_exception(lambda app, exception, **extra: refs.append(weakref.ref(exception)))
+    kit.signal("account_funded", on_error="isolate")
+
+    @kit.on("account_funded")
+    def precious(sender: Any = None, **extra: Any) -> Any:
+        raise PreciousError
+
+    app.add_url_rule("/fail", "fail", view_func=precious)
+    app.add_url_rule("/fund", "fund", view_func=lambda: str(len(kit.send("account_funded"))))
+    logging.getLogger("flask_signals_kit").disabled = True
+    try:
+        app.test_client().get("/fail")
+        app.test_client().get("/fund")
+    finally:
+        logging.getLogger("flask_signals_kit").disabled = False
+    gc.collect()
+    assert len(refs) == 2
+    assert [ref() for ref in refs] == [None, None]
+
+
+def test_an_exception_that_was_told_can_still_be_pickled(watched: Watch) -> None:
+    """What the kit notes on it does not get in the way of a task queue."""
+    error = ValueError("boom")
+
+    @watched.app.get("/pickled")
+    def view() -> Any:
+        raise error
+
+    watched.app.test_client().get("/pickled")
+    assert watched.told
+    again = pickle.loads(pickle.dumps(error))
+    assert again.args == ("boom",)
+
+
+def test_without_hooks_nothing_is_installed() -> None:
+    """An app that asks for nothing pays nothing."""
+    app = Flask("shop")
+    SignalsKit(app)
+    assert "wsgi_app" not in app.__dict__
+    assert "handle_user_exception" not in app.__dict__
+
+
+def test_middleware_keeps_working_whoever_comes_first() -> None:
+    """Wrapped before and after the kit; each sees each request once."""
+    seen: list[str] = []
+
+    def wrap(inner: Any, name: str) -> Any:
+        def middleware(environ: Any, start_response: Any) -> Any:
+            seen.append(name)
+            return inner(environ, start_response)
+
+        return middleware
+
+    app = Flask("shop")
+    app.logger.disabled = True
+    app.add_url_rule("/fail", "fail", view_func=fail)
+    app.wsgi_app = wrap(app.wsgi_app, "inner")  # type: ignore[method-assign]
+    kit = SignalsKit(app)
+    kit.on_exception(lambda app, exception, source, **extra: seen.append(source))
+    app.wsgi_app = wrap(app.wsgi_app, "outer")  # type: ignore[method-assign]
+    assert app.test_client().get("/fail").status_code == 500
+    assert seen == ["outer", "inner", "request"]
+
+
+def test_apps_that_replace_flasks_handlers_are_watched_all_the_same() -> None:
+    """As Flask-RESTful does: `app.handle_user_exception` is an attribute of the app."""
+    app = Flask("shop")
+    app.logger.disabled = True
+    app.add_url_rule("/fail", "fail", view_func=fail)
+    original = app.handle_user_exception
+
+    def answer(error: Exception) -> Any:
+        return "answered" if isinstance(error, ValueError) else original(error)
+
+    app.handle_user_exception = answer  # type: ignore[method-assign, assignment]
+    kit = SignalsKit(app)
+    told: list[bool] = []
+    kit.on_exception(handled=True)(lambda app, exception, handled, **extra: told.append(handled))
+    assert app.test_client().get("/fail").text == "answered"
+    assert told == [True]
+
+
+# -- beside Sentry --------------------------------------------------------------------------------
+
+SENTRY = """
+import json, logging, sys
+import sentry_sdk
+from flask import Flask, Response
+from sentry_sdk.integrations.flask import FlaskIntegration
+from sentry_sdk.transport import Transport
+from flask_signals_kit import SignalsKit
+
+class Collect(Transport):
+    events = []
+    def capture_envelope(self, envelope):
+        event = envelope.get_event()
+        if event is not None:
+            self.events.append(event)
+
+sentry_sdk.init(
+    dsn="http://key@127.0.0.1:9/1", transport=Collect, integrations=[FlaskIntegration()]
+)
+
+def create_app(hook):
+    app = Flask("shop")
+    kit = SignalsKit(app)
+    told = []
+
+    @kit.on_exception
+    def report(app, exception, *, source, **extra):
+        told.append(source)
+        if hook:
+            sentry_sdk.capture_exception(exception)
+
+    kit.signal("account_funded", on_error="isolate")
+
+    @kit.on("account_funded")
+    def fail(sender=None, **extra):
+        raise ValueError("boom")
+
+    def body():
+        yield "a"
+        fail()
+
+    app.add_url_rule("/request", "request", view_func=lambda: fail())
+    app.add_url_rule("/receiver", "receiver", lambda: str(len(kit.send("account_funded"))))
+    app.add_url_rule("/stream", "stream", view_func=lambda: Response(body()))
+    app.add_url_rule("/teardown", "teardown", view_func=lambda: "fine")
+
+    @app.teardown_request
+    def teardown(error):
+        from flask import request
+        if request.path == "/teardown":
+            fail()
+
+    return app, told
+
+found = {}
+for hook in (False, True):
+    for path in ("/request", "/receiver", "/stream", "/teardown"):
+        app, told = create_app(hook)
+        Collect.events.clear()
+        try:
+            app.test_client().get(path).data
+        except ValueError:
+            pass
+        sentry_sdk.flush()
+        events = [
+            (event["exception"]["values"][-1]["type"], event.get("request", {}).get("url"))
+            for event in Collect.events
+        ]
+        found[f"{path} {hook}"] = {"told": told, "events": events}
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def beside_sentry(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """Run the real SDK with its Flask integration in a process of its own, and collect."""
+    pytest.importorskip("sentry_sdk")
+    script = tmp_path_factory.mktemp("sentry") / "script.py"
+    script.write_text(SENTRY)
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, dict[str, Any]] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("hook", [False, True])
+@pytest.mark.parametrize("source", ["request", "receiver", "stream", "teardown"])
+def test_beside_the_real_sentry_each_exception_is_one_event(
+    beside_sentry: dict[str, dict[str, Any]], source: str, hook: bool
+) -> None:
+    """Whether a hook captures as well or not: the hook is told once, Sentry has one event."""
+    found = beside_sentry[f"/{source} {hook}"]
+    assert found["told"] == [source]
+    assert [kind for kind, _ in found["events"]] == ["ValueError"]
+    assert found["events"][0][1] == f"http://localhost/{source}"
