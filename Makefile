@@ -101,9 +101,9 @@ ifeq ($(CI),true)
 	mkdir -p build/ci
 	git ls-files -z --cached --others --exclude-standard -- . ':!flask_signals_kit' \
 		| tar --null --files-from=- -cf - | tar -xf - -C build/ci
-	@cd build/ci && ../../$(BIN)/pytest --cov $(ARGS)
+	@cd build/ci && ../../$(BIN)/pytest $(ARGS) --cov
 else
-	@$(BIN)/pytest --cov $(ARGS)
+	@$(BIN)/pytest $(ARGS) --cov
 endif
 
 bench: $(INSTALLED) ## measure the kit against its peers
