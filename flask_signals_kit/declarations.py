@@ -292,6 +292,16 @@ class DomainSignal(Generic[S, P, R]):
     :param on_error: its failure policy, or ``None`` for the app's.
     :param wiring: the kit, or one app's half.
     :param place: where it was declared.
+
+    >>> from flask import Flask
+    >>> from flask_signals_kit import SignalsKit
+    >>> app = Flask("shop")
+    >>> kit = SignalsKit(app)
+    >>> account_funded = kit.signal("account_funded", "Money arrived in an account.")
+    >>> _ = account_funded.connect(lambda account, **extra: f"thanks to {account}")
+    >>> with app.app_context():
+    ...     [result for _, result in account_funded.send("acme", amount=5)]
+    ['thanks to acme']
     """
 
     def __init__(
