@@ -1,7 +1,7 @@
 """Domain signals for Flask that you can see, trust and test."""
 
 from .declarations import DomainSignal
-from .delivery import Call, Delivery
+from .delivery import AfterCommit, Call, Delivery
 from .errors import (
     AlreadyInitializedError,
     AppContextError,
@@ -24,6 +24,7 @@ from .state import AppSignals
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "AfterCommit",
     "AlreadyInitializedError",
     "AppContextError",
     "AppSignals",

@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
-from typing import Any, Protocol, TypeAlias
+from dataclasses import dataclass
+from itertools import count
+from time import perf_counter
+from typing import Any, Literal, Protocol, TypeAlias
 
-from .records import Connection, Emission
+from .callables import place_of
+from .records import Connection, Emission, Source
+from .settings import OnError
+
+logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
 Receiver: TypeAlias = Callable[..., Any]
 """What can be connected: called as ``receiver(sender, **payload)``."""
 
+Wrapper: TypeAlias = Callable[[Receiver], Receiver]
+"""Makes an async receiver callable, or a plain one awaitable."""
+
+Status: TypeAlias = Literal["ok", "failed", "contained", "deferred", "skipped"]
+"""What became of a receiver; ``contained`` is a failure that its delivery has dealt with."""
+
+Observer: TypeAlias = Callable[[Any], None]
+"""Told of each emission, an ``Observation``, once it is over. It may look, and must change nothing;
+what it raises is logged and goes no further. With a true attribute ``passive`` it does not make the
+kit listen to a signal of Flask's or of others that nobody in the app receives."""
+
+_numbers = count()
+
 carried_emission: ContextVar[Emission | None] = ContextVar("signals_kit_emission", default=None)
 """The emission being delivered where its stack cannot be seen: in another thread or later."""
+
+
+class Tallied(Protocol):
+    """Who keeps what is counted of a connection: its link."""
+
+    tally: Any
 
 
 class Delivery(Protocol):
@@ -30,20 +58,69 @@ class Delivery(Protocol):
     """What the page and :class:`~flask_signals_kit.Deferred` call it."""
 
     def deliver(self, call: Call, /) -> None:
-        """Run the call now, or keep it and run it later."""
+        """Run the call now, or keep it and run it later.
+
+        A delivery that has an attribute ``session`` (``None`` for the app's own) finds in
+        ``call.transaction`` what was open there when the signal was sent.
+        """
+
+
+class Transaction(Protocol):
+    """An open transaction, as a delivery that waits for it sees it."""
+
+    def keep(self, call: Call, /) -> None:
+        """Keep a call until the transaction has committed with all that is around it."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Surroundings:
+    """What a signal's owner lends to its sends."""
+
+    name: str
+    """The signal's name."""
+    on_error: OnError = "raise"
+    """What a failing receiver does."""
+    check_payload: Callable[[dict[str, Any]], None] | None = None
+    """Raises for a payload that nobody declared."""
+    async_wrapper: Wrapper | None = None
+    """Used where the caller of ``send`` gives none."""
+    sync_wrapper: Wrapper | None = None
+    """Used where the caller of ``send_async`` gives none."""
+    on_failure: Callable[[Exception, Receiver, Emission, Source], None] | None = None
+    """Told of each failure that is contained."""
+    request: Callable[[], str | None] | None = None
+    """Describes the current request."""
+    app: Callable[[], Any] | None = None
+    """Returns the app for a :class:`Call`."""
+    late_async_wrapper: Wrapper | None = None
+    """Used for an async receiver that a delivery runs, wherever that is."""
+    enter: Callable[[], AbstractContextManager[Any]] = nullcontext
+    """Makes the app current, where it is not."""
+    transaction: Callable[[Any], Transaction | None] | None = None
+    """Finds the open transaction to wait for, in the session given or in the app's."""
+    observers: tuple[Observer, ...] = ()
+    """Told of each emission once it is over."""
 
 
 class Call:
-    """One receiver's part in one emission, as a :class:`Delivery` gets it."""
+    """One receiver's part in one emission, as a :class:`Delivery` gets it.
+
+    A delivery calls :meth:`run` or :meth:`run_contained` once, now or later, or :meth:`drop`.
+    """
 
     __slots__ = (
+        "_around",
+        "_failure",
+        "_handed_on",
         "_payload",
         "_receiver",
         "_sender",
+        "_tallied",
         "_wrap",
-        "app",
         "connection",
         "emission",
+        "number",
+        "transaction",
         "value",
     )
 
@@ -57,21 +134,34 @@ class Call:
         payload: dict[str, Any],
         emission: Emission,
         connection: Connection,
-        app: Any,
-        wrap: Callable[[Receiver], Receiver] | None,
+        around: Surroundings,
+        tallied: Tallied,
+        wrap: Wrapper | None,
+        transaction: Transaction | None,
     ) -> None:
         self._receiver = receiver
         self._sender = sender
         self._payload = payload
+        self._around = around
+        self._tallied = tallied
         self._wrap = wrap
-        self.emission = emission
+        self._failure: Exception | None = None
+        self._handed_on = False
+        self.emission: Emission = emission
         """What was sent."""
-        self.connection = connection
+        self.connection: Connection = connection
         """The receiver's connection."""
-        self.app = app
-        """The app, or ``None`` for a signal without one."""
+        self.number: int = next(_numbers)
+        """Calls are numbered in the order in which they were sent."""
+        self.transaction: Transaction | None = transaction
+        """The transaction that was open in the delivery's session when the signal was sent."""
         self.value: Any = self._NOT_RUN
         """What the receiver returned, once :attr:`has_run` is true."""
+
+    @property
+    def app(self) -> Any:
+        """The app, or ``None`` for a signal without one."""
+        return None if self._around.app is None else self._around.app()
 
     @property
     def has_run(self) -> bool:
@@ -79,15 +169,91 @@ class Call:
         return self.value is not self._NOT_RUN
 
     def run(self) -> Any:
-        """Call the receiver with the sender and the payload of the emission.
+        """Call the receiver with the sender and the payload of the emission, in its app's context.
 
         :return: what the receiver returned.
         :raises Exception: whatever the receiver raised.
         """
         token = carried_emission.set(self.emission)
+        began = perf_counter()
         try:
-            receiver = self._wrap(self._receiver) if self._wrap else self._receiver
-            self.value = receiver(self._sender, **self._payload)
+            with self._around.enter():
+                receiver = self._wrap(self._receiver) if self._wrap else self._receiver
+                self.value = receiver(self._sender, **self._payload)
+        except Exception as error:
+            self._count(began, type(error).__qualname__)
+            raise
         finally:
             carried_emission.reset(token)
+        self._count(began, None)
         return self.value
+
+    def run_contained(self) -> None:
+        """Do what :meth:`run` does; log a failure and tell the exception hooks, but go on."""
+        try:
+            self.run()
+        except Exception as error:  # noqa: BLE001  this is what containing means
+            note(error, self.emission)
+            contain(error, self._around, self._receiver, self.emission, "delivery")
+            if not self._handed_on:
+                self._failure = error
+
+    def drop(self) -> None:
+        """Say that the receiver will not be called for this emission."""
+        logger.debug(
+            "Receiver %s of signal %r is not called: what it waited for did not happen",
+            self.connection.receiver,
+            self.emission.signal,
+            extra={"signals_kit_signal": self.emission.signal},
+        )
+        tally = self._tallied.tally
+        if tally is not None:
+            tally.dropped += 1
+
+    def outcome(self, delivery: str) -> tuple[Status, Any]:
+        """Say what came of the call so far; from now on it counts as handed on."""
+        self._handed_on = True
+        if self.has_run:
+            return "ok", self.value
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            return "contained", failure
+        return "deferred", delivery
+
+    def _count(self, began: float, failure: str | None) -> None:
+        """Count a call that comes after its emission has been journalled."""
+        tally = self._tallied.tally
+        if self._handed_on and tally is not None:
+            tally.add(perf_counter() - began, failure)
+
+
+def note(error: Exception, emission: Emission) -> None:
+    """Add to an exception which signal it failed in, and where that was sent."""
+    text = f"In a receiver of signal {emission.signal!r}, sent from {emission.site}."
+    if text not in getattr(error, "__notes__", ()):  # one object may be raised again and again
+        error.add_note(text)
+
+
+def contain(
+    error: Exception,
+    around: Surroundings,
+    receiver: Receiver,
+    emission: Emission,
+    source: Source,
+) -> None:
+    """Report a failure that goes no further: to the log, and to whoever asked to be told."""
+    place = place_of(receiver)
+    logger.error(
+        "Receiver %s of signal %r failed; it was sent from %s",
+        place,
+        emission.signal,
+        emission.site,
+        exc_info=error,
+        extra={
+            "signals_kit_signal": emission.signal,
+            "signals_kit_receiver": f"{place.module}.{place.name}",
+            "signals_kit_site": str(emission.site),
+        },
+    )
+    if around.on_failure is not None:
+        around.on_failure(error, receiver, emission, source)

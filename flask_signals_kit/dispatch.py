@@ -5,63 +5,39 @@ from __future__ import annotations
 import logging
 import sys
 import types
-from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Coroutine, Hashable, Iterable, Iterator
 from itertools import accumulate
 from time import perf_counter
-from typing import Any, Literal, NoReturn, TypeAlias, cast
+from typing import Any, NoReturn, TypeAlias, cast
 
 from .callables import call_site, place_of, type_name, unwrap
-from .calls import Call, Receiver, carried_emission
+from .calls import (
+    Call,
+    Receiver,
+    Status,
+    Surroundings,
+    Transaction,
+    Wrapper,
+    carried_emission,
+    contain,
+    note,
+)
 from .errors import AsyncReceiverError
 from .links import Link
-from .records import Connection, Deferred, Emission, Failed, Ok, Outcome
+from .records import Connection, Deferred, Emission, Failed, Ok, Outcome, Place
 from .settings import OnError
 
-logger = logging.getLogger("flask_signals_kit")
+logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
 Results: TypeAlias = list[tuple[Receiver, Any]]
 """What a send returns: each receiver that ran and returned, with its result, in calling order."""
 
-Wrapper: TypeAlias = Callable[[Receiver], Receiver]
-"""Makes an async receiver callable, or a plain one awaitable."""
-
 CHAIN = 8
 """How many signals a note on a recursion names."""
 
-Status: TypeAlias = Literal["ok", "failed", "deferred", "skipped"]
 
 Step: TypeAlias = tuple[Link, Receiver, Status, Any, float]
 """One receiver's part: link, receiver, what became of it, its result or exception, seconds."""
-
-Observer: TypeAlias = "Callable[[Observation], None]"
-"""Told of each emission once it is over. It may look, and must change nothing; what it raises is
-logged and goes no further. With a true attribute ``passive`` it does not make the kit listen to a
-signal of Flask's or of others that nobody in the app receives."""
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class Surroundings:
-    """What a signal's owner lends to its sends."""
-
-    name: str
-    """The signal's name."""
-    on_error: OnError = "raise"
-    """What a failing receiver does."""
-    check_payload: Callable[[dict[str, Any]], None] | None = None
-    """Raises for a payload that nobody declared."""
-    async_wrapper: Wrapper | None = None
-    """Used where the caller of ``send`` gives none."""
-    sync_wrapper: Wrapper | None = None
-    """Used where the caller of ``send_async`` gives none."""
-    on_failure: Callable[[Exception, Receiver, Emission], None] | None = None
-    """Told of each failure that is contained."""
-    request: Callable[[], str | None] | None = None
-    """Describes the current request."""
-    app: Callable[[], Any] | None = None
-    """Returns the app for a :class:`Call`."""
-    observers: tuple[Observer, ...] = ()
-    """Told of each emission once it is over."""
 
 
 class Sending:
@@ -84,6 +60,7 @@ class Sending:
         "payload",
         "sender",
         "steps",
+        "transactions",
         "wrapper",
     )
 
@@ -96,14 +73,15 @@ class Sending:
         asynchronous: bool,
         wrapper: Wrapper | None,
     ) -> None:
-        self.around = around
-        self.sender = sender
-        self.payload = payload
+        self.around: Surroundings = around
+        self.sender: Any = sender
+        self.payload: dict[str, Any] = payload
         self.on_error = on_error
-        self.asynchronous = asynchronous
-        self.wrapper = wrapper
+        self.asynchronous: bool = asynchronous
+        self.wrapper: Wrapper | None = wrapper
         self._emission: Emission | None = None
         self.steps: list[Step] = []
+        self.transactions: dict[Any, Transaction | None] = {}
         self.heard: set[Hashable] | None = None  # whom a connection with a predicate has reached
 
     @property
@@ -127,6 +105,8 @@ class Sending:
         waits, and :func:`finish` runs it to its end in one step.
         """
         steps, plain = self.steps, not self.asynchronous
+        if self.around.transaction is not None:
+            self._find_transactions(links)
         started = perf_counter()
         value: Any = None
         token = carried_emission.set(self.emission) if self.asynchronous else None
@@ -157,6 +137,15 @@ class Sending:
                 self._tell_observers(started)
         return steps
 
+    def _find_transactions(self, links: Iterable[Link]) -> None:
+        """Look before any receiver runs: one that reads the database begins a transaction."""
+        find = self.around.transaction
+        for link in links:
+            session = getattr(link.delivery, "session", self)
+            if find is not None and session is not self and session not in self.transactions:
+                with self.around.enter():
+                    self.transactions[session] = find(session)
+
     def _goes_on_after(self, error: BaseException, receiver: Receiver) -> bool:
         """Do with a failure what the policy says; tell whether the next receiver is called."""
         if not isinstance(error, Exception):
@@ -165,7 +154,7 @@ class Sending:
             return False
         note(error, self.emission)
         if self.on_error == "isolate":
-            self._contain(error, receiver)
+            contain(error, self.around, receiver, self.emission, "receiver")
         return True
 
     def _tell_observers(self, started: float) -> None:
@@ -192,7 +181,7 @@ class Sending:
         if link.delivery is not None:
             call = self._call(link, receiver)
             link.delivery.deliver(call)
-            return ("ok", call.value) if call.has_run else ("deferred", link.delivery.name)
+            return call.outcome(link.delivery.name)
         if link.is_async:
             if self.asynchronous:
                 return None, receiver(sender, **payload)
@@ -213,27 +202,11 @@ class Sending:
             payload=self.payload,
             emission=self.emission,
             connection=link.describe(around.name),
-            app=None if around.app is None else around.app(),
-            wrap=(around.async_wrapper or _refuse_async) if link.is_async else None,
+            tallied=link,
+            around=around,
+            transaction=self.transactions.get(getattr(link.delivery, "session", self)),
+            wrap=(around.late_async_wrapper or _refuse_async) if link.is_async else None,
         )
-
-    def _contain(self, error: Exception, receiver: Receiver) -> None:
-        """Report a failure that goes no further: to the log, and to whoever asked to be told."""
-        place, emission = place_of(receiver), self.emission
-        logger.error(
-            "Receiver %s of signal %r failed; it was sent from %s",
-            place,
-            emission.signal,
-            emission.site,
-            exc_info=error,
-            extra={
-                "signals_kit_signal": emission.signal,
-                "signals_kit_receiver": f"{place.module}.{place.name}",
-                "signals_kit_site": str(emission.site),
-            },
-        )
-        if self.around.on_failure is not None:
-            self.around.on_failure(error, receiver, emission)
 
 
 class Watched:
@@ -242,9 +215,9 @@ class Watched:
     __slots__ = ("links", "places", "receivers")
 
     def __init__(self, links: tuple[Link, ...]) -> None:
-        self.links = links
-        self.receivers = tuple(link.receiver for link in links)
-        self.places = tuple(link.where() for link in links)
+        self.links: tuple[Link, ...] = links
+        self.receivers: tuple[Receiver, ...] = tuple(link.receiver for link in links)
+        self.places: tuple[Place, ...] = tuple(link.where() for link in links)
 
 
 class Observation:
@@ -271,13 +244,13 @@ class Observation:
         odd: dict[int, tuple[Status, Any]] | None,
         frame: types.FrameType,
     ) -> None:
-        self.around = around
-        self.sender = sender
-        self.payload = payload
-        self.watched = watched
-        self.times = times
-        self.odd = odd
-        self.frame = frame
+        self.around: Surroundings = around
+        self.sender: Any = sender
+        self.payload: dict[str, Any] = payload
+        self.watched: Watched = watched
+        self.times: list[float] = times
+        self.odd: dict[int, tuple[Status, Any]] | None = odd
+        self.frame: types.FrameType = frame
 
     @property
     def signal(self) -> str:
@@ -303,7 +276,7 @@ class Observation:
         """Yield each receiver's connection, what became of it, its seconds and its exception."""
         for index, link in enumerate(self.watched.links[: len(self.times) - 1]):
             status, value = (self.odd or {}).get(index, ("ok", None))
-            error = value if status == "failed" else None
+            error = value if status in {"failed", "contained"} else None
             seconds = self.times[index + 1] - self.times[index]
             yield link.describe(self.around.name), status, seconds, error
 
@@ -367,11 +340,6 @@ def make_emission(
     )
 
 
-def note(error: Exception, emission: Emission) -> None:
-    """Add to an exception which signal it failed in, and where that was sent."""
-    error.add_note(f"In a receiver of signal {emission.signal!r}, sent from {emission.site}.")
-
-
 def explain_recursion(error: RecursionError) -> None:
     """Add to Python's own error the chain of signals that led to it, innermost last.
 
@@ -413,7 +381,7 @@ def outcomes(steps: list[Step]) -> list[Outcome[Any]]:
     """Return what a robust send returns."""
     made: list[Outcome[Any]] = []
     for _, receiver, status, value, seconds in steps:
-        if status == "failed":
+        if status in {"failed", "contained"}:
             made.append(Failed(receiver=receiver, exception=value, duration=seconds))
         elif status == "deferred":
             made.append(Deferred(receiver=receiver, delivery=value))

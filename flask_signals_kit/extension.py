@@ -38,9 +38,10 @@ from .signals import (
     find_emission,
 )
 from .state import EXTENSION, AppSignals
+from .transactions import begin_immediate
 from .verbs import App, Verbs
 
-logger = logging.getLogger("flask_signals_kit")
+logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
 
 _PLAIN_SENDS = (Signal.send.__code__, DomainSignal.send.__code__)
@@ -90,7 +91,7 @@ class SignalsKit(Verbs):
     def __init__(
         self, app: Flask | None = None, *, page_auth: Callable[[], object] | None = None
     ) -> None:
-        self.registry = Registry()
+        self.registry: Registry = Registry()
         self.registry.bridged.update(FLASK_SIGNALS)
         self._page_auth = _check_page_auth(page_auth)
         self._apps: weakref.WeakSet[AppSignals] = weakref.WeakSet()
@@ -186,6 +187,23 @@ class SignalsKit(Verbs):
         :raises AppContextError: without a current app.
         """
         return self._current("reach kit.namespace").namespace
+
+    @staticmethod
+    def begin_immediate(engine: Any, mode: str = "IMMEDIATE") -> None:
+        """Have an SQLite engine begin its transactions itself, which makes savepoints hold.
+
+        Left to itself, Python's SQLite driver begins a transaction late: a savepoint that comes
+        first survives the rollback around it, and two that read and then write lose one of the
+        updates. Call it once for each engine, after it was made. Engines of other databases are
+        left alone.
+
+        :param engine: an SQLAlchemy ``Engine`` or ``AsyncEngine``.
+        :param mode: ``"IMMEDIATE"`` takes the write lock at once, so that writers wait for each
+            other
+            instead of failing; ``"DEFERRED"`` takes it at the first write.
+        :raises ConfigurationError: for another mode.
+        """
+        begin_immediate(engine, mode)
 
     def check(self) -> list[Problem]:
         """Return what is wrong with the current app's signals.

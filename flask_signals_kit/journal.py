@@ -11,41 +11,14 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from math import ceil
 from threading import get_ident
 from typing import Any
 
 from .callables import call_frame
-from .dispatch import Observation, Status
-from .links import Link
+from .calls import Status
+from .dispatch import Observation
+from .links import Link, Tally
 from .records import Place
-
-RECENT = 100
-"""How many durations of a connection are kept."""
-
-
-class Tally:
-    """What is counted of one connection; it hangs on the connection and goes with it."""
-
-    __slots__ = ("calls", "failures", "last_failure", "recent")
-
-    def __init__(self) -> None:
-        self.calls = 0
-        self.failures = 0
-        self.last_failure: str | None = None
-        self.recent: deque[float] = deque(maxlen=RECENT)
-
-    @property
-    def mean(self) -> float | None:
-        """The mean duration of the last hundred calls, in seconds; ``None`` before the first."""
-        recent = tuple(self.recent)
-        return sum(recent) / len(recent) if recent else None
-
-    @property
-    def p95(self) -> float | None:
-        """The 95th percentile of the last hundred calls, in seconds; ``None`` before the first."""
-        durations = sorted(self.recent)
-        return durations[ceil(0.95 * len(durations)) - 1] if durations else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -154,9 +127,10 @@ class Journal:
         """Count failures, and take back the call of a receiver that was only handed on."""
         noted: dict[int, tuple[Status, str | None]] = {}
         for index, (status, value) in (seen.odd or {}).items():
-            tally: Tally = seen.watched.links[index].tally
+            link = seen.watched.links[index]
+            tally = link.tally or _start_tally(link)
             error = None
-            if status == "failed":
+            if status in {"failed", "contained"}:
                 error = type(value).__qualname__
                 tally.failures += 1
                 tally.last_failure = error
@@ -213,5 +187,4 @@ def _start_tally(link: Link) -> Tally:
 
 def tally_of(link: Link) -> Tally:
     """Return what was counted of a connection; nothing yet, if it was never seen."""
-    tally = link.tally
-    return tally if isinstance(tally, Tally) else Tally()
+    return link.tally or Tally()

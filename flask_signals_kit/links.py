@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 import types
 import weakref
+from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from itertools import count
+from math import ceil
 from typing import Any, Protocol, cast
 
 from .callables import place_of, takes_extra, type_name
@@ -33,6 +35,43 @@ class MethodRef(weakref.WeakMethod[Any]):
 
     __slots__ = ("receiver_key",)
     receiver_key: Hashable
+
+
+RECENT = 100
+"""How many durations of a connection are kept."""
+
+
+class Tally:
+    """What is counted of one connection; it hangs on the connection and goes with it."""
+
+    __slots__ = ("calls", "dropped", "failures", "last_failure", "recent")
+
+    def __init__(self) -> None:
+        self.calls: int = 0
+        self.failures: int = 0
+        self.dropped: int = 0
+        self.last_failure: str | None = None
+        self.recent: deque[float] = deque(maxlen=RECENT)
+
+    def add(self, seconds: float, failure: str | None) -> None:
+        """Count one call, with the type of the exception that it ended in."""
+        self.calls += 1
+        self.recent.append(seconds)
+        if failure is not None:
+            self.failures += 1
+            self.last_failure = failure
+
+    @property
+    def mean(self) -> float | None:
+        """The mean duration of the last hundred calls, in seconds; ``None`` before the first."""
+        recent = tuple(self.recent)
+        return sum(recent) / len(recent) if recent else None
+
+    @property
+    def p95(self) -> float | None:
+        """The 95th percentile of the last hundred calls, in seconds; ``None`` before the first."""
+        durations = sorted(self.recent)
+        return durations[ceil(0.95 * len(durations)) - 1] if durations else None
 
 
 class Link:
@@ -70,7 +109,7 @@ class Link:
     delivery: Delivery | None
     uid: str | None
     scope: object | None
-    tally: Any  # what an observer counts of it
+    tally: Tally | None  # what the journal counts of it
 
     def where(self) -> Place:
         """Return where the receiver is, looked up once."""
@@ -119,12 +158,12 @@ class Plan:
 
     def __init__(self, links: list[Link]) -> None:
         links.sort(key=Link.rank)
-        self.scoped = any(link.scope is not None for link in links)
-        self.simple = all(link.plain for link in links)
+        self.scoped: bool = any(link.scope is not None for link in links)
+        self.simple: bool = all(link.plain for link in links)
         self.by_sender: dict[Hashable, list[Link]] = {}
         for link in links:
             self.by_sender.setdefault(link.sender_key, []).append(link)
-        self.any_sender = distinct(self.by_sender.pop(None, []))
+        self.any_sender: tuple[Link, ...] = distinct(self.by_sender.pop(None, []))
         self.merged: dict[Hashable, tuple[Link, ...]] = {}
 
     def links_for(self, key: Hashable) -> tuple[Link, ...]:

@@ -15,6 +15,9 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 R = TypeVar("R")
 
+AFTER_COMMIT = "after_commit"
+"""The name of the delivery that waits for a commit."""
+
 IMMEDIATE = "immediate"
 """The name of the delivery that runs a receiver in the sender's own stack."""
 

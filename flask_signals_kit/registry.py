@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, cast, get_args
@@ -21,6 +21,7 @@ from .declarations import Contract, DomainSignal
 from .errors import ConfigurationError, ReceiverError, did_you_mean
 from .links import next_order
 from .records import (
+    Place,
     Source,
 )
 
@@ -81,15 +82,16 @@ class Registration:
         weak: bool,
         forget: Callable[[Registration], None],
     ) -> None:
-        self.target = target
-        self.key = (target, receiver_key(receiver), None if sender is ANY else sender_key(sender))
-        self.place = place_of(receiver)
-        self.priority = priority
-        self.when = when
-        self.delivery = delivery
-        self.uid = uid
-        self.weak = weak
-        self.order = next_order()
+        self.target: str = target
+        limited_to = None if sender is ANY else sender_key(sender)
+        self.key: tuple[str, Hashable, Hashable] = (target, receiver_key(receiver), limited_to)
+        self.place: Place = place_of(receiver)
+        self.priority: int = priority
+        self.when: Callable[..., Any] | None = when
+        self.delivery: Delivery | None = delivery
+        self.uid: str | None = uid
+        self.weak: bool = weak
+        self.order: int = next_order()
         self._receiver: Any = _weakly(receiver, self, forget) if weak else receiver
         self._sender = _weakly(sender, self, forget)
 
@@ -232,7 +234,8 @@ class Registry:
         self.registrations: dict[tuple[Any, ...], Registration] = {}
         self.bridged: dict[str, blinker.Signal] = {}
         self.hooks: list[HookRegistration] = []
-        self.lock = threading.RLock()
+        self.sessions: list[Callable[[], Any]] = []
+        self.lock: threading.RLock = threading.RLock()
 
     def forget(self, registration: Registration) -> None:
         """Drop a registration, if it is still there."""

@@ -19,7 +19,7 @@ import threading
 import types
 import weakref
 from collections.abc import Callable, Generator, Hashable
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -28,14 +28,20 @@ import blinker
 from blinker import ANY
 
 from .callables import is_async, place_of, receiver_key, sender_key, type_name, unwrap
-from .calls import Call, Delivery, Receiver, carried_emission
-from .dispatch import (
+from .calls import (
+    Call,
+    Delivery,
     Observer,
+    Receiver,
+    Surroundings,
+    Transaction,
+    Wrapper,
+    carried_emission,
+)
+from .dispatch import (
     Results,
     Sending,
-    Surroundings,
     Watched,
-    Wrapper,
     explain_recursion,
     finish,
     make_emission,
@@ -55,12 +61,12 @@ from .links import (
     not_held_by,
     weak_ref,
 )
-from .records import Connection, Emission, Outcome
+from .records import Connection, Emission, Outcome, Source
 from .settings import ON_ERROR, OnError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-logger = logging.getLogger("flask_signals_kit")
+logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
 _NO_SCOPES: frozenset[object] = frozenset()
 _scopes: ContextVar[frozenset[object]] = ContextVar("signals_kit_scopes", default=_NO_SCOPES)
@@ -84,11 +90,14 @@ class Signal(blinker.NamedSignal):
     :param sync_wrapper: makes a plain receiver awaitable for :meth:`send_async`, where its caller
         gives no ``_sync_wrapper``.
     :param on_failure: told of each failure that the signal contains:
-        ``on_failure(exception, receiver, emission)``.
+        ``on_failure(exception, receiver, emission, source)``.
     :param on_change: called after receivers came or went.
     :param on_collected: told of each weak receiver that the garbage collector took.
     :param request: describes the current request for :class:`Emission`, or returns ``None``.
     :param app: returns what a :class:`Call` carries as ``app``.
+    :param late_async_wrapper: makes an async receiver callable wherever a delivery runs it.
+    :param enter: makes the app current for a delivery.
+    :param transaction: finds the open transaction that a delivery may wait for.
 
     >>> funded = Signal("account_funded")
     >>> _ = funded.connect(lambda account, **extra: f"{account} has money", weak=False)
@@ -105,11 +114,14 @@ class Signal(blinker.NamedSignal):
         check_payload: Callable[[dict[str, Any]], None] | None = None,
         async_wrapper: Wrapper | None = None,
         sync_wrapper: Wrapper | None = None,
-        on_failure: Callable[[Exception, Receiver, Emission], None] | None = None,
+        on_failure: Callable[[Exception, Receiver, Emission, Source], None] | None = None,
         on_change: Callable[[], None] | None = None,
         on_collected: Callable[[Connection], None] | None = None,
         request: Callable[[], str | None] | None = None,
         app: Callable[[], Any] | None = None,
+        late_async_wrapper: Wrapper | None = None,
+        enter: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        transaction: Callable[[Any], Transaction | None] | None = None,
     ) -> None:
         if on_error not in ON_ERROR:
             raise DeclarationError(
@@ -137,6 +149,9 @@ class Signal(blinker.NamedSignal):
             on_failure=on_failure,
             request=request,
             app=app,
+            late_async_wrapper=late_async_wrapper or async_wrapper,
+            enter=enter,
+            transaction=transaction,
         )
         super().__init__(name, doc)
         # Blinker promises only the truth value of this mapping. Here: receiver's key -> its links.

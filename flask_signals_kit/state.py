@@ -5,8 +5,12 @@ from __future__ import annotations
 import logging
 import sys
 import weakref
+from asyncio import get_running_loop
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from types import FrameType
@@ -14,7 +18,7 @@ from typing import Any, Protocol
 
 import blinker
 from blinker import ANY
-from flask import Flask, has_request_context, request
+from flask import Flask, current_app, has_app_context, has_request_context, request
 
 from .callables import call_site, place_of
 from .calls import Receiver
@@ -23,16 +27,13 @@ from .dispatch import Observation, run_directly
 from .errors import (
     AppContextError,
     AsyncReceiverError,
+    ConfigurationError,
     DuplicateReceiverError,
     UnknownSignalError,
     did_you_mean,
 )
 from .journal import Journal
-from .records import (
-    Connection,
-    Emission,
-    Place,
-)
+from .records import Connection, Emission, Place, Source
 from .registry import (
     BUILTIN_PAYLOADS,
     GONE,
@@ -47,12 +48,13 @@ from .signals import (
     Namespace,
     Signal,
 )
+from .transactions import OpenTransaction, open_transaction, session_of
 from .verbs import App, Verbs
 
 EXTENSION = "signals_kit"
 """The key of the app's half in ``app.extensions``."""
 
-logger = logging.getLogger("flask_signals_kit")
+logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
 
 class Hooks(Protocol):
@@ -62,7 +64,7 @@ class Hooks(Protocol):
         """Add a hook."""
 
     def report_contained(
-        self, exception: Exception, receiver: Receiver, emission: Emission, /
+        self, exception: Exception, receiver: Receiver, emission: Emission, source: Source, /
     ) -> None:
         """Tell the hooks of a failure that a policy contained."""
 
@@ -121,11 +123,11 @@ class AppSignals(Verbs):
         relays: Bridge,
         choose: Callable[..., dict[str, blinker.Signal]],
     ) -> None:
-        self.registry = Registry()
+        self.registry: Registry = Registry()
         self.kit = kit
         self.settings = settings
         self.page_auth = page_auth
-        self.validating = bool(settings.validate)
+        self.validating: bool = bool(settings.validate)
         self.journal: Journal | None = None
         self.collected: deque[Connection] = deque(maxlen=100)
         self.unknown: dict[str, UnknownName] = {}
@@ -134,7 +136,7 @@ class AppSignals(Verbs):
         self._choose_signals = choose
         self.startup: object = None
         self._app = weakref.ref(app)
-        self.namespace = Namespace(_SignalMaker(self))
+        self.namespace: Namespace = Namespace(_SignalMaker(self))
 
     # -- the app ------------------------------------------------------------------------------
 
@@ -292,8 +294,33 @@ class AppSignals(Verbs):
 
     # -- connections --------------------------------------------------------------------------
 
+    def sessions(self) -> list[Callable[[], Any]]:
+        """Return how to get at each of the app's sessions: those that were named, then its own."""
+        found = session_of(self.app)
+        named = [*self.registry.sessions, *self.kit.sessions]
+        return named if found is None else [*named, found]
+
+    def transaction(self, session: Callable[[], Any] | None = None) -> OpenTransaction | None:
+        """Return the open transaction of a session, or of the first of the app's that has one."""
+        for source in self.sessions() if session is None else [session]:
+            transaction = open_transaction(source())
+            if transaction is not None:
+                return transaction
+        return None
+
+    def _check_session(self, registration: Registration) -> None:
+        """Refuse a receiver that would wait for a session which the app does not have."""
+        if getattr(registration.delivery, "needs_session", False) and not self.sessions():
+            raise ConfigurationError(
+                f"Receiver {registration.place} of signal {registration.target!r} has "
+                f"delivery='after_commit', but app {self.app.name!r} has no SQLAlchemy session. "
+                "Call db.init_app(app) before kit.init_app(app), "
+                "or name one with kit.use_session(session)."
+            )
+
     def attach(self, registration: Registration) -> None:
         """Connect in this app what was registered for it or for every app."""
+        self._check_session(registration)
         if not registration.is_glob:
             self._connect(registration, self.namespace.signal(registration.target))
             return
@@ -462,6 +489,9 @@ class _SignalMaker:
             check_payload=contract.check_payload if contract and state.validating else None,
             async_wrapper=self._run_async,
             sync_wrapper=run_directly,
+            late_async_wrapper=self._run_async_anywhere,
+            enter=self._enter,
+            transaction=self._transaction,
             on_failure=self._report,
             on_change=self._relay(name),
             on_collected=self._note_collected,
@@ -490,10 +520,40 @@ class _SignalMaker:
 
         return run
 
-    def _report(self, exception: Exception, receiver: Receiver, emission: Emission) -> None:
+    def _run_async_anywhere(self, receiver: Receiver) -> Receiver:
+        """Run an async receiver even where an event loop is running: then in another thread.
+
+        A commit in an async view is a plain call, and has no way to await its receivers.
+        """
+        run = self._run_async(receiver)
+
+        def run_anywhere(*args: Any, **kwargs: Any) -> Any:
+            try:
+                get_running_loop()
+            except RuntimeError:
+                return run(*args, **kwargs)
+            with ThreadPoolExecutor(1) as pool:
+                return pool.submit(copy_context().run, run, *args, **kwargs).result()
+
+        return run_anywhere
+
+    def _enter(self) -> AbstractContextManager[Any]:
+        """Make the app current, where it is not."""
+        app = self._app()
+        if app is None or (has_app_context() and current_app._get_current_object() is app):  # type: ignore[attr-defined]
+            return nullcontext()
+        return app.app_context()
+
+    def _transaction(self, session: Callable[[], Any] | None) -> OpenTransaction | None:
+        state = self._state()
+        return None if state is None else state.transaction(session)
+
+    def _report(
+        self, exception: Exception, receiver: Receiver, emission: Emission, source: Source
+    ) -> None:
         state = self._state()
         if state is not None:
-            state.hooks.report_contained(exception, receiver, emission)
+            state.hooks.report_contained(exception, receiver, emission, source)
 
     def _relay(self, name: str) -> Callable[[], None]:
         def sync() -> None:

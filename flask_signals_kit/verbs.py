@@ -45,6 +45,7 @@ from .settings import OnError
 from .signals import (
     Signal,
 )
+from .transactions import source_of
 
 S = TypeVar("S")
 P = ParamSpec("P")
@@ -614,6 +615,24 @@ class Verbs:
             return hook
 
         return decorator if hook is None else decorator(hook)
+
+    def use_session(self, session: Any) -> None:
+        """Name a SQLAlchemy session that after-commit receivers wait for.
+
+        Flask-SQLAlchemy's and Flask-SQLAlchemy-Lite's are found without it. Of several sessions,
+        the first counts that has a transaction open when the signal is sent.
+
+        :param session: a ``scoped_session``, or a function that returns the current ``Session`` or
+            ``None``.
+        :raises ConfigurationError: for anything else; a plain ``sessionmaker`` has no current one.
+
+        >>> from flask import g
+        >>> from flask_signals_kit import SignalsKit
+        >>> SignalsKit().use_session(lambda: g.get("session"))
+        """
+        source = source_of(session)
+        with self.registry.lock:
+            self.registry.sessions.append(source)
 
     # -- sending ------------------------------------------------------------------------------
 

@@ -1,14 +1,13 @@
-"""How one receiver gets one emission: at once, or in a way of its own."""
+"""How one receiver gets one emission: at once, after the commit, or in a way of its own."""
 
 from __future__ import annotations
 
 from ..calls import Call, Delivery
 from ..errors import ConfigurationError, did_you_mean
-from ..records import (
-    IMMEDIATE,
-)
+from ..records import AFTER_COMMIT, IMMEDIATE
+from .after_commit import AfterCommit
 
-__all__ = ["Call", "Delivery", "find_delivery"]
+__all__ = ["AfterCommit", "Call", "Delivery", "find_delivery"]
 
 
 def find_delivery(delivery: str | Delivery) -> Delivery | None:
@@ -19,10 +18,13 @@ def find_delivery(delivery: str | Delivery) -> Delivery | None:
     """
     if delivery == IMMEDIATE:
         return None
+    if delivery == AFTER_COMMIT:
+        return AfterCommit()
     if isinstance(delivery, str):
         raise ConfigurationError(
-            f"There is no delivery {delivery!r}.{did_you_mean(delivery, [IMMEDIATE])} "
-            f"Use {IMMEDIATE!r}, or an object with a name and a method deliver(call)."
+            f"There is no delivery {delivery!r}."
+            f"{did_you_mean(delivery, [IMMEDIATE, AFTER_COMMIT])} Use {IMMEDIATE!r}, "
+            f"{AFTER_COMMIT!r}, or an object with a name and a method deliver(call)."
         )
     if callable(getattr(delivery, "deliver", None)) and isinstance(
         getattr(delivery, "name", None), str

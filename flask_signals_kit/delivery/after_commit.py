@@ -1,0 +1,46 @@
+"""After commit: a receiver runs once what it reacts to is really in the database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..calls import Call
+from ..records import AFTER_COMMIT
+from ..transactions import source_of
+
+
+class AfterCommit:
+    """Run the receiver once the root transaction of the current session has committed.
+
+    It is dropped if that transaction, or the savepoint that the signal was sent in, rolls back or
+    ends without a commit. Without an open transaction it runs at once. Its failure is logged and
+    told to the exception hooks; it breaks neither ``commit()`` nor the other receivers. It runs at
+    most once, and a crash between the commit and the receiver loses it.
+
+    ``delivery="after_commit"`` stands for ``AfterCommit()``.
+
+    :param session: the session to wait for, where the app has several: a ``scoped_session``, or a
+        function that returns the current ``Session`` or ``None``. If left out, the first of the
+        app's sessions that has a transaction open.
+
+    >>> AfterCommit().name
+    'after_commit'
+    """
+
+    name = AFTER_COMMIT
+
+    def __init__(self, session: Any = None) -> None:
+        self.session = None if session is None else source_of(session)
+        """How to get at the session to wait for, or ``None`` for the app's own."""
+
+    @property
+    def needs_session(self) -> bool:
+        """Whether the app must have a session of its own."""
+        return self.session is None
+
+    def deliver(self, call: Call, /) -> None:
+        """Keep the call until the commit, or run it if there is nothing to wait for."""
+        if call.transaction is None:
+            call.run_contained()
+        else:
+            call.transaction.keep(call)

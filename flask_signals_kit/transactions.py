@@ -1,0 +1,178 @@
+"""SQLAlchemy sessions, seen from outside: what waits for a commit, and when it may go on.
+
+SQLAlchemy is an optional dependency: whoever hands a session in has it, and nobody else needs it.
+
+Each ``SessionTransaction`` keeps what was sent in it. A savepoint that is released hands its calls
+to the transaction around it; a root that has committed marks them ready. Only when a transaction
+has ended are they run, or dropped: inside ``after_commit`` no SQL is possible, and it fires for
+savepoints as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+from weakref import WeakKeyDictionary, WeakSet
+
+from flask import Flask
+
+from .callables import type_name
+from .calls import Call
+from .errors import ConfigurationError
+
+Session: TypeAlias = Any
+"""A ``sqlalchemy.orm.Session``."""
+
+_WAITING = "signals_kit_waiting"
+"""The key in ``Session.info`` of what waits for its transactions."""
+
+
+class Waiting:
+    """The calls that wait for the transactions of one session."""
+
+    def __init__(self) -> None:
+        self._calls: WeakKeyDictionary[Any, list[Call]] = WeakKeyDictionary()
+        self._committed: WeakSet[Any] = WeakSet()
+
+    def keep(self, transaction: Any, call: Call) -> None:
+        """Keep a call until this transaction ends."""
+        self._calls.setdefault(transaction, []).append(call)
+
+    def committed(self, transaction: Any) -> None:
+        """Hand a savepoint's calls to the transaction around it; mark a root's ready."""
+        if not transaction.nested:
+            self._committed.add(transaction)
+        elif transaction in self._calls:
+            self._calls.setdefault(transaction.parent, []).extend(self._calls.pop(transaction))
+
+    def ended(self, transaction: Any) -> None:
+        """Run the calls of a transaction that has committed; drop those of one that has not."""
+        calls = self._calls.pop(transaction, [])
+        ready = transaction in self._committed
+        self._committed.discard(transaction)
+        for call in calls:
+            if ready:
+                call.run_contained()
+            else:
+                call.drop()
+
+    def take(self) -> list[Call]:
+        """Take out every call that still waits, in the order in which they were sent."""
+        calls = [call for calls in self._calls.values() for call in calls]
+        self._calls.clear()
+        return sorted(calls, key=lambda call: call.number)
+
+
+class OpenTransaction:
+    """The innermost open transaction of a session, as an after-commit delivery waits for it."""
+
+    __slots__ = ("_session", "_transaction")
+
+    def __init__(self, session: Session, transaction: Any) -> None:
+        self._session = session
+        self._transaction = transaction
+
+    def keep(self, call: Call) -> None:
+        """Keep a call until the transaction has committed with all that is around it."""
+        waiting: Waiting | None = self._session.info.get(_WAITING)
+        if waiting is None:
+            _listen(type(self._session))
+            waiting = self._session.info[_WAITING] = Waiting()
+        waiting.keep(self._transaction, call)
+
+
+def open_transaction(session: Session | None) -> OpenTransaction | None:
+    """Return the innermost open transaction of a session, or ``None`` if it has none."""
+    if session is None:
+        return None
+    plain: Any = getattr(session, "sync_session", session)  # of an AsyncSession
+    transaction = plain.get_nested_transaction() or plain.get_transaction()
+    return None if transaction is None else OpenTransaction(plain, transaction)
+
+
+def waiting_in(session: Session | None) -> Waiting | None:
+    """Return what waits for a session's transactions."""
+    plain: Any = getattr(session, "sync_session", session)
+    waiting: Waiting | None = None if plain is None else plain.info.get(_WAITING)
+    return waiting
+
+
+def source_of(session: Any) -> Callable[[], Session | None]:
+    """Return how to get at the current session.
+
+    :param session: a ``scoped_session``, or a function that returns the current one or ``None``.
+    :raises ConfigurationError: for anything else; a plain ``sessionmaker`` has no current session.
+    """
+    registry = getattr(session, "registry", None)
+    if registry is not None and callable(getattr(registry, "has", None)):
+        return lambda: session() if registry.has() else None
+    if callable(session) and not hasattr(session, "kw") and not isinstance(session, type):
+        return session  # type: ignore[no-any-return]
+    raise ConfigurationError(
+        f"use_session cannot use {type_name(session)}: give it a scoped_session, or a function "
+        "that returns the current Session or None, such as lambda: g.get('session')."
+    )
+
+
+def session_of(app: Flask) -> Callable[[], Session | None] | None:
+    """Find the session of Flask-SQLAlchemy or Flask-SQLAlchemy-Lite.
+
+    :return: how to get at the current session, or ``None`` if the app has no such extension.
+    """
+    database = app.extensions.get("sqlalchemy")
+    if database is None:
+        return None
+    if hasattr(type(database), "get_session"):  # Lite: one a context, made when first asked for
+        return lambda: database.session
+    return source_of(database.session)
+
+
+def _listen(kind: type) -> None:
+    """Listen to the sessions of a class; a session factory makes a class of its own."""
+    from sqlalchemy import event
+
+    if not event.contains(kind, "after_commit", _after_commit):
+        event.listen(kind, "after_commit", _after_commit)
+        event.listen(kind, "after_transaction_end", _after_transaction_end)
+
+
+def _after_commit(session: Session) -> None:
+    waiting = waiting_in(session)
+    if waiting is not None:
+        waiting.committed(session.get_nested_transaction() or session.get_transaction())
+
+
+def _after_transaction_end(session: Session, transaction: Any) -> None:
+    waiting = waiting_in(session)
+    if waiting is not None:
+        waiting.ended(transaction)
+
+
+def begin_immediate(engine: Any, mode: str = "IMMEDIATE") -> None:
+    """Have an SQLite engine begin its transactions itself; pysqlite's own way breaks savepoints.
+
+    :param engine: an ``Engine`` or ``AsyncEngine``; one that is not SQLite's is left alone.
+    :param mode: ``"IMMEDIATE"``, ``"DEFERRED"`` or ``"EXCLUSIVE"``.
+    :raises ConfigurationError: for another mode.
+    """
+    from sqlalchemy import event
+
+    if mode not in {"IMMEDIATE", "DEFERRED", "EXCLUSIVE"}:
+        raise ConfigurationError(
+            f"SQLite has no transactions of mode {mode!r}; "
+            "use 'IMMEDIATE', 'DEFERRED' or 'EXCLUSIVE'."
+        )
+    engine = getattr(engine, "sync_engine", engine)
+    if engine.dialect.name != "sqlite" or begins_itself(engine):
+        return
+
+    def begin(connection: Any) -> None:
+        connection.connection.dbapi_connection.isolation_level = None  # pysqlite begins nothing
+        connection.exec_driver_sql(f"BEGIN {mode}")
+
+    event.listen(engine, "begin", begin)
+
+
+def begins_itself(engine: Any) -> bool:
+    """Tell whether somebody listens to the beginning of an engine's transactions."""
+    return bool(getattr(engine, "sync_engine", engine).dispatch.begin)
