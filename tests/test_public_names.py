@@ -14,11 +14,13 @@ import pytest
 import flask_signals_kit
 
 PUBLIC = [
+    "AfterCommit",
     "AlreadyInitializedError",
     "AppContextError",
     "AppSignals",
     "AsyncReceiverError",
     "Call",
+    "Captured",
     "ConfigurationError",
     "Connection",
     "ContractError",
@@ -31,6 +33,7 @@ PUBLIC = [
     "Failed",
     "Namespace",
     "NotInitializedError",
+    "Observation",
     "Ok",
     "Outcome",
     "Place",
@@ -39,6 +42,7 @@ PUBLIC = [
     "Signal",
     "SignalsKit",
     "SignalsKitError",
+    "Transaction",
     "UnknownSignalError",
     "current_emission",
 ]
