@@ -1,7 +1,9 @@
 """Domain signals for Flask that you can see, trust and test."""
 
+from .calls import Transaction
 from .declarations import DomainSignal
 from .delivery import AfterCommit, Call, Delivery
+from .dispatch import Observation
 from .errors import (
     AlreadyInitializedError,
     AppContextError,
@@ -20,6 +22,7 @@ from .inspection import Problem
 from .records import Connection, Deferred, Emission, Failed, Ok, Outcome, Place
 from .signals import Namespace, Signal
 from .state import AppSignals
+from .testing import Captured
 
 __version__ = "0.1.0.dev0"
 
@@ -30,6 +33,7 @@ __all__ = [
     "AppSignals",
     "AsyncReceiverError",
     "Call",
+    "Captured",
     "ConfigurationError",
     "Connection",
     "ContractError",
@@ -42,6 +46,7 @@ __all__ = [
     "Failed",
     "Namespace",
     "NotInitializedError",
+    "Observation",
     "Ok",
     "Outcome",
     "Place",
@@ -50,6 +55,7 @@ __all__ = [
     "Signal",
     "SignalsKit",
     "SignalsKitError",
+    "Transaction",
     "UnknownSignalError",
     "current_emission",
 ]

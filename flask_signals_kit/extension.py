@@ -6,7 +6,8 @@ import importlib
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import blinker
@@ -38,8 +39,9 @@ from .signals import (
     find_emission,
 )
 from .state import EXTENSION, AppSignals
+from .testing import Captured, capture
 from .transactions import begin_immediate
-from .verbs import App, Verbs
+from .verbs import App, Target, Verbs
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
@@ -187,6 +189,36 @@ class SignalsKit(Verbs):
         :raises AppContextError: without a current app.
         """
         return self._current("reach kit.namespace").namespace
+
+    @contextmanager
+    def capture(
+        self, *signals: Target, run_after_commit: bool = False
+    ) -> Generator[list[Captured], None, None]:
+        """Record what the current app sends while a ``with`` block runs. For tests.
+
+        Receivers run as ever. Emissions are listed in the order in which they were sent.
+
+        :param signals: names or handles; every domain signal of the app, if left out.
+        :param run_after_commit: when the block ends without an exception, run the after-commit
+            receivers that still wait, as a commit would, and those that they in turn let wait. Use
+            it where a test's outer transaction is always rolled back.
+        :return: yields a list of :class:`Captured`.
+        :raises AppContextError: without a current app.
+
+        >>> from flask import Flask
+        >>> from flask_signals_kit import SignalsKit
+        >>> app = Flask("shop")
+        >>> kit = SignalsKit(app)
+        >>> account_funded = kit.signal("account_funded", "Money arrived in an account.")
+        >>> with app.app_context(), kit.capture(account_funded) as sent:
+        ...     _ = account_funded.send("acme", amount=5)
+        >>> [(captured.sender, captured.payload) for captured in sent]
+        [('acme', {'amount': 5})]
+        """
+        state = self._current("capture signals")
+        names = [self._target(signal) for signal in signals]
+        with capture(state, names, run_after_commit) as captured:
+            yield captured
 
     @staticmethod
     def begin_immediate(engine: Any, mode: str = "IMMEDIATE") -> None:

@@ -7,9 +7,9 @@ import sys
 import weakref
 from asyncio import get_running_loop
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
@@ -48,7 +48,7 @@ from .signals import (
     Namespace,
     Signal,
 )
-from .transactions import OpenTransaction, open_transaction, session_of
+from .transactions import KeptWatcher, OpenTransaction, open_transaction, session_of
 from .verbs import App, Verbs
 
 EXTENSION = "signals_kit"
@@ -129,6 +129,7 @@ class AppSignals(Verbs):
         self.page_auth = page_auth
         self.validating: bool = bool(settings.validate)
         self.journal: Journal | None = None
+        self._kept_watchers: tuple[KeptWatcher, ...] = ()
         self.collected: deque[Connection] = deque(maxlen=100)
         self.unknown: dict[str, UnknownName] = {}
         self.hooks = hooks
@@ -303,10 +304,19 @@ class AppSignals(Verbs):
     def transaction(self, session: Callable[[], Any] | None = None) -> OpenTransaction | None:
         """Return the open transaction of a session, or of the first of the app's that has one."""
         for source in self.sessions() if session is None else [session]:
-            transaction = open_transaction(source())
+            transaction = open_transaction(source(), self._kept_watchers)
             if transaction is not None:
                 return transaction
         return None
+
+    @contextmanager
+    def watch_kept(self, watcher: KeptWatcher) -> Generator[None, None, None]:
+        """Be told of each call that is kept for a commit while a ``with`` block runs."""
+        self._kept_watchers = (*self._kept_watchers, watcher)
+        try:
+            yield
+        finally:
+            self._kept_watchers = tuple(w for w in self._kept_watchers if w is not watcher)
 
     def _check_session(self, registration: Registration) -> None:
         """Refuse a receiver that would wait for a session which the app does not have."""

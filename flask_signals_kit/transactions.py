@@ -56,21 +56,28 @@ class Waiting:
             else:
                 call.drop()
 
-    def take(self) -> list[Call]:
-        """Take out every call that still waits, in the order in which they were sent."""
-        calls = [call for calls in self._calls.values() for call in calls]
-        self._calls.clear()
-        return sorted(calls, key=lambda call: call.number)
+    def withdraw(self, call: Call) -> bool:
+        """Take a call out; tell whether it was still waiting."""
+        for calls in self._calls.values():
+            if call in calls:
+                calls.remove(call)
+                return True
+        return False
+
+
+KeptWatcher: TypeAlias = Callable[[Waiting, Call], None]
+"""Told of each call that is kept for a commit."""
 
 
 class OpenTransaction:
     """The innermost open transaction of a session, as an after-commit delivery waits for it."""
 
-    __slots__ = ("_session", "_transaction")
+    __slots__ = ("_session", "_tell", "_transaction")
 
-    def __init__(self, session: Session, transaction: Any) -> None:
+    def __init__(self, session: Session, transaction: Any, tell: tuple[KeptWatcher, ...]) -> None:
         self._session = session
         self._transaction = transaction
+        self._tell = tell
 
     def keep(self, call: Call) -> None:
         """Keep a call until the transaction has committed with all that is around it."""
@@ -79,15 +86,22 @@ class OpenTransaction:
             _listen(type(self._session))
             waiting = self._session.info[_WAITING] = Waiting()
         waiting.keep(self._transaction, call)
+        for tell in self._tell:
+            tell(waiting, call)
 
 
-def open_transaction(session: Session | None) -> OpenTransaction | None:
-    """Return the innermost open transaction of a session, or ``None`` if it has none."""
+def open_transaction(
+    session: Session | None, tell: tuple[KeptWatcher, ...] = ()
+) -> OpenTransaction | None:
+    """Return the innermost open transaction of a session, or ``None`` if it has none.
+
+    :param tell: called for each call that is kept for it.
+    """
     if session is None:
         return None
     plain: Any = getattr(session, "sync_session", session)  # of an AsyncSession
     transaction = plain.get_nested_transaction() or plain.get_transaction()
-    return None if transaction is None else OpenTransaction(plain, transaction)
+    return None if transaction is None else OpenTransaction(plain, transaction, tell)
 
 
 def waiting_in(session: Session | None) -> Waiting | None:

@@ -1,0 +1,136 @@
+"""Run every measurement and write the table to ``docs/benchmarks.md``."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from . import footprint, sending
+
+TABLE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+BEGIN, END = "<!-- begin: written by make bench -->", "<!-- end -->"
+COUNTS = (0, 1, 3, 10, 100)
+PEERS: dict[str, float | None] = {
+    "Django (cached)": 1.0,
+    "pluggy": 1.0,
+    "PyDispatcher": 1.0,
+    "pyee": 1.1,
+    "psygnal": None,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of the table."""
+
+    what: str
+    """What is measured."""
+    limit: float | None
+    """What it may be at most; ``None`` for what is told and not limited."""
+    figure: float
+    """What it is."""
+
+    def __str__(self) -> str:
+        limit = "" if self.limit is None else f"{self.limit:.2f}"
+        over = " **over**" if self.is_over else ""
+        return f"| {self.what} | {limit} | {self.figure:.2f}{over} |"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is beyond its limit."""
+        return self.limit is not None and self.figure > self.limit
+
+
+def measure() -> Iterator[Row]:
+    """Yield the rows of the table as they are measured."""
+    found = {count: sending.against_peers(count) for count in COUNTS}
+    for count in COUNTS:
+        yield Row(
+            what=f"`Signal.send`, {_receivers(count)}, against blinker",
+            limit=0.45 if count else 1.0,
+            figure=found[count]["blinker"],
+        )
+    for count in COUNTS[1:]:
+        yield Row(
+            what=f"the same, {_receivers(count)}, against a plain loop",
+            limit=1.3,
+            figure=found[count]["plain loop"],
+        )
+    for peer, limit in PEERS.items():
+        for count in COUNTS[1:]:
+            what = f"the same, {_receivers(count)}, against {peer}"
+            yield Row(what=what, limit=limit, figure=found[count][peer])
+    for count in (1, 100):
+        yield Row(
+            what=f"weak receivers (`connect`'s default), {_receivers(count)}, against blinker",
+            limit=None,
+            figure=sending.weak_against_blinker(count),
+        )
+    quiet, journalled = sending.handle_against_blinker()
+    handle = "`account_funded.send` through handle and app context, 3 receivers"
+    yield Row(what=f"{handle}, against blinker", limit=0.6, figure=quiet)
+    yield Row(what="the same with the journal on", limit=1.5, figure=journalled)
+    yield Row(
+        what="a Flask request with the kit and no receivers, against no kit",
+        limit=1.02,
+        figure=footprint.request_overhead(),
+    )
+    yield Row(
+        what="importing the kit, against importing Flask (time on top)",
+        limit=0.15,
+        figure=footprint.import_overhead(),
+    )
+    signal, on = footprint.memory_per_connection()
+    memory = "memory per connection, against blinker's strong connection"
+    yield Row(what=f"{memory}: `Signal.connect`", limit=1.5, figure=signal)
+    yield Row(what=f"{memory}: `kit.on`, in the kit and one app", limit=1.5, figure=on)
+
+
+def growth() -> Iterator[str]:
+    """Yield the lines of the growth table."""
+    yield "| a send's cost | against | figure |"
+    yield "|---|---|---|"
+    for count, figure in footprint.growth_by_receivers().items():
+        yield f"| per receiver, {_receivers(count)} | 10 receivers | {figure:.2f} |"
+    for count, figure in footprint.growth_by_signals().items():
+        yield f"| in a namespace of {count:,} signals | 1 signal | {figure:.2f} |"
+
+
+def _receivers(count: int) -> str:
+    return "1 receiver" if count == 1 else f"{count:,} receivers"
+
+
+def machine() -> str:
+    """Describe what it was measured on."""
+    packages = ("flask", "blinker", "Django", "pluggy", "PyDispatcher", "pyee", "psygnal")
+    peers = ", ".join(f"{name} {version(name)}" for name in packages)
+    return (
+        f"{platform.python_implementation()} {platform.python_version()} on {platform.system()} "
+        f"{platform.machine()}, {os.cpu_count()} cores; {peers}."
+    )
+
+
+def main() -> int:
+    """Measure, print and write; return how many rows are over their limit."""
+    lines = [machine(), "", "| what | at most | measured |", "|---|---|---|"]
+    over = 0
+    for row in measure():
+        print(row, flush=True)
+        lines.append(str(row))
+        over += row.is_over
+    lines += ["", *growth()]
+    print("\n".join(lines[-9:]))
+    before, _, rest = TABLE.read_text().partition(BEGIN)
+    after = rest.partition(END)[2]
+    TABLE.write_text(f"{before}{BEGIN}\n\n" + "\n".join(lines) + f"\n\n{END}{after}")
+    print(f"{over} over their limit; written to {TABLE.relative_to(Path.cwd())}")
+    return over
+
+
+if __name__ == "__main__":
+    sys.exit(1 if main() else 0)

@@ -1,0 +1,141 @@
+"""What the kit costs besides sending: a request, an import, memory, and how a send grows."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import blinker
+from flask import Flask
+from werkzeug.test import EnvironBuilder
+
+from flask_signals_kit import Namespace, Signal, SignalsKit
+
+from .measure import Case, ratio, time_rounds
+from .sending import ACCOUNT, make_receivers
+
+CONNECTIONS = 2_000
+IMPORTS = 25
+
+
+def request_overhead() -> float:
+    """Return the time of a request in an app with the kit and no receivers, against without."""
+    times = time_rounds(
+        {"kit": _request_case(SignalsKit()), "bare": _request_case(None)}, rounds=201
+    )
+    return ratio(times, "kit", "bare")
+
+
+def _request_case(kit: SignalsKit | None) -> Case:
+    app = Flask("bench")
+
+    @app.get("/")
+    def index() -> str:
+        return "hello"
+
+    if kit is not None:
+        kit.signal("account_funded", "Money arrived in an account.")
+        kit.init_app(app)
+    environ = EnvironBuilder("/").get_environ()
+
+    def start_response(*_: Any) -> Callable[[bytes], object]:
+        return lambda _: None
+
+    def case() -> object:
+        body = app(dict(environ), start_response)
+        received = b"".join(body)
+        body.close()  # type: ignore[attr-defined]
+        return received
+
+    return case
+
+
+def import_overhead() -> float:
+    """Return the time that importing the kit takes on top of Flask, against importing Flask."""
+    code = (
+        "from time import perf_counter as clock\n"
+        "began = clock(); import flask; middle = clock(); import flask_signals_kit\n"
+        "print((clock() - middle) / (middle - began))"
+    )
+    with TemporaryDirectory() as folder:  # with bytecode, as installed packages have it
+        environment = {**os.environ, "PYTHONPYCACHEPREFIX": folder}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        shares = [
+            float(
+                subprocess.run(  # noqa: S603
+                    [sys.executable, "-c", code],
+                    capture_output=True,
+                    check=True,
+                    text=True,
+                    env=environment,
+                ).stdout
+            )
+            for _ in range(IMPORTS + 1)
+        ]
+    return median(shares[1:])
+
+
+def memory_per_connection() -> tuple[float, float]:
+    """Return the bytes of one connection against blinker's: a signal's, and ``kit.on``'s.
+
+    For ``kit.on`` it is what one app and the kit keep together.
+    """
+    theirs = _bytes_per_connection(blinker.Signal().connect)
+    signal = Signal("account_funded")
+    kit = SignalsKit(Flask("bench"))
+    ours = _bytes_per_connection(signal.connect)
+    on = kit.on("account_funded")
+    return ours / theirs, _bytes_per_connection(lambda receiver, weak: on(receiver)) / theirs
+
+
+def _bytes_per_connection(connect: Callable[..., Any]) -> float:
+    receivers = make_receivers(CONNECTIONS)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for receiver in receivers:
+            connect(receiver, weak=False)
+        gc.collect()
+        return (tracemalloc.get_traced_memory()[0] - before) / CONNECTIONS
+    finally:
+        tracemalloc.stop()
+
+
+def growth_by_receivers() -> dict[int, float]:
+    """Return, for so many receivers, the time per receiver against the one with ten of them."""
+    counts = (1, 10, 100, 1000)
+    cases: dict[str, Case] = {}
+    for count in counts:
+        signal = Signal("account_funded")
+        for receiver in make_receivers(count):
+            signal.connect(receiver, weak=False)
+        cases[str(count)] = _send_case(signal)
+    times = time_rounds(cases)
+    return {count: ratio(times, str(count), "10") * 10 / count for count in counts}
+
+
+def growth_by_signals() -> dict[int, float]:
+    """Return a send's time in a namespace of so many signals, against a namespace of one."""
+    counts = (1, 100, 10_000)
+    cases: dict[str, Case] = {}
+    for count in counts:
+        namespace = Namespace()
+        for number in range(count):
+            signal = namespace.signal(f"signal_{number}")
+            signal.connect(make_receivers(1)[0], weak=False)
+        cases[str(count)] = _send_case(namespace.signal(f"signal_{count // 2}"))
+    times = time_rounds(cases)
+    return {count: ratio(times, str(count), "1") for count in counts}
+
+
+def _send_case(signal: Signal) -> Case:
+    send = signal.send
+    return lambda: send(ACCOUNT, amount=5, method="card")
