@@ -28,14 +28,16 @@ from .inspection import (
 )
 from .state import EXTENSION, AppSignals
 
-signals = AppGroup("signals", help="Show the app's signals, who listens, and what is wrong.")
+signals: AppGroup = AppGroup(
+    "signals", help="Show the app's signals, who listens, and what is wrong."
+)
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @signals.command("list")
 @click.argument("pattern", required=False)
-@as_json
+@_as_json
 @click.option(
     "--all", "silent", is_flag=True, help="With Flask's and others' signals that nobody hears."
 )
@@ -58,7 +60,7 @@ def list_signals(pattern: str | None, as_json: bool, silent: bool) -> None:
 
 @signals.command("show")
 @click.argument("name")
-@as_json
+@_as_json
 def show_signal(name: str, as_json: bool) -> None:
     """Show all that is known of the signal NAME."""
     everything = _report()
@@ -75,7 +77,7 @@ def show_signal(name: str, as_json: bool) -> None:
 
 
 @signals.command("check")
-@as_json
+@_as_json
 @click.pass_context
 def check_signals(context: click.Context, as_json: bool) -> None:
     """Print what is wrong; the exit code is 1 if anything is."""

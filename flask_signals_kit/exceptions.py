@@ -35,7 +35,7 @@ from .registry import HookRegistration
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-logger = logging.getLogger("flask_signals_kit")
+logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
 _REPORTED = "_signals_kit_reported"
 """The key in an exception's ``__dict__`` of the hooks that know it already."""

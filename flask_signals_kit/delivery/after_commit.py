@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..calls import Call
@@ -30,7 +31,7 @@ class AfterCommit:
     name = AFTER_COMMIT
 
     def __init__(self, session: Any = None) -> None:
-        self.session = None if session is None else source_of(session)
+        self.session: Callable[[], Any] | None = None if session is None else source_of(session)
         """How to get at the session to wait for, or ``None`` for the app's own."""
 
     @property

@@ -15,7 +15,7 @@ __all__ = ["NAME", "make_blueprint"]
 NAME = "signals_kit"
 """The blueprint's name: what ``request.blueprint`` is while the page is served."""
 
-logger = logging.getLogger("flask_signals_kit")
+logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
 
 def make_blueprint() -> Blueprint:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
     from werkzeug.datastructures import Headers
 
-logger = logging.getLogger("flask_signals_kit")
+logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
 HEADERS = {
     # Without inline code: whatever slipped through the escaping could not run.
