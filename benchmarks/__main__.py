@@ -89,6 +89,11 @@ def measure() -> Iterator[Row]:
     memory = "memory per connection, against blinker's strong connection"
     yield Row(what=f"{memory}: `Signal.connect`", limit=1.5, figure=signal)
     yield Row(what=f"{memory}: `kit.on`, in the kit and one app", limit=1.5, figure=on)
+    yield Row(
+        what="a commit of one row with an after-commit receiver waiting, against a bare hook",
+        limit=None,
+        figure=footprint.commit_overhead(),
+    )
 
 
 def growth() -> Iterator[str]:

@@ -8,12 +8,15 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable
+from contextvars import copy_context
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import blinker
 from flask import Flask
+from sqlalchemy import create_engine, event, text
+from sqlalchemy.orm import Session, sessionmaker
 from werkzeug.test import EnvironBuilder
 
 from flask_signals_kit import Namespace, Signal, SignalsKit
@@ -107,6 +110,44 @@ def _bytes_per_connection(connect: Callable[..., Any]) -> float:
         return (tracemalloc.get_traced_memory()[0] - before) / CONNECTIONS
     finally:
         tracemalloc.stop()
+
+
+def commit_overhead() -> float:
+    """Return a commit of one row with an after-commit receiver, against one with a bare hook.
+
+    The bare hook is a function that listens to SQLAlchemy's own ``after_commit``. The kit's time has
+    the send in it.
+    """
+    kit = SignalsKit()
+    account_funded = kit.signal("account_funded", "Money arrived in an account.")
+    kit_session, bare_session = _session(), _session()
+    app = Flask("bench")
+    kit.use_session(lambda: kit_session)
+    kit.init_app(app)
+    account_funded.connect(make_receivers(1)[0], delivery="after_commit")
+    event.listen(bare_session, "after_commit", lambda session: None)
+    insert = text("INSERT INTO account (funds) VALUES (1)")
+
+    def with_kit() -> None:
+        kit_session.execute(insert)
+        account_funded.send(ACCOUNT, amount=5, method="card")
+        kit_session.commit()
+
+    def bare() -> None:
+        bare_session.execute(insert)
+        bare_session.commit()
+
+    context = copy_context()
+    context.run(app.app_context().push)
+    times = time_rounds({"kit": with_kit, "bare": bare}, contexts={"kit": context})
+    return ratio(times, "kit", "bare")
+
+
+def _session() -> Session:
+    session = sessionmaker(create_engine("sqlite://"))()
+    session.execute(text("CREATE TABLE account (id INTEGER PRIMARY KEY, funds INTEGER)"))
+    session.commit()
+    return session
 
 
 def growth_by_receivers() -> dict[int, float]:
