@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import logging
 import sys
 import weakref
-from asyncio import get_running_loop
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -381,6 +380,11 @@ class AppSignals(Verbs):
         for name in list(self.namespace):
             if name == registration.target or (registration.is_glob and registration.matches(name)):
                 self.namespace.signal(name).disconnect_from(receiver, sender)
+        for registry in (self.kit, self.registry):
+            for other in list(registry.registrations.values()):
+                # A name and a glob, the kit and the app may have connected the same receiver.
+                if other.key[1:] == registration.key[1:]:
+                    self.attach(other)
 
     def attach_globs(self, signal: Signal) -> None:
         """Connect to a new signal what was registered for its like."""
@@ -538,11 +542,10 @@ class _SignalMaker:
         run = self._run_async(receiver)
 
         def run_anywhere(*args: Any, **kwargs: Any) -> Any:
-            try:
-                get_running_loop()
-            except RuntimeError:
+            asyncio = sys.modules.get("asyncio")  # not imported for this: it is slow to import
+            if asyncio is None or asyncio._get_running_loop() is None:
                 return run(*args, **kwargs)
-            with ThreadPoolExecutor(1) as pool:
+            with concurrent.futures.ThreadPoolExecutor(1) as pool:
                 return pool.submit(copy_context().run, run, *args, **kwargs).result()
 
         return run_anywhere

@@ -451,18 +451,8 @@ class Verbs:
 
     def _unregister(self, registration: Registration) -> None:
         self.registry.forget(registration)
-        receiver = registration.receiver
-        if receiver is None:
-            return
-        others = [
-            other
-            for other in list(self.registry.registrations.values())
-            if other.key[1:] == registration.key[1:]
-        ]
         for state in self._states():
             state.detach(registration)
-            for other in others:  # a name and a glob may have connected the same receiver
-                state.attach(other)
 
     def disconnect_receiver(self, receiver: Receiver, signal: str, sender: Any = ANY) -> None:
         """Undo ``on`` for one signal, for one sender or for all."""
