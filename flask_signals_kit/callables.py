@@ -21,6 +21,8 @@ def place_of(target: Any) -> Place:
     >>> place_of(place_of).name
     'place_of'
     """
+    if isinstance(target, staticmethod):
+        return place_of(target.__func__)
     if isinstance(target, functools.partial):
         inner = place_of(target.func)
         return Place(
@@ -105,8 +107,8 @@ def receiver_key(receiver: Any) -> Hashable:
 
 def is_async(receiver: Any) -> bool:
     """Tell whether calling this gives a coroutine, for objects with ``async __call__`` as well."""
-    while isinstance(receiver, functools.partial):
-        receiver = receiver.func
+    while isinstance(receiver, (functools.partial, staticmethod)):
+        receiver = receiver.func if isinstance(receiver, functools.partial) else receiver.__func__
     if inspect.iscoroutinefunction(receiver):
         return True
     if isinstance(receiver, (types.FunctionType, types.MethodType, type)):
