@@ -1346,3 +1346,48 @@ def test_an_app_with_a_command_named_signals_keeps_it(kit: SignalsKit) -> None:
     assert app.test_cli_runner().invoke(args=["signals"]).output == "my own\n"
     kit.detach(app)
     assert app.test_cli_runner().invoke(args=["signals"]).output == "my own\n"
+
+
+def test_the_kits_and_an_apps_connection_of_a_receiver_end_each_by_itself(
+    kit: SignalsKit, app: Flask
+) -> None:
+    """Connected on both, and disconnected on one: the other stays."""
+
+    def receive(sender: Any, **extra: Any) -> str:
+        return "heard"
+
+    half = kit.for_app(app)
+    kit.on("account_funded")(receive)
+    half.on("account_funded")(receive)
+    half.disconnect_receiver(receive, "account_funded")
+    assert results(kit, app) == ["heard"]
+    half.on("account_funded")(receive)
+    kit.disconnect_receiver(receive, "account_funded")
+    assert results(kit, app) == ["heard"]
+    half.disconnect_receiver(receive, "account_funded")
+    assert results(kit, app) == []
+
+
+def test_apps_come_and_go_in_threads_while_the_kit_connects() -> None:
+    """Every app that is made has every receiver that was connected before it was."""
+    kit = SignalsKit()
+    kit.on("account_*")(lambda sender, **extra: "glob")
+    kit.on("account_funded")(lambda sender, **extra: "name")
+
+    def create() -> None:
+        for number in range(25):
+            app = make(kit, f"shop {number}")
+            assert results(kit, app)[:2] == ["glob", "name"]
+            if number % 2:
+                kit.detach(app)
+
+    def connect() -> None:
+        for number in range(50):
+            receive = kit.on("account_funded")(lambda sender, number=number, **extra: number)
+            kit.signal(f"account_{number}")
+            kit.disconnect_receiver(receive, "account_funded")
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(work) for work in (create, create, connect, connect)]:
+            done.result(60)
+    assert results(kit, make(kit)) == ["glob", "name"]

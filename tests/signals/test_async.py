@@ -150,7 +150,13 @@ def test_the_wrappers_names_are_not_in_the_payload() -> None:
 
 
 @pytest.mark.parametrize(
-    "make", [Ledger, lambda: Ledger().note, lambda: functools.partial(waiting)]
+    "make",
+    [
+        Ledger,
+        lambda: Ledger().note,
+        lambda: functools.partial(waiting),
+        lambda: staticmethod(waiting),
+    ],
 )
 def test_whatever_is_async_is_seen_as_async(make: Callable[[], Any]) -> None:
     """Objects with `async __call__`, async methods and partials are awaited, never lost."""

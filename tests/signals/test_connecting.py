@@ -436,6 +436,24 @@ def test_connections_describe_everything_that_was_said() -> None:
     assert not connection.takes_extra
 
 
+def test_what_is_wrapped_is_described_by_what_is_inside() -> None:
+    """A static method, a partial and a decorated function show where they are written."""
+
+    def receive(sender: Any) -> None:
+        pass
+
+    @functools.wraps(receive)
+    def wrapped(*args: Any) -> None:
+        receive(*args)
+
+    signal = Signal("account_funded")
+    for receiver in (staticmethod(receive), functools.partial(receive), wrapped):
+        signal.connect(receiver, weak=False)
+    for connection in signal.connections:
+        assert receive.__qualname__ in connection.receiver.name
+        assert connection.receiver.line == receive.__code__.co_firstlineno
+
+
 def test_clear_state_disconnects_everybody() -> None:
     """Blinker's own helper for tests works here, too."""
     signal = Signal("account_funded")
