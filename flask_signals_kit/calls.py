@@ -37,10 +37,14 @@ carried_emission: ContextVar[Emission | None] = ContextVar("signals_kit_emission
 """The emission being delivered where its stack cannot be seen: in another thread or later."""
 
 
-class Tallied(Protocol):
-    """Who keeps what is counted of a connection: its link."""
+class Described(Protocol):
+    """A connection's link: it describes the connection and keeps what is counted of it."""
 
     tally: Any
+
+    def describe(self, signal: str, /) -> Connection:
+        """Return the connection's record."""
+        ...
 
 
 class Delivery(Protocol):
@@ -112,12 +116,11 @@ class Call:
         "_around",
         "_failure",
         "_handed_on",
+        "_link",
         "_payload",
         "_receiver",
         "_sender",
-        "_tallied",
         "_wrap",
-        "connection",
         "emission",
         "number",
         "transaction",
@@ -133,9 +136,8 @@ class Call:
         sender: Any,
         payload: dict[str, Any],
         emission: Emission,
-        connection: Connection,
         around: Surroundings,
-        tallied: Tallied,
+        link: Described,
         wrap: Wrapper | None,
         transaction: Transaction | None,
     ) -> None:
@@ -143,20 +145,23 @@ class Call:
         self._sender = sender
         self._payload = payload
         self._around = around
-        self._tallied = tallied
+        self._link = link
         self._wrap = wrap
         self._failure: Exception | None = None
         self._handed_on = False
         self.emission: Emission = emission
         """What was sent."""
-        self.connection: Connection = connection
-        """The receiver's connection."""
         self.number: int = next(_numbers)
         """Calls are numbered in the order in which they were sent."""
         self.transaction: Transaction | None = transaction
         """The transaction that was open in the delivery's session when the signal was sent."""
         self.value: Any = self._NOT_RUN
         """What the receiver returned, once :attr:`has_run` is true."""
+
+    @property
+    def connection(self) -> Connection:
+        """The receiver's connection."""
+        return self._link.describe(self.emission.signal)
 
     @property
     def app(self) -> Any:
@@ -206,7 +211,7 @@ class Call:
             self.emission.signal,
             extra={"signals_kit_signal": self.emission.signal},
         )
-        tally = self._tallied.tally
+        tally = self._link.tally
         if tally is not None:
             tally.dropped += 1
 
@@ -222,7 +227,7 @@ class Call:
 
     def _count(self, began: float, failure: str | None) -> None:
         """Count a call that comes after its emission has been journalled."""
-        tally = self._tallied.tally
+        tally = self._link.tally
         if self._handed_on and tally is not None:
             tally.add(perf_counter() - began, failure)
 

@@ -15,7 +15,7 @@ from .state import AppSignals
 from .transactions import Waiting
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Captured:
     """One emission that a test has captured."""
 
