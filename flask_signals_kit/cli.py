@@ -20,6 +20,7 @@ from .inspection import (
     ReceiverInfo,
     Report,
     SignalInfo,
+    duration,
     label,
     near_file,
     report,
@@ -159,6 +160,8 @@ def _print_signal(signal: SignalInfo) -> None:
         _echo(f"{index:>3}  {receiver.module}.{receiver.name}")
         _echo(f"{'':5}{_dim(label(receiver, near_file) or 'no source file')}")
         _echo_wrapped(", ".join(_details(receiver)), indent=5)
+        if receiver.calls or receiver.dropped:
+            _echo_wrapped(", ".join(_figures(receiver)), indent=5)
     if signal.problems:
         _echo()
         for problem in signal.problems:
@@ -235,6 +238,18 @@ def _details(receiver: ReceiverInfo) -> Iterator[str]:
         yield f"uid {receiver.uid}"
     if receiver.foreign:
         yield "foreign: connected by somebody else, to the very signal"
+
+
+def _figures(receiver: ReceiverInfo) -> Iterator[str]:
+    """Yield what the journal of this process has counted."""
+    yield _count(receiver.calls or 0, "call")
+    if receiver.failures:
+        yield f"{receiver.failures} failed (last: {receiver.last_failure})"
+    if receiver.dropped:
+        yield f"{receiver.dropped} dropped"
+    if receiver.mean is not None and receiver.p95 is not None:
+        yield f"mean {duration(receiver.mean)}"
+        yield f"p95 {duration(receiver.p95)}"
 
 
 def _payload(signal: SignalInfo) -> str:

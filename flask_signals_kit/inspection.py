@@ -20,8 +20,8 @@ from flask import Flask
 from .callables import is_async, place_of, takes_extra
 from .declarations import DomainSignal
 from .errors import did_you_mean
-from .journal import Tally, tally_of
-from .links import sender_label
+from .journal import tally_of
+from .links import Tally, sender_label
 from .records import IMMEDIATE, Connection, Place
 from .registry import is_glob
 from .settings import OnError
@@ -108,6 +108,8 @@ class ReceiverInfo:
     """How often it was called; ``None`` where no journal is kept."""
     failures: int | None = None
     """How often it raised."""
+    dropped: int | None = None
+    """How often it was not called because what its delivery waited for did not happen."""
     mean: float | None = None
     """The mean duration of its last hundred calls, in seconds; ``None`` before the first."""
     p95: float | None = None
@@ -161,6 +163,7 @@ class SignalInfo:
             parts += [f"{receiver.module}.{receiver.name}", label(receiver, short_file)]
             parts += [receiver.delivery, receiver.sender or "", receiver.uid or ""]
             parts += [] if receiver.when is None else [named(receiver.when)]
+            parts += [receiver.last_failure or ""]
         return " ".join(part for part in parts if part).lower()
 
 
@@ -168,6 +171,7 @@ TRAITS: dict[str, Callable[[SignalInfo], bool]] = {
     "receivers": lambda signal: bool(signal.receivers),
     "orphans": lambda signal: signal.orphan,
     "problems": lambda signal: bool(signal.problems),
+    "failing": lambda signal: any(receiver.failures for receiver in signal.receivers),
     "async": lambda signal: any(receiver.is_async for receiver in signal.receivers),
     "weak": lambda signal: any(receiver.weak for receiver in signal.receivers),
     "foreign": lambda signal: any(receiver.foreign for receiver in signal.receivers),
@@ -210,6 +214,8 @@ class Report:
     """The app's name."""
     signals: tuple[SignalInfo, ...]
     """Domain signals first, then bridged ones, then Flask's; by name within each."""
+    journal: bool
+    """Whether calls, failures and durations are counted."""
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -258,7 +264,8 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON types."""
-        return {"app": self.app, "signals": [signal_to_json(signal) for signal in self.signals]}
+        signals = [signal_to_json(signal) for signal in self.signals]
+        return {"app": self.app, "journal": self.journal, "signals": signals}
 
     def problems_to_json(self) -> dict[str, Any]:
         """Return the problems alone as JSON types."""
@@ -316,6 +323,16 @@ def named(place: Place) -> str:
     return f"{place.module}.{place.name}"
 
 
+def duration(seconds: float) -> str:
+    """Return a duration in the unit in which a person reads it best, such as ``"1.2 ms"``."""
+    value, unit = seconds, "s"
+    for factor, smaller in ((1e6, "µs"), (1e3, "ms")):
+        if seconds * factor < 999.5:  # noqa: PLR2004  what would be rounded to 1,000 of them
+            value, unit = seconds * factor, smaller
+            break
+    return f"{value:,.{1 if value < 9.95 else 0}f} {unit}"  # noqa: PLR2004  the same for 10
+
+
 def report(state: AppSignals) -> Report:
     """Describe one app's signals; it keeps nothing alive and changes nothing.
 
@@ -329,7 +346,7 @@ def report(state: AppSignals) -> Report:
     }
     signals = [_signal(state, name) for name in names]
     signals.sort(key=lambda signal: (ORIGINS.index(signal.origin), signal.name))
-    return Report(app=state.app.name, signals=tuple(signals))
+    return Report(app=state.app.name, signals=tuple(signals), journal=state.journal is not None)
 
 
 def _signal(state: AppSignals, name: str) -> SignalInfo:
@@ -386,7 +403,7 @@ def _counted(tally: Tally | None) -> dict[str, Any]:
     """Return what the journal has counted, by the fields of :class:`ReceiverInfo`."""
     if tally is None:
         return {}
-    fields = ("calls", "failures", "mean", "p95", "last_failure")
+    fields = ("calls", "dropped", "failures", "mean", "p95", "last_failure")
     return {field: getattr(tally, field) for field in fields}
 
 

@@ -205,6 +205,35 @@ def test_show_tells_all_of_one_signal() -> None:
     ) in result.output
 
 
+def test_show_has_what_the_journal_counted_if_anything() -> None:
+    """In the process of a command that is little, so nothing is said of receivers never called."""
+    app = make_app()
+    app.testing = True
+    state = app.extensions["signals_kit"]
+
+    @state.on("campaign_archived")
+    def fails(campaign: object, **extra: object) -> None:
+        raise LookupError(campaign)
+
+    @state.on("campaign_archived", priority=-1)
+    def never_called(campaign: object, **extra: object) -> None: ...
+
+    with app.app_context():
+        assert "call" not in run(app, "show", "campaign_archived").output.replace("never_call", "")
+        for _ in range(2):
+            with pytest.raises(LookupError):
+                state.send("campaign_archived")
+    output = run(app, "show", "campaign_archived").output
+    number = r"[\d.]+ (µs|ms)"
+    figures = rf"^     2 calls, 2 failed \(last: LookupError\), mean {number}, p95 {number}$"
+    assert len(re.findall(figures, output, re.MULTILINE)) == 1
+    assert output.count("2 calls") == 1
+    assert "0 calls" not in output
+    data = json.loads(run(app, "show", "campaign_archived", "--json").stdout)
+    counted = [(receiver["calls"], receiver["failures"]) for receiver in data["receivers"]]
+    assert counted == [(2, 2), (0, 0)]
+
+
 def test_show_has_the_signals_problems() -> None:
     """And those of no other."""
     output = run(make_app(healthy=False), "show", "account_funded").output

@@ -22,6 +22,7 @@ from flask_signals_kit.inspection import (
     Report,
     Selection,
     SignalInfo,
+    duration,
     near_file,
     report,
     short_file,
@@ -349,6 +350,77 @@ def test_every_kind_and_policy_has_its_words() -> None:
     assert set(TITLES) == set(get_args(ProblemKind))
 
 
+# -- figures --------------------------------------------------------------------------------------
+
+
+def fails(sender: object, **extra: object) -> None:
+    """Fail on what it hears."""
+    raise LookupError("no such account")
+
+
+def test_a_receiver_has_figures_where_a_journal_is_kept(shop: AppSignals) -> None:
+    """Nothing is counted of others' receivers, nor before the journal begins."""
+    shop.signal("account_funded", on_error="isolate")
+    shop.on("account_funded")(hears)
+    shop.on("account_funded")(fails)
+    shop.on("request_started")(hears)
+    flask.signals.request_started.connect(fails, shop.app)
+    before = report(shop)
+    assert not before.journal
+    assert {(r.calls, r.failures, r.mean, r.p95) for r in before.receivers} == {(None,) * 4}
+    shop.app.testing = True
+    with shop.app.app_context():
+        shop.send("account_funded")
+        shop.send("account_funded")
+    found = report(shop)
+    assert found.journal
+    figures = [(r.name, r.calls, r.failures, r.last_failure) for r in found.receivers]
+    assert figures == [
+        ("hears", 2, 0, None),
+        ("fails", 2, 2, "LookupError"),
+        ("hears", 0, 0, None),
+        ("fails", None, None, None),
+    ]
+    assert all(0 < r.mean <= r.p95 * 2 for r in found.receivers if r.calls and r.mean and r.p95)
+
+
+def test_a_signal_with_a_failure_is_failing(shop: AppSignals) -> None:
+    """It can be filtered by that, and found by the name of the exception."""
+    shop.app.testing = True
+    shop.signal("account_funded", on_error="isolate")
+    shop.signal("account_closed", on_error="isolate")
+    shop.on("account_funded", "account_closed")(fails)
+    shop.on("account_closed")(hears)
+    with shop.app.app_context():
+        assert report(shop).tally()["failing"] == 0
+        shop.send("account_funded")
+    found = report(shop)
+    assert names(found.select(Selection(traits=("failing",)))) == ["account_funded"]
+    assert names(found.select(Selection(words="lookuperror"))) == ["account_funded"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "0.0 µs"),
+        (0.000_000_3, "0.3 µs"),
+        (0.000_009_94, "9.9 µs"),
+        (0.000_009_96, "10 µs"),
+        (0.000_312_4, "312 µs"),
+        (0.000_999_4, "999 µs"),
+        (0.000_999_6, "1.0 ms"),
+        (0.0123, "12 ms"),
+        (0.9994, "999 ms"),
+        (0.9996, "1.0 s"),
+        (75.4, "75 s"),
+        (4000.0, "4,000 s"),
+    ],
+)
+def test_a_duration_has_the_unit_that_fits(seconds: float, text: str) -> None:
+    """Never 1,000 of one unit, and no more digits than a person compares."""
+    assert duration(seconds) == text
+
+
 # -- selecting ------------------------------------------------------------------------------------
 
 
@@ -430,6 +502,7 @@ def test_the_tally_counts_origins_and_traits(variety: Report) -> None:
         "receivers": 2,
         "orphans": 1,
         "problems": 0,
+        "failing": 0,
         "async": 1,
         "weak": 1,
         "foreign": 0,
@@ -447,7 +520,7 @@ def test_a_near_miss_is_answered_with_a_declared_name(shop: AppSignals) -> None:
 def test_the_report_is_plain_json(variety: Report) -> None:
     """Strings, numbers, lists and nothing else, the same after a round trip."""
     data = variety.to_json()
-    assert data["app"] == "shop"
+    assert (data["app"], data["journal"]) == ("shop", False)
     again: Any = json.loads(json.dumps(data))
     assert [signal["name"] for signal in again["signals"]] == names(variety)
     assert again["signals"][1]["receivers"][0]["is_async"] is True

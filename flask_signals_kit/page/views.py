@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.resources import files
@@ -20,6 +21,7 @@ from ..inspection import (
     Report,
     Selection,
     SignalInfo,
+    duration,
     label,
     report,
     short_file,
@@ -60,7 +62,7 @@ class Views:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        self._templates.filters["place"] = _place
+        self._templates.filters |= {"duration": duration, "humps": _humps, "place": _place}
 
     def signals(self, state: AppSignals) -> Response:
         """Show every signal with its receivers; those that a filter leaves out are hidden."""
@@ -129,6 +131,11 @@ def _read_selection() -> Selection:
 
 def _place(thing: Located) -> str:
     return label(thing, short_file)
+
+
+def _humps(name: str) -> list[str]:
+    """Return the parts of a class's name, between which a line may break."""
+    return re.split(r"(?<=[a-z0-9.>])(?=[A-Z])", name)
 
 
 def _sample(signal: SignalInfo) -> str:

@@ -269,6 +269,97 @@ def test_nothing_sticks_out_at_any_width(page: "Page", url: str, width: int) -> 
         assert cut_off == [], view
 
 
+FIGURES = """() => [...document.querySelectorAll("article.signal:has(td) tbody tr")].map((row) => {
+    const texts = (selector) => {
+        const found = row.querySelector(selector);
+        return found && found.checkVisibility() ? found.innerText.replace(/\\s+/g, " ").trim() : "";
+    };
+    return [".calls", ".failures", ".mean", ".p95"].map(texts);
+})"""
+
+
+@pytest.fixture
+def figures_url(serve: "Serve") -> str:
+    """Serve an app whose receivers were called, and some of them failed."""
+    app = make_app()
+    kit = app.extensions["signals_kit"]
+    kit.signal(LONG, on_error="isolate")
+
+    def fails(sender: object, **extra: object) -> None:
+        raise type("A" + "VeryLong" * 12 + "Error", (Exception,), {})
+
+    kit.on(LONG)(fails)
+    with app.app_context():
+        for _ in range(12):
+            kit.send("acount_funded")
+            kit.send(LONG)
+    return f"{serve(app)}/_signals"
+
+
+def test_wide_figures_stand_in_columns(page: "Page", figures_url: str) -> None:
+    """Numbers end where those above and below end, whatever their unit; nothing is cut off."""
+    page.set_viewport_size({"width": 1360, "height": 800})
+    page.goto(figures_url)
+    rows = page.evaluate(FIGURES)
+    assert ["0", "0", "\N{EN DASH}", "\N{EN DASH}"] in rows
+    assert any(calls == "12" and failures.startswith("12 A") for calls, failures, _, _ in rows)
+    assert all(p95 for _, _, _, p95 in rows)
+    ends = page.eval_on_selector_all(
+        ".mean .unit", "units => units.map((unit) => unit.getBoundingClientRect().left)"
+    )
+    assert ends
+    assert len({round(end) for end in ends}) == 1
+
+
+def test_narrow_figures_say_only_what_is_out_of_the_ordinary(
+    page: "Page", figures_url: str
+) -> None:
+    """Calls in words, failures if there are any, one time; nothing of what was never called."""
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.goto(figures_url)
+    rows = page.evaluate(FIGURES)
+    assert ["", "", "", ""] in rows
+    assert any(calls == "12 calls" and "12 failed A" in failures for calls, failures, _, _ in rows)
+    assert all(bool(mean) == bool(calls) for calls, _, mean, _ in rows)
+    assert not any(p95 for _, _, _, p95 in rows)
+
+
+@pytest.mark.parametrize("width", [320, 390, 1153, 1360])
+def test_figures_never_stick_out(page: "Page", figures_url: str, width: int) -> None:
+    """However long the name of an exception is."""
+    page.set_viewport_size({"width": width, "height": 800})
+    for view in ("", f"/signals/{LONG}"):
+        page.goto(figures_url + view)
+        assert page.evaluate("document.documentElement.scrollWidth") == width, view
+        overlapping = page.evaluate(
+            """[...document.querySelectorAll(".receivers td")]
+                .filter((cell) => cell.checkVisibility() && cell.scrollWidth > cell.clientWidth + 1)
+                .map((cell) => cell.textContent.trim().slice(0, 40))"""
+        )
+        assert overlapping == [], view
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_figures_can_be_read_in_both_colour_schemes(
+    page: "Page", figures_url: str, scheme: Any
+) -> None:
+    """Failures in red as well."""
+    page.emulate_media(color_scheme=scheme)
+    for width in (390, 1360):
+        page.set_viewport_size({"width": width, "height": 800})
+        for view in ("", f"/signals/{LONG}"):
+            page.goto(figures_url + view)
+            assert [found for found in page.evaluate(CONTRASTS) if found[0] < 4.5] == [], view
+
+
+def test_scripts_filter_failing_signals(page: "Page", figures_url: str) -> None:
+    """As the server does."""
+    page.goto(figures_url)
+    page.get_by_text("Failing 1", exact=True).click()
+    assert shown(page) == [LONG]
+    page.wait_for_url(f"{figures_url}?only=failing")
+
+
 # -- safety ---------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,327 @@
+"""What the journal counts, on the page: calls, failures and times, and none of them the page's."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import flask.signals
+import pytest
+from flask import Flask, render_template_string
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.test import Client
+
+from flask_signals_kit import Call, SignalsKit
+from flask_signals_kit.registry import BUILTIN_PAYLOADS
+from tests.page.test_views import cards, page, twin, words
+
+NONE = "\N{EN DASH}"
+COLUMNS = ("Calls", "Failures", "Mean", "p95")
+
+
+class ServiceUnavailableError(Exception):
+    """What a receiver raises."""
+
+
+def hears(account: object, **extra: object) -> None:
+    """Listen, and be done with it."""
+
+
+def fails_if_asked(account: object, *, fail: bool = False, **extra: object) -> None:
+    """Listen, and fail if the payload says so."""
+    if fail:
+        raise ServiceUnavailableError
+
+
+def make_app(**config: object) -> Flask:
+    """Return an app with two receivers, in testing unless the config says otherwise."""
+    app = Flask("shop")
+    app.config.update({"TESTING": True} | config)
+    kit = SignalsKit(app, page_auth=lambda: True)
+    kit.signal("account_funded", "Money arrived.", on_error="isolate")
+    kit.signal("account_closed")
+    kit.on("account_funded")(hears)
+    kit.on("account_funded")(fails_if_asked)
+    kit.on("account_closed")(hears)
+    return app
+
+
+def fund(app: Flask, *, times: int, failures: int) -> None:
+    """Send ``account_funded`` so many times; the last of them fail."""
+    with app.app_context():
+        for number in range(times):
+            app.extensions["signals_kit"].send("account_funded", fail=number >= times - failures)
+
+
+def row(html: str, name: str) -> str:
+    """Return the text of one receiver's row."""
+    rows = re.findall(r"<tr>.*?</tr>", html, re.DOTALL)
+    [found] = [text for text in map(words, rows) if f". {name} " in text]
+    return found
+
+
+# -- the figures ----------------------------------------------------------------------------------
+
+
+def test_a_receiver_has_its_calls_failures_and_times() -> None:
+    """The same figures as in the twin, in a unit that can be read, the exact ones in a hint."""
+    app = make_app()
+    fund(app, times=12, failures=1)
+    card = cards(page(app))["account_funded"]
+    number = r"[\d,.]+ (µs|ms|s)"
+    assert re.search(rf" 12 calls 0 failed {number} {number}$", row(card, "hears"))
+    failing = rf" 12 calls 1 failed ServiceUnavailableError {number} {number}$"
+    assert re.search(failing, row(card, "fails_if_asked"))
+    first, second = twin(app)["account_funded"]["receivers"]
+    assert (second["calls"], second["failures"]) == (12, 1)
+    assert second["last_failure"] == "ServiceUnavailableError"
+    exact = [
+        figure for receiver in (first, second) for figure in (receiver["mean"], receiver["p95"])
+    ]
+    assert re.findall(r'title="(\d+\.\d+) s"', card) == [f"{seconds:.9f}" for seconds in exact]
+
+
+def test_large_figures_are_grouped() -> None:
+    """12,345 is read at once; 12345 is counted."""
+    app = make_app()
+    fund(app, times=1200, failures=0)
+    assert " 1,200 calls " in row(cards(page(app))["account_funded"], "hears")
+
+
+def test_what_did_not_happen_does_not_stand_out() -> None:
+    """A receiver that was never called has no times, and none of its cells is a red one."""
+    card = cards(page(make_app()))["account_closed"]
+    assert row(card, "hears").endswith(f" 0 calls 0 failed {NONE} {NONE}")
+    for column in ("calls", "failures", "mean", "p95"):
+        assert f'<td class="{column} default"' in card
+
+
+def test_a_failure_stands_out() -> None:
+    """Its cell is not among those that say nothing new."""
+    app = make_app()
+    fund(app, times=1, failures=1)
+    card = cards(page(app))["account_funded"]
+    assert card.count('<td class="failures">') == card.count('<td class="failures default">') == 1
+
+
+def test_what_a_delivery_dropped_is_shown() -> None:
+    """It is one answer to why something did not run."""
+    calls: list[Call] = []
+
+    class Later:
+        name = "later"
+
+        def deliver(self, call: Call, /) -> None:
+            calls.append(call)
+
+    app = make_app()
+    app.extensions["signals_kit"].on("account_closed", delivery=Later())(fails_if_asked)
+    with app.app_context():
+        for _ in range(3):
+            app.extensions["signals_kit"].send("account_closed")
+    for call in calls:
+        call.drop()
+    for url in ("", "/signals/account_closed"):
+        text = words(page(app, url))
+        assert text.count("later 3 dropped") == 1
+        assert text.count(" dropped") == 1
+
+
+def test_receivers_of_others_have_no_figures() -> None:
+    """Blinker calls them, not the kit; a nought would be a lie."""
+    app = make_app()
+    app.extensions["signals_kit"].on("request_started")(hears)
+    flask.signals.request_started.connect(fails_if_asked, app)
+    app.test_client().get("/")
+    card = cards(page(app))["request_started"]
+    assert " 1 call 0 failed " in row(card, "hears")
+    assert row(card, "fails_if_asked").endswith(f" {NONE} calls {NONE} failed {NONE} {NONE}")
+    html = page(app, "/signals/request_started")
+    calls = html[html.index("Calls of the receivers") :]
+    assert "hears" in calls
+    assert "fails_if_asked" not in calls
+
+
+def test_a_signals_own_view_has_room_for_the_figures() -> None:
+    """In a table of their own, with the last failure's type in full."""
+    app = make_app()
+    fund(app, times=3, failures=2)
+    html = page(app, "/signals/account_funded")
+    calls = html[html.index("Calls of the receivers") :]
+    assert "Last failure" in words(calls)
+    assert re.search(r" 3 calls 2 failed ServiceUnavailableError ", row(calls, "fails_if_asked"))
+    assert re.search(r" 3 calls 0 failed none ", row(calls, "hears"))
+
+
+def test_a_signal_that_only_others_hear_has_no_table_of_calls() -> None:
+    """An empty table would raise questions."""
+    app = make_app()
+    flask.signals.request_started.connect(hears, app)
+    html = page(app, "/signals/request_started")
+    assert "Calls of the receivers" not in html
+    assert "Only what the kit calls is counted." in html
+
+
+def test_the_name_of_an_exception_is_text() -> None:
+    """Somebody may call a class whatever they like."""
+    app = make_app()
+    odd = type("<script>alert(1)</script>", (Exception,), {})
+
+    @app.extensions["signals_kit"].on("account_funded")
+    def fails(account: object, **extra: object) -> None:
+        raise odd
+
+    fund(app, times=1, failures=0)
+    for url in ("", "/signals/account_funded"):
+        html = page(app, url)
+        assert "&lt;script&gt;alert(1)" in html
+        assert "<script>alert" not in html
+
+
+# -- filters --------------------------------------------------------------------------------------
+
+
+def test_failing_signals_can_be_filtered() -> None:
+    """On the page and in the twin; the filter says how many there are."""
+    app = make_app()
+    assert set(cards(page(app, "?only=failing"))) == set()
+    fund(app, times=2, failures=1)
+    html = page(app, "?only=failing")
+    assert set(cards(html)) == set(twin(app, "?only=failing")) == {"account_funded"}
+    assert "Failing 1" in words(html)
+    assert set(cards(page(app, "?q=serviceunavailable"))) == {"account_funded"}
+
+
+# -- without a journal ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"SIGNALS_KIT_JOURNAL": False},
+        {"TESTING": False, "SIGNALS_KIT_PAGE": True},  # in production it is off by default
+    ],
+)
+def test_without_a_journal_there_are_no_figures_and_one_line_says_why(
+    config: dict[str, object],
+) -> None:
+    """Columns of dashes would help nobody."""
+    app = make_app(**config)
+    fund(app, times=2, failures=1)
+    for url in ("", "/signals/account_funded"):
+        html = page(app, url)
+        heads = re.findall(r'<th scope="col"[^>]*>(.*?)</th>', html)
+        assert "Receiver" in heads
+        assert not {*map(words, heads)} & {*COLUMNS}
+        assert words(html).count("not counted: SIGNALS_KIT_JOURNAL is off.") == 1
+        assert "failed" not in words(html).replace("Failing", "")
+    receiver = twin(app)["account_funded"]["receivers"][0]
+    assert [receiver[key] for key in ("calls", "failures", "mean", "p95")] == [None] * 4
+    assert app.test_client().get("/_signals/signals.json").json["journal"] is False  # type: ignore[index]
+
+
+def test_a_journal_can_be_kept_in_production() -> None:
+    """``SIGNALS_KIT_JOURNAL = True`` says so."""
+    app = make_app(TESTING=False, SIGNALS_KIT_PAGE=True, SIGNALS_KIT_JOURNAL=True)
+    fund(app, times=2, failures=1)
+    html = page(app)
+    heads = {words(head) for head in re.findall(r'<th scope="col"[^>]*>(.*?)</th>', html)}
+    assert heads >= {*COLUMNS}
+    assert "SIGNALS_KIT_JOURNAL" not in html
+    assert " 2 calls 1 failed " in row(cards(html)["account_funded"], "fails_if_asked")
+
+
+# -- the page's own requests ----------------------------------------------------------------------
+
+OURS = ("", "/", "/signals/request_started", "/signals.json", "/static/page.css", "/none-such")
+
+
+def listening_to_flask(**config: object) -> Flask:
+    """Return an app that listens to all of Flask's signals and has a route that sends most."""
+    app = make_app(**config)
+    app.extensions["signals_kit"].on(*BUILTIN_PAYLOADS)(hears)
+    app.add_url_rule("/", view_func=lambda: render_template_string("Hello"), endpoint="home")
+    return app
+
+
+def figures(app: Flask) -> dict[str, Any]:
+    """Return all that the journal has counted, and its entries."""
+    state = app.extensions["signals_kit"]
+    counted = {
+        name: [(link.tally.calls, *link.tally.recent) for link in signal.links if link.tally]
+        for name, signal in state.namespace.items()
+    }
+    return counted | {"entries": [entry.number for entry in state.journal.entries()]}
+
+
+def test_looking_at_the_page_changes_no_figure() -> None:
+    """Not even through Flask's signals of contexts, which come before and after the request."""
+    app = listening_to_flask()
+    client = app.test_client()
+    client.get("/")  # the journal begins as the app starts, in the middle of its first request
+    client.get("/")
+    before = figures(app)
+    sent = {entry.signal for entry in app.extensions["signals_kit"].journal.entries()}
+    assert sent >= {
+        "appcontext_pushed",
+        "request_started",
+        "template_rendered",
+        "request_finished",
+        "appcontext_tearing_down",
+        "appcontext_popped",
+    }
+    for _ in range(10):
+        for url in OURS:
+            client.get(f"/_signals{url}")
+        client.post("/_signals")
+    assert figures(app) == before
+    client.get("/")
+    assert len(figures(app)["entries"]) > len(before["entries"])
+    assert all(figures(app)[name] != before[name] for name in sent)
+
+
+def test_the_page_is_left_out_wherever_it_is_served() -> None:
+    """Under another URL, and below a mount point."""
+    app = listening_to_flask(SIGNALS_KIT_PAGE_URL="/internals/signals")
+    below = Client(DispatcherMiddleware(Flask("outer"), {"/shop": app}))
+    below.get("/shop/")
+    before = figures(app)
+    for url in OURS:
+        assert below.get(f"/shop/internals/signals{url}").status_code in {200, 404}
+    assert below.get("/shop/internals/signals").status_code == 200
+    assert figures(app) == before
+
+
+@pytest.mark.parametrize("url", ["/_signals-of-mine", "/shop/_signals", "/_signal"])
+def test_a_url_that_only_looks_like_the_pages_is_counted(url: str) -> None:
+    """The page's URL is compared as a path, not as a text."""
+    app = listening_to_flask()
+    app.test_client().get("/")
+    before = len(figures(app)["entries"])
+    app.test_client().get(url)
+    assert len(figures(app)["entries"]) > before
+
+
+def test_what_page_auth_sends_is_left_out() -> None:
+    """Whoever may see the page is looked up in the page's own request."""
+    app = Flask("shop")
+    app.testing = True
+    kit = SignalsKit()
+
+    def may_see() -> bool:
+        kit.send("user_looked_up")
+        return True
+
+    kit.signal("user_looked_up")
+    kit.on("user_looked_up")(hears)
+    kit.init_app(app, page_auth=may_see)
+    card = cards(page(app))["user_looked_up"]
+    assert " 0 calls " in row(card, "hears")
+
+
+def test_counting_goes_on_while_somebody_looks() -> None:
+    """What the app sends elsewhere shows at the next look."""
+    app = make_app()
+    look: Callable[[], str] = lambda: row(cards(page(app))["account_funded"], "hears")  # noqa: E731
+    for calls in ("0 calls", "2 calls", "4 calls"):
+        assert f" {calls} " in look()
+        fund(app, times=2, failures=0)
