@@ -1,0 +1,265 @@
+"""What type checkers must refuse: each marked line, with these rules, and no other line.
+
+``# E: mypy's rules | Pyright's rules``. Nothing here is run.
+"""
+
+# pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
+
+from typing import Any
+
+from flask import Flask
+
+from flask_signals_kit import SignalsKit
+
+kit = SignalsKit()
+
+
+class Account:
+    """A sender."""
+
+    name = "acme"
+
+
+account = Account()
+
+
+@kit.declare
+def funded(sender: Account, *, amount: int, method: str) -> None:
+    """Tell; what receivers return does not matter."""
+
+
+@kit.declare(on_error="isolate")
+def asked(sender: Account, *, quantity: int) -> int:
+    """Ask; receivers return a number."""
+    raise NotImplementedError
+
+
+@kit.declare
+def closed(sender: Flask) -> None:
+    """Tell something that concerns the whole app."""
+
+
+@kit.declare
+def imported(sender: Account, *, row: dict[str, Any]) -> None:
+    """Tell with an ``Any`` inside of the payload."""
+
+
+@kit.declare
+def created(sender: Account, /, *, title: str = "", **extra: object) -> None:
+    """Tell with an optional name, and with names that only some senders know."""
+
+
+undeclared = kit.signal("undeclared")
+
+
+# -- declaring ------------------------------------------------------------------------------------
+
+kit.signal("name", on_error="ignore")  # E: arg-type | reportArgumentType
+kit.declare(3)  # E: call-overload | reportCallIssue reportArgumentType
+
+
+@kit.declare()  # E: arg-type | reportArgumentType reportCallIssue reportUntypedFunctionDecorator
+def without_a_sender(*, amount: int) -> None:
+    """Have nobody who sends it."""
+
+
+# -- sending: the payload -------------------------------------------------------------------------
+
+funded.send(account, amount="1", method="card")  # E: arg-type | reportArgumentType
+funded.send(account, amount=1)  # E: call-arg | reportCallIssue
+funded.send(account, amount=1, method="card", note="")  # E: call-arg | reportCallIssue
+funded.send(account, amout=1, method="card")  # E: call-arg | reportCallIssue
+funded.send(account, 1, "card")  # E: call-arg | reportCallIssue
+asked.send(account, quantity=None)  # E: arg-type | reportArgumentType
+asked.send_robust(account)  # E: call-arg | reportCallIssue
+asked.send_robust(account, 1)  # E: call-arg | reportCallIssue
+closed.send(quantity=1)  # E: call-overload | reportCallIssue
+imported.send(account, row=[])  # E: arg-type | reportArgumentType
+imported.send(account, rows={})  # E: call-arg | reportCallIssue
+created.send(account, title=1, budget=1)  # E: arg-type | reportArgumentType
+
+
+# -- sending: the sender --------------------------------------------------------------------------
+
+funded.send("acme", amount=1, method="card")  # E: arg-type | reportArgumentType
+funded.send(None, amount=1, method="card")  # E: arg-type | reportArgumentType
+funded.send(amount=1, method="card")  # E: call-arg | reportCallIssue
+funded.send(sender=account, amount=1, method="card")  # E: call-arg | reportCallIssue
+asked.send_robust(quantity=1)  # E: call-arg | reportCallIssue
+closed.send(account)  # E: call-overload | reportArgumentType
+
+
+# -- sending: the result --------------------------------------------------------------------------
+
+result: str = asked.send(account, quantity=1)[0][1]  # E: assignment | reportAssignmentType
+
+
+async def send_async() -> None:
+    """Make the same mistakes with the async ways of sending."""
+    await asked.send_async(account, quantity="1")  # E: arg-type | reportArgumentType
+    await asked.send_async(account)  # E: call-arg | reportCallIssue
+    await asked.send_async(account, quantity=1, note="")  # E: call-arg | reportCallIssue
+    await asked.send_async(account, 1)  # E: call-arg | reportCallIssue
+    await asked.send_async("acme", quantity=1)  # E: arg-type | reportArgumentType
+    await asked.send_async(quantity=1)  # E: call-arg | reportCallIssue
+    await asked.send_robust_async(account, quantity="1")  # E: arg-type | reportArgumentType
+    await asked.send_robust_async(account)  # E: call-arg | reportCallIssue
+    await asked.send_robust_async(account, quantity=1, note="")  # E: call-arg | reportCallIssue
+    await asked.send_robust_async(account, 1)  # E: call-arg | reportCallIssue
+    await asked.send_robust_async("acme", quantity=1)  # E: arg-type | reportArgumentType
+    await asked.send_robust_async(quantity=1)  # E: call-arg | reportCallIssue
+
+
+# -- receivers ------------------------------------------------------------------------------------
+
+
+@kit.on(funded)  # E: arg-type | reportArgumentType
+def lacks_a_name(account: Account, *, amount: int) -> None:
+    """Do not take what is sent."""
+
+
+@kit.on(funded, priority=1)  # E: arg-type | reportArgumentType
+def lacks_a_name_too(account: Account, *, amount: int) -> None:
+    """Make the same mistake with options."""
+
+
+@kit.on(funded)  # E: arg-type | reportArgumentType
+def needs_another_name(account: Account, *, note: str, **extra: Any) -> None:
+    """Want what nobody sends."""
+
+
+@kit.on(funded)  # E: arg-type | reportArgumentType
+def has_another_type(account: Account, *, amount: str, **extra: Any) -> None:
+    """Take another type than is sent."""
+
+
+@kit.on(funded)  # E: arg-type | reportArgumentType
+def has_another_sender(account: Flask, **extra: Any) -> None:
+    """Take another sender than sends it."""
+
+
+@kit.on(funded)  # E: arg-type | reportArgumentType
+def has_no_sender(*, amount: int, **extra: Any) -> None:
+    """Take no sender."""
+
+
+@kit.on(funded)  # E: arg-type | reportArgumentType
+def has_two_senders(account: Account, other: Account, /, **extra: Any) -> None:
+    """Take two by position."""
+
+
+@kit.on(funded)  # E: arg-type | reportArgumentType
+async def is_async_and_lacks_a_name(account: Account) -> None:
+    """Make the same mistake when awaited."""
+
+
+@kit.on(asked)  # E: arg-type | reportArgumentType
+def returns_something_else(account: Account, **extra: Any) -> str:
+    """Return what nobody asked for."""
+    return ""
+
+
+@kit.on(asked)  # E: arg-type | reportArgumentType
+async def returns_something_else_when_awaited(account: Account, **extra: Any) -> str:
+    """Return what nobody asked for, a little later."""
+    return ""
+
+
+@kit.on(imported)  # E: arg-type | reportArgumentType
+def has_another_type_than_any(account: Account, *, row: list[Any]) -> None:
+    """Take another type than one with an ``Any`` inside."""
+
+
+@kit.on(created)  # E: arg-type | reportArgumentType
+def needs_an_optional_name(account: Account, /, *, title: str, **extra: object) -> None:
+    """Want what a send may leave out."""
+
+
+@kit.on(created)  # E: arg-type | reportArgumentType
+def lacks_extra(account: Account, /, *, title: str = "") -> None:
+    """Do not take what a send may pass besides."""
+
+
+@kit.on(funded, funded, "campaign_*")  # E: arg-type | reportArgumentType
+def fits_none_of_many(account: Account) -> None:
+    """Do not take what the first of many signals sends."""
+
+
+@funded.connect  # E: arg-type | reportArgumentType
+def lacks_names_by_the_handle(account: Account) -> None:
+    """Make the same mistake with the handle."""
+
+
+@funded.connect_via(account)  # E: arg-type | reportArgumentType
+def lacks_names_by_the_handle_for_one(account: Account) -> None:
+    """Make the same mistake for one sender."""
+
+
+class Ledger:
+    """Receivers that are no functions."""
+
+    def write(self, account: Account, *, amount: str, **extra: Any) -> None:
+        """Be a method with another type."""
+
+    def __call__(self, account: Account) -> None:
+        """Be an object without the names."""
+
+
+def listen(account: Account, **extra: Any) -> int:
+    """Fit both."""
+    return 1
+
+
+ledger = Ledger()
+kit.on(funded)(ledger)  # E: arg-type | reportArgumentType
+kit.on(funded)(ledger.write)  # E: arg-type | reportArgumentType
+kit.on(funded)(Ledger)  # E: arg-type | reportArgumentType
+kit.on(funded)("listen")  # E: arg-type | reportArgumentType
+kit.on(undeclared)(3)  # E: arg-type | reportArgumentType
+kit.on("name")(3)  # E: type-var | reportArgumentType
+kit.on()  # E: call-overload | reportCallIssue
+kit.on(listen)  # E: call-overload | reportArgumentType reportCallIssue
+funded.connected_to(ledger)  # E: arg-type | reportArgumentType
+
+# Once it is connected by a handle, a receiver has the handle's signature.
+kit.on(funded)(listen)(account, amount=1)  # E: call-arg | reportCallIssue
+
+
+# -- when and sender ------------------------------------------------------------------------------
+
+
+def decides_for_another_sender(sender: Flask, **payload: Any) -> bool:
+    """Decide by the wrong thing."""
+    return sender.debug
+
+
+def decides_by_another_name(sender: Account, *, note: str, **payload: Any) -> bool:
+    """Decide by what nobody sends."""
+    return bool(note)
+
+
+kit.on(funded, when=decides_for_another_sender)  # E: arg-type | reportArgumentType reportCallIssue
+kit.on(funded, when=True)  # E: call-overload | reportArgumentType reportCallIssue
+funded.connect(listen, when=decides_for_another_sender)  # E: arg-type | reportArgumentType
+funded.connect(listen, when=decides_by_another_name)  # E: arg-type | reportArgumentType
+kit.on(funded, sender="acme")  # E: misc | reportArgumentType reportCallIssue
+funded.connect(listen, "acme")  # E: arg-type | reportArgumentType
+funded.connect_via("acme")  # E: arg-type | reportArgumentType
+funded.connected_to(listen, "acme")  # E: arg-type | reportArgumentType
+
+
+# -- exception hooks ------------------------------------------------------------------------------
+
+
+@kit.on_exception  # E: call-overload | reportArgumentType reportUntypedFunctionDecorator
+def lacks_the_details(app: Flask, exception: Exception) -> None:
+    """Do not take what a hook is told."""
+
+
+@kit.on_exception(handled=True)  # E: type-var | reportArgumentType reportUntypedFunctionDecorator
+def has_another_exception(app: Flask, exception: str, **extra: Any) -> None:
+    """Take no exception."""
+
+
+kit.on_exception(listen)  # E: call-overload | reportArgumentType
+kit.on_exception(sources=["requests"])  # E: list-item | reportArgumentType
