@@ -79,7 +79,7 @@ lint: setup ## ruff: style, likely bugs, format
 
 types: setup ## mypy and Pyright
 	$(BIN)/mypy $(TYPED)
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 imports: setup ## import-linter: which room may import which
 	$(BIN)/lint-imports --no-logo
