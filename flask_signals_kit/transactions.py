@@ -83,7 +83,7 @@ class OpenTransaction:
         """Keep a call until the transaction has committed with all that is around it."""
         waiting: Waiting | None = self._session.info.get(_WAITING)
         if waiting is None:
-            _listen(type(self._session))
+            _listen(self._session)
             waiting = self._session.info[_WAITING] = Waiting()
         waiting.keep(self._transaction, call)
         for tell in self._tell:
@@ -141,13 +141,14 @@ def session_of(app: Flask) -> Callable[[], Session | None] | None:
     return source_of(database.session)
 
 
-def _listen(kind: type) -> None:
+def _listen(session: Session) -> None:
     """Listen to the sessions of a class; a session factory makes a class of its own."""
     from sqlalchemy import event
 
-    if not event.contains(kind, "after_commit", _after_commit):
-        event.listen(kind, "after_commit", _after_commit)
-        event.listen(kind, "after_transaction_end", _after_transaction_end)
+    # Not event.contains: it knows a class by its id, which another one may have had before.
+    if _after_commit not in session.dispatch.after_commit:
+        event.listen(type(session), "after_commit", _after_commit)
+        event.listen(type(session), "after_transaction_end", _after_transaction_end)
 
 
 def _after_commit(session: Session) -> None:
