@@ -1,9 +1,14 @@
 """Fixtures for the tests of every room."""
 
 import shutil
+import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from importlib import import_module
+from importlib.util import find_spec
+from itertools import count
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,6 +17,7 @@ from tests.support import require_service, serving
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
     from playwright.sync_api import Browser, Page
+    from sqlalchemy import Engine
 
 CHROMIUM_FLAGS = (
     # A container's root has no sandbox.
@@ -58,3 +64,40 @@ def page(browser: "Browser") -> "Iterator[Page]":
         page.on("pageerror", lambda error: errors.append(str(error)))
         yield page
     assert not errors, f"errors in the page's scripts: {errors}"
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> "Iterator[Engine]":
+    """Give an engine on a PostgreSQL server of the tests' own, which goes when they are over."""
+    require_service(
+        find_spec("pgserver"), "pgserver has no wheel for this Python: use one before 3.13"
+    )
+    from sqlalchemy import create_engine, make_url
+
+    folder = tempfile.mkdtemp(prefix="postgresql-")  # short: the socket's path is limited
+    with warnings.catch_warnings(action="ignore"):  # of a missing XDG_RUNTIME_DIR
+        pgserver: Any = import_module("pgserver")
+        server = pgserver.get_server(folder, cleanup_mode="delete")
+    url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+        server.cleanup()
+
+
+_schemas = count(1)
+
+
+@pytest.fixture
+def postgresql(postgresql_server: "Engine") -> str:
+    """Give the SQLAlchemy URL of an empty schema on a real PostgreSQL, for this test alone."""
+    from sqlalchemy import text
+
+    schema = f"test_{next(_schemas)}"
+    with postgresql_server.connect() as connection:
+        connection.execute(text(f"CREATE SCHEMA {schema}"))
+    options = f"-csearch_path={schema} -csynchronous_commit=off"
+    url = postgresql_server.url.update_query_dict({"options": options})
+    return url.render_as_string(hide_password=False)
