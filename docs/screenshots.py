@@ -22,7 +22,12 @@ def main() -> None:
     """Write both pictures."""
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     with TemporaryDirectory() as folder, sync_playwright() as playwright:
-        app = create_app({"SQLALCHEMY_DATABASE_URI": f"sqlite:///{folder}/placard.sqlite"})
+        app = create_app(
+            {
+                "SQLALCHEMY_DATABASE_URI": f"sqlite:///{folder}/placard.sqlite",
+                "MAIL_OUTBOX": folder,
+            }
+        )
         app.debug = True
         browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
         with serving(app) as url:

@@ -21,6 +21,7 @@ from example_app.error_report.sentry import init_sentry
 from example_app.error_report.views import bp as error_report
 from example_app.extensions import csrf, db, kit
 from example_app.funding.views import bp as funding
+from example_app.mails.views import bp as mails
 from example_app.onboarding.views import bp as onboarding
 from example_app.seed import seed_if_empty
 from example_app.serving.views import bp as serving
@@ -32,6 +33,7 @@ BLUEPRINTS = (
     dashboard,
     error_report,
     funding,
+    mails,
     onboarding,
     serving,
 )
@@ -42,6 +44,7 @@ RECEIVERS = (
     "example_app.alerts.receivers",
     "example_app.campaigns.receivers",
     "example_app.error_report.receivers",
+    "example_app.mails.receivers",
     "example_app.onboarding.receivers",
     "example_app.serving.receivers",
     "example_app.slow_requests",
@@ -53,20 +56,22 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
 
     :param config: settings that win over the defaults and over ``FLASK_*`` environment variables.
         ``SQLALCHEMY_DATABASE_URI`` says where the data goes, by default into a file in the
-        instance folder.
+        instance folder. ``MAIL_OUTBOX`` is the folder that mails are written to, by default one
+        in the instance folder, too.
     """
     app = Flask(__name__)
     app.config.from_mapping(
         SECRET_KEY="dev",  # noqa: S106 - FLASK_SECRET_KEY replaces it outside a demo.
         SESSION_COOKIE_SAMESITE="Lax",
         SQLALCHEMY_DATABASE_URI="sqlite:///placard.sqlite",
+        MAIL_OUTBOX="mails",
         SLOW_REQUEST_SECONDS=1.0,
         SIGNALS_KIT_IMPORT=list(RECEIVERS),
     )
     app.config.from_prefixed_env()
     app.config.from_mapping(config)
 
-    db.init_app(app)
+    db.init_app(app)  # Before the kit, whose after-commit receivers wait for its session.
     csrf.init_app(app)
     init_error_report(app)
     for blueprint in BLUEPRINTS:
@@ -81,6 +86,8 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app.add_template_global(current_account)
 
     with app.app_context():
+        for engine in db.engines.values():
+            kit.begin_immediate(engine)
         db.create_all()
         seed_if_empty()
     return app

@@ -1,19 +1,12 @@
-"""Raise alerts, dismiss them, and tell the account about them."""
+"""Raise alerts, and dismiss them."""
 
 from decimal import Decimal
-
-from flask import current_app
 
 from example_app.accounts.models import Account
 from example_app.alerts.models import Kind
 from example_app.alerts.services import dismiss, open_alerts, raise_alert
 from example_app.extensions import kit
-from example_app.signals import (
-    account_funded,
-    account_out_of_funds,
-    alert_raised,
-    onboarding_completed,
-)
+from example_app.signals import account_funded, account_out_of_funds, onboarding_completed
 
 
 @kit.on(account_out_of_funds)
@@ -41,9 +34,3 @@ def congratulate(account: Account, **extra: object) -> None:
     raise_alert(
         account, Kind.ONBOARDING_COMPLETED, "Your account is set up. Your campaigns can run."
     )
-
-
-@kit.on(alert_raised)
-def notify(account: Account, *, kind: str, **extra: object) -> None:
-    """Log what a real app would send by mail."""
-    current_app.logger.info("Mail to account %s: %s", account.id, kind)

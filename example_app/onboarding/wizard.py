@@ -85,8 +85,6 @@ def progress_of(account: Account) -> Progress:
 
 def tick_off(account: Account, task: Task) -> None:
     """Note that an account has done a task; say so when it was the last one."""
-    # Signals are sent after a write, so that this transaction holds SQLite's lock: no other one can
-    # tick off the same task in between.
     if db.session.get(Tick, (account.id, task)):
         return
     db.session.add(Tick(account_id=account.id, task=task))

@@ -27,8 +27,7 @@ def run_auction(placement: Placement) -> Impression | None:
             break
     for account in asked:
         needed = _lowest_bid(account)
-        # Another auction may have come first: asked after the charge, which made this one wait.
-        if account.balance < needed and db.session.get(Pause, account.id) is None:
+        if account.balance < needed:
             db.session.add(Pause(account_id=account.id))
             db.session.flush()
             account_out_of_funds.send(account, needed=needed)

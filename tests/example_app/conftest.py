@@ -21,6 +21,7 @@ def make_app(tmp_path: Path) -> Iterator[Callable[..., Flask]]:
         defaults = {
             "TESTING": True,
             "SQLALCHEMY_DATABASE_URI": f"sqlite:///{tmp_path}/placard.sqlite",
+            "MAIL_OUTBOX": str(tmp_path / "mails"),
         }
         apps.append(create_app(defaults | config))
         return apps[-1]

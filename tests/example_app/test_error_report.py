@@ -150,6 +150,7 @@ def test_sentry_gets_each_exception_once(
             **os.environ,
             "SENTRY_DSN": dsn,
             "FLASK_SQLALCHEMY_DATABASE_URI": f"sqlite:///{tmp_path}/sentry.sqlite",
+            "FLASK_MAIL_OUTBOX": str(tmp_path / "mails"),
         },
         capture_output=True,
         text=True,
@@ -170,6 +171,7 @@ def test_without_a_dsn_sentry_is_not_even_imported(tmp_path: Path) -> None:
     environment = {
         **os.environ,
         "FLASK_SQLALCHEMY_DATABASE_URI": f"sqlite:///{tmp_path}/plain.sqlite",
+        "FLASK_MAIL_OUTBOX": str(tmp_path / "mails"),
     }
     environment.pop("SENTRY_DSN", None)
     done = subprocess.run(

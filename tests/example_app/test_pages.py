@@ -22,6 +22,7 @@ PAGES = [
     "/funding/wire",
     "/publisher/",
     "/alerts/",
+    "/mails/",
     "/errors/",
 ]
 

@@ -50,7 +50,11 @@ def test_flask_run_needs_no_preparation(tmp_path: Path) -> None:
     with subprocess.Popen(
         [*command, "--port", "0"],
         cwd=ROOT,
-        env={**os.environ, "FLASK_SQLALCHEMY_DATABASE_URI": f"sqlite:///{database}"},
+        env={
+            **os.environ,
+            "FLASK_SQLALCHEMY_DATABASE_URI": f"sqlite:///{database}",
+            "FLASK_MAIL_OUTBOX": str(tmp_path / "mails"),
+        },
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -21,7 +21,11 @@ ALERT = "Alert: out of funds"
 def app(tmp_path: Path) -> Iterator[Flask]:
     """Give the example as `flask run --debug` serves it."""
     app = create_app(
-        {"DEBUG": True, "SQLALCHEMY_DATABASE_URI": f"sqlite:///{tmp_path}/placard.sqlite"}
+        {
+            "DEBUG": True,
+            "SQLALCHEMY_DATABASE_URI": f"sqlite:///{tmp_path}/placard.sqlite",
+            "MAIL_OUTBOX": str(tmp_path / "mails"),
+        }
     )
     yield app
     with app.app_context():
@@ -115,6 +119,16 @@ def test_the_whole_story(url: str, page: "Page") -> None:
     go(page, "Alerts")
     assert page.get_by_role("row", name="Out of funds").get_by_text("funding (wire)").is_visible()
 
+    # Thanks for both payments came by mail, and the alerts did, too; newest first.
+    go(page, "Mails")
+    assert page.get_by_role("article").get_by_role("heading").all_inner_texts() == [
+        "Thank you for €100.00",
+        "Placard: out of funds",
+        "Placard: onboarding completed",
+        "Thank you for €10.00",
+    ]
+    assert page.get_by_text("Your balance is now €100.00.").is_visible()
+
     # A receiver fails, and its sender goes on.
     go(page, "Errors")
     page.get_by_role("button", name="Break a receiver").click()
@@ -127,7 +141,7 @@ def test_the_whole_story(url: str, page: "Page") -> None:
     page.get_by_role("link", name="What just happened?").click()
     assert re.search(r"/_signals/?$", page.url)
     told = page.get_by_role("main").inner_text()
-    for name in ("account_funded", "tick_funds", "dismiss_out_of_funds", "resume_bidding"):
+    for name in ("account_funded", "tick_funds", "dismiss_out_of_funds", "resume_bidding", "thank"):
         assert name in told
 
 
@@ -146,6 +160,7 @@ def test_every_page_fits_the_screen(
         "/funding/",
         "/publisher/",
         "/alerts/",
+        "/mails/",
         "/errors/",
         "/accounts/",
         "/accounts/identification",
