@@ -1,5 +1,6 @@
 """Type checkers accept what is right, refuse what is wrong, and find every public type."""
 
+import doctest
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import pytest
 from tests.support import require_service
 
 HERE = Path(__file__).parent
+MANUAL = HERE.parents[1] / "docs" / "typing.md"
 BIN = Path(sys.executable).parent
 
 Found = dict[int, set[str]]
@@ -43,11 +45,25 @@ def run(command: str, *arguments: str, cwd: Path) -> str:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the project of a user who has written both files."""
+    """Give the project of a user who has written both files, and what the manual shows."""
     folder = tmp_path_factory.mktemp("project")
     for name in ("passes.py", "fails.py"):
         shutil.copy(HERE / name, folder)
+    (folder / "manual.py").write_text(code_of(MANUAL.read_text(encoding="utf-8")))
     return folder
+
+
+def code_of(page: str) -> str:
+    """Return the Python of a page of the manual, the hidden blocks and the examples included."""
+    hidden = re.compile(r"^% invisible-code-block: python\n%\n((?:%.*\n)+)", re.MULTILINE)
+    shown = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+    blocks: dict[int, str] = {}
+    for block in hidden.finditer(page):
+        blocks[block.start()] = re.sub("^% ?", "", block[1], flags=re.MULTILINE)
+    for block in shown.finditer(page):
+        is_example = block[1].startswith(">>>")
+        blocks[block.start()] = doctest.script_from_examples(block[1]) if is_example else block[1]
+    return "\n".join(code for _, code in sorted(blocks.items()))
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +80,7 @@ def mypy(project: Path, pytestconfig: pytest.Config) -> dict[str, Found]:
         "--output=json",
         "passes.py",
         "fails.py",
+        "manual.py",
         cwd=project,
     )
     found: dict[str, Found] = defaultdict(lambda: defaultdict(set))
@@ -79,7 +96,7 @@ def pyright(project: Path) -> dict[str, Found]:
     """Give what Pyright finds in each file, where it is strict."""
     (project / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict"}')
     report = json.loads(run("pyright", "--outputjson", cwd=project))
-    assert report["summary"]["filesAnalyzed"] == 2
+    assert report["summary"]["filesAnalyzed"] == 3
     found: dict[str, Found] = defaultdict(lambda: defaultdict(set))
     for message in report["generalDiagnostics"]:
         line = message["range"]["start"]["line"] + 1
@@ -101,9 +118,15 @@ def test_each_mark_is_read() -> None:
     assert len(marked(1)) > 70
 
 
+def test_all_code_of_the_manual_is_found() -> None:
+    """Hidden blocks, shown ones and examples are all given to the type checkers."""
+    code = code_of(MANUAL.read_text(encoding="utf-8")).splitlines()
+    assert {"kit = SignalsKit()", "@kit.declare", "    books_closed.send(month=5)"} <= set(code)
+
+
 def test_mypy_accepts_what_is_right(mypy: dict[str, Found]) -> None:
-    """No valid use is refused."""
-    assert mypy["passes.py"] == {}
+    """No valid use is refused, and nothing that the manual shows."""
+    assert mypy["passes.py"] == mypy["manual.py"] == {}
 
 
 def test_mypy_refuses_what_is_wrong(mypy: dict[str, Found]) -> None:
@@ -112,8 +135,8 @@ def test_mypy_refuses_what_is_wrong(mypy: dict[str, Found]) -> None:
 
 
 def test_pyright_accepts_what_is_right(pyright: dict[str, Found]) -> None:
-    """No valid use is refused."""
-    assert pyright["passes.py"] == {}
+    """No valid use is refused, and nothing that the manual shows."""
+    assert pyright["passes.py"] == pyright["manual.py"] == {}
 
 
 def test_pyright_refuses_what_is_wrong(pyright: dict[str, Found]) -> None:
