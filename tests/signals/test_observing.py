@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -40,6 +40,11 @@ def fine_less(sender: object, **payload: object) -> None:
 def fail(sender: object, **payload: object) -> None:
     """Fail."""
     raise LookupError("boom")
+
+
+def clumsy(seen: Observation) -> None:
+    """Look on, and stumble."""
+    raise ZeroDivisionError
 
 
 async def fine_later(sender: object, **payload: object) -> str:
@@ -303,9 +308,6 @@ def test_a_failing_observer_never_reaches_the_sender(
     signal = Signal("account_funded", on_error=on_error)
     signal.connect(fine)
 
-    def clumsy(seen: Observation) -> None:
-        raise ZeroDivisionError
-
     signal.observe(clumsy)
     seen, _ = steps_of(signal)
     assert signal.send() == [(fine, "fine")]
@@ -324,7 +326,7 @@ def test_a_failing_observer_does_not_hide_a_receivers_failure(
     """The sender gets what the receiver raised, and nothing of the observer's in its context."""
     signal = Signal("account_funded")
     signal.connect(fail)
-    signal.observe(lambda seen: 1 // 0)
+    signal.observe(clumsy)
     with pytest.raises(LookupError) as caught:
         signal.send()
     assert caught.value.__context__ is None
@@ -355,14 +357,18 @@ def test_without_observers_a_send_is_the_plain_loop() -> None:
     signal = Signal("account_funded")
     signal.connect(fine, weak=False)
     signal.connect(fine_less, weak=False)
-    signal.send()
-    assert signal._strong == (fine, fine_less)
+    plans: list[object] = []
+
+    def send() -> None:
+        signal.send()
+        plans.append(signal._strong)
+
+    send()
     undo = signal.observe(lambda seen: None)
-    signal.send()
-    assert signal._strong is None
+    send()
     undo()
-    signal.send()
-    assert signal._strong == (fine, fine_less)
+    send()
+    assert plans == [(fine, fine_less), None, (fine, fine_less)]
 
 
 def test_an_observer_that_ended_sees_no_more() -> None:
@@ -418,15 +424,19 @@ def test_a_signal_is_in_use_while_somebody_looks_on() -> None:
     def passive(observation: Observation) -> None: ...
 
     passive.passive = True  # type: ignore[attr-defined]
-    undo_passive = signal.observe(passive)
-    assert not signal.in_use
-    _, undo = steps_of(signal)
-    assert signal.in_use
-    undo()
-    assert not signal.in_use
-    signal.connect(fine)
-    undo_passive()
-    assert signal.in_use
+
+    def states() -> Iterator[bool]:
+        undo_passive = signal.observe(passive)
+        yield signal.in_use
+        _, undo = steps_of(signal)
+        yield signal.in_use
+        undo()
+        yield signal.in_use
+        signal.connect(fine)
+        undo_passive()
+        yield signal.in_use
+
+    assert list(states()) == [False, True, False, True]
 
 
 def test_whoever_owns_a_signal_is_told_when_observers_come_and_go() -> None:
