@@ -33,27 +33,43 @@ class Waiting:
     def __init__(self) -> None:
         self._calls: WeakKeyDictionary[Any, list[Call]] = WeakKeyDictionary()
         self._committed: WeakSet[Any] = WeakSet()
+        self._released: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
-    def keep(self, transaction: Any, call: Call) -> None:
-        """Keep a call until this transaction ends."""
-        self._calls.setdefault(transaction, []).append(call)
+    def keep(self, transaction: Any, call: Call) -> bool:
+        """Keep a call until this transaction ends; tell whether it has to wait.
+
+        An earlier receiver of the same emission may have ended it: then the call goes where those
+        that were kept before have gone.
+        """
+        while transaction in self._released:
+            transaction = self._released[transaction]
+        if transaction in self._committed:
+            call.run_contained()
+        elif not transaction.is_active:
+            call.drop()
+        else:
+            self._calls.setdefault(transaction, []).append(call)
+            return True
+        return False
 
     def committed(self, transaction: Any) -> None:
         """Hand a savepoint's calls to the transaction around it; mark a root's ready."""
         if not transaction.nested:
             self._committed.add(transaction)
-        elif transaction in self._calls:
+            return
+        self._released[transaction] = transaction.parent
+        if transaction in self._calls:
             self._calls.setdefault(transaction.parent, []).extend(self._calls.pop(transaction))
 
-    def ended(self, transaction: Any) -> None:
+    def ended(self, session: Session, transaction: Any) -> None:
         """Run the calls of a transaction that has committed; drop those of one that has not."""
-        calls = self._calls.pop(transaction, [])
-        ready = transaction in self._committed
-        self._committed.discard(transaction)
-        for call in calls:
-            if ready:
-                call.run_contained()
-            else:
+        calls = self._calls.pop(transaction, None)
+        if calls is None:
+            return
+        if transaction in self._committed:
+            _run(session, calls)
+        else:
+            for call in calls:
                 call.drop()
 
     def withdraw(self, call: Call) -> bool:
@@ -65,6 +81,21 @@ class Waiting:
         return False
 
 
+def _run(session: Session, calls: list[Call]) -> None:
+    """Run calls whose transaction has committed; they may begin others in the same session."""
+    # Until a block "with session.begin():" is left, the session would refuse every statement.
+    block, session._trans_context_manager = session._trans_context_manager, None
+    try:
+        for call in calls:
+            before = session.get_transaction()
+            call.run_contained()
+            begun = session.get_transaction() is not before
+            if not call.has_run and (begun or not session.is_active):
+                session.rollback()  # or the next would find a transaction that has failed
+    finally:
+        session._trans_context_manager = block
+
+
 KeptWatcher: TypeAlias = Callable[[Waiting, Call], None]
 """Told of each call that is kept for a commit."""
 
@@ -72,22 +103,18 @@ KeptWatcher: TypeAlias = Callable[[Waiting, Call], None]
 class OpenTransaction:
     """The innermost open transaction of a session, as an after-commit delivery waits for it."""
 
-    __slots__ = ("_session", "_tell", "_transaction")
+    __slots__ = ("_tell", "_transaction", "_waiting")
 
-    def __init__(self, session: Session, transaction: Any, tell: tuple[KeptWatcher, ...]) -> None:
-        self._session = session
+    def __init__(self, waiting: Waiting, transaction: Any, tell: tuple[KeptWatcher, ...]) -> None:
+        self._waiting = waiting
         self._transaction = transaction
         self._tell = tell
 
     def keep(self, call: Call) -> None:
         """Keep a call until the transaction has committed with all that is around it."""
-        waiting: Waiting | None = self._session.info.get(_WAITING)
-        if waiting is None:
-            _listen(self._session)
-            waiting = self._session.info[_WAITING] = Waiting()
-        waiting.keep(self._transaction, call)
-        for tell in self._tell:
-            tell(waiting, call)
+        if self._waiting.keep(self._transaction, call):
+            for tell in self._tell:
+                tell(self._waiting, call)
 
 
 def open_transaction(
@@ -101,7 +128,13 @@ def open_transaction(
         return None
     plain: Any = getattr(session, "sync_session", session)  # of an AsyncSession
     transaction = plain.get_nested_transaction() or plain.get_transaction()
-    return None if transaction is None else OpenTransaction(plain, transaction, tell)
+    if transaction is None:
+        return None
+    waiting: Waiting | None = plain.info.get(_WAITING)
+    if waiting is None:
+        _listen(plain)
+        waiting = plain.info[_WAITING] = Waiting()
+    return OpenTransaction(waiting, transaction, tell)
 
 
 def waiting_in(session: Session | None) -> Waiting | None:
@@ -160,7 +193,7 @@ def _after_commit(session: Session) -> None:
 def _after_transaction_end(session: Session, transaction: Any) -> None:
     waiting = waiting_in(session)
     if waiting is not None:
-        waiting.ended(transaction)
+        waiting.ended(session, transaction)
 
 
 def begin_immediate(engine: Any, mode: str = "IMMEDIATE") -> None:

@@ -1,0 +1,45 @@
+"""Shops on every database and with every extension."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.delivery.support import EXTENSIONS, Shop
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> str:
+    """Give the URL of an SQLite file."""
+    return f"sqlite:///{tmp_path / 'shop.sqlite'}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str:
+    """Give the URL of an empty database."""
+    url: str = request.getfixturevalue(request.param)
+    return url
+
+
+@pytest.fixture(params=EXTENSIONS)
+def any_shop(request: pytest.FixtureRequest, database: str) -> Iterator[Shop]:
+    """Give a shop on each database, with its session from each extension."""
+    shop = Shop(database, request.param)
+    yield shop
+    shop.close()
+
+
+@pytest.fixture
+def shop(database: str) -> Iterator[Shop]:
+    """Give a shop on each database."""
+    shop = Shop(database)
+    yield shop
+    shop.close()
+
+
+@pytest.fixture
+def sqlite_shop(sqlite: str) -> Iterator[Shop]:
+    """Give a shop on an SQLite file."""
+    shop = Shop(sqlite)
+    yield shop
+    shop.close()
