@@ -14,11 +14,14 @@ from itertools import pairwise
 from threading import get_ident
 from typing import Any
 
-from .callables import call_frame
+from .callables import call_frame, type_name, unwrap
 from .calls import Status
 from .dispatch import Observation
 from .links import Link, Tally
 from .records import Place
+
+_STAND_INS = frozenset({"LocalProxy", "NoneType"})
+"""Types that say nothing of a sender."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -106,13 +109,16 @@ class Journal:
             module = frame.f_globals.get("__name__")
             site = (module, code.co_qualname, code.co_filename, frame.f_lineno)
         sender = type(seen.sender)
+        owner, name = sender.__module__, sender.__qualname__
+        if name in _STAND_INS or issubclass(sender, type):
+            owner, name = "builtins", type_name(unwrap(seen.sender))
         self._count = number = self._count + 1
         self._entries.append(
             (
                 number,
                 seen.around.name,
-                sender.__module__,
-                sender.__qualname__,
+                owner,
+                name,
                 tuple(seen.payload),
                 site,
                 request,

@@ -1,235 +1,608 @@
-"""The journal: the last emissions and what is counted, in bounded memory, as plain values."""
+"""The journal: what was sent lately and how receivers fared, in bounded memory, as plain values."""
 
+import asyncio
 import gc
-import sys
+import logging
 import threading
+import time
+import tracemalloc
 import weakref
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from time import sleep, time
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import flask.signals
 import pytest
-from flask import Flask, render_template_string
+from flask import Flask, current_app
+from hypothesis import given
+from hypothesis import strategies as st
 
-from flask_signals_kit import Place, SignalsKit
+from flask_signals_kit import Call, Namespace, Observation, SignalsKit, current_emission
+from flask_signals_kit.inspection import ReceiverInfo, report
 from flask_signals_kit.journal import Journal, JournalEntry
+from flask_signals_kit.links import RECENT, Tally
+from flask_signals_kit.state import AppSignals
 
 
-def make(**config: Any) -> tuple[SignalsKit, Flask]:
-    """Make a kit and an app under test, which keeps a journal."""
+class Account:
+    """A sender."""
+
+
+class Later:
+    """A delivery that keeps its calls."""
+
+    name = "later"
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+
+    def deliver(self, call: Call, /) -> None:
+        self.calls.append(call)
+
+
+def fine(sender: object, **payload: object) -> None:
+    """Do well."""
+
+
+def fail(sender: object, **payload: object) -> None:
+    """Fail."""
+    raise LookupError("boom")
+
+
+def interrupt(sender: object, **payload: object) -> None:
+    """Want to end the program."""
+    raise KeyboardInterrupt
+
+
+@pytest.fixture
+def app() -> Flask:
+    """Give an app in testing, so that a journal is kept, with a signal that isolates failures."""
     app = Flask("shop")
-    app.config.update({"TESTING": True, **config})
-    return SignalsKit(app), app
+    app.testing = True
+    kit = SignalsKit(app)
+    kit.signal("account_funded", on_error="isolate")
+    return app
 
 
-def journal_of(kit: SignalsKit, app: Flask) -> Journal:
-    """Return the journal of an app."""
-    journal = kit.for_app(app).journal
-    assert journal is not None
-    return journal
+@pytest.fixture
+def shop(app: Flask) -> Iterator[AppSignals]:
+    """Give the app's half, with the app's context pushed."""
+    with app.app_context():
+        yield app.extensions["signals_kit"]
 
 
-def entries(kit: SignalsKit, app: Flask) -> list[JournalEntry]:
-    """Return what the journal of an app keeps, newest first."""
-    return journal_of(kit, app).entries()
+def figures(state: AppSignals, signal: str = "account_funded") -> dict[str, ReceiverInfo]:
+    """Return the receivers of a signal with their figures, by name."""
+    found = report(state).find(signal)
+    assert found is not None
+    return {receiver.name: receiver for receiver in found.receivers}
+
+
+def counts(state: AppSignals, signal: str = "account_funded") -> dict[str, tuple[Any, ...]]:
+    """Return calls, failures and the last failure of each receiver of a signal, by name."""
+    return {
+        name: (receiver.calls, receiver.failures, receiver.last_failure)
+        for name, receiver in figures(state, signal).items()
+    }
+
+
+def journal_of(state: AppSignals) -> Journal:
+    """Return the journal, which must be there."""
+    assert state.journal is not None
+    return state.journal
+
+
+def newest(state: AppSignals) -> JournalEntry:
+    """Return the newest entry."""
+    return journal_of(state).entries()[0]
+
+
+# -- counting -------------------------------------------------------------------------------------
+
+
+def test_calls_and_failures_are_counted_per_connection(shop: AppSignals) -> None:
+    """Each receiver of each signal for itself."""
+    shop.signal("account_closed", on_error="isolate")
+    shop.on("account_funded", "account_closed")(fine)
+    shop.on("account_funded")(fail)
+    for _ in range(3):
+        shop.send("account_funded")
+    shop.send("account_closed")
+    assert counts(shop) == {"fine": (3, 0, None), "fail": (3, 3, "LookupError")}
+    assert counts(shop, "account_closed") == {"fine": (1, 0, None)}
+
+
+def test_the_last_failure_is_named(shop: AppSignals) -> None:
+    """By its type alone; a later success does not wipe it out."""
+    errors: list[type[Exception] | None] = [LookupError, OSError, None]
+
+    @shop.on("account_funded")
+    def receiver(sender: object, **payload: object) -> None:
+        error = errors.pop(0)
+        if error is not None:
+            raise error
+
+    for _ in range(3):
+        shop.send("account_funded")
+    [(_, found)] = counts(shop).items()
+    assert found == (3, 2, "OSError")
+
+
+def test_whoever_was_not_called_is_not_counted(shop: AppSignals) -> None:
+    """A predicate said no, the sender is another, the signal is muted, or an earlier one failed."""
+    shop.signal("account_closed")
+    shop.on("account_funded", when=lambda sender, **payload: False)(fail)
+    shop.on("account_funded", sender="acme")(fine)
+    shop.on("account_closed")(fail)
+    shop.on("account_closed", priority=-1)(fine)
+    shop.send("account_funded", "else")
+    with shop.namespace.signal("account_funded").muted():
+        shop.send("account_funded", "acme")
+    with pytest.raises(LookupError):
+        shop.send("account_closed")
+    assert counts(shop) == {"fail": (0, 0, None), "fine": (0, 0, None)}
+    assert counts(shop, "account_closed") == {"fail": (1, 1, "LookupError"), "fine": (0, 0, None)}
+
+
+def test_every_kind_of_send_is_counted(shop: AppSignals) -> None:
+    """Plain, robust and async, through names, handles and signals."""
+
+    async def awaited(sender: object, **payload: object) -> None:
+        await asyncio.sleep(0)
+
+    handle = shop.signal("account_closed")
+    shop.on("account_closed")(fine)
+    shop.on("account_closed")(awaited)
+    signal = shop.namespace.signal("account_closed")
+    for send in (shop.send, shop.send_robust):
+        send("account_closed")
+    handle.send(None)
+    handle.send_robust(None)
+    signal.send("acme")
+    asyncio.run(signal.send_async("acme"))
+    asyncio.run(signal.send_robust_async("acme"))
+    found = {
+        name.rpartition(".")[2]: figure for name, figure in counts(shop, "account_closed").items()
+    }
+    assert found == {"fine": (7, 0, None), "awaited": (7, 0, None)}
+    assert len(journal_of(shop).entries()) == 7
+
+
+def test_what_wants_to_end_the_program_is_counted_as_a_failure(shop: AppSignals) -> None:
+    """It goes up in any case, and is in the journal nevertheless."""
+    shop.on("account_funded")(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        shop.send("account_funded")
+    assert counts(shop) == {"interrupt": (1, 1, "KeyboardInterrupt")}
+    assert [step.error for step in newest(shop).steps] == ["KeyboardInterrupt"]
+
+
+def test_a_deferred_receiver_is_counted_when_it_runs(shop: AppSignals) -> None:
+    """Not when it is handed on; and again with its outcome."""
+    shop.on("account_funded", delivery=(later := Later()))(fail)
+    shop.send("account_funded")
+    shop.send("account_funded")
+    assert counts(shop) == {"fail": (0, 0, None)}
+    assert figures(shop)["fail"].mean is None
+    with pytest.raises(LookupError):
+        later.calls[0].run()
+    assert counts(shop) == {"fail": (1, 1, "LookupError")}
+    assert [entry.steps[0].status for entry in journal_of(shop).entries()] == ["deferred"] * 2
+
+
+def test_times_are_those_of_each_receiver(shop: AppSignals) -> None:
+    """Never less than what it took, and all of them together never more than the whole."""
+    taken: list[float] = []
+
+    @shop.on("account_funded")
+    def slow(sender: object, *, seconds: float) -> None:
+        began = time.perf_counter()
+        time.sleep(seconds)
+        taken.append(time.perf_counter() - began)
+
+    shop.on("account_funded")(fine)
+    for seconds in [0.001] * 18 + [0.02] * 2:
+        shop.send("account_funded", seconds=seconds)
+    found = {name.rpartition(".")[2]: receiver for name, receiver in figures(shop).items()}
+    mean, p95 = found["slow"].mean, found["slow"].p95
+    assert mean is not None
+    assert p95 is not None
+    assert mean >= sum(taken) / 20
+    assert p95 >= sorted(taken)[18] >= 0.02
+    assert (found["fine"].mean or 1) < mean
+    for entry in journal_of(shop).entries():
+        assert all(step.duration > 0 for step in entry.steps)
+        assert sum(step.duration for step in entry.steps) == pytest.approx(entry.duration)
+
+
+@given(st.lists(st.floats(0, 1000), max_size=250))
+def test_mean_and_p95_are_those_of_the_last_hundred(durations: list[float]) -> None:
+    """The p95 is the shortest of them that 95 of 100 did not exceed."""
+    tally = Tally()
+    for seconds in durations:
+        tally.add(seconds, None)
+    last = durations[-100:]
+    assert RECENT == 100
+    assert tally.calls == len(durations)
+    if not last:
+        assert (tally.mean, tally.p95) == (None, None)
+        return
+    assert tally.mean == pytest.approx(sum(last) / len(last))
+    enough = [d for d in last if sum(other <= d for other in last) * 100 >= 95 * len(last)]
+    assert tally.p95 == min(enough)
+
+
+def test_figures_survive_a_reconnection(shop: AppSignals) -> None:
+    """Connecting the same receiver again changes its options, not its past."""
+    shop.on("account_funded")(fine)
+    shop.send("account_funded")
+    shop.on("account_funded", priority=10)(fine)
+    shop.send("account_funded")
+    assert counts(shop) == {"fine": (2, 0, None)}
+    assert figures(shop)["fine"].priority == 10
+
+
+def test_figures_go_with_the_connection(shop: AppSignals) -> None:
+    """Whoever disconnects and comes back begins anew."""
+    signal = shop.namespace.signal("account_funded")
+    signal.connect(fine)
+    shop.send("account_funded")
+    signal.disconnect(fine)
+    assert counts(shop) == {}
+    signal.connect(fine)
+    assert counts(shop) == {"fine": (0, 0, None)}
+
+
+def test_one_receiver_of_two_senders_has_two_figures(shop: AppSignals) -> None:
+    """They are two connections."""
+    for sender in ("acme", "else"):
+        shop.on("account_funded", sender=sender)(fine)
+    for sender in ("acme", "acme", "else"):
+        shop.send("account_funded", sender)
+    signal = report(shop).find("account_funded")
+    assert signal is not None
+    assert [(r.sender, r.calls) for r in signal.receivers] == [("'acme'", 2), ("'else'", 1)]
+
+
+# -- entries --------------------------------------------------------------------------------------
+
+
+def test_an_entry_says_who_sent_what_from_where_to_whom(app: Flask, shop: AppSignals) -> None:
+    """Types, names and places alone."""
+    shop.on("account_funded")(fine)
+    shop.on("account_funded")(fail)
+    shop.on("account_funded", delivery=Later())(interrupt)
+    before = time.time()
+
+    @app.get("/fund")
+    def fund() -> str:
+        shop.send("account_funded", Account(), amount=5, method="card")
+        return "thanks"
+
+    app.test_client().get("/fund?card=4111")
+    entry = newest(shop)
+    assert entry.signal == "account_funded"
+    assert entry.sender == f"{__name__}.Account"
+    assert entry.payload == ("amount", "method")
+    assert entry.request == "GET /fund"
+    assert entry.thread == threading.get_ident()
+    assert entry.site is not None
+    assert (entry.site.module, entry.site.file) == (__name__, __file__)
+    assert (
+        entry.site.name
+        == f"{test_an_entry_says_who_sent_what_from_where_to_whom.__qualname__}.<locals>.fund"
+    )
+    assert entry.site.line == fund.__code__.co_firstlineno + 2
+    assert before - 1 < entry.time < time.time() + 1
+    assert entry.started <= time.perf_counter()
+    assert [(step.receiver.name, step.status, step.error) for step in entry.steps] == [
+        ("fine", "ok", None),
+        ("fail", "failed", "LookupError"),
+        ("interrupt", "deferred", None),
+    ]
+    assert entry.steps[0].receiver.line == fine.__code__.co_firstlineno
+
+
+@pytest.mark.parametrize("sender", [Account(), Account, None, "acme", 3, current_app], ids=type)
+def test_a_sender_is_named_as_the_emission_names_it(shop: AppSignals, sender: object) -> None:
+    """One sender, one name, however it is looked at."""
+    told: list[tuple[object, ...]] = []
+
+    @shop.on("account_funded")
+    def receiver(sender: object, **payload: object) -> None:
+        emission = current_emission
+        told.append((emission.sender, emission.payload, emission.site))
+
+    shop.namespace.signal("account_funded").send(sender, amount=5)
+    entry = newest(shop)
+    assert told == [(entry.sender, entry.payload, entry.site)]
+
+
+def test_entries_are_newest_first_and_numbered(shop: AppSignals) -> None:
+    """The number counts on, also where old entries have made room."""
+    for name in ("first", "second", "third"):
+        shop.signal(name)
+        shop.send(name)
+    entries = [(entry.number, entry.signal) for entry in journal_of(shop).entries()]
+    assert entries == [(3, "third"), (2, "second"), (1, "first")]
+
+
+def test_outside_a_request_an_entry_has_none(shop: AppSignals) -> None:
+    """A command, a worker, a shell."""
+    shop.send("account_funded")
+    assert newest(shop).request is None
+
+
+def test_an_entry_knows_its_thread(app: Flask, shop: AppSignals) -> None:
+    """So that what ran at once can be told apart."""
+
+    def send() -> None:
+        with app.app_context():
+            shop.send("account_funded")
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    thread.join()
+    assert newest(shop).thread == thread.ident != threading.get_ident()
+
+
+def test_flasks_signals_of_contexts_know_their_request(app: Flask, shop: AppSignals) -> None:
+    """They are sent before the request's own context and after it."""
+    shop.on("appcontext_pushed", "appcontext_popped", "appcontext_tearing_down")(fine)
+    fresh = threading.Thread(target=lambda: app.test_client().post("/fund"))  # without our context
+    fresh.start()
+    fresh.join()
+    found = [(entry.signal, entry.request) for entry in journal_of(shop).entries()]
+    assert found == [
+        ("appcontext_popped", "POST /fund"),
+        ("appcontext_tearing_down", "POST /fund"),
+        ("appcontext_pushed", "POST /fund"),
+    ]
+
+
+# -- bounded memory -------------------------------------------------------------------------------
+
+
+def test_the_journal_keeps_as_many_emissions_as_it_is_told() -> None:
+    """The oldest make room for the newest."""
+    shop, journal = Namespace(), Journal(10)
+    shop.observe(journal)
+    for _ in range(25):
+        shop.signal("account_funded").send()
+    assert [entry.number for entry in journal.entries()] == list(range(25, 15, -1))
+
+
+def test_the_size_is_a_setting() -> None:
+    """``SIGNALS_KIT_JOURNAL_SIZE``."""
+    app = Flask("shop")
+    app.config.update(TESTING=True, SIGNALS_KIT_JOURNAL_SIZE=3)
+    state = SignalsKit(app).for_app(app)
+    state.signal("account_funded")
+    with app.app_context():
+        for _ in range(5):
+            state.send("account_funded")
+    assert len(journal_of(state).entries()) == 3
+
+
+@pytest.mark.parametrize("on_error", ["raise", "isolate"])
+def test_memory_stays_where_it_is(on_error: Any) -> None:
+    """Ten thousand emissions take no more than the first thousand did."""
+    shop, journal = Namespace(), Journal(500)
+    shop.observe(journal)
+    signal = shop.signal("account_funded", "Money arrived.")
+    signal.configure(doc=None, on_error=on_error, check_payload=None)
+    signal.connect(fine)
+    signal.connect(fine_with_payload)
+
+    def send(times: int) -> None:
+        for number in range(times):
+            signal.send(Account(), amount=number, text="x" * 1000)
+
+    tracemalloc.start()
+    try:
+        send(1000)
+        gc.collect()
+        before, _ = tracemalloc.get_traced_memory()
+        send(10_000)
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(journal.entries()) == 500
+    assert before < 500 * 1000  # bytes: less than the texts alone would take
+    assert after - before < 50_000
+
+
+def fine_with_payload(sender: object, *, amount: int, text: str) -> None:
+    """Do well with what was sent."""
+
+
+class TrackedError(Exception):
+    """Something whose end can be seen."""
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Switch the cyclic garbage collector off: what goes must go by itself."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.parametrize("on_error", ["raise", "group", "isolate"])
+@pytest.mark.usefixtures("no_collector")
+def test_the_journal_keeps_nothing_alive(monkeypatch: pytest.MonkeyPatch, on_error: Any) -> None:
+    """No sender, payload value, exception or receiver: they go as soon as the sender lets go."""
+    # Handlers of tests keep what was logged, and with it the exception.
+    monkeypatch.setattr(logging.getLogger("flask_signals_kit"), "disabled", True)
+    shop, journal = Namespace(), Journal(10)
+    shop.observe(journal)
+    signal = shop.signal("account_funded")
+    signal.configure(doc=None, on_error=on_error, check_payload=None)
+    gone: list[weakref.ref[Any]] = []
+
+    def tracked() -> TrackedError:
+        error = TrackedError()
+        gone.append(weakref.ref(error))
+        return error
+
+    def send() -> None:
+        sender, value = Account(), tracked()
+
+        def receiver(sender: object, **payload: object) -> None:
+            raise tracked()
+
+        gone.extend(weakref.ref(thing) for thing in (sender, receiver))
+        signal.connect(receiver)
+        try:
+            signal.send(sender, value=value)
+        except (TrackedError, ExceptionGroup):
+            assert on_error != "isolate"
+        signal.disconnect(receiver)
+
+    send()
+    assert len(gone) == 4
+    assert [ref() for ref in gone] == [None] * 4
+    [entry] = journal.entries()
+    assert [step.error for step in entry.steps] == ["TrackedError"]
+
+
+def test_the_journal_keeps_no_app_alive() -> None:
+    """Not even one that is still read when the app is gone."""
+
+    def run() -> tuple[weakref.ref[Flask], Journal]:
+        app = Flask("shop")
+        app.testing = True
+        state = SignalsKit(app).for_app(app)
+        state.signal("account_funded")
+        state.on("request_started")(fine)
+        app.add_url_rule("/", view_func=lambda: str(state.send("account_funded")))
+        client = app.test_client()
+        assert client.get("/").status_code == 200
+        return weakref.ref(app), journal_of(state)
+
+    gone, journal = run()
+    gc.collect()
+    assert gone() is None
+    assert [entry.signal for entry in journal.entries()] == ["account_funded", "request_started"]
+
+
+def test_the_journal_holds_plain_values_alone() -> None:
+    """Whatever is sent, what is kept is made of texts, numbers and records of them."""
+    shop, journal = Namespace(), Journal(10)
+    shop.observe(journal)
+    signal = shop.signal("account_funded")
+    signal.connect(fine)
+    signal.connect(fail)
+    with pytest.raises(LookupError):
+        signal.send(Account(), amount=Account())
+    allowed = {str, int, float, type(None), tuple, list, dict}
+    todo: list[Any] = list(journal._entries)
+    found: set[type] = set()
+    while todo:
+        value = todo.pop()
+        found.add(type(value))
+        if isinstance(value, dict):
+            todo += [*value, *value.values()]
+        elif isinstance(value, (tuple, list)):
+            todo += value
+    assert {kind.__name__ for kind in found - allowed} == {"Place"}
+
+
+# -- on and off -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("config", "kept"),
+    ("config", "debug", "kept"),
     [
-        ({"TESTING": False}, False),
-        ({"TESTING": True}, True),
-        ({"TESTING": False, "DEBUG": True}, True),
-        ({"TESTING": False, "SIGNALS_KIT_JOURNAL": True}, True),
-        ({"TESTING": True, "SIGNALS_KIT_JOURNAL": False}, False),
+        ({}, False, False),
+        ({}, True, True),
+        ({"TESTING": True}, False, True),
+        ({"SIGNALS_KIT_JOURNAL": True}, False, True),
+        ({"SIGNALS_KIT_JOURNAL": False}, True, False),
+        ({"SIGNALS_KIT_JOURNAL": False, "TESTING": True}, False, False),
+        ({"SIGNALS_KIT_JOURNAL": None}, False, False),
     ],
 )
 def test_a_journal_is_kept_in_debug_and_testing_or_as_the_setting_says(
-    config: dict[str, Any], kept: bool
+    config: dict[str, object], debug: bool, kept: bool
 ) -> None:
-    """Settled when the first context is pushed."""
-    kit, app = make(**config)
+    """Without one, sends take the plain way."""
+    app = Flask("shop")
+    app.config.update(config)
+    app.debug = debug
+    state = SignalsKit(app).for_app(app)
+    handle = state.signal("account_funded")
+    state.on("account_funded")(fine)
+    state.on("account_funded")(fine_with_extra)
     with app.app_context():
-        kit.send("account_funded")
-    assert (kit.for_app(app).journal is not None) == kept
+        handle.send(None)
+    assert (state.journal is not None) is kept
+    signal: Any = state.namespace.signal("account_funded")
+    assert (signal._strong is None) is kept
+    receiver = figures(state)["fine"]
+    assert receiver.calls == (1 if kept else None)
 
 
-def test_an_entry_tells_what_was_sent_where_and_in_which_request() -> None:
-    """Names and numbers; the payload's names, and none of its values."""
-    kit, app = make()
-
-    @kit.on("account_funded")
-    def receive(sender: Any, **extra: Any) -> None:
-        sleep(0.01)
-
-    @app.post("/fund")
-    def fund() -> str:
-        kit.send("account_funded", app, card_number="4111 1111")
-        return "funded"
-
-    before = time()
-    app.test_client().post("/fund")
-    [entry] = entries(kit, app)
-    assert entry.number == 1
-    assert entry.signal == "account_funded"
-    assert entry.sender == "flask.app.Flask"
-    assert entry.payload == ("card_number",)
-    assert entry.request == "POST /fund"
-    assert entry.thread == threading.get_ident()
-    assert isinstance(entry.site, Place)
-    assert (entry.site.file, entry.site.name) == (__file__, fund.__qualname__)
-    assert before - 1 <= entry.time <= time() + 1
-    [step] = entry.steps
-    assert step.receiver.name == receive.__qualname__
-    assert (step.status, step.error) == ("ok", None)
-    assert 0.01 <= step.duration <= entry.duration < 5
-    assert "4111" not in repr(entry)
+def fine_with_extra(sender: object, **extra: object) -> None:
+    """Do well as well."""
 
 
-def test_entries_are_newest_first_and_as_many_as_the_setting_says() -> None:
-    """Old ones go; the numbers count on."""
-    kit, app = make(SIGNALS_KIT_JOURNAL_SIZE=10)
+def test_what_is_decided_after_init_app_counts() -> None:
+    """``app.run(debug=True)``, or a test that sets ``testing`` on the app that a factory made."""
+    app = Flask("shop")
+    state = SignalsKit(app).for_app(app)
+    assert state.journal is None
+    app.testing = True
     with app.app_context():
-        for number in range(25):
-            kit.send("account_funded", amount=number)
-    assert [entry.number for entry in entries(kit, app)] == list(range(25, 15, -1))
+        assert state.journal is not None
 
 
-def test_failures_are_noted_by_their_type_alone() -> None:
-    """The exception itself, and its text, are not kept."""
-    kit, app = make(SIGNALS_KIT_ON_ERROR="isolate")
-
-    class SecretError(Exception):
-        pass
-
-    refs: list[weakref.ref[BaseException]] = []
-
-    @kit.on("account_funded")
-    def fail(sender: Any, **extra: Any) -> None:
-        error = SecretError("hunter2")
-        refs.append(weakref.ref(error))
-        raise error
-
-    with app.app_context():
-        kit.send("account_funded")
-    [entry] = entries(kit, app)
-    [step] = entry.steps
-    assert step.status in {"failed", "contained"}
-    assert step.error is not None
-    assert step.error.endswith("SecretError")
-    assert "hunter2" not in repr(entry)
-
-
-def test_nothing_that_is_sent_is_kept_alive() -> None:
-    """Neither sender nor payload nor a weak receiver nor the app."""
-    kit, app = make()
-
-    class Account:
-        def receive(self, sender: Any, **extra: Any) -> None:
+def test_two_apps_have_two_journals() -> None:
+    """What is counted in one is nothing to the other."""
+    kit = SignalsKit()
+    kit.signal("account_funded")
+    kit.on("account_funded")(fine)
+    apps = [Flask("one"), Flask("two"), Flask("quiet")]
+    for app in apps:
+        app.testing = app.name != "quiet"
+        kit.init_app(app)
+        with app.app_context():
             pass
-
-    account = Account()
-    kit.on("account_funded", weak=True)(account.receive)
-    with app.app_context():
-        kit.send("account_funded", account, account=account)
-    journal = journal_of(kit, app)
-    freed, app_freed = weakref.ref(account), weakref.ref(app)
-    gc.disable()
-    try:
-        del account, app
-        assert freed() is None
-        assert app_freed() is None
-    finally:
-        gc.enable()
-    [entry] = journal.entries()
-    assert entry.steps[0].receiver.name.endswith("Account.receive")
+    for app, times in zip(apps, (2, 1, 3), strict=True):
+        with app.app_context():
+            for _ in range(times):
+                kit.send("account_funded")
+    states = [kit.for_app(app) for app in apps]
+    assert [figures(state)["fine"].calls for state in states] == [2, 1, None]
+    assert [len(journal_of(state).entries()) for state in states[:2]] == [2, 1]
 
 
-def test_sends_outside_a_request_and_in_nested_requests_are_told_apart() -> None:
-    """Without a request there is none; within one it is the innermost."""
-    kit, app = make()
-    app.add_url_rule("/inner", "inner", lambda: str(len(kit.send("inner"))))
-    app.add_url_rule("/outer", "outer", lambda: app.test_client().get("/inner").text)
-    with app.app_context():
-        kit.send("script")
-    app.test_client().get("/outer")
-    assert [(entry.signal, entry.request) for entry in entries(kit, app)] == [
-        ("inner", "GET /inner"),
-        ("script", None),
-    ]
+# -- Flask's signals ------------------------------------------------------------------------------
 
 
-def test_flasks_signals_are_journalled_where_somebody_listens() -> None:
-    """With the request that they belong to, app context signals included."""
-    kit, app = make()
-    kit.on("appcontext_pushed", "request_started", "appcontext_popped")(lambda app, **extra: None)
-    app.add_url_rule("/", "index", lambda: render_template_string("hello"))
-    with app.app_context():
-        pass  # the first one starts the journal
-    journal_of(kit, app)._entries.clear()
+def hears_flask(app: Flask) -> bool:
+    """Tell whether the kit listens to Flask's own signal for this app."""
+    found = flask.signals.request_finished.receivers_for(app)
+    return any(type(receiver).__module__.startswith("flask_signals_kit") for receiver in found)
+
+
+def test_the_journal_alone_makes_no_relay_listen(app: Flask, shop: AppSignals) -> None:
+    """What nobody receives costs nothing, unless somebody asks to see even that."""
+    assert shop.journal is not None
+    assert not hears_flask(app)
+    seen: list[str] = []
+
+    def observer(observation: Observation) -> None:
+        seen.append(observation.signal)
+
+    undo: Callable[[], None] = shop.namespace.observe(observer)
+    assert hears_flask(app)
     app.test_client().get("/")
-    assert [(entry.signal, entry.request) for entry in entries(kit, app)] == [
-        ("appcontext_popped", "GET /"),
-        ("request_started", "GET /"),
-        ("appcontext_pushed", "GET /"),
-    ]
-
-
-def test_the_pages_own_requests_are_left_out() -> None:
-    """Looking at the timeline does not fill it."""
-    kit, app = make()
-    kit.on("request_started")(lambda app, **extra: None)
-    app.add_url_rule("/_signals_shop", "shop", lambda: "fine")
-    for path in ("/_signals", "/_signals/signals.json", "/_signals_shop"):
-        app.test_client().get(path)
-    assert [entry.request for entry in entries(kit, app)] == ["GET /_signals_shop"]
-
-
-def test_many_threads_fill_one_journal() -> None:
-    """Each emission has its own number, and nothing is lost or mixed."""
-    kit, app = make(SIGNALS_KIT_JOURNAL_SIZE=5000)
-    kit.on("account_funded")(lambda sender, **extra: None)
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-
-    def send(number: int) -> None:
-        for turn in range(250):
-            with app.app_context():
-                payload: dict[str, Any] = {f"thread_{number}": turn}
-                kit.send("account_funded", **payload)
-                if turn % 50 == 0:
-                    entries(kit, app)
-
-    try:
-        with ThreadPoolExecutor(8) as pool:
-            for done in [pool.submit(send, number) for number in range(8)]:
-                done.result(60)
-    finally:
-        sys.setswitchinterval(before)
-    kept = entries(kit, app)
-    assert sorted(entry.number for entry in kept) == list(range(1, 2001))
-    for number in range(8):
-        assert sum(entry.payload == (f"thread_{number}",) for entry in kept) == 250
-    assert len({entry.thread for entry in kept}) <= 8
-
-
-@pytest.mark.parametrize(
-    "send",
-    [
-        lambda kit: kit.send("account_funded"),
-        lambda kit: kit.send_robust("account_funded"),
-        lambda kit: kit.signal("account_funded").send(),
-        lambda kit: kit.namespace["account_funded"].send(),
-    ],
-)
-def test_the_site_is_where_the_users_code_sent(send: Callable[[SignalsKit], Any]) -> None:
-    """Never a line of the kit."""
-    kit, app = make()
-    kit.on("account_funded")(lambda sender, **extra: None)
-    with app.app_context():
-        send(kit)
-    [entry] = entries(kit, app)
-    assert entry.site is not None
-    assert entry.site.file == __file__
-    assert entry.site.line == send.__code__.co_firstlineno
+    assert "request_finished" in seen
+    undo()
+    assert not hears_flask(app)
+    shop.on("request_finished")(fine)
+    assert hears_flask(app)
+    app.test_client().get("/")
+    assert counts(shop, "request_finished") == {"fine": (1, 0, None)}
