@@ -18,6 +18,7 @@ from blinker.base import ANY_ID
 from flask import Flask
 
 from .callables import is_async, place_of, takes_extra
+from .catalogue import CATALOGUE
 from .declarations import DomainSignal
 from .errors import did_you_mean
 from .journal import tally_of
@@ -466,6 +467,13 @@ def _is_own(receiver: Any) -> bool:
     return kit and not isinstance(owner, (Signal, DomainSignal))
 
 
+def _how_to_declare(name: str) -> str:
+    source, dot, _ = name.rpartition(".")
+    if dot and source in CATALOGUE:
+        return f"Bring that extension's signals in with kit.bridge({source!r})."
+    return f"Declare it with kit.signal({name!r}, doc) or @kit.declare."
+
+
 def _problems(
     state: AppSignals, name: str, signal: Signal | None, connections: list[Connection]
 ) -> Iterator[Problem]:
@@ -476,7 +484,7 @@ def _problems(
             kind="undeclared",
             signal=name,
             message=f"Signal {name!r} has receivers, but nobody declared it.{state.suggest(name)}",
-            fix=f"Declare it with kit.signal({name!r}, doc) or @kit.declare.",
+            fix=_how_to_declare(name),
             place=connections[0].receiver,
         )
     if unknown is not None and not connections and not declared:

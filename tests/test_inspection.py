@@ -564,3 +564,14 @@ def test_a_working_directory_that_is_gone_does_no_harm(
     monkeypatch.chdir(gone)
     gone.rmdir()
     assert near_file("/else/where.py") == "/else/where.py"
+
+
+def test_an_extensions_signal_that_was_not_bridged_is_told_how_to_be() -> None:
+    """Declaring it would make a signal that the extension never sends."""
+    kit = SignalsKit()
+    kit.on("flask_login.user_logged_in")(lambda sender, **extra: None)
+    app = Flask("shop")
+    kit.init_app(app)
+    with app.app_context():
+        [problem] = kit.check()
+    assert problem.fix == "Bring that extension's signals in with kit.bridge('flask_login')."
