@@ -115,8 +115,8 @@ def _bytes_per_connection(connect: Callable[..., Any]) -> float:
 def commit_overhead() -> float:
     """Return a commit of one row with an after-commit receiver, against one with a bare hook.
 
-    The bare hook is a function that listens to SQLAlchemy's own ``after_commit``. The kit's time has
-    the send in it.
+    The bare hook is a function that listens to SQLAlchemy's own ``after_commit``. The kit's time
+    has the send in it.
     """
     kit = SignalsKit()
     account_funded = kit.signal("account_funded", "Money arrived in an account.")
