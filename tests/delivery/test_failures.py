@@ -1,0 +1,209 @@
+"""An after-commit receiver that fails: neither the commit nor its neighbours know of it."""
+
+import logging
+from typing import Any
+
+import pytest
+from sqlalchemy import select, text
+from sqlalchemy.exc import IntegrityError
+
+from flask_signals_kit import Deferred, Failed, Ok
+from tests.delivery.support import Account, Shop, messages
+
+
+def fail(sender: Any, **extra: Any) -> None:
+    """Raise."""
+    raise ValueError(f"no thanks for {sender}")
+
+
+def test_failing_receiver_is_isolated(any_shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    """The commit returns, neighbours and later sends run, the log tells, hooks are told once."""
+    told: list[tuple[str, str, Any, Any]] = []
+    first = any_shop.listen(priority=1)
+    any_shop.kit.on("account_funded", delivery="after_commit")(fail)
+    last = any_shop.listen(priority=-1)
+
+    @any_shop.kit.on_exception
+    def report(
+        app: object, error: Exception, *, source: str, signal: Any, receiver: Any, **extra: Any
+    ) -> None:
+        told.append((source, str(error), signal, receiver))
+
+    @any_shop.app.post("/")
+    def fund() -> str:
+        any_shop.fund("acme")
+        any_shop.fund("globex")
+        any_shop.session.commit()
+        any_shop.session.add(Account(name="hooli"))
+        any_shop.session.commit()
+        return "funded"
+
+    assert any_shop.app.test_client().post("/").text == "funded"
+    assert first == last == ["acme", "globex"]
+    assert any_shop.rows() == ["acme", "globex", "hooli"]
+    assert told == [
+        ("delivery", f"no thanks for {name}", "account_funded", fail) for name in ("acme", "globex")
+    ]
+    errors = messages(caplog)
+    assert len(errors) == 2
+    assert all(f"{fail.__module__}.fail" in error for error in errors)
+    assert all("tests.delivery.support.Shop.fund" in error for error in errors)
+    assert any_shop.tally(index=1).failures == 2
+    assert any_shop.tally(index=1).last_failure == "ValueError"
+
+
+def test_failure_at_once_is_isolated_too(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    """Whether there was a transaction or not, the sender never gets the failure."""
+    sources: list[str] = []
+    shop.kit.on("account_funded", delivery="after_commit")(fail)
+    last = shop.listen()
+
+    @shop.kit.on_exception
+    def report(app: object, error: Exception, *, source: str, **extra: Any) -> None:
+        sources.append(source)
+
+    with shop.open():
+        shop.funded.send("acme")
+    assert last == ["acme"]
+    assert sources == ["delivery"]
+    assert len(messages(caplog)) == 1
+
+
+@pytest.mark.parametrize("how", ["flush", "statement"])
+def test_failure_in_the_database_ends_with_its_receiver(any_shop: Shop, how: str) -> None:
+    """What the failing receiver began is rolled back; neighbours and sender use the session."""
+
+    @any_shop.kit.on("account_funded", delivery="after_commit", priority=1)
+    def break_session(sender: str, **extra: Any) -> None:
+        session = any_shop.session
+        session.add(Account(name="never"))
+        if how == "flush":
+            session.add(Account(name="acme"))
+            session.flush()
+        session.execute(text("SELECT * FROM nowhere"))
+
+    counted: list[int] = []
+
+    @any_shop.kit.on("account_funded", delivery="after_commit")
+    def count(sender: str, **extra: Any) -> None:
+        counted.append(len(any_shop.session.scalars(select(Account)).all()))
+        any_shop.session.commit()
+
+    with any_shop.open() as session:
+        any_shop.fund("acme")
+        session.commit()
+        assert counted == [1]
+        session.add(Account(name="globex"))
+        session.commit()
+    assert any_shop.rows() == ["acme", "globex"]
+
+
+def test_failure_keeps_what_an_earlier_receiver_began(any_shop: Shop) -> None:
+    """A failing receiver undoes its own transaction, not one that was open when it came."""
+
+    @any_shop.kit.on("account_funded", delivery="after_commit", priority=1)
+    def begin(sender: str, **extra: Any) -> None:
+        any_shop.session.add(Account(name="friend"))
+
+    any_shop.kit.on("account_funded", delivery="after_commit")(fail)
+    with any_shop.open() as session:
+        any_shop.fund("acme")
+        session.commit()
+        session.commit()
+    assert any_shop.rows() == ["acme", "friend"]
+
+
+def test_failing_commit_in_a_receiver_is_its_own_failure(any_shop: Shop) -> None:
+    """A receiver's own commit fails: the sender's has not."""
+
+    @any_shop.kit.on("account_funded", delivery="after_commit")
+    def open_twice(sender: str, **extra: Any) -> None:
+        any_shop.session.add(Account(name=sender))
+        any_shop.session.commit()
+
+    errors: list[str] = []
+
+    @any_shop.kit.on_exception
+    def report(app: object, error: Exception, **extra: Any) -> None:
+        errors.append(type(error).__name__)
+
+    with any_shop.open() as session:
+        any_shop.fund("acme")
+        session.commit()
+        any_shop.fund("globex")
+        session.commit()
+    assert errors == [IntegrityError.__name__] * 2
+    assert any_shop.rows() == ["acme", "globex"]
+
+
+def test_interrupt_is_not_swallowed(shop: Shop) -> None:
+    """KeyboardInterrupt goes up through the commit, which has happened; the session goes on."""
+
+    @shop.kit.on("account_funded", delivery="after_commit")
+    def interrupt(sender: str, **extra: Any) -> None:
+        if sender == "acme":
+            raise KeyboardInterrupt
+
+    seen = shop.listen(priority=1)
+    with shop.open() as session:
+        shop.fund("acme")
+        with pytest.raises(KeyboardInterrupt):
+            session.commit()
+        session.close()
+        shop.fund("globex")
+        session.commit()
+    assert seen == shop.rows() == ["acme", "globex"]
+
+
+def test_robust_send_says_what_became_of_each(shop: Shop) -> None:
+    """With a transaction all are deferred; without one they are ok or failed, at once."""
+
+    @shop.kit.on("account_funded", delivery="after_commit", priority=1)
+    def thank(sender: str, **extra: Any) -> str:
+        return f"thanks, {sender}"
+
+    shop.kit.on("account_funded", delivery="after_commit")(fail)
+    with shop.open() as session:
+        ok, failed = shop.funded.send_robust("acme")
+        assert isinstance(ok, Ok)
+        assert (ok.receiver, ok.value) == (thank, "thanks, acme")
+        assert isinstance(failed, Failed)
+        assert failed.receiver is fail
+        assert str(failed.exception) == "no thanks for acme"
+
+        session.begin()
+        outcomes = shop.funded.send_robust("globex")
+        assert [type(outcome) for outcome in outcomes] == [Deferred, Deferred]
+        for outcome in outcomes:
+            assert isinstance(outcome, Deferred)
+            assert outcome.delivery == "after_commit"
+        assert shop.funded.send("hooli") == []
+        session.rollback()
+
+
+def test_counts_of_deferred_calls(shop: Shop) -> None:
+    """Calls and failures count when they happen, drops when they are dropped."""
+    shop.kit.on("account_funded", delivery="after_commit")(fail)
+    with shop.open() as session:
+        session.begin()
+        shop.funded.send("acme")
+        shop.funded.send("globex")
+        assert (shop.tally().calls, shop.tally().failures) == (0, 0)
+        session.commit()
+        assert (shop.tally().calls, shop.tally().failures, shop.tally().dropped) == (2, 2, 0)
+        session.begin()
+        shop.funded.send("hooli")
+        session.rollback()
+    tally = shop.tally()
+    assert (tally.calls, tally.failures, tally.dropped) == (2, 2, 1)
+    assert len(tally.recent) == 2
+
+
+def test_drop_is_told_at_debug_only(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    """A rollback is everyday business: no warning."""
+    shop.listen()
+    with caplog.at_level(logging.DEBUG, "flask_signals_kit"), shop.open() as session:
+        session.begin()
+        shop.funded.send("acme")
+        session.rollback()
+    assert [r.levelno for r in caplog.records if r.name == "flask_signals_kit"] == [logging.DEBUG]
