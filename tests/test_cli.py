@@ -234,6 +234,30 @@ def test_show_has_what_the_journal_counted_if_anything() -> None:
     assert counted == [(2, 2), (0, 0)]
 
 
+def test_show_has_what_a_delivery_dropped() -> None:
+    """Also of a receiver that was never called, for then it is the news."""
+    calls: list[Call] = []
+
+    class Later:
+        name = "later"
+
+        def deliver(self, call: Call, /) -> None:
+            calls.append(call)
+
+    app = make_app()
+    app.testing = True
+    state = app.extensions["signals_kit"]
+    state.on("campaign_archived", delivery=Later())(dismiss_alert)
+    with app.app_context():
+        state.send("campaign_archived")
+        calls[0].drop()
+        assert "     no calls, 1 dropped\n" in run(app, "show", "campaign_archived").output
+        state.send("campaign_archived")
+        calls[1].run()
+    output = run(app, "show", "campaign_archived").output
+    assert re.search(r"^     1 call, 1 dropped, mean .*, p95 .*$", output, re.MULTILINE)
+
+
 def test_show_has_the_signals_problems() -> None:
     """And those of no other."""
     output = run(make_app(healthy=False), "show", "account_funded").output

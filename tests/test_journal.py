@@ -558,6 +558,25 @@ def test_what_is_decided_after_init_app_counts() -> None:
         assert state.journal is not None
 
 
+def test_a_journal_ends_with_testing_until_the_first_request() -> None:
+    """A factory may have used the app in testing before it was told what it is for."""
+    app = Flask("shop")
+    app.testing = True
+    state = SignalsKit(app).for_app(app)
+    state.signal("account_funded")
+    state.on("account_funded")(fine)
+    state.on("account_funded")(fine_with_extra)
+    kept: list[bool] = []
+    for app.testing in (True, False):
+        with app.app_context():
+            state.send("account_funded")
+            kept.append(state.journal is not None)
+    assert kept == [True, False]
+    signal: Any = state.namespace.signal("account_funded")
+    assert signal._strong == (fine, fine_with_extra)
+    assert figures(state)["fine"].calls is None
+
+
 def test_two_apps_have_two_journals() -> None:
     """What is counted in one is nothing to the other."""
     kit = SignalsKit()
