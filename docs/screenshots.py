@@ -1,6 +1,6 @@
 """Take the pictures of the page anew: ``.venv/bin/python -m docs.screenshots``.
 
-They show the example app with its seeded account, in light and dark. Needs Chromium.
+They show the example app after somebody has used it, in light and dark. Needs Chromium.
 """
 # ruff: noqa: INP001 - Sphinx's folder is no package; this is run from the project's root.
 
@@ -8,14 +8,28 @@ import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 from example_app import create_app
 from tests.conftest import CHROMIUM_FLAGS
+from tests.integration.test_story import fill, go
 from tests.support import serving
 
 FOLDER = Path(__file__).parent / "_static"
 PICTURES = {"light": "signals-page.png", "dark": "signals-page-dark.png"}
+
+
+def _use(page: Page, url: str) -> None:
+    """Pay, serve advertisements and break a receiver, so that there is something to count."""
+    page.goto(url)
+    for amount in ("250", "80", "120"):
+        go(page, "Funding")
+        page.get_by_role("link", name="Send a wire transfer").click()
+        fill(page, "Report transfer", amount_in_euros=amount)
+    go(page, "Publisher")
+    fill(page, "Open the page", placement="Article", page_views="20")
+    go(page, "Errors")
+    page.get_by_role("button", name="Break a receiver").click()
 
 
 def main() -> None:
@@ -31,6 +45,7 @@ def main() -> None:
         app.debug = True
         browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
         with serving(app) as url:
+            _use(browser.new_page(), url)
             for scheme, name in PICTURES.items():
                 page = browser.new_page(
                     viewport={"width": 1280, "height": 760},
