@@ -55,7 +55,7 @@ def test_current_emission_tells_where_it_was_sent(shop: Shop) -> None:
         session.begin()
         shop.funded.send("acme")
         session.commit()
-        assert not current_emission
+        assert not bool(current_emission)
     assert seen == [("account_opened", "account_opened"), ("account_funded", "account_funded")]
 
 
