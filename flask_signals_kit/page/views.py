@@ -62,7 +62,8 @@ class Views:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        self._templates.filters.update(duration=duration, humps=_humps, place=_place)
+        filters: dict[str, Any] = self._templates.filters
+        filters.update(duration=duration, humps=_humps, place=_place)
 
     def signals(self, state: AppSignals) -> Response:
         """Show every signal with its receivers; those that a filter leaves out are hidden."""
