@@ -230,9 +230,8 @@ class SignalsKit(Verbs):
         left alone.
 
         :param engine: an SQLAlchemy ``Engine`` or ``AsyncEngine``.
-        :param mode: ``"IMMEDIATE"`` takes the write lock at once, so that writers wait for each
-            other
-            instead of failing; ``"DEFERRED"`` takes it at the first write.
+        :param mode: ``"IMMEDIATE"`` takes the write lock at once, so that transactions wait for
+            each other instead of failing; ``"DEFERRED"`` takes it at the first write.
         :raises ConfigurationError: for another mode.
         """
         begin_immediate(engine, mode)
@@ -241,7 +240,8 @@ class SignalsKit(Verbs):
         """Return what is wrong with the current app's signals.
 
         Weak receivers that were collected, names that nobody declared, receivers without
-        ``**kwargs``, and the same module and name connected twice.
+        ``**kwargs``, the same module and name connected twice, and SQLite engines that need
+        :meth:`begin_immediate` because a receiver waits for their commits.
 
         :raises AppContextError: without a current app.
         """

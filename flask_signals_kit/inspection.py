@@ -28,8 +28,9 @@ from .registry import is_glob
 from .settings import OnError
 from .signals import Signal
 from .state import AppSignals
+from .transactions import begins_late, engine_label
 
-ProblemKind = Literal["dead", "undeclared", "unknown", "no_extra", "duplicate"]
+ProblemKind = Literal["dead", "undeclared", "unknown", "no_extra", "duplicate", "sqlite"]
 
 TITLES: dict[ProblemKind, str] = {
     "dead": "Receiver collected",
@@ -37,6 +38,7 @@ TITLES: dict[ProblemKind, str] = {
     "unknown": "Unknown name",
     "no_extra": "No **kwargs",
     "duplicate": "Connected twice",
+    "sqlite": "SQLite begins late",
 }
 """What each kind of problem is called in two words."""
 
@@ -55,7 +57,8 @@ class Problem:
     kind: ProblemKind
     """``dead``: a weak receiver was collected. ``undeclared``: connected, but nobody declared the
     name. ``unknown``: sent, but nobody declared it or listens. ``no_extra``: a receiver without
-    ``**kwargs``. ``duplicate``: the same module and name connected twice."""
+    ``**kwargs``. ``duplicate``: the same module and name connected twice. ``sqlite``: a receiver
+    waits for the commits of an SQLite engine that needs ``kit.begin_immediate``."""
     signal: str
     """The signal's name."""
     message: str
@@ -347,7 +350,11 @@ def report(state: AppSignals) -> Report:
     }
     signals = [_signal(state, name) for name in names]
     signals.sort(key=lambda signal: (ORIGINS.index(signal.origin), signal.name))
-    return Report(app=state.app.name, signals=tuple(signals), journal=state.journal is not None)
+    return Report(
+        app=state.app.name,
+        signals=tuple(_with_engines(state, signals)),
+        journal=state.journal is not None,
+    )
 
 
 def _signal(state: AppSignals, name: str) -> SignalInfo:
@@ -524,6 +531,32 @@ def _problems(
             fix="In a factory, connect closures with kit.for_app(app).on, or give them a uid.",
             place=place,
         )
+
+
+def _with_engines(state: AppSignals, signals: list[SignalInfo]) -> Iterator[SignalInfo]:
+    """Add the engines' problems, each to the first signal with a receiver that waits for it."""
+    seen: set[Any] = set()
+    for info in signals:
+        signal = cast("Signal | None", state.namespace.get(info.name))
+        found: list[Problem] = []
+        for link in [] if signal is None else signal.links:
+            for engine in state.engines(link.delivery):
+                if engine not in seen and begins_late(engine):
+                    found.append(_late_engine(info.name, engine, link.where()))
+                seen.add(engine)
+        yield replace(info, problems=(*info.problems, *found)) if found else info
+
+
+def _late_engine(signal: str, engine: Any, receiver: Place) -> Problem:
+    return Problem(
+        kind="sqlite",
+        signal=signal,
+        message=f"Receiver {named(receiver)} waits for commits of engine {engine_label(engine)}, "
+        "which leaves the beginning of transactions to Python's SQLite driver: a savepoint can "
+        "survive the rollback around it, and updates can get lost.",
+        fix="Call kit.begin_immediate(engine) once the engine is made.",
+        place=receiver,
+    )
 
 
 def _duplicates(signal: Signal | None) -> Iterator[tuple[Place, int]]:

@@ -24,6 +24,7 @@ from .records import (
     Place,
     Source,
 )
+from .transactions import SessionSource
 
 BUILTIN_PAYLOADS: dict[str, tuple[str, ...]] = {
     "appcontext_popped": (),
@@ -234,7 +235,7 @@ class Registry:
         self.registrations: dict[tuple[Any, ...], Registration] = {}
         self.bridged: dict[str, blinker.Signal] = {}
         self.hooks: list[HookRegistration] = []
-        self.sessions: list[Callable[[], Any]] = []
+        self.sessions: list[SessionSource] = []
         self.lock: threading.RLock = threading.RLock()
 
     def forget(self, registration: Registration) -> None:

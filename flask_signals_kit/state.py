@@ -8,7 +8,7 @@ import sys
 import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +20,7 @@ from blinker import ANY
 from flask import Flask, current_app, has_app_context, has_request_context, request
 
 from .callables import call_site, place_of
-from .calls import Receiver
+from .calls import Delivery, Receiver
 from .declarations import Contract, DomainSignal, Wiring
 from .dispatch import Observation, run_directly
 from .errors import (
@@ -47,7 +47,13 @@ from .signals import (
     Namespace,
     Signal,
 )
-from .transactions import KeptWatcher, OpenTransaction, open_transaction, session_of
+from .transactions import (
+    KeptWatcher,
+    OpenTransaction,
+    SessionSource,
+    open_transaction,
+    session_of,
+)
 from .verbs import App, Verbs
 
 EXTENSION = "signals_kit"
@@ -294,7 +300,7 @@ class AppSignals(Verbs):
 
     # -- connections --------------------------------------------------------------------------
 
-    def sessions(self) -> list[Callable[[], Any]]:
+    def sessions(self) -> list[SessionSource]:
         """Return how to get at each of the app's sessions: those that were named, then its own."""
         found = session_of(self.app)
         named = [*self.registry.sessions, *self.kit.sessions]
@@ -307,6 +313,22 @@ class AppSignals(Verbs):
             if transaction is not None:
                 return transaction
         return None
+
+    def engines(self, delivery: Delivery | None) -> list[Any]:
+        """Return the engines behind the sessions that a delivery may wait for.
+
+        It opens no connection and makes no session of an extension's. Outside of the app's context
+        nobody can tell: there are none.
+        """
+        session = getattr(delivery, "session", self)
+        if session is self or not _is_current(self.app):
+            return []
+        found: list[Any] = []
+        for source in self.sessions() if session is None else [session]:
+            if isinstance(source, SessionSource):
+                with suppress(Exception):  # the user's function; a send will meet it, not a look
+                    found += source.engines()
+        return found
 
     @contextmanager
     def watch_kept(self, watcher: KeptWatcher) -> Generator[None, None, None]:
@@ -553,7 +575,7 @@ class _SignalMaker:
     def _enter(self) -> AbstractContextManager[Any]:
         """Make the app current, where it is not."""
         app = self._app()
-        if app is None or (has_app_context() and current_app._get_current_object() is app):  # type: ignore[attr-defined]
+        if app is None or _is_current(app):
             return nullcontext()
         return app.app_context()
 
@@ -580,6 +602,10 @@ class _SignalMaker:
         state = self._state()
         if state is not None:
             state.collected.append(connection)
+
+
+def _is_current(app: Flask) -> bool:
+    return has_app_context() and current_app._get_current_object() is app  # type: ignore[attr-defined]
 
 
 def _plain_coroutine_function(receiver: Receiver) -> Receiver:

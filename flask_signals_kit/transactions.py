@@ -10,7 +10,7 @@ savepoints as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -144,7 +144,37 @@ def waiting_in(session: Session | None) -> Waiting | None:
     return waiting
 
 
-def source_of(session: Any) -> Callable[[], Session | None]:
+class SessionSource:
+    """Where the current session is found, and the engines that it uses.
+
+    :param session: returns the current session or ``None``.
+    :param binds: returns what is known of its engines and connections, without opening any.
+    """
+
+    __slots__ = ("_binds", "_session")
+
+    def __init__(
+        self, session: Callable[[], Session | None], binds: Callable[[], Iterable[Any]]
+    ) -> None:
+        self._session = session
+        self._binds = binds
+
+    def __call__(self) -> Session | None:
+        """Return the current session, or ``None``."""
+        return self._session()
+
+    def engines(self) -> list[Any]:
+        """Return the engines, as far as they are known before there is a session."""
+        return [_plain_engine(bind) for bind in self._binds() if bind is not None]
+
+
+def _plain_engine(bind: Any) -> Any:
+    """Return the engine of an engine or a connection, async or not."""
+    bind = getattr(bind, "sync_engine", bind)
+    return getattr(bind, "engine", bind)
+
+
+def source_of(session: Any) -> SessionSource:
     """Return how to get at the current session.
 
     :param session: a ``scoped_session``, or a function that returns the current one or ``None``.
@@ -152,16 +182,28 @@ def source_of(session: Any) -> Callable[[], Session | None]:
     """
     registry = getattr(session, "registry", None)
     if registry is not None and callable(getattr(registry, "has", None)):
-        return lambda: session() if registry.has() else None
+        return _scoped(session, lambda: _configured_binds(session.session_factory))
     if callable(session) and not hasattr(session, "kw") and not isinstance(session, type):
-        return session  # type: ignore[no-any-return]
+        return SessionSource(session, lambda: [getattr(session(), "bind", None)])
     raise ConfigurationError(
         f"use_session cannot use {type_name(session)}: give it a scoped_session, or a function "
         "that returns the current Session or None, such as lambda: g.get('session')."
     )
 
 
-def session_of(app: Flask) -> Callable[[], Session | None] | None:
+def _scoped(session: Any, binds: Callable[[], Iterable[Any]]) -> SessionSource:
+    """Return how to get at the session of a ``scoped_session``, without making one."""
+    registry = session.registry
+    return SessionSource(lambda: session() if registry.has() else None, binds)
+
+
+def _configured_binds(factory: Any) -> list[Any]:
+    """Return what a ``sessionmaker`` gives its sessions to work with."""
+    options = getattr(factory, "kw", {})
+    return [options.get("bind"), *(options.get("binds") or {}).values()]
+
+
+def session_of(app: Flask) -> SessionSource | None:
     """Find the session of Flask-SQLAlchemy or Flask-SQLAlchemy-Lite.
 
     :return: how to get at the current session, or ``None`` if the app has no such extension.
@@ -170,8 +212,11 @@ def session_of(app: Flask) -> Callable[[], Session | None] | None:
     if database is None:
         return None
     if hasattr(type(database), "get_session"):  # Lite: one a context, made when first asked for
-        return lambda: database.session
-    return source_of(database.session)
+        return SessionSource(
+            lambda: database.session,
+            lambda: [*database.engines.values(), *database.async_engines.values()],
+        )
+    return _scoped(database.session, lambda: [*database.engines.values()])
 
 
 def _listen(session: Session) -> None:
@@ -224,3 +269,14 @@ def begin_immediate(engine: Any, mode: str = "IMMEDIATE") -> None:
 def begins_itself(engine: Any) -> bool:
     """Tell whether somebody listens to the beginning of an engine's transactions."""
     return bool(getattr(engine, "sync_engine", engine).dispatch.begin)
+
+
+def begins_late(engine: Any) -> bool:
+    """Tell whether an engine leaves the beginning of its transactions to Python's SQLite driver."""
+    return engine.dialect.name == "sqlite" and not begins_itself(engine)
+
+
+def engine_label(engine: Any) -> str:
+    """Name an engine by its URL, without what may be secret in it."""
+    label: str = engine.url.set(query={}).render_as_string(hide_password=True)
+    return label

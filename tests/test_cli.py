@@ -15,6 +15,7 @@ import pytest
 from click.testing import Result
 from flask import Flask
 from flask.cli import AppGroup
+from flask_sqlalchemy import SQLAlchemy
 
 from flask_signals_kit import Call, SignalsKit
 from flask_signals_kit.cli import signals
@@ -316,6 +317,25 @@ def test_check_as_json_has_the_same_exit_codes() -> None:
     found = json.loads(bad.stdout)["problems"]
     assert [problem["kind"] for problem in found] == ["no_extra", "undeclared"]
     assert found[0]["place"]["line"] == thank_by_mail.__code__.co_firstlineno
+
+
+def test_check_finds_an_sqlite_engine_that_needs_a_call(tmp_path: Path) -> None:
+    """Without a session and without a connection: the file is not even made."""
+    app, db, kit = Flask("shop"), SQLAlchemy(), SignalsKit()
+    app.config["SQLALCHEMY_DATABASE_URI"] = f"sqlite:///{tmp_path}/shop.sqlite"
+    db.init_app(app)
+    kit.init_app(app)
+    kit.signal("account_funded", "Money arrived.")
+    kit.on("account_funded", delivery="after_commit")(dismiss_alert)
+    found = run(app, "check")
+    assert found.exit_code == 1
+    assert found.output.startswith(f"SQLite begins late  account_funded  {place(dismiss_alert)}\n")
+    assert f"commits of engine sqlite:///{tmp_path}/shop.sqlite, which" in found.output
+    assert "  Fix: Call kit.begin_immediate(engine) once the engine is made.\n" in found.output
+    with app.app_context():
+        kit.begin_immediate(db.engine)
+    assert run(app, "check").exit_code == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 # -- without a kit --------------------------------------------------------------------------------

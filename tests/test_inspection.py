@@ -11,8 +11,12 @@ import blinker
 import flask.signals
 import pytest
 from flask import Flask
+from flask_sqlalchemy import SQLAlchemy as FlaskSQLAlchemy
+from flask_sqlalchemy_lite import SQLAlchemy as Lite
+from sqlalchemy import create_engine, event
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
-from flask_signals_kit import AppSignals, Problem, SignalsKit
+from flask_signals_kit import AfterCommit, AppSignals, Call, Problem, SignalsKit
 from flask_signals_kit.inspection import (
     ORIGINS,
     POLICIES,
@@ -28,6 +32,7 @@ from flask_signals_kit.inspection import (
     short_file,
 )
 from flask_signals_kit.settings import ON_ERROR
+from flask_signals_kit.transactions import engine_label
 
 
 class Account:
@@ -342,6 +347,179 @@ def test_what_only_looks_like_a_duplicate_is_none(shop: AppSignals) -> None:
     shop.on("account_funded", uid="two")(closure())
     with shop.namespace.signal("account_funded").connected_to(hears, accounts[0]):
         assert kinds(shop) == []
+
+
+def waits(sender: object, **extra: object) -> None:
+    """Wait for a commit."""
+
+
+def with_flask_sqlalchemy(app: Flask, kit: SignalsKit, url: str) -> None:
+    """Give an app two engines of Flask-SQLAlchemy."""
+    app.config.update(SQLALCHEMY_DATABASE_URI="sqlite://", SQLALCHEMY_BINDS={"archive": url})
+    db = FlaskSQLAlchemy()
+    db.init_app(app)
+    with app.app_context():
+        kit.begin_immediate(db.engine)
+
+
+def with_lite(app: Flask, kit: SignalsKit, url: str) -> None:
+    """Give an app two engines of Flask-SQLAlchemy-Lite."""
+    app.config["SQLALCHEMY_ENGINES"] = {"default": "sqlite://", "archive": url}
+    db = Lite()
+    db.init_app(app)
+    with app.app_context():
+        kit.begin_immediate(db.engine)
+
+
+def with_scoped_session(app: Flask, kit: SignalsKit, url: str) -> None:
+    """Name a session that nobody has used yet."""
+    kit.use_session(scoped_session(sessionmaker(create_engine(url))))
+
+
+def with_binds(app: Flask, kit: SignalsKit, url: str) -> None:
+    """Name a session whose engine depends on the model."""
+    kit.use_session(scoped_session(sessionmaker(binds={Account: create_engine(url)})))
+
+
+def with_function(app: Flask, kit: SignalsKit, url: str) -> None:
+    """Name a function that returns a session."""
+    session = Session(create_engine(url))
+    kit.use_session(lambda: session)
+
+
+@pytest.mark.parametrize(
+    "give_session",
+    [with_flask_sqlalchemy, with_lite, with_scoped_session, with_binds, with_function],
+)
+def test_an_sqlite_engine_that_begins_late_is_named_once(
+    tmp_path: Path, give_session: Callable[[Flask, SignalsKit, str], None]
+) -> None:
+    """With the first receiver that waits for its commits; and no connection is opened to find out.
+
+    An engine that begins its transactions itself is fine.
+    """
+    file = tmp_path / "shop.sqlite"
+    app, kit = Flask("shop"), SignalsKit()
+    give_session(app, kit, f"sqlite:///{file}")
+    kit.init_app(app)
+    kit.signal("account_funded")
+    kit.signal("account_closed")
+    kit.on("account_funded", "account_closed", delivery="after_commit")(waits)
+    with app.app_context():
+        [problem] = kit.check()
+        assert (problem.kind, problem.signal) == ("sqlite", "account_closed")
+        assert f"waits for commits of engine sqlite:///{file}, which" in problem.message
+        assert "kit.begin_immediate(engine)" in problem.fix
+        assert problem.place is not None
+        assert problem.place.name == "waits"
+        assert report(kit.for_app(app)).to_json()["signals"][0]["problems"][0]["kind"] == "sqlite"
+        assert not file.exists()
+
+
+def test_an_engine_may_be_named_by_a_receiver_alone() -> None:
+    """The session that it waits for need not be the app's."""
+    app, engine = Flask("shop"), create_engine("sqlite://")
+    kit = SignalsKit(app)
+    archive = scoped_session(sessionmaker(engine))
+    kit.signal("account_closed")
+    kit.on("account_closed", delivery=AfterCommit(session=archive))(waits)
+    with app.app_context():
+        assert [problem.kind for problem in kit.check()] == ["sqlite"]
+        kit.begin_immediate(engine)
+        assert kit.check() == []
+        assert not archive.registry.has()
+
+
+def test_a_listener_of_the_users_own_is_as_good() -> None:
+    """Whoever listens to the beginning of transactions is taken to know what to do."""
+    app, engine = Flask("shop"), create_engine("sqlite://")
+    kit = SignalsKit(app)
+    kit.use_session(scoped_session(sessionmaker(engine)))
+    kit.signal("account_closed")
+    kit.on("account_closed", delivery="after_commit")(waits)
+    event.listen(engine, "begin", lambda connection: None)
+    with app.app_context():
+        assert kit.check() == []
+
+
+def test_what_is_no_sqlite_engine_or_waited_for_is_no_problem() -> None:
+    """Other databases, immediate receivers, deliveries of other kinds."""
+    app = Flask("shop")
+    kit = SignalsKit(app)
+    kit.signal("account_closed")
+    kit.use_session(lambda: Session(create_engine("postgresql+psycopg://localhost/shop")))
+    kit.on("account_closed", delivery="after_commit")(waits)
+    kit.on("account_closed", delivery=Elsewhere())(hears)
+    with app.app_context():
+        assert kit.check() == []
+
+    kit.registry.sessions.clear()
+    kit.use_session(scoped_session(sessionmaker(create_engine("sqlite://"))))
+    kit.for_app(app).namespace.signal("account_closed").disconnect(waits)
+    with app.app_context():
+        assert kit.check() == []
+
+
+class Elsewhere:
+    """Has nothing to do with a session."""
+
+    name = "elsewhere"
+
+    def deliver(self, call: Call, /) -> None:
+        """Do nothing."""
+
+
+def no_session() -> None:
+    """Return none, as outside of a unit of work."""
+
+
+def broken_session() -> None:
+    """Fail, as ``g.session`` does before anybody has set it."""
+    raise AttributeError("session")
+
+
+@pytest.mark.parametrize("session", [no_session, broken_session])
+def test_a_session_that_is_not_there_breaks_no_report(session: Callable[[], None]) -> None:
+    """Then nothing is known of its engine."""
+    app = Flask("shop")
+    kit = SignalsKit(app)
+    kit.signal("account_closed")
+    kit.use_session(session)
+    kit.on("account_closed", delivery="after_commit")(waits)
+    with app.app_context():
+        assert kit.check() == []
+
+
+def test_outside_of_its_context_an_apps_engines_are_unknown() -> None:
+    """A look pushes no context, which Flask would announce; and another app's is not its own."""
+    app = Flask("shop")
+    kit = SignalsKit()
+    with_flask_sqlalchemy(app, kit, "sqlite://")
+    kit.init_app(app)
+    kit.signal("account_closed")
+    kit.on("account_closed", delivery="after_commit")(waits)
+    state = kit.for_app(app)
+    assert kinds(state) == []
+    with Flask("other").app_context():
+        assert kinds(state) == []
+    with app.app_context():
+        assert kinds(state) == ["sqlite"]
+
+
+def test_an_engine_is_named_without_its_secrets() -> None:
+    """The page shows its URL to others than those who may know the password."""
+    app = Flask("shop")
+    kit = SignalsKit(app)
+    engine = create_engine("sqlite:///file:shop.sqlite?key=secret&uri=true")
+    kit.use_session(scoped_session(sessionmaker(engine)))
+    kit.signal("account_closed")
+    kit.on("account_closed", delivery="after_commit")(waits)
+    with app.app_context():
+        [problem] = kit.check()
+    assert "engine sqlite:///file%3Ashop.sqlite, which" in problem.message
+    assert "secret" not in str(problem)
+    engine = create_engine("postgresql+psycopg://me:secret@localhost/shop")
+    assert engine_label(engine) == "postgresql+psycopg://me:***@localhost/shop"
 
 
 def test_every_kind_and_policy_has_its_words() -> None:
