@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import blinker
 import pytest
 from flask import Flask, current_app
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import text
 
 from flask_signals_kit import AppSignals, ContractError, SignalsKit, UnknownSignalError
 from tests.docs.support import table
@@ -187,6 +189,30 @@ def test_a_receiver_that_cannot_take_the_payload(plain: blinker.Signal, kit: App
         plain.send("acme", amount=5)
     with pytest.raises(ContractError, match=rf"narrow \({__file__}:\d+\)"):
         kit.on(account_funded)(narrow)  # type: ignore[arg-type]
+
+
+@proves("a rollback after the send")
+def test_rollback(plain: blinker.Signal) -> None:
+    """Blinker's receivers have run by then; the kit's can wait for the commit."""
+    app, db = Flask("shop"), SQLAlchemy()
+    app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite://"
+    db.init_app(app)
+    kit = SignalsKit(app)
+    heard: list[str] = []
+
+    def mail(sender: str, **extra: object) -> None:
+        heard.append(sender)
+
+    plain.connect(mail)
+    kit.on("account_funded", delivery="after_commit")(mail)
+    with app.app_context():
+        for end in (db.session.rollback, db.session.commit):
+            db.session.execute(text("SELECT 1"))
+            plain.send("blinker")
+            kit.send("account_funded", "kit")
+            end()
+        db.engine.dispose()
+    assert heard == ["blinker", "blinker", "kit"]
 
 
 @proves("async")
