@@ -195,13 +195,14 @@ class Call:
 
     def run_contained(self) -> None:
         """Do what :meth:`run` does; log a failure and tell the exception hooks, but go on."""
-        try:
-            self.run()
-        except Exception as error:  # noqa: BLE001  this is what containing means
-            note(error, self.emission)
-            contain(error, self._around, self._receiver, self.emission, "delivery")
-            if not self._handed_on:
-                self._failure = error
+        with self._around.enter():  # a context that ended by the failure would report it, too
+            try:
+                self.run()
+            except Exception as error:  # noqa: BLE001  this is what containing means
+                note(error, self.emission)
+                contain(error, self._around, self._receiver, self.emission, "delivery")
+                if not self._handed_on:
+                    self._failure = error
 
     def drop(self) -> None:
         """Say that the receiver will not be called for this emission."""

@@ -68,6 +68,13 @@ def test_commit_without_app_context(database: str) -> None:
     @shop.kit.on("account_funded", delivery="after_commit")
     def look(sender: str, **extra: Any) -> None:
         seen.append((current_app.name, has_request_context(), get_ident()))
+        raise ValueError("no thanks")
+
+    sources: list[str] = []
+
+    @shop.kit.on_exception
+    def report(app: Any, error: Exception, *, source: str, **extra: Any) -> None:
+        sources.append(f"{source}: {error} in {current_app.name}")
 
     with Session(shop.engine) as session:
         shop.kit.use_session(lambda: session)
@@ -84,6 +91,7 @@ def test_commit_without_app_context(database: str) -> None:
         with ThreadPoolExecutor(1) as pool:
             thread = pool.submit(commit).result()
     assert seen == [("shop", False, thread)]
+    assert sources == ["delivery: no thanks in shop"]
     assert shop.rows() == ["acme"]
     shop.close()
 
