@@ -85,8 +85,11 @@ class Contract:
                 f"{_names(self.names) or 'empty'}, declared in {self.place}."
             )
 
-    def check_receiver(self, receiver: Receiver) -> None:
+    def check_receiver(self, receiver: Receiver, what: str = "Receiver") -> None:
         """Refuse a receiver that could not be called with the declared payload.
+
+        :param receiver: the receiver, or a ``when`` predicate, which gets the same.
+        :param what: what to call it in the error.
 
         :raises ContractError: naming the receiver, its file and line, and the parameter.
         """
@@ -100,7 +103,7 @@ class Contract:
         if reason:
             declared = f", declared in {self.place}" if self.place else ""
             raise ContractError(
-                f"Receiver {place_of(receiver)} cannot receive signal {self.signal!r}{declared}: "
+                f"{what} {place_of(receiver)} cannot receive signal {self.signal!r}{declared}: "
                 f"{reason}."
             )
 
@@ -364,7 +367,7 @@ class DomainSignal(Generic[S, P, R]):
             )
         signal = self._resolve(self.name)
         if sender is None or type(sender) is LocalProxy:
-            sender = self._sender(sender)
+            sender = self._sender(sender, payload)
         try:
             strong = signal._strong
             if strong is not None:  # what Signal.send does, without packing the payload once more
@@ -374,8 +377,9 @@ class DomainSignal(Generic[S, P, R]):
             explain_recursion(error)
             raise
 
-    def _sender(self, sender: Any) -> Any:
+    def _sender(self, sender: Any, payload: Collection[str] = ()) -> Any:
         if sender is None:
+            refuse_named_sender(self.name, payload)
             return self._wiring.default_sender()
         if hasattr(type(sender), "_get_current_object"):
             return sender._get_current_object()
@@ -399,7 +403,7 @@ class DomainSignal(Generic[S, P, R]):
         Parameters, result and errors are those of :meth:`send`.
         """
         send: Any = self._resolve(self.name).send_async
-        return await send(self._sender(sender), *args, **payload)  # type: ignore[no-any-return]
+        return await send(self._sender(sender, payload), *args, **payload)  # type: ignore[no-any-return]
 
     @overload
     def send_robust(self, sender: S, /, *args: P.args, **payload: P.kwargs) -> list[Outcome[R]]: ...
@@ -415,7 +419,7 @@ class DomainSignal(Generic[S, P, R]):
         :return: an ``Ok``, ``Failed`` or ``Deferred`` for each receiver.
         """
         signal = self._resolve(self.name)
-        return signal.send_robust(self._sender(sender), *args, **payload)
+        return signal.send_robust(self._sender(sender, payload), *args, **payload)
 
     @overload
     async def send_robust_async(
@@ -432,7 +436,7 @@ class DomainSignal(Generic[S, P, R]):
     ) -> list[Outcome[R]]:
         """Await the current app's receivers and say what became of each."""
         signal = self._resolve(self.name)
-        return await signal.send_robust_async(self._sender(sender), *args, **payload)
+        return await signal.send_robust_async(self._sender(sender, payload), *args, **payload)
 
     # -- asking and trying: the current app ---------------------------------------------------
 
@@ -517,6 +521,18 @@ class DomainSignal(Generic[S, P, R]):
         :param sender: from this sender only; from all, if left out.
         """
         self._wiring.disconnect_receiver(receiver, self.name, sender)
+
+
+def refuse_named_sender(signal: str, payload: Collection[str]) -> None:
+    """Refuse a sender that was given by name: it would be payload, and the app would send.
+
+    :raises ContractError: saying how to give it.
+    """
+    if "sender" in payload:
+        raise ContractError(
+            f"Signal {signal!r} was sent with sender=…: the sender is given by position, as in "
+            "send(account, amount=5); by name it would be part of the payload."
+        )
 
 
 def not_callable(receiver: object, signal: str) -> ReceiverError:

@@ -15,6 +15,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar, copy_context
+from itertools import count
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ import click
 from flask import Flask
 from flask.globals import _cv_app
 from flask.signals import appcontext_tearing_down, got_request_exception
-from werkzeug.wsgi import ClosingIterator
+from werkzeug.wsgi import FileWrapper
 
 from .callables import is_async, place_of
 from .calls import Receiver
@@ -38,9 +39,24 @@ if TYPE_CHECKING:
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
 _REPORTED = "_signals_kit_reported"
-"""The key in an exception's ``__dict__`` of the hooks that know it already."""
+"""The key in an exception's ``__dict__`` of its number: a string, fit for any error handler."""
 
-_unit: ContextVar[object | None] = ContextVar("signals_kit_unit", default=None)
+_numbers = count(1)
+
+_PYTHON_CLASS = 1 << 9
+"""CPython's flag of a type that is allocated on the heap."""
+
+
+class _Unit:
+    """A request, a command or an app context: in each a hook is told of an exception once."""
+
+    __slots__ = ("told",)
+
+    def __init__(self) -> None:
+        self.told: set[tuple[str, int]] = set()  # exceptions' numbers, and the hooks that know them
+
+
+_unit: ContextVar[_Unit | None] = ContextVar("signals_kit_unit", default=None)
 """A token of the request being served in this context."""
 
 _running: ContextVar[frozenset[int]] = ContextVar("signals_kit_running", default=frozenset())
@@ -60,7 +76,7 @@ class ExceptionHooks:
         self._handler: _WatchedHandler | None = None
         self._teardown: _WatchedTeardown | None = None
         self._kept: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._contexts: weakref.WeakKeyDictionary[Any, object] = weakref.WeakKeyDictionary()
+        self._contexts: weakref.WeakKeyDictionary[Any, _Unit] = weakref.WeakKeyDictionary()
 
     def add(self, registration: HookRegistration) -> None:
         """Add a hook; one that is there already only changes what it asks for."""
@@ -102,8 +118,7 @@ class ExceptionHooks:
         """See what ends an app context that is no request's: a command, or a script's ``with``."""
         if _unit.get() is not None or _cv_app.get(None) in self._kept:
             return
-        if exc is None and _is_click_closing():
-            exc = sys.exc_info()[1]
+        exc = exc or _ends_command()
         if exc is not None:
             self.report(exc, "cli")
 
@@ -132,7 +147,7 @@ class ExceptionHooks:
         handled: bool = False,
         signal: str | None = None,
         receiver: Receiver | None = None,
-        unit: object | None = None,
+        unit: _Unit | None = None,
     ) -> None:
         """Tell each hook that asked for it, once in a request; never raise an ``Exception``.
 
@@ -155,7 +170,7 @@ class ExceptionHooks:
                 details = {"source": source, "handled": handled, "signal": signal}
                 self._call(app, registration.hook, exception, {**details, "receiver": receiver})
 
-    def _current_unit(self) -> object | None:
+    def _current_unit(self) -> _Unit | None:
         """Return a token of the request or, outside of one, of the command or app context.
 
         A command may push further app contexts, and its exception ends them one after the other.
@@ -164,23 +179,20 @@ class ExceptionHooks:
         command = click.get_current_context(silent=True)
         owner = _cv_app.get(None) if command is None else command.find_root()
         if unit is None and owner is not None:
-            unit = self._contexts.setdefault(owner, object())
+            unit = self._contexts.setdefault(owner, _Unit())
         return unit
 
     def _is_news(
-        self, exception: BaseException, registration: HookRegistration, unit: object | None
+        self, exception: BaseException, registration: HookRegistration, unit: _Unit | None
     ) -> bool:
         """Tell whether this hook has not had this exception in this request; note it."""
         if unit is None:
             return True
-        told: set[tuple[object, int]] = exception.__dict__.setdefault(_REPORTED, set())
-        key = (unit, id(registration))
-        if key in told:
-            return False
-        if told and next(iter(told))[0] is not unit:
-            told.clear()  # an exception object that is raised again, in another request
-        told.add(key)
-        return True
+        number = exception.__dict__.setdefault(_REPORTED, str(next(_numbers)))
+        key = (number, id(registration))
+        news = key not in unit.told
+        unit.told.add(key)
+        return news
 
     def _call(
         self,
@@ -230,7 +242,9 @@ class _Wrapper:
         if self._before is not None:
             return self._before  # type: ignore[no-any-return]
         app = self._app()
-        return getattr(type(app), self.attribute).__get__(app)  # type: ignore[no-any-return]
+        method: Any = getattr(type(app), self.attribute)
+        bind = getattr(type(method), "__get__", None)  # a callable object has none
+        return method if bind is None else bind(method, app)  # type: ignore[no-any-return]
 
     def remove(self, app: Flask) -> None:
         """Put the method back; where somebody has wrapped this since, only stop watching."""
@@ -255,7 +269,7 @@ class _WatchedApp(_Wrapper):
         preserve = environ.get("werkzeug.debug.preserve_context")
         if preserve is not None:
             environ["werkzeug.debug.preserve_context"] = _both(hooks.keep, preserve)
-        unit = object()
+        unit = _Unit()
         token = _unit.set(unit)
         try:
             body = inner(environ, start_response)
@@ -264,11 +278,21 @@ class _WatchedApp(_Wrapper):
             raise
         finally:
             _unit.reset(token)
-        if hooks.wants("stream") and (
-            isinstance(body, ClosingIterator) or inspect.isgenerator(body)
-        ):
+        if hooks.wants("stream") and _is_stream(body, environ):
             return _WatchedBody(body, hooks, unit)
         return body
+
+
+def _is_stream(body: Iterable[bytes], environ: WSGIEnvironment) -> bool:
+    """Tell whether a body may be wrapped: not a list, and no file that the server sends itself.
+
+    Werkzeug's and middlewares' bodies are Python classes; a server's own file wrapper is known by
+    its class, or is no Python class at all.
+    """
+    wrapper = environ.get("wsgi.file_wrapper")
+    if isinstance(body, FileWrapper) or (isinstance(wrapper, type) and isinstance(body, wrapper)):
+        return False
+    return inspect.isgenerator(body) or bool(type(body).__flags__ & _PYTHON_CLASS)
 
 
 class _WatchedHandler(_Wrapper):
@@ -303,7 +327,7 @@ class _WatchedTeardown(_Wrapper):
 class _WatchedBody:
     """Watches a response's body while the server reads it."""
 
-    def __init__(self, body: Iterable[bytes], hooks: ExceptionHooks, unit: object) -> None:
+    def __init__(self, body: Iterable[bytes], hooks: ExceptionHooks, unit: _Unit) -> None:
         self._body = body
         self._chunks = iter(body)
         self._hooks = hooks
@@ -366,12 +390,28 @@ def _run_hook(app: Flask, hook: Callable[..., Any]) -> Callable[..., Any]:
     return run_aside
 
 
-def _is_click_closing() -> bool:
-    """Tell whether it is click < 8.5 that ends a context: it does so without the exception."""
+def _ends_command() -> BaseException | None:
+    """Return the exception that ends a command of click < 8.5, which closes its context without it.
+
+    The command may itself run inside somebody's ``except`` block: what that handles has not come
+    through click's frames.
+    """
+    error = sys.exc_info()[1]
     frame: FrameType | None = sys._getframe()
     while frame is not None and frame.f_globals.get("__name__") != "click.core":
         frame = frame.f_back
-    return frame is not None and frame.f_code.co_name == "close"
+    if error is None or frame is None or frame.f_code.co_name != "close":
+        return None
+    passed: set[FrameType] = set()
+    traceback = error.__traceback__
+    while traceback is not None:
+        passed.add(traceback.tb_frame)
+        traceback = traceback.tb_next
+    while frame is not None:
+        if frame in passed and frame.f_globals.get("__name__") == "click.core":
+            return error
+        frame = frame.f_back
+    return None
 
 
 def _from_teardown(error: BaseException) -> bool:

@@ -135,7 +135,8 @@ class SignalsKit(Verbs):
             choose=_choose,
         )
         app.extensions[EXTENSION] = state
-        self._apps.add(state)
+        with self.registry.lock:
+            self._apps.add(state)
         try:
             state.startup = _Startup(state)
             state.start()
@@ -160,7 +161,8 @@ class SignalsKit(Verbs):
         state.close()
         if isinstance(state.startup, _Startup):
             state.startup.close()
-        self._apps.discard(state)
+        with self.registry.lock:
+            self._apps.discard(state)
         del app.extensions[EXTENSION]
         if app.cli.commands.get(cli.signals.name or "") is cli.signals:
             del app.cli.commands[cli.signals.name or ""]
@@ -176,9 +178,11 @@ class SignalsKit(Verbs):
         app = unwrap(app)
         state: AppSignals | None = app.extensions.get(EXTENSION)
         if state is None or state.kit is not self.registry:
-            whose = "has no SignalsKit" if state is None else "has another SignalsKit"
+            fix = "call kit.init_app(app) first"
+            if state is not None:
+                fix = "an app has one kit, so use that one, or kit.detach(app) with it first"
             raise NotInitializedError(
-                f"App {app.name!r} {whose}; call kit.init_app(app) with this one first."
+                f"App {app.name!r} has {'no' if state is None else 'another'} SignalsKit; {fix}."
             )
         return state
 
@@ -198,7 +202,8 @@ class SignalsKit(Verbs):
 
         Receivers run as ever. Emissions are listed in the order in which they were sent.
 
-        :param signals: names or handles; every domain signal of the app, if left out.
+        :param signals: names, globs or handles; every domain signal of the app, if left out. Under
+            ``SIGNALS_KIT_STRICT`` a name that nobody declared raises; without, it is logged.
         :param run_after_commit: when the block ends without an exception, run the after-commit
             receivers that still wait, as a commit would, and those that they in turn let wait. Use
             it where a test's outer transaction is always rolled back.
@@ -274,7 +279,8 @@ class SignalsKit(Verbs):
         return self.for_app(context.app)
 
     def _states(self) -> list[App]:
-        return list(self._apps)
+        with self.registry.lock:
+            return [state for state in self._apps if state.is_alive]
 
     def _wiring(self) -> Wiring:
         return self

@@ -43,6 +43,15 @@ class Place:
         return f"{self.module}.{self.name}{where}"
 
 
+def same_function(one: Place, other: Place) -> bool:
+    """Tell whether two places are one function, perhaps of a module that was loaded anew.
+
+    Lambdas share a name, so for them the line counts as well.
+    """
+    lines = one.line == other.line or "<lambda>" not in one.name
+    return lines and (one.module, one.name) == (other.module, other.name)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Connection:
     """One receiver connected to one signal, described without holding either."""

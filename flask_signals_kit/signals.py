@@ -652,7 +652,7 @@ class Signal(blinker.NamedSignal):
         around = self._around
         watched = self._watched
         if watched is not None:
-            return send_watched(around, sender, payload, watched, sys._getframe(2))
+            return send_watched(around, sender, payload, watched, sys._getframe(1))
         wrapper = wrapper or around.async_wrapper
         sending = Sending(around, sender, payload, around.on_error, False, wrapper)
         return results(finish(sending.run(self._links(sending))), around.on_error, self.name)
@@ -714,17 +714,23 @@ class Namespace(blinker.Namespace):
     """A ``blinker.Namespace`` whose signals are :class:`Signal`.
 
     :param make: makes a signal from a name and a doc; :class:`Signal` itself, if left out.
+    :param made: called with each new signal once it is in the namespace.
 
     >>> shop = Namespace()
     >>> shop.signal("account_funded") is shop.signal("account_funded")
     True
     """
 
-    def __init__(self, make: Callable[[str, str | None], Signal] | None = None) -> None:
+    def __init__(
+        self,
+        make: Callable[[str, str | None], Signal] | None = None,
+        made: Callable[[Signal], None] | None = None,
+    ) -> None:
         super().__init__()
+        self._made = made
         self._make = make or Signal
         self._observers: tuple[Observer, ...] = ()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # attaching an observer may make a signal
 
     def signal(self, name: str, doc: str | None = None) -> Signal:
         """Return the signal of this name, making it at the first call.
@@ -737,6 +743,9 @@ class Namespace(blinker.Namespace):
             made = self._make(name, doc)
             with self._lock:
                 signal = self.setdefault(name, made)
+            if signal is made and self._made is not None:
+                self._made(made)
+            with self._lock:
                 if signal is made:
                     for observer in self._observers:
                         made.observe(observer)

@@ -32,7 +32,7 @@ from .errors import (
     did_you_mean,
 )
 from .journal import Journal
-from .records import Connection, Emission, Place, Source
+from .records import Connection, Emission, Place, Source, same_function
 from .registry import (
     BUILTIN_PAYLOADS,
     GONE,
@@ -133,6 +133,7 @@ class AppSignals(Verbs):
         self.settings = settings
         self.page_auth = page_auth
         self.validating: bool = bool(settings.validate)
+        self._settled: tuple[bool, bool] | None = None
         self.journal: Journal | None = None
         self._kept_watchers: tuple[KeptWatcher, ...] = ()
         self.collected: deque[Connection] = deque(maxlen=100)
@@ -142,9 +143,15 @@ class AppSignals(Verbs):
         self._choose_signals = choose
         self.startup: object = None
         self._app = weakref.ref(app)
-        self.namespace: Namespace = Namespace(_SignalMaker(self))
+        maker = _SignalMaker(self)
+        self.namespace: Namespace = Namespace(maker, maker.made)
 
     # -- the app ------------------------------------------------------------------------------
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the app is still there."""
+        return self._app() is not None
 
     @property
     def app(self) -> Flask:
@@ -160,8 +167,11 @@ class AppSignals(Verbs):
         return app
 
     def settle(self) -> None:
-        """Take up what follows debug or testing; called as the app starts."""
+        """Take up what follows debug or testing; called as the app starts, perhaps often."""
         app = self.app
+        if self._settled == (app.debug, app.testing):
+            return
+        self._settled = (app.debug, app.testing)
         self.validating = (
             app.debug or app.testing if self.settings.validate is None else self.settings.validate
         )
@@ -246,6 +256,9 @@ class AppSignals(Verbs):
         :raises UnknownSignalError: under ``SIGNALS_KIT_STRICT``.
         """
         signal = self.namespace.get(name)
+        if signal is None and not self.is_declared(name):
+            self.refuse_unknown(name, call_site(sys._getframe()))
+            signal = self.namespace.signal(name)  # with what globs connect to it
         if signal is None or not (signal.receivers or self.is_declared(name)):
             self._complain(name)
             signal = self.namespace.signal(name)
@@ -269,6 +282,23 @@ class AppSignals(Verbs):
                 f"Nobody declared signal {name!r}, used by {place}, and SIGNALS_KIT_STRICT is on."
                 f"{self.suggest(name)} Declare it with kit.signal({name!r}, doc) "
                 "or @kit.declare before it is used."
+            )
+
+    def warn_unknown(self, name: str) -> None:
+        """Warn of a name that a test wants to see, and that nobody declared or listens to.
+
+        :raises UnknownSignalError: under ``SIGNALS_KIT_STRICT``.
+        """
+        place = call_site(sys._getframe())
+        self.refuse_unknown(name, place)
+        signal = self.namespace.get(name)
+        if not self.is_declared(name) and not (signal is not None and signal.receivers):
+            logger.warning(
+                "Signal %r is captured by %s, but nobody declared it and nobody listens.%s",
+                name,
+                place,
+                self.suggest(name),
+                extra={"signals_kit_signal": name, "signals_kit_site": str(place)},
             )
 
     def _complain(self, name: str) -> None:
@@ -356,8 +386,14 @@ class AppSignals(Verbs):
             self._connect(registration, self.namespace.signal(registration.target))
             return
         for name in list(self.namespace):
-            if self.origin(name) == "domain" and registration.matches(name):
-                self._connect(registration, self.namespace.signal(name))
+            if self._concerns(registration, name):
+                self._connect_glob(registration, self.namespace.signal(name))
+
+    def _connect_glob(self, registration: Registration, signal: Signal) -> None:
+        """Connect what a glob means, unless the receiver is connected by the very name as well."""
+        exact = (signal.name, *registration.key[1:])
+        if not any(exact in registry.registrations for registry in (self.kit, self.registry)):
+            self._connect(registration, signal)
 
     def _connect(self, registration: Registration, signal: Signal) -> None:
         receiver, sender = registration.receiver, registration.sender
@@ -375,7 +411,9 @@ class AppSignals(Verbs):
             order=registration.order,
         )
 
-    def _make_way(self, registration: Registration, signal: Signal) -> None:
+    def _make_way(
+        self, registration: Registration, signal: Signal, *, connect: bool = True
+    ) -> None:
         """End the connection of this signal that has the same ``uid``, if it is the same function.
 
         Kit and app, names and globs meet on one signal, so its uids are shared.
@@ -387,12 +425,27 @@ class AppSignals(Verbs):
             if link.uid != registration.uid or link.receiver_key == registration.key[1]:
                 continue
             old = link.where()
-            if (new.module, new.name) != (old.module, old.name):
+            if not same_function(new, old):
                 raise DuplicateReceiverError(
                     f"Receiver {new} cannot have uid={registration.uid!r} on signal "
                     f"{signal.name!r}: {old} already has it. Give one of them another uid."
                 )
-            signal.end(link)
+            if connect:
+                signal.end(link)
+
+    def check(self, registration: Registration) -> None:
+        """Refuse what could not be connected here, before anything is."""
+        self.refuse_unknown(registration.target, registration.place)
+        self._check_session(registration)
+        for name in list(self.namespace):
+            if self._concerns(registration, name):
+                self._make_way(registration, self.namespace.signal(name), connect=False)
+
+    def _concerns(self, registration: Registration, name: str) -> bool:
+        """Tell whether a registration connects to the signal of this name."""
+        if not registration.is_glob:
+            return registration.target == name
+        return self.origin(name) == "domain" and registration.matches(name)
 
     def detach(self, registration: Registration) -> None:
         """Undo :meth:`attach`."""
@@ -410,12 +463,10 @@ class AppSignals(Verbs):
 
     def attach_globs(self, signal: Signal) -> None:
         """Connect to a new signal what was registered for its like."""
-        if self.origin(signal.name) != "domain":
-            return
         for registry in (self.kit, self.registry):
             for registration in list(registry.registrations.values()):
-                if registration.is_glob and registration.matches(signal.name):
-                    self._connect(registration, signal)
+                if registration.is_glob and self._concerns(registration, signal.name):
+                    self._connect_glob(registration, signal)
 
     def relay(self, name: str) -> None:
         """Relay the signal of others that was bridged under this name."""
@@ -536,6 +587,12 @@ class _SignalMaker:
         )
         state.attach_globs(signal)
         return signal
+
+    def made(self, signal: Signal) -> None:
+        """Connect what a glob has been registered for while the signal was being made."""
+        state = self._state()
+        if state is not None:
+            state.attach_globs(signal)
 
     def _run_async(self, receiver: Receiver) -> Receiver:
         app = self._app()

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from operator import attrgetter
 from typing import Any
 
 from .calls import Call
 from .dispatch import Observation
 from .records import Emission
+from .registry import is_glob
 from .state import AppSignals
 from .transactions import Waiting
 
@@ -38,7 +40,7 @@ def capture(
     """Record what an app sends while a ``with`` block runs.
 
     :param state: the app's half.
-    :param names: the signals' names; every domain signal, if there are none.
+    :param names: the signals' names and globs; every domain signal, if there are none.
     :param run_after_commit: run the after-commit receivers that still wait when the block ends.
     """
     captured: list[Captured] = []
@@ -72,16 +74,32 @@ def capture(
 def _observe(
     state: AppSignals, names: list[str], record: Callable[[Observation], None]
 ) -> list[Callable[[], None]]:
-    if names:
-        return [state.namespace.signal(name).observe(record) for name in dict.fromkeys(names)]
+    exact = {name for name in names if not is_glob(name)}
+    globs = [name for name in names if is_glob(name)] if names else ["*"]
+    for name in exact:
+        state.warn_unknown(name)
+    undo = [state.namespace.signal(name).observe(record) for name in exact]
+    return [*undo, state.namespace.observe(_Domain(state, globs, exact, record))]
 
-    class Domain:
-        """Looks on at every signal, and records the app's own."""
 
-        passive = True
+class _Domain:
+    """Looks on at every signal, and records those of the app's own that a glob means."""
 
-        def __call__(self, seen: Observation) -> None:
-            if state.origin(seen.signal) == "domain":
-                record(seen)
+    passive = True
 
-    return [state.namespace.observe(Domain())]
+    def __init__(
+        self,
+        state: AppSignals,
+        globs: list[str],
+        exact: set[str],
+        record: Callable[[Observation], None],
+    ) -> None:
+        self._state = state
+        self._globs = globs
+        self._exact = exact
+        self._record = record
+
+    def __call__(self, seen: Observation) -> None:
+        meant = any(fnmatchcase(seen.signal, glob) for glob in self._globs)
+        if meant and seen.signal not in self._exact and self._state.origin(seen.signal) == "domain":
+            self._record(seen)

@@ -24,15 +24,12 @@ from .declarations import (
     check_takes_sender,
     contract_from,
     not_callable,
+    refuse_named_sender,
 )
 from .delivery import find_delivery
 from .dispatch import Results
 from .errors import AppContextError, DeclarationError, DuplicateReceiverError, ReceiverError
-from .records import (
-    Outcome,
-    Place,
-    Source,
-)
+from .records import Outcome, Place, Source, same_function
 from .registry import (
     BUILTIN_PAYLOADS,
     HookRegistration,
@@ -80,6 +77,9 @@ class App(Protocol):
 
     def refuse_unknown(self, name: str, place: Place | None) -> None:
         """Refuse a name that nobody declared, where that is asked for."""
+
+    def check(self, registration: Registration) -> None:
+        """Refuse what could not be connected, before anything is."""
 
     def attach(self, registration: Registration) -> None:
         """Connect what was registered."""
@@ -387,6 +387,10 @@ class Verbs:
                 f"Receiver {place_of(receiver)} has when={kind}: "
                 "it must be a plain function, called as when(sender, **payload)."
             )
+        if uid is not None and not isinstance(uid, str):
+            raise ReceiverError(
+                f"Receiver {place_of(receiver)} has uid={type_name(uid)}: it must be a string."
+            )
         if not isinstance(priority, int):
             raise ReceiverError(
                 f"Receiver {place_of(receiver)} has priority={type_name(priority)}: "
@@ -398,8 +402,10 @@ class Verbs:
             check_takes_sender(receiver, target)
             for contract in self._known_contracts(target):
                 contract.check_receiver(receiver)
-        for target in targets:
-            registration = Registration(
+                if when is not None:
+                    contract.check_receiver(when, "Predicate")
+        registrations = [
+            Registration(
                 receiver,
                 target,
                 sender=sender,
@@ -410,12 +416,16 @@ class Verbs:
                 weak=weak,
                 forget=self.registry.forget,
             )
+            for target in targets
+        ]
+        for registration in registrations:  # all are checked before any is connected
+            self._same_uid(registration)
+            for state in self._states():
+                state.check(registration)
+        for registration in registrations:
             self._register(registration)
 
     def _register(self, registration: Registration) -> None:
-        states = self._states()
-        for state in states:
-            state.refuse_unknown(registration.target, registration.place)
         with self.registry.lock:
             replaced = self._same_uid(registration)
             before = self.registry.registrations.get(registration.key)
@@ -427,11 +437,17 @@ class Verbs:
                 registration.order = replaced.order
                 self._unregister(replaced)
             self.registry.registrations[registration.key] = registration
+        # An app that is initialised meanwhile either sees the registration or is seen here.
         try:
-            for state in states:
+            for state in self._states():
                 state.attach(registration)
         except Exception:
             self._unregister(registration)
+            for other in (before, replaced):
+                if other is not None:
+                    self.registry.registrations[other.key] = other
+                    for state in self._states():
+                        state.attach(other)
             raise
 
     def _same_uid(self, registration: Registration) -> Registration | None:
@@ -441,7 +457,7 @@ class Verbs:
         for other in list(self.registry.registrations.values()):
             if other.uid == registration.uid and other.target == registration.target:
                 new, old = registration.place, other.place
-                if (new.module, new.name) == (old.module, old.name):
+                if same_function(new, old):
                     return other
                 raise DuplicateReceiverError(
                     f"Receiver {new} cannot have uid={registration.uid!r} on signal "
@@ -470,7 +486,8 @@ class Verbs:
         if isinstance(signal, DomainSignal):
             if not self._owns(signal):
                 raise DeclarationError(
-                    f"Signal {signal.name!r} was declared by another kit; connect it with that one."
+                    f"Signal {signal.name!r} was declared by another kit, or for one app alone; "
+                    "use it through the kit or the kit.for_app(app) that declared it."
                 )
             return signal.name
         if isinstance(signal, Signal) and any(
@@ -647,7 +664,7 @@ class Verbs:
         ...     [result for _, result in kit.send("account_funded", "acme", amount=5)]
         ['thanks for 5']
         """
-        target, real = self._prepare(signal, sender)
+        target, real = self._prepare(signal, sender, payload)
         return target.send(real, **payload)
 
     async def send_async(self, signal: Target, sender: Any = None, /, **payload: Any) -> Results:
@@ -655,7 +672,7 @@ class Verbs:
 
         Parameters, result and errors are those of :meth:`send`.
         """
-        target, real = self._prepare(signal, sender)
+        target, real = self._prepare(signal, sender, payload)
         return await target.send_async(real, **payload)
 
     def send_robust(
@@ -665,21 +682,28 @@ class Verbs:
 
         :return: an ``Ok``, ``Failed`` or ``Deferred`` for each receiver, in calling order.
         """
-        target, real = self._prepare(signal, sender)
+        target, real = self._prepare(signal, sender, payload)
         return target.send_robust(real, **payload)
 
     async def send_robust_async(
         self, signal: Target, sender: Any = None, /, **payload: Any
     ) -> list[Outcome[Any]]:
         """Await what :meth:`send_robust` calls; async receivers run one after the other."""
-        target, real = self._prepare(signal, sender)
+        target, real = self._prepare(signal, sender, payload)
         return await target.send_robust_async(real, **payload)
 
-    def _prepare(self, signal: Target, sender: Any) -> tuple[Signal, Any]:
+    def _prepare(self, signal: Target, sender: Any, payload: dict[str, Any]) -> tuple[Signal, Any]:
         name = self._target(signal)
+        if is_glob(name):
+            raise DeclarationError(
+                f"{name!r} is a pattern, and one signal is sent at a time: give its name."
+            )
         state = self._current(f"send {name!r}")
         target = state.find(name)
-        return target, state.app if sender is None else unwrap(sender)
+        if sender is None:
+            refuse_named_sender(name, payload)
+            return target, state.app
+        return target, unwrap(sender)
 
 
 def _refuse_second_stub(old: Contract, new: Contract) -> None:

@@ -1,6 +1,7 @@
 """Exception hooks: every exception that leaves the app's code, each once, with its source."""
 
 import asyncio
+import contextlib
 import gc
 import http.client
 import json
@@ -1189,3 +1190,103 @@ def test_beside_the_real_sentry_each_exception_is_one_event(
     assert found["told"] == [source]
     assert [kind for kind, _ in found["events"]] == ["ValueError"]
     assert found["events"][0][1] == f"http://localhost/{source}"
+
+
+# -- what a second look found ---------------------------------------------------------------------
+
+
+def test_one_exception_object_in_many_threads_is_told_once_in_each_request() -> None:
+    """A module's only exception object is raised by all of them at once."""
+    boom = ValueError("boom")
+    kit = SignalsKit()
+    told: list[BaseException] = []
+    kit.on_exception(lambda app, exception, **extra: told.append(exception))
+    app = Flask("shop")
+    app.config["PROPAGATE_EXCEPTIONS"] = True
+    kit.init_app(app)
+
+    @app.get("/")
+    def index() -> str:
+        raise boom
+
+    def visit() -> None:
+        for _ in range(25):
+            with contextlib.suppress(ValueError):
+                app.test_client().get("/")
+
+    threads = [threading.Thread(target=visit) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(told) == 200
+
+
+def test_what_the_kit_notes_on_an_exception_is_fit_for_json() -> None:
+    """An error handler may print the attributes of an exception."""
+    kit = SignalsKit()
+    kit.on_exception(lambda app, exception, **extra: None)
+    app = Flask("shop")
+    kit.init_app(app)
+
+    @app.get("/")
+    def index() -> str:
+        raise ValueError("boom")
+
+    @app.errorhandler(500)
+    def explain(error: Any) -> Any:
+        return vars(error.original_exception)
+
+    assert app.test_client().get("/").is_json
+
+
+def test_an_app_class_whose_wsgi_app_is_an_object_can_be_watched() -> None:
+    """A middleware as a class attribute is no method, and needs no binding."""
+
+    class Middleware:
+        def __call__(self, environ: Any, start_response: Any) -> list[bytes]:
+            start_response("200 OK", [])
+            return [b"middle"]
+
+    class Shop(Flask):
+        wsgi_app = Middleware()  # type: ignore[assignment]
+
+    kit = SignalsKit()
+    kit.on_exception(lambda app, exception, **extra: None)
+    app = Shop("shop")
+    kit.init_app(app)
+    assert app.test_client().get("/").data == b"middle"
+
+
+def test_a_stream_of_a_middlewares_own_class_is_watched() -> None:
+    """What a middleware wraps around the body is a stream like any other."""
+
+    class Body:
+        def __init__(self, body: Any) -> None:
+            self.body = iter(body)
+
+        def __iter__(self) -> "Body":
+            return self
+
+        def __next__(self) -> bytes:
+            return next(self.body)
+
+    kit = SignalsKit()
+    told: list[str] = []
+    app = Flask("shop")
+
+    @app.get("/")
+    def index() -> Any:
+        def lines() -> Any:
+            yield "one"
+            raise ValueError("boom")
+
+        return app.response_class(lines())
+
+    inner = app.wsgi_app
+    app.wsgi_app = lambda environ, start: Body(inner(environ, start))  # type: ignore[method-assign]
+    kit.on_exception(lambda app, exception, *, source, **extra: told.append(source))
+    kit.init_app(app)
+    with pytest.raises(ValueError, match="boom"):
+        _ = app.test_client().get("/").data
+    assert told == ["stream"]

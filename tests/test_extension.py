@@ -19,6 +19,7 @@ import pytest
 from flask import Flask, current_app, request
 
 from flask_signals_kit import (
+    AfterCommit,
     AlreadyInitializedError,
     AppContextError,
     AppSignals,
@@ -133,7 +134,7 @@ def test_an_app_of_no_kit_or_of_another_is_refused(kit: SignalsKit, app: Flask) 
     """The message tells the two cases apart."""
     other = SignalsKit()
     for use in (other.for_app, other.detach):
-        with pytest.raises(NotInitializedError, match=r"'shop' has another SignalsKit.*init_app"):
+        with pytest.raises(NotInitializedError, match=r"'shop' has another SignalsKit.*kit.detach"):
             use(app)
         with pytest.raises(NotInitializedError, match=r"'bare' has no SignalsKit.*init_app"):
             use(Flask("bare"))
@@ -1391,3 +1392,147 @@ def test_apps_come_and_go_in_threads_while_the_kit_connects() -> None:
         for done in [pool.submit(work) for work in (create, create, connect, connect)]:
             done.result(60)
     assert results(kit, make(kit)) == ["glob", "name"]
+
+
+# -- what a second look found ---------------------------------------------------------------------
+
+
+def test_a_sender_given_by_name_is_refused(kit: SignalsKit, app: Flask) -> None:
+    """It would be payload, and the app would be the sender, in silence."""
+    account_funded = kit.signal("account_funded")
+    kit.on("account_funded")(lambda account, **extra: account)
+    with app.app_context():
+        for send in (kit.send, kit.send_robust):
+            with pytest.raises(ContractError, match="by position, as in send"):
+                send("account_funded", sender="acme", amount=1)
+        for send in (account_funded.send, account_funded.send_robust):
+            with pytest.raises(ContractError, match="by position, as in send"):
+                send(sender="acme", amount=1)
+
+
+def test_a_pattern_cannot_be_sent(kit: SignalsKit, app: Flask) -> None:
+    """One signal is sent at a time, and nothing of that name appears."""
+    kit.on("*")(lambda sender, **extra: "audit")
+    with app.app_context():
+        with pytest.raises(DeclarationError, match="is a pattern"):
+            kit.send("account_*", "acme")
+        assert "account_*" not in kit.namespace
+
+
+def test_a_name_that_only_a_glob_hears_is_not_said_to_be_unheard(
+    kit: SignalsKit, app: Flask, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The warning is for names that nobody listens to."""
+    kit.on("*")(lambda sender, **extra: "audit")
+    assert results(kit, app, "undeclared_thing") == ["audit"]
+    assert caplog.messages == []
+
+
+def test_a_refused_on_changes_nothing(kit: SignalsKit, app: Flask) -> None:
+    """Whatever it would have replaced is still connected, with its options."""
+
+    def first(sender: Any, **extra: Any) -> str:
+        return "first"
+
+    def second(sender: Any, **extra: Any) -> str:
+        return "second"
+
+    kit.on("account_funded")(first)
+    kit.for_app(app).on("account_funded", uid="ledger")(second)
+    with pytest.raises(DuplicateReceiverError):
+        kit.on("account_funded", uid="ledger", priority=3)(first)
+    assert results(kit, app) == ["first", "second"]
+
+
+def test_on_with_several_signals_connects_all_or_none() -> None:
+    """Under strict, one misspelt name leaves the others alone."""
+    kit = SignalsKit()
+    kit.signal("account_funded")
+    app = make(kit, SIGNALS_KIT_STRICT=True)
+    with pytest.raises(UnknownSignalError):
+        kit.on("account_funded", "acount_opened")(lambda sender, **extra: "heard")
+    assert results(kit, app) == []
+
+
+def test_an_exact_name_beats_a_glob_in_either_order(app: Flask, kit: SignalsKit) -> None:
+    """The options of the connection that names the signal count."""
+
+    def early(sender: Any, **extra: Any) -> str:
+        return "early"
+
+    def late(sender: Any, **extra: Any) -> str:
+        return "late"
+
+    kit.on("account_funded")(lambda sender, **extra: "middle")
+    kit.on("account_*")(early)
+    kit.on("account_funded", priority=7)(early)
+    kit.on("account_funded", priority=-7)(late)
+    kit.on("account_*")(late)
+    assert results(kit, app) == ["early", "middle", "late"]
+
+
+def test_a_class_is_no_delivery(kit: SignalsKit) -> None:
+    """The parentheses are easily forgotten."""
+    with pytest.raises(ConfigurationError, match=r"write delivery=AfterCommit\(\)"):
+        kit.on("account_funded", delivery=AfterCommit)(results)  # type: ignore[arg-type]
+
+
+def test_a_predicate_must_fit_the_contract(kit: SignalsKit) -> None:
+    """It gets what the receiver gets."""
+
+    @kit.declare
+    def account_funded(sender: object, *, amount: int) -> None: ...
+
+    with pytest.raises(ContractError, match=r"Predicate .* does not take 'amount'"):
+        kit.on("account_funded", when=lambda account: True)(lambda account, **extra: None)
+
+
+def test_two_lambdas_do_not_take_each_others_uid(kit: SignalsKit, app: Flask) -> None:
+    """They share a name, so the line counts as well."""
+    kit.on("account_funded", uid="ledger")(lambda sender, **extra: "one")
+    with pytest.raises(DuplicateReceiverError):
+        kit.on("account_funded", uid="ledger")(lambda sender, **extra: "another")
+    assert results(kit, app) == ["one"]
+
+
+def test_a_half_whose_app_is_gone_is_left_out() -> None:
+    """A test that kept the half does not break the next one."""
+    kit = SignalsKit()
+    app = make(kit)
+    half = kit.for_app(app)
+    del app
+    gc.collect()
+    kit.on("account_funded")(lambda sender, **extra: None)
+    assert not half.is_alive
+
+
+def test_starting_an_app_is_done_once(kit: SignalsKit, app: Flask) -> None:
+    """A worker that never serves a request pushes many contexts; plans survive them."""
+    kit.on("account_funded")(lambda sender, **extra: "heard")
+    assert results(kit, app) == ["heard"]
+    signal = kit.for_app(app).namespace.signal("account_funded")
+    plan = signal._plan
+    assert plan is not None
+    with app.app_context():
+        assert signal._plan is plan
+
+
+def test_receivers_connected_while_an_app_starts_are_not_lost() -> None:
+    """Each of many threads finds its receiver in the app."""
+    kit = SignalsKit()
+    apps: list[Flask] = []
+
+    def connect(number: int) -> None:
+        kit.on("account_funded")(lambda sender, **extra: number)
+
+    def start() -> None:
+        apps.extend(make(kit) for _ in range(20))
+
+    threads = [threading.Thread(target=connect, args=(n,)) for n in range(20)]
+    threads.insert(10, threading.Thread(target=start))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    for app in apps:
+        assert sorted(results(kit, app)) == list(range(20))

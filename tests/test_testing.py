@@ -10,7 +10,7 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from flask_signals_kit import AppContextError, SignalsKit
+from flask_signals_kit import AppContextError, SignalsKit, UnknownSignalError
 
 
 class Base(DeclarativeBase):
@@ -198,3 +198,27 @@ def test_a_block_that_fails_runs_nothing(kit: SignalsKit, app: Flask) -> None:
     with pytest.raises(ValueError, match="boom"), kit.capture(run_after_commit=True):
         fail()
     assert ran == []
+
+
+def test_capture_takes_globs(kit: SignalsKit, app: Flask) -> None:
+    """Later signals included, each once."""
+    with kit.capture("account_*", "account_funded") as sent:
+        kit.send("account_funded", "acme")
+        kit.send("account_opened", "acme")
+        kit.send("campaign_created", "acme")
+    assert names(sent) == ["account_funded", "account_opened"]
+
+
+def test_capturing_a_misspelt_name_is_told(
+    kit: SignalsKit, app: Flask, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Otherwise "nothing was sent" would always be true."""
+    kit.signal("account_funded")
+    with kit.capture("acount_funded"):
+        pass
+    assert "Did you mean 'account_funded'?" in caplog.text
+    kit.detach(app)
+    app.config["SIGNALS_KIT_STRICT"] = True
+    kit.init_app(app)
+    with pytest.raises(UnknownSignalError, match="acount_funded"), kit.capture("acount_funded"):
+        pass

@@ -26,6 +26,11 @@ def find_delivery(delivery: str | Delivery) -> Delivery | None:
             f"{did_you_mean(delivery, [IMMEDIATE, AFTER_COMMIT])} Use {IMMEDIATE!r}, "
             f"{AFTER_COMMIT!r}, or an object with a name and a method deliver(call)."
         )
+    if isinstance(delivery, type):
+        raise ConfigurationError(
+            f"{delivery.__qualname__} is a class; a delivery is an object of it: "
+            f"write delivery={delivery.__qualname__}()."
+        )
     if callable(getattr(delivery, "deliver", None)) and isinstance(
         getattr(delivery, "name", None), str
     ):
