@@ -652,7 +652,11 @@ class Signal(blinker.NamedSignal):
         around = self._around
         watched = self._watched
         if watched is not None:
-            return send_watched(around, sender, payload, watched, sys._getframe(1))
+            try:
+                frame = sys._getframe(2)  # of the caller, unless that is another send of the kit
+            except ValueError:  # nobody's: a thread or greenlet that runs nothing but this send
+                frame = sys._getframe()
+            return send_watched(around, sender, payload, watched, frame)
         wrapper = wrapper or around.async_wrapper
         sending = Sending(around, sender, payload, around.on_error, False, wrapper)
         return results(finish(sending.run(self._links(sending))), around.on_error, self.name)

@@ -692,7 +692,7 @@ def describe_request_of(seen: Observation) -> str | None:
     """
     if has_request_context():
         return describe_request()
-    if seen.signal.startswith("appcontext_"):
+    if seen.around.name.startswith("appcontext_"):
         frame: FrameType | None = seen.frame
         while frame is not None:
             if frame.f_code.co_qualname in {"RequestContext.push", "RequestContext.pop"}:
