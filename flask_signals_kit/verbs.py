@@ -328,7 +328,8 @@ class Verbs:
         :param sender: only sends by this sender; strings and integers match by value.
         :param priority: higher runs first; within one priority, connection order.
         :param when: ``when(sender, **payload)`` decides at each send.
-        :param delivery: ``"immediate"``, or an object with ``name`` and ``deliver(call)``.
+        :param delivery: ``"immediate"``, ``"after_commit"``, or an object with ``name`` and
+            ``deliver(call)``.
         :param uid: one receiver per signal has it: the same module and name replaces the earlier
             one, another is refused.
         :param weak: do not keep the receiver alive.
