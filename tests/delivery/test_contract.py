@@ -276,11 +276,15 @@ def test_failures_stop_nobody(case: Case, caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_async_receivers(case: Case) -> None:
-    """They run to their end, from plain sends and from awaited ones."""
+    """They run to their end, from plain sends and awaited ones, and know what they are called for.
+
+    Which thread and event loop they run in is not promised.
+    """
     seen: list[str] = []
 
     async def note(sender: Any, **payload: Any) -> str:
         await asyncio.sleep(0)
+        assert (current_emission.signal, current_app.name) == ("account_funded", "shop")
         seen.append(sender)
         return "noted"
 

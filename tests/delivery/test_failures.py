@@ -113,6 +113,33 @@ def test_failure_keeps_what_an_earlier_receiver_began(any_shop: Shop) -> None:
     assert any_shop.rows() == ["acme", "friend"]
 
 
+def test_failure_spoils_what_an_earlier_receiver_began(any_shop: Shop) -> None:
+    """A flush that fails has undone the whole transaction: the next receiver gets a fresh one."""
+
+    @any_shop.kit.on("account_funded", delivery="after_commit", priority=2)
+    def begin(sender: str, **extra: Any) -> None:
+        any_shop.session.add(Account(name="friend"))
+        any_shop.session.flush()
+
+    @any_shop.kit.on("account_funded", delivery="after_commit", priority=1)
+    def break_session(sender: str, **extra: Any) -> None:
+        any_shop.session.add(Account(name=sender))
+        any_shop.session.flush()
+
+    counted: list[int] = []
+
+    @any_shop.kit.on("account_funded", delivery="after_commit")
+    def count(sender: str, **extra: Any) -> None:
+        counted.append(len(any_shop.session.scalars(select(Account)).all()))
+
+    with any_shop.open() as session:
+        any_shop.fund("acme")
+        session.commit()
+        assert counted == [1]
+        session.commit()
+    assert any_shop.rows() == ["acme"]
+
+
 def test_failing_commit_in_a_receiver_is_its_own_failure(any_shop: Shop) -> None:
     """A receiver's own commit fails: the sender's has not."""
 

@@ -26,9 +26,17 @@ def receiver(sender: Any, **extra: Any) -> None:
     """Do nothing."""
 
 
+def run_python(code: str) -> None:
+    """Run code in a Python of its own, in which nothing has been imported or listened to."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_kit_imports_no_sqlalchemy() -> None:
     """Whoever has no database pays nothing for it."""
-    code = """
+    run_python("""
 import sys
 
 import flask
@@ -49,11 +57,7 @@ with app.app_context():
     kit.send("account_funded", "acme")
 assert seen == ["acme"], seen
 assert "sqlalchemy" not in sys.modules
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
+""")
 
 
 def _expected(place: str, app: str) -> str:
@@ -296,6 +300,63 @@ def test_several_binds(sqlite: str, tmp_path: Path) -> None:
         for engine in db.engines.values():
             engine.dispose()
     assert counts == [(1, 2)]
+
+
+def test_many_session_factories_after_each_other() -> None:
+    """A factory that gets the memory of one that is gone is listened to like any other.
+
+    SQLAlchemy's ``event.contains`` takes the one for the other.
+    """
+    run_python("""
+import gc
+
+from flask import Flask
+from flask_signals_kit import SignalsKit
+from sqlalchemy.orm import sessionmaker
+
+app, kit, current, seen, classes = Flask("shop"), SignalsKit(), [], [], set()
+kit.use_session(lambda: current[-1])
+kit.init_app(app)
+
+
+@kit.on("account_funded", delivery="after_commit")
+def note(sender, **extra):
+    seen.append(sender)
+
+
+with app.app_context():
+    for number in range(50):
+        with sessionmaker()() as session:
+            classes.add(id(type(session)))
+            current[:] = [session]
+            session.begin()
+            kit.send("account_funded", number)
+            session.commit()
+        del session
+        current.clear()
+        gc.collect()
+assert len(classes) < 50, "no factory had the memory of another"
+assert seen == list(range(50)), seen
+""")
+
+
+def test_listening_to_a_base_class_too_runs_once(sqlite_shop: Shop) -> None:
+    """A factory's class and ``Session`` itself may both be listened to, in any order."""
+
+    class Own(Session):
+        pass
+
+    sqlite_shop.kit.use_session(lambda: g.get("other"))
+    seen = sqlite_shop.listen()
+    with sqlite_shop.open():
+        for kind in (Own, Session, Own, Session):
+            with kind(sqlite_shop.engine) as g.other:
+                g.other.begin()
+                sqlite_shop.funded.send(kind.__name__)
+                with g.other.begin_nested():
+                    sqlite_shop.funded.send("nested")
+                g.other.commit()
+    assert seen == ["Own", "nested", "Session", "nested"] * 2
 
 
 def test_two_apps_of_one_kit(tmp_path: Path) -> None:
