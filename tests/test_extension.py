@@ -1474,7 +1474,7 @@ def test_an_exact_name_beats_a_glob_in_either_order(app: Flask, kit: SignalsKit)
 def test_a_class_is_no_delivery(kit: SignalsKit) -> None:
     """The parentheses are easily forgotten."""
     with pytest.raises(ConfigurationError, match=r"write delivery=AfterCommit\(\)"):
-        kit.on("account_funded", delivery=AfterCommit)(results)  # type: ignore[arg-type]
+        kit.on("account_funded", delivery=cast(Any, AfterCommit))(results)
 
 
 def test_a_predicate_must_fit_the_contract(kit: SignalsKit) -> None:
