@@ -1288,7 +1288,7 @@ def test_a_stream_of_a_middlewares_own_class_is_watched() -> None:
     def middleware(environ: Any, start: Any) -> Any:
         return Body(inner(environ, start))
 
-    app.wsgi_app = middleware  # type: ignore[method-assign]
+    vars(app)["wsgi_app"] = middleware
     kit.on_exception(lambda app, exception, *, source, **extra: told.append(source))
     kit.init_app(app)
     with pytest.raises(ValueError, match="boom"):
