@@ -1,5 +1,7 @@
 """Domain signals for Flask that you can see, trust and test."""
 
+import typing as _t
+
 from .calls import Transaction
 from .declarations import DomainSignal
 from .delivery import AfterCommit, Call, Delivery
@@ -18,11 +20,13 @@ from .errors import (
     UnknownSignalError,
 )
 from .extension import SignalsKit, current_emission
-from .inspection import Problem
 from .records import Connection, Deferred, Emission, Failed, Ok, Outcome, Place
 from .signals import Namespace, Signal
 from .state import AppSignals
 from .testing import Captured
+
+if _t.TYPE_CHECKING:
+    from .inspection import Problem
 
 __version__ = "0.1.0.dev0"
 
@@ -59,3 +63,17 @@ __all__ = [
     "UnknownSignalError",
     "current_emission",
 ]
+
+
+def __getattr__(name: str) -> _t.Any:
+    """Import what belongs to the report when it is asked for: most processes show none."""
+    if name == "Problem":
+        from .inspection import Problem
+
+        return Problem
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the public names, the one that is not imported yet included."""
+    return sorted({*globals(), *__all__})

@@ -8,15 +8,17 @@ import threading
 import weakref
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import blinker
+import click
 from flask import Flask
+from flask.cli import AppGroup
 from flask.globals import _cv_app
 from flask.signals import appcontext_pushed, request_started
 from werkzeug.local import LocalProxy
 
-from . import catalogue, cli, page
+from . import catalogue
 from .bridge import FLASK_SIGNALS, Relays, choose
 from .callables import place_of, signature_of, type_name, unwrap
 from .declarations import Contract, DomainSignal, Wiring
@@ -27,7 +29,6 @@ from .errors import (
     NotInitializedError,
 )
 from .exceptions import ExceptionHooks
-from .inspection import Problem, report
 from .records import (
     Emission,
 )
@@ -42,6 +43,9 @@ from .state import EXTENSION, AppSignals
 from .testing import Captured, capture
 from .transactions import begin_immediate
 from .verbs import App, Target, Verbs
+
+if TYPE_CHECKING:
+    from .inspection import Problem
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
@@ -164,8 +168,8 @@ class SignalsKit(Verbs):
         with self.registry.lock:
             self._apps.discard(state)
         del app.extensions[EXTENSION]
-        if app.cli.commands.get(cli.signals.name or "") is cli.signals:
-            del app.cli.commands[cli.signals.name or ""]
+        if isinstance(app.cli.commands.get(_COMMAND), _Commands):
+            del app.cli.commands[_COMMAND]
 
     def for_app(self, app: Flask) -> AppSignals:
         """Return one app's half, which has the same verbs for that app alone.
@@ -250,6 +254,8 @@ class SignalsKit(Verbs):
 
         :raises AppContextError: without a current app.
         """
+        from .inspection import report  # the report and its faces are imported when shown
+
         return list(report(self._current("check its signals")).problems)
 
     # -- what the verbs need ------------------------------------------------------------------
@@ -300,6 +306,30 @@ class SignalsKit(Verbs):
         return _choose(source, names, prefix)
 
 
+_COMMAND = "signals"
+
+
+class _Commands(AppGroup):
+    """``flask signals``, whose commands are imported when somebody asks for them.
+
+    Most processes serve requests. Importing the report and its faces would take them as long as the
+    rest of the kit.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands."""
+        return self._commands().list_commands(ctx)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command."""
+        return self._commands().get_command(ctx, cmd_name)
+
+    def _commands(self) -> click.Group:
+        from . import cli
+
+        return cli.signals
+
+
 class _Startup:
     """Takes up what follows debug or testing each time a context is pushed until the first request.
 
@@ -323,7 +353,11 @@ class _Startup:
         if state is None:
             return
         state.settle()
-        if state.page_enabled and page.NAME not in app.blueprints:
+        if not state.page_enabled:
+            return
+        from . import page  # a face: a process that serves no page does without
+
+        if page.NAME not in app.blueprints:
             if getattr(app, "_got_first_request", False):
                 logger.warning(
                     "The page of app %r cannot be served: Flask takes no routes after the first "
@@ -382,7 +416,8 @@ def _choose(
 
 def _add_command(app: Flask) -> None:
     """Add ``flask signals``, unless the app has a command of that name."""
-    if app.cli.commands.setdefault("signals", cli.signals) is not cli.signals:
+    command = _Commands(_COMMAND, help="Show the app's signals, who listens, and what is wrong.")
+    if app.cli.commands.setdefault(_COMMAND, command) is not command:
         logger.warning(
             "App %r has a command 'signals' of its own, so the kit's is not there.", app.name
         )

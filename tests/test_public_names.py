@@ -4,6 +4,8 @@ import ast
 import doctest
 import importlib
 import inspect
+import subprocess
+import sys
 import types
 from itertools import pairwise
 from pathlib import Path
@@ -99,7 +101,7 @@ def test_a_star_import_gives_the_exported_names_and_no_more() -> None:
 
 def test_the_package_shows_nothing_but_its_names_and_rooms() -> None:
     """No helper leaks into completion."""
-    shown = {name for name in vars(flask_signals_kit) if not name.startswith("_")}
+    shown = {name for name in dir(flask_signals_kit) if not name.startswith("_")}
     rooms = {
         name for name in shown if isinstance(getattr(flask_signals_kit, name), types.ModuleType)
     }
@@ -183,3 +185,14 @@ def test_every_error_of_the_package_is_exported() -> None:
         and kind.__module__ == errors.__name__
     }
     assert raised == {*ERRORS}
+
+
+def test_importing_the_package_does_not_import_the_report_and_its_faces() -> None:
+    """A process that shows none of it should not wait for it; `Problem` is there when asked for."""
+    code = (
+        "import sys, flask_signals_kit as kit;"
+        "late = [f'flask_signals_kit.{room}' for room in ('inspection', 'page', 'cli')];"
+        "assert not [room for room in late if room in sys.modules], late;"
+        "assert kit.Problem.__module__ == 'flask_signals_kit.inspection'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
