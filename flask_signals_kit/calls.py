@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import Any, Literal, Protocol, TypeAlias
 
 from .callables import place_of
-from .records import Connection, Emission, Source
+from .records import Connection, Emission, Place, Source
 from .settings import OnError
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
@@ -159,6 +159,11 @@ class Call:
         """What the receiver returned, once :attr:`has_run` is true."""
 
     @property
+    def receiver(self) -> Place:
+        """Where the receiver is."""
+        return place_of(self._receiver)
+
+    @property
     def connection(self) -> Connection:
         """The receiver's connection."""
         return self._link.describe(self.emission.signal)
@@ -236,7 +241,8 @@ class Call:
 def note(error: Exception, emission: Emission) -> None:
     """Add to an exception which signal it failed in, and where that was sent."""
     text = f"In a receiver of signal {emission.signal!r}, sent from {emission.site}."
-    if text not in getattr(error, "__notes__", ()):  # one object may be raised again and again
+    notes = getattr(error, "__notes__", [])
+    if isinstance(notes, list) and text not in notes:  # one object may be raised again and again
         error.add_note(text)
 
 

@@ -143,8 +143,7 @@ class Sending:
         for link in links:
             session = getattr(link.delivery, "session", self)
             if find is not None and session is not self and session not in self.transactions:
-                with self.around.enter():
-                    self.transactions[session] = find(session)
+                self.transactions[session] = find(session)
 
     def _goes_on_after(self, error: BaseException, receiver: Receiver) -> bool:
         """Do with a failure what the policy says; tell whether the next receiver is called."""

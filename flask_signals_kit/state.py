@@ -51,6 +51,7 @@ from .transactions import (
     KeptWatcher,
     OpenTransaction,
     SessionSource,
+    listen,
     open_transaction,
     session_of,
 )
@@ -339,7 +340,13 @@ class AppSignals(Verbs):
     def transaction(self, session: Callable[[], Any] | None = None) -> OpenTransaction | None:
         """Return the open transaction of a session, or of the first of the app's that has one."""
         for source in self.sessions() if session is None else [session]:
-            transaction = open_transaction(source(), self._kept_watchers)
+            try:
+                current = source()
+            except RuntimeError:
+                if has_app_context():
+                    raise
+                continue  # a session of Flask-SQLAlchemy, which there is none of outside a context
+            transaction = open_transaction(current, self._kept_watchers)
             if transaction is not None:
                 return transaction
         return None
@@ -382,6 +389,8 @@ class AppSignals(Verbs):
     def attach(self, registration: Registration) -> None:
         """Connect in this app what was registered for it or for every app."""
         self._check_session(registration)
+        if hasattr(registration.delivery, "session") and "sqlalchemy" in sys.modules:
+            listen()
         if not registration.is_glob:
             self._connect(registration, self.namespace.signal(registration.target))
             return

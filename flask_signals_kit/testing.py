@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from operator import attrgetter
+from threading import get_ident
 from typing import Any
 
 from .calls import Call
@@ -59,12 +60,20 @@ def capture(
         captured.sort(key=attrgetter("started"))  # a signal sent by a receiver is over first
 
     undo = _observe(state, list(names), record)
-    with state.watch_kept(lambda waiting, call: kept.append((waiting, call))):
+    thread = get_ident()
+
+    def keep(waiting: Waiting, call: Call) -> None:
+        if run_after_commit and get_ident() == thread:  # another thread's session is not ours
+            kept.append((waiting, call))
+
+    with state.watch_kept(keep):
         try:
             yield captured
-            while run_after_commit and kept:
-                waiting, call = kept.pop(0)
-                if waiting.withdraw(call):  # neither run by a commit nor dropped by a rollback
+            while kept:
+                # Those that no commit has run and no rollback dropped; all, before one commits.
+                calls = [call for waiting, call in kept if waiting.withdraw(call)]
+                kept.clear()
+                for call in calls:
                     call.run_contained()
         finally:
             for end in undo:

@@ -10,15 +10,19 @@ savepoints as well.
 
 from __future__ import annotations
 
+import logging
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary, WeakSet
 
-from flask import Flask
+from flask import Flask, g
 
 from .callables import type_name
 from .calls import Call
 from .errors import ConfigurationError
+
+logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
 Session: TypeAlias = Any
 """A ``sqlalchemy.orm.Session``."""
@@ -33,23 +37,25 @@ class Waiting:
     def __init__(self) -> None:
         self._calls: WeakKeyDictionary[Any, list[Call]] = WeakKeyDictionary()
         self._committed: WeakSet[Any] = WeakSet()
+        self._ended: WeakSet[Any] = WeakSet()
         self._released: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
     def keep(self, transaction: Any, call: Call) -> bool:
         """Keep a call until this transaction ends; tell whether it has to wait.
 
         An earlier receiver of the same emission may have ended it: then the call goes where those
-        that were kept before have gone.
+        that were kept before have gone. One that has committed or failed, and has not ended yet, is
+        still waited for: until then the session takes no statement.
         """
         while transaction in self._released:
             transaction = self._released[transaction]
-        if transaction in self._committed:
-            call.run_contained()
-        elif not transaction.is_active:
-            call.drop()
-        else:
+        if transaction not in self._ended:
             self._calls.setdefault(transaction, []).append(call)
             return True
+        if transaction in self._committed:
+            call.run_contained()
+        else:
+            call.drop()
         return False
 
     def committed(self, transaction: Any) -> None:
@@ -63,6 +69,7 @@ class Waiting:
 
     def ended(self, session: Session, transaction: Any) -> None:
         """Run the calls of a transaction that has committed; drop those of one that has not."""
+        self._ended.add(transaction)
         calls = self._calls.pop(transaction, None)
         if calls is None:
             return
@@ -82,18 +89,29 @@ class Waiting:
 
 
 def _run(session: Session, calls: list[Call]) -> None:
-    """Run calls whose transaction has committed; they may begin others in the same session."""
+    """Run calls whose transaction has committed; they may begin others in the same session.
+
+    Nothing but a ``BaseException`` may reach ``commit()``, which has done its work: not even what
+    fails around a receiver, in a teardown function or in a rollback.
+    """
     # Until a block "with session.begin():" is left, the session would refuse every statement.
     block, session._trans_context_manager = session._trans_context_manager, None
+    left = deque(calls)
     try:
-        for call in calls:
+        while left:
+            call = left.popleft()
             before = session.get_transaction()
-            call.run_contained()
-            begun = session.get_transaction() is not before
-            if not call.has_run and (begun or not session.is_active):
-                session.rollback()  # or the next would find a transaction that has failed
+            try:
+                call.run_contained()
+                begun = session.get_transaction() is not before
+                if not call.has_run and (begun or not session.is_active):
+                    session.rollback()  # or the next would find a transaction that has failed
+            except Exception:
+                logger.exception("What surrounds after-commit receiver %s failed", call.receiver)
     finally:
         session._trans_context_manager = block
+        for call in left:  # after a KeyboardInterrupt or SystemExit
+            call.drop()
 
 
 KeptWatcher: TypeAlias = Callable[[Waiting, Call], None]
@@ -124,17 +142,34 @@ def open_transaction(
 
     :param tell: called for each call that is kept for it.
     """
-    if session is None:
+    plain = _plain_session(session)
+    if plain is None:
         return None
-    plain: Any = getattr(session, "sync_session", session)  # of an AsyncSession
     transaction = plain.get_nested_transaction() or plain.get_transaction()
     if transaction is None:
         return None
     waiting: Waiting | None = plain.info.get(_WAITING)
     if waiting is None:
-        _listen(plain)
+        listen()  # if SQLAlchemy was imported after the receivers were connected
         waiting = plain.info[_WAITING] = Waiting()
     return OpenTransaction(waiting, transaction, tell)
+
+
+def _plain_session(session: Any) -> Any:
+    """Return the session behind an ``AsyncSession`` or a ``scoped_session``.
+
+    :raises ConfigurationError: if it is no session.
+    """
+    registry = getattr(session, "registry", None)
+    if registry is not None and callable(getattr(registry, "has", None)):
+        session = session() if registry.has() else None
+    plain = getattr(session, "sync_session", session)
+    if plain is not None and not hasattr(plain, "get_nested_transaction"):
+        raise ConfigurationError(
+            f"A function given to use_session returned {type_name(plain)}, which is no session; it "
+            "must return the current Session, or None."
+        )
+    return plain
 
 
 def waiting_in(session: Session | None) -> Waiting | None:
@@ -213,26 +248,42 @@ def session_of(app: Flask) -> SessionSource | None:
         return None
     if hasattr(type(database), "get_session"):  # Lite: one a context, made when first asked for
         return SessionSource(
-            lambda: database.session,
+            _lite_session,
             lambda: [*database.engines.values(), *database.async_engines.values()],
         )
     return _scoped(database.session, lambda: [*database.engines.values()])
 
 
-def _listen(session: Session) -> None:
-    """Listen to the sessions of a class; a session factory makes a class of its own."""
-    from sqlalchemy import event
+def _lite_session() -> Session | None:
+    """Return the first of Flask-SQLAlchemy-Lite's sessions with an open transaction, async or not.
 
-    # Not event.contains: it knows a class by its id, which another one may have had before.
-    if _after_commit not in session.dispatch.after_commit:
-        event.listen(type(session), "after_commit", _after_commit)
-        event.listen(type(session), "after_transaction_end", _after_transaction_end)
+    They are looked at where it keeps them: asking it for one would make it.
+    """
+    sessions = [
+        *g.get("_sqlalchemy_sessions", {}).values(),
+        *g.get("_sqlalchemy_async_sessions", {}).values(),
+    ]
+    return next((session for session in sessions if session.in_transaction()), None)
+
+
+def listen() -> None:
+    """Listen to every session; called as an after-commit receiver connects.
+
+    A send may come while a session is telling its listeners, and should not add to them.
+    """
+    from sqlalchemy import event
+    from sqlalchemy.orm import Session as OrmSession
+
+    if not event.contains(OrmSession, "after_commit", _after_commit):
+        event.listen(OrmSession, "after_commit", _after_commit)
+        event.listen(OrmSession, "after_transaction_end", _after_transaction_end)
 
 
 def _after_commit(session: Session) -> None:
-    waiting = waiting_in(session)
-    if waiting is not None:
-        waiting.committed(session.get_nested_transaction() or session.get_transaction())
+    waiting: Waiting | None = session.info.get(_WAITING)
+    if waiting is None:  # another listener may yet send, in the transaction that has committed
+        waiting = session.info[_WAITING] = Waiting()
+    waiting.committed(session.get_nested_transaction() or session.get_transaction())
 
 
 def _after_transaction_end(session: Session, transaction: Any) -> None:
@@ -256,14 +307,23 @@ def begin_immediate(engine: Any, mode: str = "IMMEDIATE") -> None:
             "use 'IMMEDIATE', 'DEFERRED' or 'EXCLUSIVE'."
         )
     engine = getattr(engine, "sync_engine", engine)
-    if engine.dialect.name != "sqlite" or begins_itself(engine):
-        return
+    own = any(isinstance(listener, _Begin) for listener in engine.dispatch.begin)
+    if engine.dialect.name == "sqlite" and not own:
+        event.listen(engine, "begin", _Begin(mode))
 
-    def begin(connection: Any) -> None:
-        connection.connection.dbapi_connection.isolation_level = None  # pysqlite begins nothing
-        connection.exec_driver_sql(f"BEGIN {mode}")
 
-    event.listen(engine, "begin", begin)
+class _Begin:
+    """Begins the transactions of an SQLite engine, unless somebody else has."""
+
+    def __init__(self, mode: str) -> None:
+        self._mode = mode
+
+    def __call__(self, connection: Any) -> None:
+        if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
+            return
+        if not connection.connection.driver_connection.in_transaction:
+            connection.connection.dbapi_connection.isolation_level = None  # pysqlite begins nothing
+            connection.exec_driver_sql(f"BEGIN {self._mode}")
 
 
 def begins_itself(engine: Any) -> bool:

@@ -31,6 +31,13 @@ def find_delivery(delivery: str | Delivery) -> Delivery | None:
             f"{delivery.__qualname__} is a class; a delivery is an object of it: "
             f"write delivery={delivery.__qualname__}()."
         )
+    session = getattr(delivery, "session", None)
+    if session is not None and not callable(session):
+        raise ConfigurationError(
+            f"Delivery {type(delivery).__qualname__} has an attribute session that is not "
+            "callable: it must return the SQLAlchemy session to look at, or be None. "
+            "Call the attribute something else."
+        )
     if callable(getattr(delivery, "deliver", None)) and isinstance(
         getattr(delivery, "name", None), str
     ):
