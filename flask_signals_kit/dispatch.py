@@ -98,7 +98,7 @@ class Sending:
             self._emission = make_emission(self.around, self.sender, self.payload, frame)
         return self._emission
 
-    async def run(self, links: Iterable[Link]) -> list[Step]:
+    async def run(self, links: Iterable[Link]) -> list[Step]:  # noqa: PLR0912  the one loop
         """Call each receiver in turn.
 
         It is a coroutine so that plain and async sends share it; where nothing is awaited it never
@@ -109,6 +109,7 @@ class Sending:
             self._find_transactions(links)
         started = perf_counter()
         value: Any = None
+        goes_up = False
         token = carried_emission.set(self.emission) if self.asynchronous else None
         try:
             for link in links:
@@ -123,8 +124,12 @@ class Sending:
                     else:
                         done, value = self._call_specially(link, receiver)
                         status, value = ("ok", await value) if done is None else (done, value)
-                except BaseException as error:  # noqa: BLE001  decided below
+                except BaseException as error:
                     status, value = "failed", error
+                    if not isinstance(error, Exception) or isinstance(error, RecursionError):
+                        goes_up = True
+                        steps.append((link, receiver, status, error, perf_counter() - began))
+                        raise
                 if status != "skipped":
                     steps.append((link, receiver, status, value, perf_counter() - began))
                 if status == "failed" and not self._goes_on_after(value, receiver):
@@ -135,6 +140,8 @@ class Sending:
                 carried_emission.reset(token)
             if self.around.observers:
                 self._tell_observers(started)
+            if goes_up:
+                steps.clear()
         return steps
 
     def _find_transactions(self, links: Iterable[Link]) -> None:
@@ -145,10 +152,12 @@ class Sending:
             if find is not None and session is not self and session not in self.transactions:
                 self.transactions[session] = find(session)
 
-    def _goes_on_after(self, error: BaseException, receiver: Receiver) -> bool:
-        """Do with a failure what the policy says; tell whether the next receiver is called."""
-        if not isinstance(error, Exception):
-            raise error
+    def _goes_on_after(self, error: Exception, receiver: Receiver) -> bool:
+        """Do with a failure what the policy says; tell whether the next receiver is called.
+
+        A ``RecursionError`` does not come here. To go on with the next receiver, which sends again
+        as well, would double the work at each level of the recursion.
+        """
         if self.on_error == "raise":
             return False
         note(error, self.emission)
@@ -174,9 +183,12 @@ class Sending:
         """
         sender, payload = self.sender, self.payload
         if link.when is not None:
+            if self.heard is None:
+                self.heard = set()
+            self.heard.add(link.receiver_key)  # also if the predicate fails: once is enough
             if not link.when(sender, **payload):
+                self.heard.discard(link.receiver_key)
                 return "skipped", None
-            self.heard = {*(self.heard or ()), link.receiver_key}
         if link.delivery is not None:
             call = self._call(link, receiver)
             link.delivery.deliver(call)

@@ -420,7 +420,7 @@ def _foreign(state: AppSignals, source: blinker.Signal) -> Iterator[ReceiverInfo
 
     It reads blinker's own maps: ``receivers_for`` would prune them, and other tools replace it.
     """
-    for key, held in list(source.receivers.items()):
+    for key, held in source.receivers.copy().items():
         receiver = held() if isinstance(held, weakref.ref) else held
         senders = [
             _foreign_sender(state, source, sender)

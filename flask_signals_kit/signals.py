@@ -129,6 +129,7 @@ class Signal(blinker.NamedSignal):
                 f"use one of {', '.join(map(repr, ON_ERROR))}."
             )
         self._plan: Plan | None = None
+        self._version = 0
         self._only: Receiver | None = None
         self._strong: tuple[Receiver, ...] | None = None
         self._weak: tuple[weakref.ref[Receiver], ...] | None = None
@@ -218,6 +219,7 @@ class Signal(blinker.NamedSignal):
         except Exception:
             if not existed:
                 self._discard(lambda other: other is link, link.receiver_key)
+                self._changed()
             raise
         return receiver
 
@@ -436,6 +438,9 @@ class Signal(blinker.NamedSignal):
 
         def added(links: tuple[Link, ...]) -> tuple[Link, ...]:
             same = (link.sender_key, link.scope)
+            for other in links:  # another thread may have connected it strongly meanwhile
+                if link.weak and not other.weak and (other.sender_key, other.scope) == same:
+                    link.receiver, link.weak = other.receiver, False
             return (*(o for o in links if (o.sender_key, o.scope) != same), link)
 
         self._swap(link.receiver_key, added)
@@ -503,6 +508,7 @@ class Signal(blinker.NamedSignal):
         self._tell_disconnected(link.describe(self.name) if receiver is None else receiver, sender)
 
     def _forget_plan(self) -> None:
+        self._version += 1
         self._only = self._strong = self._weak = self._watched = self._plan = None
 
     def _changed(self) -> None:
@@ -537,9 +543,11 @@ class Signal(blinker.NamedSignal):
 
         :param sender: the sender, or ``ANY`` for receivers of any sender alone.
         """
+        met: set[Hashable] = set()
         for link in self._reached(sender):
             receiver = link.resolve()
-            if receiver is not None:
+            if receiver is not None and link.receiver_key not in met:
+                met.add(link.receiver_key)
                 yield receiver
 
     @property
@@ -588,6 +596,7 @@ class Signal(blinker.NamedSignal):
         """Resolve the receivers once, for every send until the next change."""
         with self._lock:
             while True:
+                version = self._version
                 self._plan = plan = Plan(
                     [k for links in list(self.receivers.values()) for k in links]
                 )
@@ -608,7 +617,7 @@ class Signal(blinker.NamedSignal):
                     self._only = self._strong[0] if len(links) == 1 else None
                 elif usual and all(type(link.receiver) is Ref for link in links):
                     self._weak = tuple(link.receiver for link in links)
-                if self._plan is plan:  # else a receiver was collected meanwhile
+                if self._version == version:  # else somebody was collected meanwhile
                     return plan
                 self._forget_plan()
 
@@ -659,7 +668,7 @@ class Signal(blinker.NamedSignal):
             return send_watched(around, sender, payload, watched, frame)
         wrapper = wrapper or around.async_wrapper
         sending = Sending(around, sender, payload, around.on_error, False, wrapper)
-        return results(finish(sending.run(self._links(sending))), around.on_error, self.name)
+        return results(finish(sending.run(self._links(sending))), sending.on_error, self.name)
 
     def _links(self, sending: Sending) -> tuple[Link, ...]:
         """Return the links that a send reaches, after the checks that come before any receiver."""
@@ -688,7 +697,7 @@ class Signal(blinker.NamedSignal):
         around = self._around
         wrapper = _sync_wrapper or around.sync_wrapper
         sending = Sending(around, sender, payload, around.on_error, True, wrapper)
-        return results(await sending.run(self._links(sending)), around.on_error, self.name)
+        return results(await sending.run(self._links(sending)), sending.on_error, self.name)
 
     def send_robust(self, sender: Any = None, /, **payload: Any) -> list[Outcome[Any]]:
         """Call every receiver and say what became of each; a failure stops nobody.

@@ -225,7 +225,7 @@ class AppSignals(Verbs):
 
     def known_names(self) -> set[str]:
         """Return every name that was declared, bridged or connected."""
-        connected = {name for name, signal in self.namespace.items() if signal.receivers}
+        connected = {name for name, signal in self.namespace.copy().items() if signal.receivers}
         return {
             *BUILTIN_PAYLOADS,
             *self.registry.declarations,
@@ -610,7 +610,7 @@ class _SignalMaker:
 
         def run(*args: Any, **kwargs: Any) -> Any:
             try:
-                return app.async_to_sync(_plain_coroutine_function(receiver))(*args, **kwargs)
+                return app.async_to_sync(_coroutine_function(receiver, args, kwargs))()
             except RuntimeError as error:
                 reason = _why_no_loop(error)
                 if reason is None:
@@ -674,10 +674,12 @@ def _is_current(app: Flask) -> bool:
     return has_app_context() and current_app._get_current_object() is app  # type: ignore[attr-defined]
 
 
-def _plain_coroutine_function(receiver: Receiver) -> Receiver:
-    """Wrap an object with ``async __call__``, which asgiref does not take for async."""
+def _coroutine_function(
+    receiver: Receiver, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Callable[[], Any]:
+    """Wrap a call: asgiref has parameters of its own, and does not see ``async __call__``."""
 
-    async def call(*args: Any, **kwargs: Any) -> Any:
+    async def call() -> Any:
         return await receiver(*args, **kwargs)
 
     return call

@@ -1,0 +1,251 @@
+"""Senders and receivers of every kind, each with a name, for tests that compare names."""
+
+import asyncio
+import functools
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from blinker import ANY
+from werkzeug.local import LocalProxy
+
+from flask_signals_kit import Call
+from tests.signals.model import ANYBODY
+
+Hear = Callable[[str, Any, dict[str, Any]], Any]
+"""Called by each receiver with its name, the sender and the payload; returns its result."""
+
+
+class Account:
+    """A sender whose methods are receivers, and senders, as well."""
+
+    def __init__(self, name: str, hear: Hear) -> None:
+        self.name = name
+        self.hear = hear
+
+    def receive(self, who: Any, /, **payload: Any) -> Any:
+        return self.hear(f"{self.name}.receive", who, payload)
+
+    def fund(self) -> None:
+        pass
+
+
+class Cyclic(Account):
+    """One that only the cyclic garbage collector can free."""
+
+    def __init__(self, name: str, hear: Hear) -> None:
+        super().__init__(name, hear)
+        self.me = self
+
+    def __call__(self, who: Any, /, **payload: Any) -> Any:
+        return self.hear(self.name, who, payload)
+
+
+class Same(Account):
+    """One that equals everything and cannot be hashed."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __call__(self, who: Any, /, **payload: Any) -> Any:
+        return self.hear(self.name, who, payload)
+
+
+class Slotted:
+    """One that takes no weak reference."""
+
+    __slots__ = ("hear", "name")
+
+    def __init__(self, name: str, hear: Hear) -> None:
+        self.name = name
+        self.hear = hear
+
+    def __call__(self, who: Any, /, **payload: Any) -> Any:
+        return self.hear(self.name, who, payload)
+
+
+class Ledger(Account):
+    """One that is async by its `__call__`."""
+
+    async def __call__(self, who: Any, /, **payload: Any) -> Any:
+        await asyncio.sleep(0)
+        return self.hear(self.name, who, payload)
+
+
+def make_function(name: str, hear: Hear) -> Any:
+    """Make a plain function."""
+
+    def receive(who: Any, /, **payload: Any) -> Any:
+        return hear(name, who, payload)
+
+    return _named(receive, name)
+
+
+def make_coroutine(name: str, hear: Hear) -> Any:
+    """Make a coroutine function."""
+
+    async def receive(who: Any, /, **payload: Any) -> Any:
+        await asyncio.sleep(0)
+        return hear(name, who, payload)
+
+    return _named(receive, name)
+
+
+def make_partial(name: str, hear: Hear) -> Any:
+    """Make a partial."""
+
+    def receive(hear: Hear, who: Any, /, **payload: Any) -> Any:
+        return hear(name, who, payload)
+
+    return _named(functools.partial(receive, hear), name)
+
+
+def _named(receiver: Any, name: str) -> Any:
+    receiver.name = name
+    return receiver
+
+
+MAKERS: dict[str, Callable[[str, Hear], Any]] = {
+    "account": Account,
+    "other": Account,
+    "cyclic": Cyclic,
+    "same": Same,
+    "slotted": Slotted,
+    "function": make_function,
+    "closure": make_function,
+    "partial": make_partial,
+    "coroutine": make_coroutine,
+    "ledger": Ledger,
+}
+"""What can be made and dropped, by its kind."""
+
+RECEIVERS = (
+    "function",
+    "closure",
+    "partial",
+    "account.receive",
+    "other.receive",
+    "cyclic",
+    "same",
+    "slotted",
+    "coroutine",
+    "ledger",
+)
+
+VALUES: dict[str, Callable[[], Any]] = {
+    "'acme'": lambda: "acme inc"[:4],
+    "''": str,
+    "0": int,
+    "1": lambda: 1,
+    "70000": lambda: int("70000"),
+    "False": lambda: False,
+    "True": lambda: True,
+    "None": lambda: None,
+}
+"""Senders that match by value, and some that must not be mistaken for them, made anew each time."""
+
+SENDERS = (
+    *VALUES,
+    "account",
+    "account.proxy",
+    "account.fund",
+    "other",
+    "cyclic",
+    "same",
+    "slotted",
+    "function",
+)
+
+
+def find(which: str, things: dict[str, Any]) -> Any:
+    """Return the sender or receiver of this description.
+
+    :param things: the things that there are, by kind.
+    """
+    if which == ANYBODY:
+        return ANY
+    if which in VALUES:
+        return VALUES[which]()
+    kind, _, what = which.partition(".")
+    thing = things[kind]
+    if what == "proxy":
+        return LocalProxy(lambda: thing)
+    if not what:
+        return thing
+    # A bound method is a new object each time. With a second one, it is at another address, too.
+    found, _ = getattr(thing, what), getattr(thing, what)
+    return found
+
+
+def name_of(thing: Any) -> str:
+    """Return the name of a sender or a receiver."""
+    if thing is ANY:
+        return ANYBODY
+    if thing is None or isinstance(thing, (str, int)):
+        return repr(thing)
+    if hasattr(thing, "__func__"):
+        return f"{thing.__self__.name}.{thing.__func__.__name__}"
+    return str(thing.name)
+
+
+def label_of(name: str) -> str:
+    """Return what a sender of this name is called where its type is all that may be told."""
+    if name in VALUES:
+        return name
+    kind, _, what = name.partition(".")
+    maker = MAKERS[kind.rstrip("0123456789")]
+    if not isinstance(maker, type):
+        return "function"
+    return "method" if what else f"{maker.__module__}.{maker.__qualname__}"
+
+
+class Now:
+    """A delivery that runs each call at once."""
+
+    name = "now"
+
+    def deliver(self, call: Call, /) -> None:
+        call.run()
+
+
+class Contained:
+    """A delivery that runs each call at once, and lets no failure out."""
+
+    name = "contained"
+
+    def deliver(self, call: Call, /) -> None:
+        call.run_contained()
+
+
+class Later:
+    """A delivery that never comes to it."""
+
+    name = "later"
+
+    def deliver(self, call: Call, /) -> None:
+        pass
+
+
+def run_alone(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine that waits for nothing but its turn to its end, without an event loop."""
+    while True:
+        try:
+            coroutine.send(None)
+        except StopIteration as stop:
+            return stop.value
+
+
+def to_sync(receiver: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+    """Make an async receiver callable."""
+    return lambda *args, **payload: run_alone(receiver(*args, **payload))
+
+
+def to_async(receiver: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """Make a plain receiver awaitable."""
+
+    async def call(*args: Any, **payload: Any) -> Any:
+        await asyncio.sleep(0)
+        return receiver(*args, **payload)
+
+    return call

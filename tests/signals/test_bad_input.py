@@ -1,0 +1,474 @@
+"""What nobody should send or connect, and somebody will: clashing names, odd objects, no end."""
+
+import asyncio
+import gc
+import inspect
+import logging
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from types import ModuleType
+from typing import Any
+
+import pytest
+from flask import Flask
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from flask_signals_kit import (
+    Call,
+    ReceiverError,
+    Signal,
+    SignalsKit,
+    calls,
+    current_emission,
+    declarations,
+    dispatch,
+    journal,
+    signals,
+    state,
+    verbs,
+)
+from tests.signals.players import Contained, Now, run_alone, to_async
+from tests.support import ON_CI
+
+# -- payload names -------------------------------------------------------------------------------
+
+
+def functions_of(thing: Any) -> Iterator[Any]:
+    """Yield the functions of a module or a class."""
+    for value in vars(thing).values():
+        function = value.fget if isinstance(value, property) else inspect.unwrap(value)
+        if isinstance(value, type) and value.__module__.startswith("flask_signals_kit"):
+            yield from functions_of(value)
+        elif inspect.isfunction(function):
+            yield function
+
+
+def names_in(*modules: ModuleType) -> list[str]:
+    """Return every name that a function of these calls a variable or a parameter of its own."""
+    codes = [function.__code__ for module in modules for function in functions_of(module)]
+    return sorted({name for code in codes for name in (*code.co_varnames, *code.co_freevars)})
+
+
+BLINKERS_OWN = {"_async_wrapper", "_sync_wrapper"}
+NAMES = [
+    name
+    for name in names_in(calls, declarations, dispatch, journal, signals, state, verbs)
+    if name not in BLINKERS_OWN
+]
+
+
+def repeat(who: Any, /, **payload: Any) -> Any:
+    """Return what was received, and what the kit says about it."""
+    return who, payload, current_emission.payload
+
+
+async def repeat_later(who: Any, /, **payload: Any) -> Any:
+    """Do the same, a moment later."""
+    await asyncio.sleep(0)
+    return repeat(who, **payload)
+
+
+def yes(who: Any, /, **payload: Any) -> bool:
+    """Agree to everything."""
+    return True
+
+
+def strongly(signal: Signal) -> None:
+    """Connect as simply as can be."""
+    signal.connect(repeat, weak=False)
+
+
+def weakly(signal: Signal) -> None:
+    """Connect as blinker does."""
+    signal.connect(repeat)
+
+
+def watched(signal: Signal) -> None:
+    """Have a journal look on."""
+    signal.connect(repeat)
+    signal.observe(journal.Journal(10))
+
+
+def with_a_predicate(signal: Signal) -> None:
+    """Take the slow loop, on a condition."""
+    signal.connect(repeat, when=yes)
+
+
+def with_a_delivery(signal: Signal) -> None:
+    """Have it delivered."""
+    signal.connect(repeat, delivery=Now())
+
+
+def for_a_sender(signal: Signal) -> None:
+    """Limit it to a sender."""
+    signal.connect(repeat, "acme")
+
+
+WAYS = (strongly, weakly, watched, with_a_predicate, with_a_delivery, for_a_sender)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_payload_may_have_any_name_that_the_kit_uses_itself(
+    way: Callable[[Signal], None],
+) -> None:
+    """Names of the kit's own parameters and variables, all at once, in every kind of send."""
+    assert {"self", "sender", "signal", "receiver", "payload", "link", "frame"} <= {*NAMES}
+    signal = Signal("account_funded")
+    way(signal)
+    payload: Any = {name: number for number, name in enumerate(NAMES)}
+    expected = ("acme", payload, tuple(payload))
+    for _ in range(2):  # the second time by a plan
+        assert signal.send("acme", **payload) == [(repeat, expected)]
+    assert [outcome.value for outcome in signal.send_robust("acme", **payload)] == [expected]  # type: ignore[union-attr]
+    awaited = run_alone(signal.send_async("acme", _sync_wrapper=to_async, **payload))
+    assert [(who, sent) for _, (who, sent, _) in awaited] == [("acme", payload)]
+
+
+def test_a_payload_may_have_any_such_name_when_an_app_sends_it() -> None:
+    """Through the kit, an app's half and a handle; awaited, too; with the journal on."""
+    kit, app = SignalsKit(), Flask("shop")
+    app.testing = True
+    kit.init_app(app)
+    funded = kit.signal("account_funded")
+    kit.on(funded)(repeat)
+    payload: Any = {name: number for number, name in enumerate(NAMES)}
+    expected = [("acme", payload, tuple(payload))]
+    with app.app_context():
+        for send in (funded.send, lambda *who, **what: kit.send("account_funded", *who, **what)):
+            assert [result for _, result in send("acme", **payload)] == expected
+        robust = kit.send_robust("account_funded", "acme", **payload)
+        assert [outcome.value for outcome in robust] == expected  # type: ignore[union-attr]
+        awaited = asyncio.run(funded.send_async("acme", **payload))
+        assert [result for _, result in awaited] == expected
+    found = kit.for_app(app).send("account_funded", "acme", **payload)
+    assert [result for _, result in found] == expected
+
+
+def test_a_payload_may_have_any_such_name_for_an_async_receiver_of_a_plain_send() -> None:
+    """What runs the receiver in a loop has parameters of its own, `self` for one."""
+    kit, app = SignalsKit(), Flask("shop")
+    kit.init_app(app)
+    kit.on("account_funded")(repeat_later)
+    payload: Any = {name: number for number, name in enumerate(NAMES)}
+    [(_, result)] = kit.for_app(app).send("account_funded", "acme", **payload)
+    assert result == ("acme", payload, tuple(payload))
+
+
+@settings(max_examples=50, deadline=None, derandomize=ON_CI)
+@given(st.dictionaries(st.text(), st.integers(), max_size=5))
+@example({"": 1, "class": 2, "two words": 3, "self": 4, "sender": 5})
+def test_any_text_may_be_a_payloads_name(payload: Any) -> None:
+    """What Python lets through `**` arrives, be it an identifier or not."""
+    signal = Signal("account_funded")
+    signal.connect(repeat)
+    signal.connect(also := lambda who, /, **payload: repeat(who, **payload), when=yes)
+    for name in BLINKERS_OWN:
+        payload.pop(name, None)
+    expected = ("acme", payload, tuple(payload))
+    assert signal.send("acme", **payload) == [(repeat, expected), (also, expected)]
+
+
+def test_a_payload_named_like_a_receivers_first_parameter_is_that_receivers_failure() -> None:
+    """Python's own error says so, and the policy decides what becomes of the others."""
+    signal = Signal("account_funded")
+
+    def first(account: Any, **payload: Any) -> None:
+        pytest.fail("must not run")
+
+    signal.connect(first)
+    signal.connect(repeat)
+    with pytest.raises(TypeError, match="multiple values for argument 'account'"):
+        signal.send("acme", account="globex")
+    failed, ok = signal.send_robust("acme", account="globex")
+    assert (failed.receiver, ok.receiver) == (first, repeat)
+    assert isinstance(failed.exception, TypeError)  # type: ignore[union-attr]
+
+
+# -- senders and receivers -----------------------------------------------------------------------
+
+
+class Alike:
+    """Equal to everything, unhashable, and without weak references."""
+
+    __slots__ = ()
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __bool__(self) -> bool:
+        raise AssertionError("asked for its truth")
+
+    def __call__(self, who: Any, /, **payload: Any) -> str:
+        return "alike"
+
+
+class Secret(Alike):
+    """One that must not be printed, either."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        raise AssertionError("printed")
+
+
+ODD_SENDERS: list[Callable[[], Any]] = [
+    Secret,
+    list,
+    dict,
+    set,
+    object,
+    lambda: [1, 2],
+    lambda: {"id": 1},
+    lambda: (1, [2]),
+    lambda: float("nan"),
+    lambda: 1.5 * 2,
+    lambda: bytearray(b"acme"),
+    lambda: iter([1]),
+    lambda: weakref.proxy(repeat),
+    lambda: type("Account", (), {}),
+]
+
+
+@pytest.mark.parametrize("make", ODD_SENDERS)
+def test_any_object_may_be_a_sender(make: Callable[[], Any]) -> None:
+    """Unhashable, equal to all, without weak references: it is itself, and nothing else is."""
+    signal = Signal("account_funded")
+    sender, other = make(), make()
+    signal.connect(receive := lambda who: "heard", sender=sender)
+    for _ in range(2):
+        assert signal.send(sender) == [(receive, "heard")]
+        assert signal.has_receivers_for(sender)
+        if other is not sender:
+            assert signal.send(other) == []
+            assert not signal.has_receivers_for(other)
+    with signal.connected_to(guest := lambda who: "guest", sender):
+        assert [*signal.receivers_for(sender)] == [receive, guest]
+    assert len(signal.connections) == 1
+    signal.disconnect(receive, sender)
+    assert not signal.receivers
+    assert signal.send(sender) == []
+
+
+def test_a_sender_that_can_only_be_held_is_let_go_with_its_connection() -> None:
+    """A connection keeps such a sender; nothing does afterwards."""
+    gone: list[str] = []
+
+    class Slotted:
+        __slots__ = ()
+
+        def __del__(self) -> None:
+            gone.append("gone")
+
+    signal = Signal("account_funded")
+    signal.connect(repeat, sender=Slotted())
+    signal.send("acme")
+    assert gone == []
+    signal.disconnect(repeat)
+    signal.send("acme")
+    assert gone == ["gone"]
+
+
+def test_a_receiver_that_cannot_be_hashed_compared_or_held_weakly_works() -> None:
+    """Two of them are two; connecting weakly is refused, and changes nothing."""
+    one, two = Alike(), Alike()
+    signal = Signal("account_funded", on_error="isolate")
+    for receiver in (one, two):
+        with pytest.raises(ReceiverError, match="weak=False"):
+            signal.connect(receiver)
+        assert not any(each is receiver for each in signal.receivers_for("acme"))
+        signal.connect(receiver, weak=False)
+        signal.connect(receiver, "acme", weak=False, delivery=Contained())
+        signal.connect(receiver)  # it is held already
+    assert [result for _, result in signal.send("acme")] == ["alike", "alike"]
+    assert len(signal.connections) == 4
+    signal.disconnect(one)
+    [(left, _)] = signal.send("acme")
+    assert left is two
+
+
+def test_a_refused_connection_is_told_to_whoever_owns_the_signal() -> None:
+    """`on_change` comes after the last change, so that nobody listens for a receiver that went."""
+    in_use: list[bool] = []
+    signal = Signal("account_funded", on_change=lambda: in_use.append(signal.in_use))
+
+    @signal.receiver_connected.connect
+    def refuse(who: Signal, **how: Any) -> None:
+        raise RuntimeError("not you")
+
+    with pytest.raises(RuntimeError, match="not you"):
+        signal.connect(repeat)
+    assert not signal.in_use
+    assert in_use[-1:] == [False]
+
+
+@pytest.mark.parametrize("when", [None, yes])
+@pytest.mark.parametrize("how", ["send", "send_robust", "send_async"])
+@pytest.mark.parametrize("kind", [ValueError, SystemExit, asyncio.CancelledError])
+def test_an_exception_that_went_up_keeps_nobody(
+    kind: type[BaseException],
+    how: str,
+    when: Callable[..., bool] | None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its last reference gone, the sender goes as well, without the garbage collector.
+
+    A cancelled task is an everyday thing, and what it held may be a request.
+    """
+
+    class Account:
+        pass
+
+    def fail(sender: Any) -> None:
+        raise kind
+
+    async def fail_later(sender: Any) -> None:
+        raise kind
+
+    signal = Signal("account_funded")
+    signal.connect(fail_later if how == "send_async" else fail, when=when)
+    gc.collect()
+    gc.disable()
+    try:
+        # A record of a contained failure that somebody keeps would keep it, too.
+        with caplog.at_level(logging.CRITICAL, "flask_signals_kit"):
+            for _ in range(2):
+                account = Account()
+                freed = weakref.ref(account)
+                with suppress(kind):
+                    result = getattr(signal, how)(account)
+                    if how == "send_async":
+                        run_alone(result)
+                result = None
+                del account
+                assert freed() is None
+    finally:
+        gc.enable()
+
+
+# -- no end --------------------------------------------------------------------------------------
+
+MANY = 5_000
+"""More calls than a recursion has that ends with Python's stack."""
+
+
+class Endless(BaseException):
+    """Ends what would not end by itself, so that the test fails and does not hang."""
+
+
+class Again:
+    """A receiver that sends a signal again, without end."""
+
+    def __init__(self, send: Callable[[Any], Any]) -> None:
+        self.send = send
+        self.calls = 0
+
+    def __call__(self, sender: Any, **payload: Any) -> None:
+        self.calls += 1
+        if self.calls > MANY:
+            raise Endless
+        self.send(sender)
+
+
+def leaves(error: BaseException | None) -> list[BaseException]:
+    """Return what an exception consists of."""
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in leaves(inner)]
+    return [] if error is None else [error]
+
+
+def outcome_of(send: Callable[[Any], Any]) -> tuple[list[Any], BaseException | None]:
+    """Send; return the outcomes, or the exception."""
+    try:
+        return send("acme"), None
+    except Exception as error:  # noqa: BLE001  it is looked at
+        return [], error
+
+
+@pytest.mark.parametrize("way", [strongly, weakly, watched, with_a_predicate, for_a_sender])
+@pytest.mark.parametrize("how", ["send", "send_robust"])
+@pytest.mark.parametrize("on_error", ["raise", "group", "isolate"])
+def test_sending_again_without_end_ends_in_pythons_own_error(
+    on_error: Any, how: str, way: Callable[[Signal], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """However the signal is sent: a `RecursionError` goes up, or is told as any other failure."""
+    signal = Signal("account_funded", on_error=on_error)
+    way(signal)
+    again = Again(getattr(signal, how))
+    signal.connect(again)
+    _, error = outcome_of(again.send)
+    told = [record.exc_info[1] for record in caplog.records if record.exc_info]
+    found = [*leaves(error), *(leaf for each in told for leaf in leaves(each))]
+    assert [type(each) for each in found if not isinstance(each, RecursionError)] == []
+    assert found, "nobody was told"
+    assert 10 < again.calls < MANY
+    again.send = lambda sender: None
+    assert len(signal.send("acme")) == 2, "the signal works as before"
+
+
+@pytest.mark.parametrize("how", ["send", "send_robust"])
+@pytest.mark.parametrize("on_error", ["raise", "group", "isolate"])
+def test_two_receivers_that_send_again_without_end_end_as_soon_as_one(
+    on_error: Any, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """To contain the failure and go on with the next receiver would double the work at each level.
+
+    That ends after two to the power of a few hundred calls: never.
+    """
+    signal = Signal("account_funded", on_error=on_error)
+    one, two = Again(getattr(signal, how)), Again(getattr(signal, how))
+    signal.connect(one)
+    signal.connect(two)
+    with caplog.at_level(logging.CRITICAL, "flask_signals_kit"):
+        try:
+            outcome_of(one.send)
+        except Endless:
+            pytest.fail("there was no end to it", pytrace=False)
+    assert one.calls + two.calls < MANY
+
+
+def test_a_recursion_through_two_signals_names_them_both() -> None:
+    """The note says by which signals it went round."""
+    funded, spent = Signal("account_funded"), Signal("account_spent")
+    funded.connect(first := Again(spent.send))
+    spent.connect(second := Again(funded.send))
+    with pytest.raises(RecursionError) as caught:
+        funded.send("acme")
+    assert min(first.calls, second.calls) > 10
+    [note] = [note for note in caught.value.__notes__ if "→" in note]
+    assert "account_funded → account_spent → account_funded" in note
+
+
+def test_a_recursion_that_awaits_ends_in_pythons_own_error() -> None:
+    """`send_async` within an async receiver is no other."""
+    signal = Signal("account_funded")
+    calls = 0
+
+    @signal.connect
+    async def again(sender: Any) -> None:
+        nonlocal calls
+        calls += 1
+        await signal.send_async(sender)
+
+    with pytest.raises(RecursionError):
+        asyncio.run(signal.send_async("acme"))
+    assert 10 < calls < MANY
+
+
+def test_a_predicate_or_a_delivery_that_sends_again_without_end_ends_alike() -> None:
+    """They run within the send as a receiver does."""
+
+    class Resend:
+        name = "resend"
+
+        def deliver(self, call: Call, /) -> None:
+            signal.send("acme")
+
+    signal = Signal("account_funded")
+    ways: list[dict[str, Any]] = [{"when": signal.send}, {"delivery": Resend()}]
+    for way in ways:
+        signal.connect(repeat, **way)
+        with pytest.raises(RecursionError):
+            signal.send("acme")

@@ -1,0 +1,556 @@
+"""Threads and tasks that connect, disconnect, borrow, mute, observe, drop and send all at once.
+
+What each of them does is drawn by a seeded random generator beforehand, so that it can be done
+again by itself: what is connected in the end must be the same.
+"""
+
+import asyncio
+import gc
+import random
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from itertools import count
+from typing import Any
+
+import pytest
+from blinker import ANY
+from flask import Flask
+from flask.signals import request_finished
+
+from flask_signals_kit import AppSignals, DomainSignal, Signal, SignalsKit
+
+SENDERS = ("acme", "globex", 7)
+LIMITS = (ANY, *SENDERS)
+Op = tuple[Any, ...]
+
+
+@pytest.fixture(autouse=True)
+def quick_switches() -> Iterator[None]:
+    """Let the interpreter switch threads as often as it can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def together(*work: Callable[[], Any]) -> list[Any]:
+    """Run these side by side, raise what they raise, and never wait for ever."""
+    start = threading.Barrier(len(work))
+
+    def begin(function: Callable[[], Any]) -> Any:
+        start.wait(10)
+        return function()
+
+    with ThreadPoolExecutor(len(work)) as pool:
+        return [done.result(timeout=60) for done in [pool.submit(begin, each) for each in work]]
+
+
+class Clock:
+    """Tells before from after, across threads."""
+
+    def __init__(self) -> None:
+        self._ticks = count(1)
+
+    def now(self) -> int:
+        return next(self._ticks)
+
+
+class Receiver:
+    """One that knows when its connections ended, and complains of sends that began later."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.me = self  # for the cyclic garbage collector
+        self.ended: dict[Any, int] = dict.fromkeys(LIMITS, 0)  # those that there are not
+        self.complaints: list[str] = []
+
+    def __call__(self, sender: Any, /, *, begun: int, **payload: Any) -> str:
+        meant = {ANY, sender} if sender in SENDERS else {ANY}
+        ended = [self.ended.get(limit, begun) for limit in meant]
+        if begun > max(ended):
+            self.complaints.append(f"{self.name} heard what {sender} sent at {begun}: {ended}")
+        return self.name
+
+    def hears(self, sender: Any) -> bool:
+        """Tell whether it is connected for a sender."""
+        return not {ANY, sender} <= {*self.ended}
+
+
+class Player:
+    """A thread with receivers of its own."""
+
+    def __init__(self, name: str, clock: Clock) -> None:
+        self.name = name
+        self.clock = clock
+        self.made = count()
+        self.receivers = [self.make() for _ in range(4)]
+        self.dropped: list[str] = []  # complaints of those that are gone
+
+    def make(self) -> Receiver:
+        return Receiver(f"{self.name}.{next(self.made)}")
+
+    def connect(self, signal: Signal, which: int, sender: Any, weak: bool, priority: int) -> None:
+        receiver = self.receivers[which]
+        receiver.ended.pop(sender, None)
+        signal.connect(
+            receiver, sender, weak, priority=priority, uid=f"{receiver.name} for {sender}"
+        )
+
+    def disconnect(self, signal: Signal, which: int, sender: Any) -> None:
+        receiver = self.receivers[which]
+        signal.disconnect(receiver, sender)
+        ended = self.clock.now()
+        for limit in LIMITS if sender is ANY else (sender,):
+            receiver.ended.setdefault(limit, ended)
+
+    def borrow(self, signal: Signal, which: int, sender: Any) -> None:
+        """Connect a guest for a while; only this thread hears it."""
+        guest = f"{self.name}'s guest"
+        with signal.connected_to(lambda who, /, **payload: guest, sender):
+            for who in SENDERS:
+                heard = [result for _, result in signal.send(who, begun=self.clock.now())]
+                assert heard.count(guest) == (sender in (ANY, who))
+        assert guest not in [result for _, result in signal.send("acme", begun=self.clock.now())]
+
+    def mute(self, signal: Signal, which: int, sender: Any) -> None:
+        """Hear nothing for a while."""
+        with signal.muted():
+            assert signal.send("acme", begun=self.clock.now()) == []
+        signal.send("acme", begun=self.clock.now())
+
+    def observe(self, signal: Signal, which: int, sender: Any) -> None:
+        """Look on for a while, and see one's own emissions."""
+        seen: list[str] = []
+        end = signal.observe(lambda emission: seen.append(emission.payload.get("by", "")))
+        signal.send("acme", begun=self.clock.now(), by=self.name)
+        end()
+        signal.send("acme", begun=self.clock.now(), by=self.name)
+        assert seen.count(self.name) == 1
+
+    def drop(self, signal: Signal, which: int, sender: Any) -> None:
+        """Let go of a receiver; it may stay where it is connected strongly."""
+        self.dropped += self.receivers[which].complaints
+        self.receivers[which] = self.make()
+
+    def send(self, signal: Signal, which: int, sender: Any) -> None:
+        """Send, and be heard by one's own receivers as they are connected, each once."""
+        who = "acme" if sender is ANY else sender
+        heard = [result for _, result in signal.send(who, begun=self.clock.now())]
+        assert len({*heard}) == len(heard)
+        for receiver in self.receivers:
+            assert (receiver.name in heard) == receiver.hears(who)
+
+    def complaints(self) -> list[str]:
+        """Return what the receivers have to complain of."""
+        return [*self.dropped, *(each for r in self.receivers for each in r.complaints)]
+
+    def play(self, signal: Signal, ops: list[Op]) -> None:
+        """Do it all."""
+        for what, *arguments in ops:
+            getattr(self, what)(signal, *arguments)
+
+
+def draw(seed: int, number: int) -> list[Op]:
+    """Draw what a player does."""
+    rng = random.Random(seed)
+    ops: list[Op] = []
+    for _ in range(number):
+        which, sender = rng.randrange(4), rng.choice([ANY, ANY, *SENDERS])
+        what = rng.choices(
+            ["connect", "disconnect", "send", "borrow", "mute", "observe", "drop"],
+            [8, 5, 5, 1, 1, 1, 1],
+        )[0]
+        if what == "connect":
+            ops.append((what, which, sender, rng.random() < 0.5, rng.randint(-1, 1)))
+        else:
+            ops.append((what, which, sender))
+    return ops
+
+
+def left(signal: Signal) -> list[tuple[Any, ...]]:
+    """Say who is connected, in calling order."""
+    gc.collect()
+    return [(c.uid, c.priority, c.weak, c.sender) for c in signal.connections]
+
+
+def of_player(connections: list[tuple[Any, ...]], name: str) -> list[tuple[Any, ...]]:
+    """Say whom of a player's receivers is connected, in calling order."""
+    return [each for each in connections if str(each[0]).startswith(f"{name}.")]
+
+
+def test_what_is_connected_in_the_end_is_what_each_thread_left() -> None:
+    """Nobody is lost or left over, and nobody hears a send that began after its connection ended.
+
+    Four threads play with receivers of their own, while others send and collect garbage.
+    """
+    signal, clock = Signal("account_funded"), Clock()
+    names = [f"player{number}" for number in range(4)]
+    scripts = {name: draw(number, 150) for number, name in enumerate(names)}
+    players = {name: Player(name, clock) for name in names}
+    stay = Player("stay", clock)
+    for which in range(4):
+        stay.connect(signal, which, ANY, True, which % 2)
+    expected = ["stay.1", "stay.3", "stay.0", "stay.2"]
+    ready: list[str] = []
+
+    def play(name: str) -> None:
+        try:
+            players[name].play(signal, scripts[name])
+        finally:
+            ready.append(name)
+
+    def send() -> None:
+        while len(ready) < len(names):
+            for sender in (*SENDERS, None):
+                heard = [result for _, result in signal.send(sender, begun=clock.now())]
+                assert len({*heard}) == len(heard)
+                assert [name for name in heard if name in expected] == expected
+
+    def collect() -> None:
+        while len(ready) < len(names):
+            gc.collect()
+            assert signal.receivers
+
+    together(*[lambda name=name: play(name) for name in names], send, collect)
+    connections = left(signal)
+    for name in names:
+        alone, again = Signal("account_funded"), Player(name, clock)
+        again.play(alone, scripts[name])
+        assert of_player(connections, name) == left(alone)
+        assert players[name].complaints() == again.complaints() == []
+    assert len(of_player(connections, "stay")) == 4
+
+
+def test_a_strong_connection_wins_over_a_weak_one_made_at_the_same_time() -> None:
+    """Whoever comes last: somebody counts on the receiver staying."""
+
+    def both() -> bool:
+        signal = Signal("account_funded")
+
+        def receive(sender: Any) -> None:
+            pass
+
+        together(lambda: signal.connect(receive), lambda: signal.connect(receive, weak=False))
+        return signal.connections[0].weak
+
+    assert [both() for _ in range(400)].count(True) == 0
+
+
+def test_a_collection_in_the_midst_of_planning_leaves_nobody_behind() -> None:
+    """Wherever within a send a sender dies, its connection goes, and with it a receiver.
+
+    The collector is made to run at each of the allocations of a send in turn.
+    """
+
+    class Cyclic:
+        def __init__(self) -> None:
+            self.me = self
+
+    def others(sender: Any) -> None:
+        pass
+
+    def kept_after(allocations: int) -> bool:
+        """Let a sender die after so many allocations of a send; tell if its receiver is kept."""
+        signal = Signal("account_funded")
+        freed: list[int] = []
+
+        class Gone:
+            def __call__(self, sender: Any) -> None:
+                pass
+
+            def __del__(self) -> None:
+                freed.append(allocations)
+
+        for sender in SENDERS:
+            signal.connect(others, sender)
+        gc.collect()
+        gc.disable()
+        signal.connect(Gone(), Cyclic(), weak=False)
+        gc.set_threshold(gc.get_count()[0] + allocations)
+        gc.enable()
+        signal.send("acme")
+        gc.disable()
+        return len(signal.connections) == len(SENDERS) and not freed
+
+    before = gc.get_threshold()
+    try:
+        kept = [allocations for allocations in range(1, 60) if kept_after(allocations)]
+    finally:
+        gc.set_threshold(*before)
+        gc.enable()
+    assert kept == []
+
+
+def test_an_observer_that_stays_sees_every_emission_of_every_thread() -> None:
+    """However many others come and go beside it, and however receivers are connected."""
+    signal = Signal("account_funded")
+    seen: list[str] = []
+    signal.observe(lambda emission: seen.append(emission.sender))
+    sends = 100
+
+    def work(name: str) -> None:
+        def receive(sender: Any) -> str:
+            return name
+
+        for number in range(sends):
+            end = signal.observe(lambda emission: None)
+            if number % 3:
+                signal.connect(receive)
+            signal.send(name)
+            signal.disconnect(receive)
+            end()
+
+    names = [f"thread {number}" for number in range(4)]
+    together(*[lambda name=name: work(name) for name in names])
+    assert {name: seen.count(name) for name in names} == dict.fromkeys(names, sends)
+    assert not signal.receivers
+
+
+def test_tasks_hear_their_own_guests_and_those_who_stay() -> None:
+    """Thirty tasks borrow and mute, overlapping at random; each send hears just what it should."""
+    signal = Signal("account_funded")
+    heard = 0
+
+    async def stay(sender: Any) -> str:
+        await asyncio.sleep(0)
+        return "stay"
+
+    async def listen(expected: list[str], rng: random.Random) -> None:
+        nonlocal heard
+        await asyncio.sleep(0)
+        found = [result for _, result in await signal.send_async(rng.choice(SENDERS))]
+        assert found == expected
+        heard += len(found)
+
+    async def play(number: int) -> None:
+        rng = random.Random(number)
+        open_blocks: list[tuple[str, AbstractContextManager[None]]] = []
+        for turn in range(25):
+            if open_blocks and rng.random() < 0.45:
+                _, block = open_blocks.pop(rng.randrange(len(open_blocks)))
+                block.__exit__(None, None, None)
+            else:
+                name = "" if rng.random() < 0.2 else f"task {number}, turn {turn}"
+                block = signal.connected_to(guest(name)) if name else signal.muted()
+                block.__enter__()
+                open_blocks.append((name, block))
+            names = ["stay", *(name for name, _ in open_blocks)]
+            expected = [] if "" in names else names
+            await listen(expected, rng)
+            if rng.random() < 0.3:
+                await asyncio.gather(*[listen(expected, rng) for _ in range(2)])
+        for _, block in reversed(open_blocks):
+            block.__exit__(None, None, None)
+            await asyncio.sleep(0)
+        await listen(["stay"], rng)
+
+    async def story() -> None:
+        await asyncio.gather(*[asyncio.create_task(play(number)) for number in range(30)])
+
+    def guest(name: str) -> Callable[..., Any]:
+        async def receive(sender: Any) -> str:
+            await asyncio.sleep(0)
+            return name
+
+        return receive
+
+    signal.connect(stay)
+    asyncio.run(story())
+    assert heard > 1000, "hardly anybody heard anything: the test shows nothing"
+    assert [connection.receiver.name for connection in signal.connections] == [stay.__qualname__]
+    assert not signal._mutes
+
+
+def test_an_awaited_send_calls_those_who_were_connected_when_it_began() -> None:
+    """Tasks that connect and disconnect while it waits do not change it."""
+    signal = Signal("account_funded")
+    clock = Clock()
+
+    async def churn(number: int) -> None:
+        async def receive(sender: int) -> int:
+            await asyncio.sleep(0)
+            return number
+
+        for turn in range(30):
+            signal.connect(receive, priority=turn % 3)
+            connected = clock.now()
+            found = [result for _, result in await signal.send_async(connected)]
+            assert found.count(number) == 1
+            assert len({*found}) == len(found)
+            signal.disconnect(receive)
+            found = [result for _, result in await signal.send_async(clock.now())]
+            assert number not in found
+
+    async def story() -> None:
+        await asyncio.gather(*[churn(number) for number in range(20)])
+
+    asyncio.run(story())
+    assert not signal.receivers
+
+
+class Wiring:
+    """A kit with two apps, and who connects to it."""
+
+    def __init__(self) -> None:
+        self.kit = SignalsKit()
+        self.funded: DomainSignal[Any, ..., Any] = self.kit.signal("account_funded")
+        self.apps = [Flask("one"), Flask("two")]
+        for app in self.apps:
+            self.kit.init_app(app)
+        self.receivers: dict[str, Callable[..., Any]] = {}
+
+    def half(self, number: int) -> AppSignals:
+        return self.kit.for_app(self.apps[number])
+
+    def receiver(self, name: str) -> Callable[..., Any]:
+        """Return the receiver of this name, made at the first call."""
+
+        def receive(sender: Any, **payload: Any) -> str:
+            return name
+
+        return self.receivers.setdefault(name, receive)
+
+    def play(self, ops: list[Op]) -> None:
+        """Connect and disconnect through the kit and through each app's half."""
+        for what, name, where, target, priority in ops:
+            verbs = self.kit if where == 2 else self.half(where)
+            receiver = self.receiver(name)
+            if what == "connect":
+                verbs.on(target, priority=priority, uid=f"{name} {target}")(receiver)
+            else:
+                verbs.disconnect_receiver(receiver, target)
+
+    def left(self, number: int, player: str) -> list[tuple[Any, ...]]:
+        """Say whom of a player's receivers is connected in an app, in calling order."""
+        return [
+            (connection.uid, connection.priority)
+            for connection in self.half(number).namespace.signal("account_funded").connections
+            if str(connection.uid).startswith(player)
+        ]
+
+
+def draw_wiring(seed: int, player: str, number: int) -> list[Op]:
+    """Draw what a thread does to a kit and its two apps."""
+    rng = random.Random(seed)
+    return [
+        (
+            rng.choice(["connect", "connect", "disconnect"]),
+            f"{player}.{rng.randrange(4)}",
+            rng.randrange(3),
+            rng.choice(["account_funded", "account_funded", "account_*"]),
+            rng.randint(-1, 1),
+        )
+        for _ in range(number)
+    ]
+
+
+def test_two_apps_have_in_the_end_what_each_thread_left_there() -> None:
+    """Connected through the kit, through an app's half, by name and by glob, while both send."""
+    wiring = Wiring()
+    players = [f"player{number}" for number in range(3)]
+    scripts = {name: draw_wiring(number, name, 50) for number, name in enumerate(players)}
+    ready: list[str] = []
+    wiring.kit.on("account_funded", uid="stay")(wiring.receiver("stay"))
+
+    def play(name: str) -> None:
+        try:
+            wiring.play(scripts[name])
+        finally:
+            ready.append(name)
+
+    def send(app: Flask) -> None:
+        while len(ready) < len(players):
+            with app.app_context():
+                heard = [result for _, result in wiring.funded.send("acme")]
+                assert heard.count("stay") == 1
+                assert len({*heard}) == len(heard)
+
+    together(
+        *[lambda name=name: play(name) for name in players],
+        *[lambda app=app: send(app) for app in wiring.apps],
+    )
+    for name in players:
+        alone = Wiring()
+        alone.play(scripts[name])
+        for number in (0, 1):
+            assert wiring.left(number, name) == alone.left(number, name)
+
+
+def test_connections_and_apps_made_at_the_same_time_find_each_other() -> None:
+    """Whichever comes first, an app has what was connected on its kit."""
+    kit = SignalsKit()
+    funded = kit.signal("account_funded")
+    apps = [Flask(f"app{number}") for number in range(20)]
+    connected = 100
+
+    def connect() -> None:
+        for _ in range(connected // 2):
+            kit.on("account_funded")(lambda sender, **payload: None)
+
+    def start(some: list[Flask]) -> None:
+        for app in some:
+            kit.init_app(app)
+
+    together(connect, connect, lambda: start(apps[::2]), lambda: start(apps[1::2]))
+    for app in apps:
+        with app.app_context():
+            assert len(funded.send("acme")) == connected
+
+
+@pytest.mark.parametrize("turn", range(5))
+def test_globs_and_declarations_made_at_the_same_time_find_each_other(turn: int) -> None:
+    """Whichever comes first, a signal has the receivers of every glob that takes it in."""
+    kit, app = SignalsKit(), Flask("shop")
+    kit.init_app(app)
+    globs, names = 40, [f"account_{number}" for number in range(150)]
+
+    def connect() -> None:
+        for _ in range(globs // 2):
+            kit.on("account_*")(lambda sender, **payload: None)
+
+    def declare() -> None:
+        for name in names:
+            kit.signal(name)
+
+    together(connect, connect, declare)
+    with app.app_context():
+        assert {len(kit.send(name, "acme")) for name in names} == {globs}
+
+
+def test_relays_of_flasks_signals_follow_while_apps_come_and_go() -> None:
+    """Two apps connect to a signal of Flask's and leave it, while others are made and dropped."""
+    kit = SignalsKit()
+    apps = [Flask("one"), Flask("two")]
+    for app in apps:
+        kit.init_app(app)
+
+    def receive(sender: Any, **payload: Any) -> None:
+        pass
+
+    def churn(app: Flask) -> None:
+        half = kit.for_app(app)
+        for _ in range(40):
+            half.on("request_finished")(receive)
+            half.disconnect_receiver(receive, "request_finished")
+
+    def come_and_go() -> None:
+        for _ in range(6):
+            app = Flask("passing")
+            kit.init_app(app)
+            kit.for_app(app).on("request_finished")(receive)
+
+    together(*[lambda app=app: churn(app) for app in apps], come_and_go, come_and_go)
+    gc.collect()
+    for app in apps:
+        assert not kit.for_app(app).namespace.signal("request_finished").receivers
+        assert not list(flask_receivers(app))
+
+
+def flask_receivers(app: Flask) -> Iterator[Any]:
+    """Yield who of the kit would hear Flask's own signal from this app."""
+    for receiver in request_finished.receivers_for(app):
+        if type(receiver).__module__.startswith("flask_signals_kit"):
+            yield receiver
