@@ -76,7 +76,7 @@ class Sending:
         self.around: Surroundings = around
         self.sender: Any = sender
         self.payload: dict[str, Any] = payload
-        self.on_error = on_error
+        self.on_error: OnError = on_error
         self.asynchronous: bool = asynchronous
         self.wrapper: Wrapper | None = wrapper
         self._emission: Emission | None = None
