@@ -248,5 +248,5 @@ class Registry:
         if not is_glob(target):
             handle = self.declarations.get(target)
             return [handle.contract] if handle is not None and handle.contract is not None else []
-        handles = [h for name, h in self.declarations.items() if fnmatchcase(name, target)]
+        handles = [h for name, h in self.declarations.copy().items() if fnmatchcase(name, target)]
         return [h.contract for h in handles if h.contract is not None]

@@ -504,7 +504,7 @@ class Verbs:
 
     def _bridged_name(self, source: blinker.Signal) -> str:
         for registry in (self.registry, *(state.registry for state in self._states())):
-            for name, bridged in registry.bridged.items():
+            for name, bridged in registry.bridged.copy().items():
                 if bridged is source:
                     return name
         return self.bridge(source)[0]
