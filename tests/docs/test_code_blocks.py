@@ -1,5 +1,6 @@
 """The Python blocks of the manual and the README run as they are printed."""
 
+import logging
 from contextvars import copy_context
 from doctest import ELLIPSIS, NORMALIZE_WHITESPACE
 from pathlib import Path
@@ -25,9 +26,17 @@ def test_the_python_blocks_of_a_page_run(page: Path) -> None:
 
 
 def run_blocks(page: Path) -> None:
-    """Run the Python blocks of a page."""
+    """Run the Python blocks of a page, which leave the kit's logger as it was."""
+    before = logger_state()
     for block in blocks.parse(page):
         block.evaluate()
+    assert logger_state() == before
+
+
+def logger_state() -> tuple[object, ...]:
+    """Return what a page could change of the kit's logger, for the tests that come later."""
+    logger = logging.getLogger("flask_signals_kit")
+    return logger.level, logger.propagate, logger.disabled, [*logger.handlers], [*logger.filters]
 
 
 def test_a_wrong_block_fails_with_its_line(tmp_path: Path) -> None:
