@@ -125,13 +125,20 @@ def takes_extra(receiver: Any) -> bool:
     return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 
 
-def signature_of(target: Any) -> inspect.Signature:
-    """Read a signature without resolving its annotations."""
+def signature_of(target: Any, *, follow_wrapped: bool = True) -> inspect.Signature:
+    """Read a signature without resolving its annotations.
+
+    :param follow_wrapped: read what :func:`functools.wraps` says is inside, and not what is called.
+    """
     if sys.version_info >= (3, 14):  # there, reading a signature evaluates annotations by default
         import annotationlib
 
-        return inspect.signature(target, annotation_format=annotationlib.Format.FORWARDREF)
-    return inspect.signature(target)
+        return inspect.signature(
+            target,
+            follow_wrapped=follow_wrapped,
+            annotation_format=annotationlib.Format.FORWARDREF,
+        )
+    return inspect.signature(target, follow_wrapped=follow_wrapped)
 
 
 _PLUMBING = (f"{__name__.partition('.')[0]}.", "blinker.")

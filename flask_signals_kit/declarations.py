@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Collection, Coroutine, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 import blinker
@@ -16,14 +17,9 @@ from .callables import place_of, signature_of, type_name
 from .calls import Delivery, Receiver
 from .dispatch import explain_recursion
 from .errors import ContractError, DeclarationError, ReceiverError
-from .records import (
-    Outcome,
-    Place,
-)
+from .records import Outcome, Place
 from .settings import ON_ERROR, OnError
-from .signals import (
-    Signal,
-)
+from .signals import Signal
 
 S = TypeVar("S")
 P = ParamSpec("P")
@@ -88,13 +84,16 @@ class Contract:
     def check_receiver(self, receiver: Receiver, what: str = "Receiver") -> None:
         """Refuse a receiver that could not be called with the declared payload.
 
+        What counts is the callable itself: a decorator may add and take away what the function
+        inside gets.
+
         :param receiver: the receiver, or a ``when`` predicate, which gets the same.
         :param what: what to call it in the error.
 
         :raises ContractError: naming the receiver, its file and line, and the parameter.
         """
         try:
-            parameters = list(signature_of(receiver).parameters.values())
+            parameters = _parameters(receiver)
         except (TypeError, ValueError):
             return  # a builtin without a signature: only a call can tell
         reason = _misfit(parameters, self.required, self.optional)
@@ -114,19 +113,46 @@ def check_takes_sender(receiver: Receiver, signal: str) -> None:
     :raises ContractError: naming the receiver, its file and line.
     """
     try:
-        parameters = list(signature_of(receiver).parameters.values())
+        parameters = _parameters(receiver)
     except (TypeError, ValueError):
         return
+    reason = None
     if not any(p.kind in _POSITIONAL or p.kind is p.VAR_POSITIONAL for p in parameters):
+        reason = _NO_SENDER
+    elif _is_unbound(receiver, parameters):
+        reason = _UNBOUND
+    if reason:
         raise ContractError(
-            f"Receiver {place_of(receiver)} cannot receive signal {signal!r}: {_NO_SENDER}."
+            f"Receiver {place_of(receiver)} cannot receive signal {signal!r}: {reason}."
         )
+
+
+def _parameters(receiver: Receiver) -> list[inspect.Parameter]:
+    return list(signature_of(receiver, follow_wrapped=False).parameters.values())
+
+
+def _is_unbound(receiver: Receiver, parameters: list[inspect.Parameter]) -> bool:
+    """Tell whether this is a method that was taken from its class, or decorated in its body."""
+    owner = getattr(receiver, "__qualname__", "").rpartition(".")[0]
+    return (
+        isinstance(receiver, FunctionType)
+        and owner != ""
+        and not owner.endswith("<locals>")
+        and len(parameters) > 1
+        and parameters[0].name == "self"
+        and parameters[1].kind in _POSITIONAL
+        and parameters[1].default is inspect.Parameter.empty
+    )
 
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _NO_SENDER = (
     "it takes no positional parameter for the sender; "
     "give it one, as in def receiver(sender, **extra)"
+)
+_UNBOUND = (
+    "it is a method without an instance, so the sender would become its self; "
+    "connect a bound one, as in kit.on(...)(instance.method)"
 )
 
 

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -650,10 +650,8 @@ def test_a_receiver_of_flasks_signals_is_checked_like_a_contract(kit: SignalsKit
     kit.on("request_started")(misfit_missing)
 
 
-def test_methods_and_wrapped_functions_are_checked_by_their_own_signature(
-    kit: SignalsKit,
-) -> None:
-    """`self` does not count, and `functools.wraps` shows what is inside."""
+def test_methods_are_checked_by_their_own_signature(kit: SignalsKit) -> None:
+    """`self` does not count."""
     funded = kit.declare(stub)
 
     class Ledger:
@@ -671,6 +669,61 @@ def test_methods_and_wrapped_functions_are_checked_by_their_own_signature(
     kit.on(funded)(ledger)
     with pytest.raises(ContractError, match=r"Ledger\.wrong"):
         kit.on(funded)(ledger.wrong)  # type: ignore[arg-type]
+
+
+def test_a_decorator_may_add_and_take_away_what_a_receiver_gets(
+    app: Flask, kit: SignalsKit
+) -> None:
+    """What is called is what counts, and not what `functools.wraps` says is inside."""
+    funded = kit.declare(stub)
+
+    def inject(receiver: Callable[..., str]) -> Callable[..., str]:
+        @functools.wraps(receiver)
+        def call(sender: Any, **payload: Any) -> str:
+            return receiver(sender, mailer="the mailer")
+
+        return call
+
+    def unwilling(receiver: Callable[..., str]) -> Callable[..., str]:
+        @functools.wraps(receiver)
+        def call(sender: Any) -> str:
+            return receiver(sender, amount=1)
+
+        return call
+
+    @kit.on(funded)
+    @inject
+    def by_mail(account: Any, *, mailer: str) -> str:
+        return mailer
+
+    with app.app_context():
+        assert funded.send("acme", amount=1) == [(by_mail, "the mailer")]
+
+    def fitting(account: Any, *, amount: int) -> str:
+        return "fine inside"
+
+    with pytest.raises(ContractError, match=r"fitting .*does not take 'amount'"):
+        kit.on(funded)(unwilling(fitting))
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_method_connected_in_the_body_of_its_class_is_refused(
+    kit: SignalsKit, declared: bool
+) -> None:
+    """There is no instance yet, and the sender would become its `self`."""
+    if declared:
+        kit.declare(stub)
+
+    with pytest.raises(ContractError) as caught:
+
+        class Ledger:
+            @kit.on("stub")
+            def note(self, account: Any, **extra: Any) -> None:
+                pass
+
+    assert "Ledger.note" in str(caught.value)
+    assert "the sender would become its self" in str(caught.value)
+    assert "kit.on(...)(instance.method)" in str(caught.value)
 
 
 # -- what cannot be declared ----------------------------------------------------------------------
