@@ -27,7 +27,8 @@ TYPED := flask_signals_kit tests $(wildcard example_app benchmarks)
 .DELETE_ON_ERROR:
 # The steps of `make test` print in order and end with pytest's closing line, with -j, too.
 .NOTPARALLEL:
-.PHONY: help setup demo test lint types imports wheel docs pytest bench format constraints clean
+.PHONY: help setup demo test lint types imports wheel docs oldest pytest tree bench format \
+	constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,7 +72,7 @@ demo: .venv/.demo ## serve the example on http://127.0.0.1:5000/ (another port: 
 
 # --- checks --------------------------------------------------------------------------------------
 
-test: setup lint types imports wheel docs pytest ## run every check, the tests last
+test: setup lint types imports wheel docs oldest pytest ## run every check, the tests last
 
 lint: setup ## ruff: style, likely bugs, format
 	$(BIN)/ruff check .
@@ -95,16 +96,30 @@ endif
 docs: $(INSTALLED) ## build the manual into build/docs, warnings are errors
 	$(BIN)/sphinx-build -q -E -n -W --keep-going -d build/doctrees docs build/docs
 
-pytest: $(INSTALLED) ## run the tests alone (ARGS="-k name")
+# Where the tests run. On CI, a folder with everything but the package.
 ifeq ($(CI),true)
-	rm -rf build/ci
-	mkdir -p build/ci
-	git ls-files -z --cached --others --exclude-standard -- . ':!flask_signals_kit' \
-		| tar --null --files-from=- -cf - | tar -xf - -C build/ci
-	@cd build/ci && ../../$(BIN)/pytest $(ARGS) --cov
+TREE := build/ci
 else
-	@$(BIN)/pytest $(ARGS) --cov
+TREE := .
 endif
+
+tree: $(INSTALLED)
+ifeq ($(CI),true)
+	rm -rf $(TREE)
+	mkdir -p $(TREE)
+	git ls-files -z --cached --others --exclude-standard -- . ':!flask_signals_kit' \
+		| tar --null --files-from=- -cf - | tar -xf - -C $(TREE)
+endif
+
+pytest: tree ## run the tests alone (ARGS="-k relay -x")
+	@cd $(TREE) && $(CURDIR)/$(BIN)/pytest $(ARGS) --cov
+
+oldest: tree ## run the library's tests with the oldest Flask, blinker and SQLAlchemy it works with
+	rm -rf build/oldest
+	$(BIN)/python -m pip -qq install --target build/oldest -r tests/oldest.txt
+	cd $(TREE) && PYTHONPATH=$(CURDIR)/build/oldest $(CURDIR)/$(BIN)/pytest -q \
+		--ignore-glob='*/test_model.py' --ignore-glob='*/test_hammer.py' \
+		tests/test_*.py tests/signals tests/delivery tests/page
 
 bench: $(INSTALLED) ## measure the kit against its peers
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -1,5 +1,6 @@
 """``flask signals``: the report in the terminal, for people, scripts and CI."""
 
+import inspect
 import json
 import os
 import pty
@@ -12,7 +13,7 @@ from typing import Any
 
 import flask.signals
 import pytest
-from click.testing import Result
+from click.testing import CliRunner, Result
 from flask import Flask
 from flask.cli import AppGroup
 from flask_sqlalchemy import SQLAlchemy
@@ -64,7 +65,10 @@ def make_app(*, healthy: bool = True) -> Flask:
 def run(app: Flask, *arguments: str, **environ: str) -> Result:
     """Run ``flask signals …`` for an app: into a pipe, unless ``COLUMNS`` gives a width."""
     environ = {"COLUMNS": "", **environ}
-    return app.test_cli_runner().invoke(args=["signals", *arguments], env=environ)
+    # Before click 8.2, standard error was mixed into the output unless one asked.
+    mixes = "mix_stderr" in inspect.signature(CliRunner).parameters
+    runner = app.test_cli_runner(**({"mix_stderr": False} if mixes else {}))
+    return runner.invoke(args=["signals", *arguments], env=environ)
 
 
 def place(function: Any) -> str:
@@ -358,7 +362,7 @@ def test_the_command_comes_and_goes_with_the_kit() -> None:
     kit = SignalsKit(app)
     assert run(app, "list").exit_code == 0
     kit.detach(app)
-    assert "No such command" in run(app, "list").output
+    assert "No such command" in run(app, "list").stderr
 
 
 # -- the terminal ---------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -516,7 +517,8 @@ def test_an_engine_is_named_without_its_secrets() -> None:
     kit.on("account_closed", delivery="after_commit")(waits)
     with app.app_context():
         [problem] = kit.check()
-    assert "engine sqlite:///file%3Ashop.sqlite, which" in problem.message
+    # SQLAlchemy 2.0 leaves the colon as it is.
+    assert re.search(r"engine sqlite:///file(%3A|:)shop\.sqlite, which", problem.message)
     assert "secret" not in str(problem)
     engine = create_engine("postgresql+psycopg://me:secret@localhost/shop")
     assert engine_label(engine) == "postgresql+psycopg://me:***@localhost/shop"
