@@ -18,7 +18,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, note, settings
+from hypothesis import HealthCheck, Phase, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -50,6 +50,8 @@ from tests.signals.players import (
 from tests.support import ON_CI
 
 EXAMPLES, STEPS = 25, 40
+# To shrink a failing story takes minutes: that is for whoever looks into it, not for CI.
+PHASES = [Phase.reuse, Phase.generate, *([] if ON_CI else [Phase.shrink])]
 MOST_BLOCKS, MOST_OBSERVERS, MANY = 3, 2, 4
 
 GAMES = (
@@ -777,7 +779,6 @@ def alone() -> Iterator[None]:
         logger.handlers = handlers
 
 
-# To shrink a failing story takes a while.
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("game", GAMES)
 def test_whatever_is_done_to_a_signal_it_does_what_the_model_does(game: str) -> None:
@@ -792,5 +793,7 @@ def test_whatever_is_done_to_a_signal_it_does_what_the_model_does(game: str) -> 
                 deadline=None,
                 derandomize=ON_CI,
                 suppress_health_check=[HealthCheck.too_slow],
+                phases=PHASES,
+                report_multiple_bugs=False,
             ),
         )
