@@ -193,6 +193,11 @@ def register_hook(
         raise ReceiverError(
             f"on_exception cannot call {type_name(hook)}; give it a function {_HOOK}."
         )
+    if isinstance(hook, type) and issubclass(hook, BaseException):
+        raise ReceiverError(
+            f"on_exception() hears of every exception; {hook.__name__} is a class, not a hook. Use "
+            f"sources=, ignore=, or test isinstance(exception, {hook.__name__}) in the hook."
+        )
     try:
         details = {"source": "", "handled": False, "signal": None, "receiver": None}
         signature_of(hook).bind(None, None, **details)

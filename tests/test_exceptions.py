@@ -1294,3 +1294,15 @@ def test_a_stream_of_a_middlewares_own_class_is_watched() -> None:
     with pytest.raises(ValueError, match="boom"):
         _ = app.test_client().get("/").data
     assert told == ["stream"]
+
+
+@pytest.mark.parametrize("kind", [ValueError, HTTPException, KeyboardInterrupt])
+def test_an_exception_class_is_no_hook(kind: Any) -> None:
+    """By analogy with `errorhandler(ValueError)` it is tried, and the function would be lost."""
+    with pytest.raises(ReceiverError) as caught:
+        SignalsKit().on_exception(kind)
+    name = kind.__name__
+    assert str(caught.value) == (
+        f"on_exception() hears of every exception; {name} is a class, not a hook. Use sources=, "
+        f"ignore=, or test isinstance(exception, {name}) in the hook."
+    )
