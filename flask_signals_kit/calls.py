@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from itertools import count
 from time import perf_counter
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -30,8 +29,6 @@ Observer: TypeAlias = Callable[[Any], None]
 """Told of each emission, an ``Observation``, once it is over. It may look, and must change nothing;
 what it raises is logged and goes no further. With a true attribute ``passive`` it does not make the
 kit listen to a signal of Flask's or of others that nobody in the app receives."""
-
-_numbers = count()
 
 carried_emission: ContextVar[Emission | None] = ContextVar("signals_kit_emission", default=None)
 """The emission being delivered where its stack cannot be seen: in another thread or later."""
@@ -102,6 +99,8 @@ class Surroundings:
     """Makes the app current, where it is not."""
     transaction: Callable[[Any], Transaction | None] | None = None
     """Finds the open transaction to wait for, in the session given or in the app's."""
+    sessions: Callable[[], list[Any]] = list
+    """Returns the app's SQLAlchemy sessions, as far as there are any here."""
     observers: tuple[Observer, ...] = ()
     """Told of each emission once it is over."""
 
@@ -140,6 +139,7 @@ class Call:
         link: Described,
         wrap: Wrapper | None,
         transaction: Transaction | None,
+        number: int,
     ) -> None:
         self._receiver = receiver
         self._sender = sender
@@ -151,8 +151,8 @@ class Call:
         self._handed_on = False
         self.emission: Emission = emission
         """What was sent."""
-        self.number: int = next(_numbers)
-        """Calls are numbered in the order in which they were sent."""
+        self.number: int = number
+        """Its emission's: they are numbered in the order in which they began."""
         self.transaction: Transaction | None = transaction
         """The transaction that was open in the delivery's session when the signal was sent."""
         self.value: Any = self._NOT_RUN
@@ -173,13 +173,20 @@ class Call:
         """The app, or ``None`` for a signal without one."""
         return None if self._around.app is None else self._around.app()
 
+    def sessions(self) -> list[Any]:
+        """Return the app's SQLAlchemy sessions, as far as there are any here."""
+        return self._around.sessions()
+
     @property
     def has_run(self) -> bool:
         """Whether :meth:`run` has returned."""
         return self.value is not self._NOT_RUN
 
-    def run(self) -> Any:
+    def run(self, within: Callable[[], AbstractContextManager[Any]] = nullcontext) -> Any:
         """Call the receiver with the sender and the payload of the emission, in its app's context.
+
+        :param within: makes a context manager around the receiver, inside the app's context; what
+            it raises counts as the receiver's failure.
 
         :return: what the receiver returned.
         :raises Exception: whatever the receiver raised.
@@ -189,7 +196,9 @@ class Call:
         try:
             with self._around.enter():
                 receiver = self._wrap(self._receiver) if self._wrap else self._receiver
-                self.value = receiver(self._sender, **self._payload)
+                with within():
+                    value = receiver(self._sender, **self._payload)
+                self.value = value
         except Exception as error:
             self._count(began, type(error).__qualname__)
             raise
@@ -198,11 +207,13 @@ class Call:
         self._count(began, None)
         return self.value
 
-    def run_contained(self) -> None:
+    def run_contained(
+        self, within: Callable[[], AbstractContextManager[Any]] = nullcontext
+    ) -> None:
         """Do what :meth:`run` does; log a failure and tell the exception hooks, but go on."""
         with self._around.enter():  # a context that ended by the failure would report it, too
             try:
-                self.run()
+                self.run(within)
             except Exception as error:  # noqa: BLE001  this is what containing means
                 note(error, self.emission)
                 contain(error, self._around, self._receiver, self.emission, "delivery")
@@ -211,12 +222,13 @@ class Call:
 
     def drop(self) -> None:
         """Say that the receiver will not be called for this emission."""
-        logger.debug(
-            "Receiver %s of signal %r is not called: what it waited for did not happen",
-            self.connection.receiver,
-            self.emission.signal,
-            extra={"signals_kit_signal": self.emission.signal},
-        )
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug(
+                "Receiver %s of signal %r is dropped: it is not called",
+                self.receiver,
+                self.emission.signal,
+                extra={"signals_kit_signal": self.emission.signal},
+            )
         tally = self._link.tally
         if tally is not None:
             tally.dropped += 1
@@ -243,7 +255,8 @@ def note(error: Exception, emission: Emission) -> None:
     text = f"In a receiver of signal {emission.signal!r}, sent from {emission.site}."
     notes = getattr(error, "__notes__", [])
     if isinstance(notes, list) and text not in notes:  # one object may be raised again and again
-        error.add_note(text)
+        with suppress(Exception):  # a frozen dataclass, say, takes none
+            error.add_note(text)
 
 
 def contain(

@@ -6,7 +6,8 @@ import logging
 import sys
 import types
 from collections.abc import Coroutine, Hashable, Iterable, Iterator
-from itertools import accumulate
+from inspect import isawaitable
+from itertools import accumulate, count
 from time import perf_counter
 from typing import Any, NoReturn, TypeAlias, cast
 
@@ -40,6 +41,9 @@ Step: TypeAlias = tuple[Link, Receiver, Status, Any, float]
 """One receiver's part: link, receiver, what became of it, its result or exception, seconds."""
 
 
+_numbers = count()
+
+
 class Sending:
     """One emission on its way.
 
@@ -56,6 +60,7 @@ class Sending:
         "around",
         "asynchronous",
         "heard",
+        "number",
         "on_error",
         "payload",
         "sender",
@@ -82,6 +87,7 @@ class Sending:
         self._emission: Emission | None = None
         self.steps: list[Step] = []
         self.transactions: dict[Any, Transaction | None] = {}
+        self.number: int = next(_numbers)
         self.heard: set[Hashable] | None = None  # whom a connection with a predicate has reached
 
     @property
@@ -110,7 +116,7 @@ class Sending:
         started = perf_counter()
         value: Any = None
         goes_up = False
-        token = carried_emission.set(self.emission) if self.asynchronous else None
+        outer = self._carry() if self.asynchronous else None
         try:
             for link in links:
                 receiver = link.receiver() if link.weak else link.receiver
@@ -136,13 +142,20 @@ class Sending:
                     break
         finally:
             value = None  # as in `results`
-            if token is not None:  # set for the tasks that receivers start
-                carried_emission.reset(token)
+            # Whoever steps or closes a coroutine may do it in another context: no token would do.
+            if self.asynchronous and carried_emission.get() is self.emission:
+                carried_emission.set(outer)
             if self.around.observers:
                 self._tell_observers(started)
             if goes_up:
                 steps.clear()
         return steps
+
+    def _carry(self) -> Emission | None:
+        """Set the emission for the tasks that receivers start; return what was set before."""
+        outer = carried_emission.get()
+        carried_emission.set(self.emission)
+        return outer
 
     def _find_transactions(self, links: Iterable[Link]) -> None:
         """Look before any receiver runs: one that reads the database begins a transaction."""
@@ -201,8 +214,11 @@ class Sending:
                 return "ok", (self.wrapper or _refuse_async)(receiver)(sender, **payload)
             finally:
                 carried_emission.reset(token)
-        if not self.asynchronous or self.wrapper is run_directly:
+        if not self.asynchronous:
             return "ok", receiver(sender, **payload)
+        if self.wrapper is run_directly:
+            value = receiver(sender, **payload)
+            return None if isawaitable(value) else "ok", value
         return None, (self.wrapper or _refuse_sync)(receiver)(sender, **payload)
 
     def _call(self, link: Link, receiver: Receiver) -> Call:
@@ -215,6 +231,7 @@ class Sending:
             link=link,
             around=around,
             transaction=self.transactions.get(getattr(link.delivery, "session", self)),
+            number=self.number,
             wrap=(around.late_async_wrapper or _refuse_async) if link.is_async else None,
         )
 
@@ -230,8 +247,15 @@ class Watched:
         self.places: tuple[Place, ...] = tuple(link.where() for link in links)
 
 
+NOBODY: Watched = Watched(())
+"""What an observation has left of receivers when it is over."""
+
+
 class Observation:
-    """One emission that is over, as an observer sees it.
+    """One emission that is over, as an observer sees it while it is called.
+
+    Afterwards :attr:`emission` and :meth:`steps` raise ``RuntimeError``: take from them what is
+    to be kept. What they are read from, receivers, exceptions and frames, is not kept here.
 
     :param around: the signal's surroundings.
     :param sender: who sent it.
@@ -260,7 +284,7 @@ class Observation:
         self.watched: Watched = watched
         self.times: list[float] = times
         self.odd: dict[int, tuple[Status, Any]] | None = odd
-        self.frame: types.FrameType = frame
+        self.frame: types.FrameType | None = frame
 
     @property
     def signal(self) -> str:
@@ -270,7 +294,7 @@ class Observation:
     @property
     def emission(self) -> Emission:
         """The record of the emission."""
-        return make_emission(self.around, self.sender, self.payload, self.frame)
+        return make_emission(self.around, self.sender, self.payload, self._send())
 
     @property
     def started(self) -> float:
@@ -284,11 +308,23 @@ class Observation:
 
     def steps(self) -> Iterator[tuple[Connection, Status, float, Exception | None]]:
         """Yield each receiver's connection, what became of it, its seconds and its exception."""
+        self._send()
         for index, link in enumerate(self.watched.links[: len(self.times) - 1]):
+            self._send()
             status, value = (self.odd or {}).get(index, ("ok", None))
             error = value if status in {"failed", "contained"} else None
             seconds = self.times[index + 1] - self.times[index]
             yield link.describe(self.around.name), status, seconds, error
+
+    def _send(self) -> types.FrameType:
+        """Return the frame of the send, as long as there is one to look at."""
+        if self.frame is None:
+            raise RuntimeError(
+                f"The observation of signal {self.around.name!r} is read after its observer has "
+                "returned. Take what is to be kept while the observer runs, such as "
+                "seen.emission or list(seen.steps())."
+            )
+        return self.frame
 
 
 def send_watched(
@@ -327,11 +363,15 @@ def tell(
 ) -> None:
     """Tell the observers of a signal; they cannot hurt the sender."""
     seen = Observation(around, sender, payload, watched, times, odd, frame)
-    for observer in around.observers:
-        try:
-            observer(seen)
-        except Exception:
-            logger.exception("Observer %s of signal %r failed", place_of(observer), around.name)
+    try:
+        for observer in around.observers:
+            try:
+                observer(seen)
+            except Exception:
+                logger.exception("Observer %s of signal %r failed", place_of(observer), around.name)
+    finally:  # an observer that keeps it keeps nothing of the send
+        seen.frame = seen.odd = None
+        seen.watched = NOBODY
 
 
 def make_emission(

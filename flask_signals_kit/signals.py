@@ -56,6 +56,8 @@ from .links import (
     Plan,
     Reaper,
     Ref,
+    check_delivery,
+    check_options,
     distinct,
     next_order,
     not_held_by,
@@ -98,6 +100,7 @@ class Signal(blinker.NamedSignal):
     :param late_async_wrapper: makes an async receiver callable wherever a delivery runs it.
     :param enter: makes the app current for a delivery.
     :param transaction: finds the open transaction that a delivery may wait for.
+    :param sessions: returns the sessions that a delivery may have to tidy up.
 
     >>> funded = Signal("account_funded")
     >>> _ = funded.connect(lambda account, **extra: f"{account} has money", weak=False)
@@ -122,6 +125,7 @@ class Signal(blinker.NamedSignal):
         late_async_wrapper: Wrapper | None = None,
         enter: Callable[[], AbstractContextManager[Any]] = nullcontext,
         transaction: Callable[[Any], Transaction | None] | None = None,
+        sessions: Callable[[], list[Any]] = list,
     ) -> None:
         if on_error not in ON_ERROR:
             raise DeclarationError(
@@ -153,6 +157,7 @@ class Signal(blinker.NamedSignal):
             late_async_wrapper=late_async_wrapper or async_wrapper,
             enter=enter,
             transaction=transaction,
+            sessions=sessions,
         )
         super().__init__(name, doc)
         # Blinker promises only the truth value of this mapping. Here: receiver's key -> its links.
@@ -207,19 +212,24 @@ class Signal(blinker.NamedSignal):
         :param uid: kept for :class:`Connection`.
         :param order: a place in connection order other than the last.
         :return: the receiver, unchanged.
-        :raises ReceiverError: if the receiver is not callable or cannot be held weakly.
+        :raises ReceiverError: if the receiver is not callable or cannot be held weakly, or for a
+            priority, a predicate or a uid that is none.
+        :raises ConfigurationError: for a delivery that is none.
+        :raises Exception: what a receiver of ``receiver_connected`` raised. Then everything is as
+            it was before: a new connection is gone, and a changed one has its old options.
         """
         self._check_callable(receiver)
-        link, existed = self._make_link(receiver, sender, weak, None)
-        self._set_options(link, priority, when, delivery, uid, None if existed else order)
+        check_options(receiver, priority, when, uid)
+        check_delivery(receiver, delivery)
+        link, before = self._make_link(receiver, sender, weak, None)
+        self._set_options(link, priority, when, delivery, uid, order if before is None else None)
         self._put(link)
         try:
             self._changed()
             self._tell_connected(receiver, sender, weak)
         except Exception:
-            if not existed:
-                self._discard(lambda other: other is link, link.receiver_key)
-                self._changed()
+            self._take_back(link, before)
+            self._changed()
             raise
         return receiver
 
@@ -249,8 +259,8 @@ class Signal(blinker.NamedSignal):
 
     def _make_link(
         self, receiver: Receiver, sender: Any, weak: bool, scope: object | None
-    ) -> tuple[Link, bool]:
-        """Return a new link, and whether it replaces one of the same receiver and sender."""
+    ) -> tuple[Link, Link | None]:
+        """Return a new link, and the one of the same receiver and sender that it replaces."""
         link = Link()
         link.receiver_key = receiver_key(receiver)
         link.sender_key = None if sender is ANY else sender_key(sender)
@@ -270,7 +280,7 @@ class Signal(blinker.NamedSignal):
         else:
             link.receiver = receiver
         link.sender = sender if sender is ANY else self._hold_sender(sender, link.receiver_key)
-        return link, before is not None
+        return link, before
 
     def _weak_receiver(self, receiver: Receiver, key: Hashable) -> Ref | MethodRef:
         try:
@@ -410,7 +420,7 @@ class Signal(blinker.NamedSignal):
             self._around.observers = (*self._around.observers, observer)
             self._forget_plan()
         self._changed()
-        return partial(self._unobserve, observer)
+        return _once(partial(self._unobserve, observer))
 
     def _unobserve(self, observer: Observer) -> None:
         with self._lock:
@@ -444,6 +454,15 @@ class Signal(blinker.NamedSignal):
             return (*(o for o in links if (o.sender_key, o.scope) != same), link)
 
         self._swap(link.receiver_key, added)
+
+    def _take_back(self, link: Link, before: Link | None) -> None:
+        """Undo :meth:`_put`."""
+
+        def restored(links: tuple[Link, ...]) -> tuple[Link, ...]:
+            old = (before if other is link else other for other in links)
+            return tuple(other for other in old if other is not None)
+
+        self._swap(link.receiver_key, restored)
 
     def _discard(self, meant: Callable[[Link], bool], key: Hashable) -> None:
         self._swap(key, lambda links: tuple(link for link in links if not meant(link)))
@@ -479,15 +498,21 @@ class Signal(blinker.NamedSignal):
         """Note that a receiver or a sender is gone; called by the garbage collector at any point.
 
         It must not wait for the lock: the thread that holds it may itself be waiting here. Whoever
-        holds it looks after the graves when done.
+        holds it looks after the graves when done. The same goes for whoever is told: this thread
+        may hold any lock, and there is nobody to raise to.
         """
         self._graves.append(ref)
         self._bury()
 
-    def _bury(self) -> None:
+    def _bury(self, *, wait: bool = False) -> None:
+        """End the links of whatever was collected; then, without the lock, tell of them.
+
+        :param wait: wait for a thread that is busy with the signal, instead of leaving it to that.
+        """
         gone: list[Link] = []
-        while self._graves and self._lock.acquire(blocking=False):
+        while self._graves and self._lock.acquire(blocking=wait):
             try:
+                self._forget_plan()  # before a grave is gone: a send may look at that alone
                 while self._graves:
                     ref = self._graves.pop()
                     before = self._replace(ref.receiver_key, partial(not_held_by, ref))
@@ -495,9 +520,12 @@ class Signal(blinker.NamedSignal):
             finally:
                 self._lock.release()
         if gone:
-            self._changed()
-        for link in gone:
-            self._mourn(link)
+            tells: list[Callable[[], None]] = [self._changed]
+            for tell in tells + [partial(self._mourn, link) for link in gone]:
+                try:
+                    tell()
+                except Exception:
+                    logger.exception("Signal %r failed to tell who was collected", self.name)
 
     def _mourn(self, link: Link) -> None:
         """Tell of a link that the garbage collector ended."""
@@ -564,6 +592,11 @@ class Signal(blinker.NamedSignal):
             link.resolve(), ANY if link.sender_key is None else link.held_sender()
         )
 
+    def with_uid(self, uid: str) -> list[Link]:
+        """Return the links that have this ``uid``, in no order."""
+        every = (link for links in list(self.receivers.values()) for link in links)
+        return [link for link in every if link.uid == uid]
+
     @property
     def connections(self) -> list[Connection]:
         """Every connection in calling order, described; it keeps no receiver alive."""
@@ -572,8 +605,7 @@ class Signal(blinker.NamedSignal):
     def _reached(self, sender: Any) -> tuple[Link, ...]:
         """Return the links that a send by this sender reaches here and now, in calling order."""
         if self._graves:  # left open by a thread that was busy when somebody was collected
-            with self._lock:
-                self._bury()
+            self._bury(wait=True)
         plan = self._plan or self._make_plan()
         key = None if sender is ANY else sender_key(sender) if plan.by_sender else None
         if not plan.scoped:
@@ -600,23 +632,26 @@ class Signal(blinker.NamedSignal):
                 self._plan = plan = Plan(
                     [k for links in list(self.receivers.values()) for k in links]
                 )
+                links = plan.any_sender
                 usual = (
                     plan.simple
-                    and not plan.by_sender
                     and not plan.scoped
                     and not self._hushed
                     and self._around.check_payload is None
-                    and self._around.on_error == "raise"
+                    and (self._around.on_error == "raise" or not (links or plan.by_sender))
                 )
-                links = plan.any_sender
-                strong = usual and not any(link.weak for link in links)
-                if usual and self._around.observers:
+                strong = not plan.by_sender and not any(link.weak for link in links)
+                if not usual:
+                    pass
+                elif self._around.observers:
                     self._watched = Watched(links) if strong else None
                 elif strong:
                     self._strong = tuple(link.receiver for link in links)
                     self._only = self._strong[0] if len(links) == 1 else None
-                elif usual and all(type(link.receiver) is Ref for link in links):
+                elif not plan.by_sender and all(link.weak for link in links):
                     self._weak = tuple(link.receiver for link in links)
+                else:
+                    plan.plain = True
                 if self._version == version:  # else somebody was collected meanwhile
                     return plan
                 self._forget_plan()
@@ -666,17 +701,30 @@ class Signal(blinker.NamedSignal):
             except ValueError:  # nobody's: a thread or greenlet that runs nothing but this send
                 frame = sys._getframe()
             return send_watched(around, sender, payload, watched, frame)
+        plan = self._plan
+        if plan is not None and plan.plain and not self._graves:
+            links = plan.any_sender
+            if plan.by_sender:  # an address is nobody else's key, so it is tried without a look
+                links = plan.merged.get(id(sender)) or plan.links_for(sender_key(sender))
+            return [
+                (receiver, receiver(sender, **payload))
+                for link in links
+                if (receiver := link.receiver() if link.weak else link.receiver) is not None
+            ]
+        links = self._links(sender, payload)
+        if not links and not around.observers:
+            return []
         wrapper = wrapper or around.async_wrapper
         sending = Sending(around, sender, payload, around.on_error, False, wrapper)
-        return results(finish(sending.run(self._links(sending))), sending.on_error, self.name)
+        return results(finish(sending.run(links)), sending.on_error, self.name)
 
-    def _links(self, sending: Sending) -> tuple[Link, ...]:
+    def _links(self, sender: Any, payload: dict[str, Any]) -> tuple[Link, ...]:
         """Return the links that a send reaches, after the checks that come before any receiver."""
         if self._hushed and self.is_muted:
             return ()
         if self._around.check_payload is not None:
-            self._around.check_payload(sending.payload)
-        return self._reached(sending.sender)
+            self._around.check_payload(payload)
+        return self._reached(sender)
 
     async def send_async(
         self,
@@ -697,7 +745,8 @@ class Signal(blinker.NamedSignal):
         around = self._around
         wrapper = _sync_wrapper or around.sync_wrapper
         sending = Sending(around, sender, payload, around.on_error, True, wrapper)
-        return results(await sending.run(self._links(sending)), sending.on_error, self.name)
+        steps = await sending.run(self._links(sender, payload))
+        return results(steps, sending.on_error, self.name)
 
     def send_robust(self, sender: Any = None, /, **payload: Any) -> list[Outcome[Any]]:
         """Call every receiver and say what became of each; a failure stops nobody.
@@ -710,7 +759,7 @@ class Signal(blinker.NamedSignal):
         """
         around = self._around
         sending = Sending(around, sender, payload, "isolate", False, around.async_wrapper)
-        return outcomes(finish(sending.run(self._links(sending))))
+        return outcomes(finish(sending.run(self._links(sender, payload))))
 
     async def send_robust_async(self, sender: Any = None, /, **payload: Any) -> list[Outcome[Any]]:
         """Await every receiver and say what became of each; the async :meth:`send_robust`.
@@ -720,7 +769,7 @@ class Signal(blinker.NamedSignal):
         """
         around = self._around
         sending = Sending(around, sender, payload, "isolate", True, around.sync_wrapper)
-        return outcomes(await sending.run(self._links(sending)))
+        return outcomes(await sending.run(self._links(sender, payload)))
 
 
 class Namespace(blinker.Namespace):
@@ -774,7 +823,7 @@ class Namespace(blinker.Namespace):
             self._observers = (*self._observers, observer)
             for signal in list(self.values()):
                 cast(Signal, signal).observe(observer)
-        return partial(self._unobserve, observer)
+        return _once(partial(self._unobserve, observer))
 
     def _unobserve(self, observer: Observer) -> None:
         with self._lock:
@@ -789,6 +838,17 @@ def _without(observer: Observer, observers: tuple[Observer, ...]) -> tuple[Obser
     if observer in left:
         left.remove(observer)
     return tuple(left)
+
+
+def _once(undo: Callable[[], None]) -> Callable[[], None]:
+    """Let the first call alone undo something: the next would undo what somebody else did."""
+    left = iter((undo,))
+
+    def undo_once() -> None:
+        for end in left:
+            end()
+
+    return undo_once
 
 
 def find_emission(plain_sends: tuple[types.CodeType, ...]) -> Emission | None:

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
+from threading import Lock
 from types import FrameType
 from typing import Any, Protocol
 
@@ -137,6 +138,7 @@ class AppSignals(Verbs):
         self._settled: tuple[bool, bool] | None = None
         self.journal: Journal | None = None
         self._kept_watchers: tuple[KeptWatcher, ...] = ()
+        self._watchers_lock = Lock()
         self.collected: deque[Connection] = deque(maxlen=100)
         self.unknown: dict[str, UnknownName] = {}
         self.hooks = hooks
@@ -331,15 +333,22 @@ class AppSignals(Verbs):
 
     # -- connections --------------------------------------------------------------------------
 
-    def sessions(self) -> list[SessionSource]:
-        """Return how to get at each of the app's sessions: those that were named, then its own."""
-        found = session_of(self.app)
+    def session_sources(self) -> list[SessionSource]:
+        """Return how to get at each of the app's sessions: those that were named, then its own.
+
+        What an extension has is found in the app's context alone: elsewhere it would be another's.
+        """
         named = [*self.registry.sessions, *self.kit.sessions]
+        found = session_of(self.app) if _is_current(self.app) else None
         return named if found is None else [*named, found]
+
+    def sessions(self) -> list[Any]:
+        """Return the app's sessions, as far as there are any here."""
+        return [found for source in self.session_sources() for found in source.plain_sessions()]
 
     def transaction(self, session: Callable[[], Any] | None = None) -> OpenTransaction | None:
         """Return the open transaction of a session, or of the first of the app's that has one."""
-        for source in self.sessions() if session is None else [session]:
+        for source in self.session_sources() if session is None else [session]:
             try:
                 current = source()
             except RuntimeError:
@@ -361,7 +370,7 @@ class AppSignals(Verbs):
         if session is self or not _is_current(self.app):
             return []
         found: list[Any] = []
-        for source in self.sessions() if session is None else [session]:
+        for source in self.session_sources() if session is None else [session]:
             if isinstance(source, SessionSource):
                 with suppress(Exception):  # the user's function; a send will meet it, not a look
                     found += source.engines()
@@ -370,15 +379,18 @@ class AppSignals(Verbs):
     @contextmanager
     def watch_kept(self, watcher: KeptWatcher) -> Generator[None, None, None]:
         """Be told of each call that is kept for a commit while a ``with`` block runs."""
-        self._kept_watchers = (*self._kept_watchers, watcher)
+        with self._watchers_lock:
+            self._kept_watchers = (*self._kept_watchers, watcher)
         try:
             yield
         finally:
-            self._kept_watchers = tuple(w for w in self._kept_watchers if w is not watcher)
+            with self._watchers_lock:
+                self._kept_watchers = tuple(w for w in self._kept_watchers if w is not watcher)
 
     def _check_session(self, registration: Registration) -> None:
         """Refuse a receiver that would wait for a session which the app does not have."""
-        if getattr(registration.delivery, "needs_session", False) and not self.sessions():
+        needs_session = getattr(registration.delivery, "needs_session", False)
+        if needs_session and not (self.session_sources() or session_of(self.app)):
             raise ConfigurationError(
                 f"Receiver {registration.place} of signal {registration.target!r} has "
                 f"delivery='after_commit', but app {self.app.name!r} has no SQLAlchemy session. "
@@ -430,8 +442,8 @@ class AppSignals(Verbs):
         if registration.uid is None:
             return
         new = registration.place
-        for link in signal.links:
-            if link.uid != registration.uid or link.receiver_key == registration.key[1]:
+        for link in signal.with_uid(registration.uid):
+            if link.receiver_key == registration.key[1]:
                 continue
             old = link.where()
             if not same_function(new, old):
@@ -588,6 +600,7 @@ class _SignalMaker:
             late_async_wrapper=self._run_async_anywhere,
             enter=self._enter,
             transaction=self._transaction,
+            sessions=self._sessions,
             on_failure=self._report,
             on_change=self._relay(name),
             on_collected=self._note_collected,
@@ -648,6 +661,10 @@ class _SignalMaker:
     def _transaction(self, session: Callable[[], Any] | None) -> OpenTransaction | None:
         state = self._state()
         return None if state is None else state.transaction(session)
+
+    def _sessions(self) -> list[Any]:
+        state = self._state()
+        return [] if state is None else state.sessions()
 
     def _report(
         self, exception: Exception, receiver: Receiver, emission: Emission, source: Source

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,19 +46,18 @@ def capture(
     :param run_after_commit: run the after-commit receivers that still wait when the block ends.
     """
     captured: list[Captured] = []
+    started = attrgetter("started")
     kept: list[tuple[Waiting, Call]] = []
 
     def record(seen: Observation) -> None:
-        captured.append(
-            Captured(
-                signal=seen.signal,
-                sender=seen.sender,
-                payload=dict(seen.payload),
-                emission=seen.emission,
-                started=seen.started,
-            )
+        found = Captured(
+            signal=seen.signal,
+            sender=seen.sender,
+            payload=dict(seen.payload),
+            emission=seen.emission,
+            started=seen.started,
         )
-        captured.sort(key=attrgetter("started"))  # a signal sent by a receiver is over first
+        insort(captured, found, key=started)  # a signal sent by a receiver is over first
 
     undo = _observe(state, list(names), record)
     thread = get_ident()
@@ -73,7 +73,7 @@ def capture(
                 # Those that no commit has run and no rollback dropped; all, before one commits.
                 calls = [call for waiting, call in kept if waiting.withdraw(call)]
                 kept.clear()
-                for call in calls:
+                for call in sorted(calls, key=attrgetter("number")):
                     call.run_contained()
         finally:
             for end in undo:

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
+from operator import attrgetter
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -53,7 +55,7 @@ class Waiting:
             self._calls.setdefault(transaction, []).append(call)
             return True
         if transaction in self._committed:
-            call.run_contained()
+            run_by_itself(call)
         else:
             call.drop()
         return False
@@ -89,29 +91,70 @@ class Waiting:
 
 
 def _run(session: Session, calls: list[Call]) -> None:
-    """Run calls whose transaction has committed; they may begin others in the same session.
+    """Run calls whose transaction has committed, in the order in which they were sent.
 
     Nothing but a ``BaseException`` may reach ``commit()``, which has done its work: not even what
     fails around a receiver, in a teardown function or in a rollback.
     """
     # Until a block "with session.begin():" is left, the session would refuse every statement.
     block, session._trans_context_manager = session._trans_context_manager, None
-    left = deque(calls)
+    left = deque(sorted(calls, key=attrgetter("number")))
     try:
         while left:
             call = left.popleft()
-            before = session.get_transaction()
             try:
-                call.run_contained()
-                begun = session.get_transaction() is not before
-                if not call.has_run and (begun or not session.is_active):
-                    session.rollback()  # or the next would find a transaction that has failed
+                run_by_itself(call, lambda: [session])
             except Exception:
                 logger.exception("What surrounds after-commit receiver %s failed", call.receiver)
     finally:
         session._trans_context_manager = block
-        for call in left:  # after a KeyboardInterrupt or SystemExit
+        if left:  # after a KeyboardInterrupt or SystemExit
+            logger.warning(
+                "Interrupted after a commit, these receivers are not called: %s",
+                ", ".join(f"{call.receiver} of signal {call.emission.signal!r}" for call in left),
+            )
+        for call in left:
             call.drop()
+
+
+def run_by_itself(call: Call, sessions: Callable[[], list[Session]] = list) -> None:
+    """Run a call, contained, in a transaction of its own in each of the sessions that it uses.
+
+    What the receiver has begun is committed when it is done, and rolled back if it has failed, so
+    that neither its neighbours nor the sender find anything of it in their session. What was open
+    before is left alone.
+
+    :param sessions: returns what it may use besides the app's sessions.
+    """
+
+    @contextmanager
+    def own_transactions() -> Generator[None]:
+        before = [(session, session.get_transaction()) for session in used()]
+
+        def begun() -> list[Session]:
+            return [
+                session
+                for session in used()
+                if (transaction := session.get_transaction()) is not None
+                and not any(known is session and was is transaction for known, was in before)
+            ]
+
+        try:
+            yield
+            for session in begun():
+                session.commit()
+        except BaseException:
+            for session in begun():
+                try:
+                    session.rollback()
+                except Exception:
+                    logger.exception("The rollback after receiver %s failed", call.receiver)
+            raise
+
+    def used() -> list[Session]:
+        return list({id(session): session for session in [*sessions(), *call.sessions()]}.values())
+
+    call.run_contained(own_transactions)
 
 
 KeptWatcher: TypeAlias = Callable[[Waiting, Call], None]
@@ -184,19 +227,33 @@ class SessionSource:
 
     :param session: returns the current session or ``None``.
     :param binds: returns what is known of its engines and connections, without opening any.
+    :param every: returns every current session, where there may be several.
     """
 
-    __slots__ = ("_binds", "_session")
+    __slots__ = ("_binds", "_every", "_session")
 
     def __init__(
-        self, session: Callable[[], Session | None], binds: Callable[[], Iterable[Any]]
+        self,
+        session: Callable[[], Session | None],
+        binds: Callable[[], Iterable[Any]],
+        every: Callable[[], Iterable[Session]] | None = None,
     ) -> None:
         self._session = session
         self._binds = binds
+        self._every: Callable[[], Iterable[Session | None]] = every or (lambda: [session()])
 
     def __call__(self) -> Session | None:
-        """Return the current session, or ``None``."""
+        """Return the current session, or ``None``; of several, one that has a transaction open."""
         return self._session()
+
+    def plain_sessions(self) -> list[Session]:
+        """Return the current sessions, but for async ones: these work in a task alone."""
+        return [
+            plain
+            for session in self._every()
+            if not hasattr(session, "sync_session")
+            and (plain := _plain_session(session)) is not None
+        ]
 
     def engines(self) -> list[Any]:
         """Return the engines, as far as they are known before there is a session."""
@@ -248,34 +305,35 @@ def session_of(app: Flask) -> SessionSource | None:
         return None
     if hasattr(type(database), "get_session"):  # Lite: one a context, made when first asked for
         return SessionSource(
-            _lite_session,
+            lambda: next((s for s in _lite_sessions() if s.in_transaction()), None),
             lambda: [*database.engines.values(), *database.async_engines.values()],
+            _lite_sessions,
         )
     return _scoped(database.session, lambda: [*database.engines.values()])
 
 
-def _lite_session() -> Session | None:
-    """Return the first of Flask-SQLAlchemy-Lite's sessions with an open transaction, async or not.
+def _lite_sessions() -> list[Session]:
+    """Return Flask-SQLAlchemy-Lite's sessions of this context, async ones last.
 
     They are looked at where it keeps them: asking it for one would make it.
     """
-    sessions = [
+    return [
         *g.get("_sqlalchemy_sessions", {}).values(),
         *g.get("_sqlalchemy_async_sessions", {}).values(),
     ]
-    return next((session for session in sessions if session.in_transaction()), None)
 
 
 def listen() -> None:
     """Listen to every session; called as an after-commit receiver connects.
 
-    A send may come while a session is telling its listeners, and should not add to them.
+    A send may come while a session is telling its listeners, and should not add to them. The kit is
+    told of a commit before other listeners are: one that raises keeps it from those behind it.
     """
     from sqlalchemy import event
     from sqlalchemy.orm import Session as OrmSession
 
     if not event.contains(OrmSession, "after_commit", _after_commit):
-        event.listen(OrmSession, "after_commit", _after_commit)
+        event.listen(OrmSession, "after_commit", _after_commit, insert=True)
         event.listen(OrmSession, "after_transaction_end", _after_transaction_end)
 
 

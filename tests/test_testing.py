@@ -217,6 +217,7 @@ def test_capturing_a_misspelt_name_is_told(
     with kit.capture("acount_funded"):
         pass
     assert "Did you mean 'account_funded'?" in caplog.text
+    assert f"by {__name__}.test_capturing_a_misspelt_name_is_told ({__file__}:" in caplog.text
     kit.detach(app)
     app.config["SIGNALS_KIT_STRICT"] = True
     kit.init_app(app)

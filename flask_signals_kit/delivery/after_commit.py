@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from ..calls import Call
 from ..records import AFTER_COMMIT
-from ..transactions import source_of
+from ..transactions import SessionSource, run_by_itself, source_of
 
 
 class AfterCommit:
@@ -17,6 +16,9 @@ class AfterCommit:
     ends without a commit. Without an open transaction it runs at once. Its failure is logged and
     told to the exception hooks; it breaks neither ``commit()`` nor the other receivers. It runs at
     most once, and a crash between the commit and the receiver loses it.
+
+    It runs in a transaction of its own: what it has begun and left open is committed when it is
+    done, and rolled back if it has failed.
 
     ``delivery="after_commit"`` stands for ``AfterCommit()``.
 
@@ -31,7 +33,7 @@ class AfterCommit:
     name = AFTER_COMMIT
 
     def __init__(self, session: Any = None) -> None:
-        self.session: Callable[[], Any] | None = None if session is None else source_of(session)
+        self.session: SessionSource | None = None if session is None else source_of(session)
         """How to get at the session to wait for, or ``None`` for the app's own."""
 
     @property
@@ -42,6 +44,6 @@ class AfterCommit:
     def deliver(self, call: Call, /) -> None:
         """Keep the call until the commit, or run it if there is nothing to wait for."""
         if call.transaction is None:
-            call.run_contained()
+            run_by_itself(call, list if self.session is None else self.session.plain_sessions)
         else:
             call.transaction.keep(call)

@@ -8,7 +8,7 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
 from flask_signals_kit import Deferred, Failed, Ok
-from tests.delivery.support import Account, Shop, messages
+from tests.delivery.support import Account, Invoice, Shop, messages
 
 
 def fail(sender: Any, **extra: Any) -> None:
@@ -98,28 +98,12 @@ def test_failure_in_the_database_ends_with_its_receiver(any_shop: Shop, how: str
     assert any_shop.rows() == ["acme", "globex"]
 
 
-def test_failure_keeps_what_an_earlier_receiver_began(any_shop: Shop) -> None:
-    """A failing receiver undoes its own transaction, not one that was open when it came."""
-
-    @any_shop.kit.on("account_funded", delivery="after_commit", priority=1)
-    def begin(sender: str, **extra: Any) -> None:
-        any_shop.session.add(Account(name="friend"))
-
-    any_shop.kit.on("account_funded", delivery="after_commit")(fail)
-    with any_shop.open() as session:
-        any_shop.fund("acme")
-        session.commit()
-        session.commit()
-    assert any_shop.rows() == ["acme", "friend"]
-
-
-def test_failure_spoils_what_an_earlier_receiver_began(any_shop: Shop) -> None:
-    """A flush that fails has undone the whole transaction: the next receiver gets a fresh one."""
+def test_failure_keeps_what_an_earlier_receiver_did(any_shop: Shop) -> None:
+    """A failing receiver undoes its own transaction; what an earlier one did is committed."""
 
     @any_shop.kit.on("account_funded", delivery="after_commit", priority=2)
     def begin(sender: str, **extra: Any) -> None:
         any_shop.session.add(Account(name="friend"))
-        any_shop.session.flush()
 
     @any_shop.kit.on("account_funded", delivery="after_commit", priority=1)
     def break_session(sender: str, **extra: Any) -> None:
@@ -135,9 +119,34 @@ def test_failure_spoils_what_an_earlier_receiver_began(any_shop: Shop) -> None:
     with any_shop.open() as session:
         any_shop.fund("acme")
         session.commit()
-        assert counted == [1]
+        assert counted == [2]
+    assert any_shop.rows() == ["acme", "friend"]
+
+
+def test_a_commit_that_fails_after_a_receiver_is_the_receivers_failure(any_shop: Shop) -> None:
+    """What it left to be committed could not be: it is told like any failure, and rolled back."""
+    told: list[str] = []
+
+    @any_shop.kit.on("account_funded", delivery="after_commit", priority=1)
+    def leave_broken(sender: str, **extra: Any) -> None:
+        any_shop.session.add(Invoice(account_id=999))
+        any_shop.session.flush()
+
+    last = any_shop.listen()
+
+    @any_shop.kit.on_exception
+    def report(app: object, error: Exception, *, source: str, receiver: Any, **extra: Any) -> None:
+        told.append(f"{source}: {receiver.__name__}: {type(error).__name__}")
+
+    with any_shop.open() as session:
+        any_shop.fund("acme")
         session.commit()
-    assert any_shop.rows() == ["acme"]
+        assert last == ["acme"]
+        session.add(Account(name="globex"))
+        session.commit()
+    assert any_shop.rows() == ["acme", "globex"]
+    assert told == ["delivery: leave_broken: IntegrityError"]
+    assert (any_shop.tally().calls, any_shop.tally().failures) == (1, 1)
 
 
 def test_failing_commit_in_a_receiver_is_its_own_failure(any_shop: Shop) -> None:

@@ -1,17 +1,23 @@
 """What a second look at after-commit delivery found: each of these lost work or broke a commit."""
 
+import logging
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, current_app
+from flask_sqlalchemy import SQLAlchemy
 from flask_sqlalchemy_lite import SQLAlchemy as Lite
-from sqlalchemy import create_engine, event, text
+from sqlalchemy import create_engine, event, select, text
 from sqlalchemy.engine import Engine
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
-from flask_signals_kit import ConfigurationError, SignalsKit
+from flask_signals_kit import ConfigurationError, SignalsKit, transactions
+from tests.delivery.support import Account, Shop, messages
 
 INSERT = text("INSERT INTO account (funds) VALUES (1)")
 COUNT = text("SELECT count(*) FROM account")
@@ -74,7 +80,8 @@ def test_a_send_in_somebodys_own_after_commit_listener_is_waited_for(
     session = scoped()
 
     def tell(_: Session) -> None:
-        kit.send("account_funded", "acme")
+        if not ran:  # the receiver's own transaction ends with a commit, too
+            kit.send("account_funded", "acme")
 
     if first:
         event.listen(session, "after_commit", tell)
@@ -255,3 +262,239 @@ def test_captured_receivers_are_all_taken_out_before_one_of_them_commits(scoped:
         with kit.capture(run_after_commit=True):
             kit.send("account_funded", "acme")
     assert steps == ["one starts", "one ends", "two"]
+
+
+@pytest.fixture
+def breaking_listener() -> Iterator[None]:
+    """Have somebody else's listener fail at each commit, and hear of it before the kit connects."""
+
+    def fail(_: Session) -> None:
+        raise OSError("the cache is down")
+
+    for name, listener in (
+        ("after_commit", transactions._after_commit),
+        ("after_transaction_end", transactions._after_transaction_end),
+    ):
+        if event.contains(Session, name, listener):
+            event.remove(Session, name, listener)
+    event.listen(Session, "after_commit", fail)
+    yield
+    event.remove(Session, "after_commit", fail)
+
+
+def test_a_listener_that_breaks_a_commit_does_not_undo_it(
+    scoped: Any, engine: Engine, breaking_listener: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The rows are there, so the receiver runs: at the latest when the session is closed.
+
+    What it reads in a session that is being thrown away is over with it.
+    """
+    caplog.set_level(logging.DEBUG, "flask_signals_kit")
+    kit = SignalsKit()
+    app = make(kit, scoped)
+    ran: list[str] = []
+    kit.on("account_funded", delivery="after_commit")(lambda sender, **extra: ran.append(sender))
+    with app.app_context():
+        scoped.execute(INSERT)
+        kit.send("account_funded", "acme")
+        with pytest.raises(OSError, match="cache"):
+            scoped.commit()
+        scoped.remove()
+        assert ran == ["acme"]
+        assert scoped.scalar(COUNT) == 1
+        scoped.remove()
+        assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("how", ["at once", "in a receiver", "after the commit"])
+def test_a_receiver_that_fails_in_the_database_leaves_the_session_usable(
+    scoped: Any, how: str
+) -> None:
+    """Wherever it runs, what it has begun is rolled back: sender and neighbours can go on."""
+    kit = SignalsKit()
+    app = make(kit, scoped)
+    counted: list[int] = []
+
+    @kit.on("account_funded", delivery="after_commit", priority=1)
+    def fail(sender: str, **extra: object) -> None:
+        scoped.execute(INSERT)
+        scoped.execute(text("SELECT * FROM nowhere"))
+
+    @kit.on("account_funded", delivery="after_commit")
+    def count(sender: str, **extra: object) -> None:
+        counted.append(scoped.scalar(COUNT))
+
+    @kit.on("account_opened", delivery="after_commit")
+    def open_account(sender: str, **extra: object) -> None:
+        kit.send("account_funded", sender)
+        scoped.execute(INSERT)
+
+    with app.app_context():
+        if how == "after the commit":
+            scoped.execute(INSERT)
+        kit.send("account_opened" if how == "in a receiver" else "account_funded", "acme")
+        assert counted == ([] if how == "after the commit" else [0])
+        scoped.execute(INSERT)
+        scoped.commit()
+        expected = {"at once": (1, [0]), "in a receiver": (2, [0]), "after the commit": (2, [2])}
+        assert (scoped.scalar(COUNT), counted) == expected[how]
+
+
+def test_a_failing_receiver_behind_one_that_reads_harms_nobody(any_shop: Shop) -> None:
+    """Each has a transaction of its own, so that none finds the pieces of another's."""
+    kit = any_shop.kit
+
+    @kit.on("account_funded", delivery="after_commit", priority=4)
+    def read(sender: str, **extra: object) -> None:
+        any_shop.session.scalars(select(Account)).all()
+
+    @kit.on("account_funded", delivery="after_commit", priority=3)
+    def break_statement(sender: str, **extra: object) -> None:
+        any_shop.session.execute(text("SELECT * FROM nowhere"))
+
+    @kit.on("account_funded", delivery="after_commit", priority=2)
+    def leave_half(sender: str, **extra: object) -> None:
+        any_shop.session.add(Account(name="half-done"))
+        raise ValueError(sender)
+
+    @kit.on("account_funded", delivery="after_commit", priority=1)
+    def befriend(sender: str, **extra: object) -> None:
+        any_shop.session.add(Account(name="friend"))
+
+    with any_shop.open() as session:
+        any_shop.fund("acme")
+        session.commit()
+        session.rollback()
+    assert any_shop.rows() == ["acme", "friend"]
+
+
+def test_a_receiver_that_reads_ends_its_transaction(any_shop: Shop) -> None:
+    """Its session is as free as after any commit, and no lock is kept."""
+    kit = any_shop.kit
+    names: list[str] = []
+
+    @kit.on("account_funded", delivery="after_commit")
+    def read(sender: Account, **extra: object) -> None:
+        names.append(sender.name)
+
+    with any_shop.open() as session:
+        account = Account(name="acme")
+        session.add(account)
+        any_shop.funded.send(account)
+        session.commit()
+        assert names == ["acme"]
+        assert not session.in_transaction()
+        with any_shop.outside.begin() as other:
+            other.execute(text("INSERT INTO account (name, balance) VALUES ('globex', 0)"))
+    assert any_shop.rows() == ["acme", "globex"]
+
+
+def test_what_a_receiver_leaves_behind_a_with_block_is_committed(scoped: Any) -> None:
+    """Within "with session.begin():", a commit would close the block for what comes behind it."""
+    kit = SignalsKit()
+    app = make(kit, scoped)
+    kit.on("account_funded", delivery="after_commit")(
+        lambda sender, **extra: [scoped.scalar(COUNT), scoped.execute(INSERT)]
+    )
+    with app.app_context():
+        with scoped.begin():
+            scoped.execute(INSERT)
+            kit.send("account_funded", "acme")
+            scoped.commit()
+            with pytest.raises(InvalidRequestError, match="closed transaction"):
+                scoped.execute(INSERT)
+        assert scoped.scalar(COUNT) == 2
+
+
+def test_a_signal_for_another_app_does_not_wait_for_this_ones_transaction() -> None:
+    """A database object that two apps share has a session for each."""
+    kit, db = SignalsKit(), SQLAlchemy()
+    apps = [Flask("one"), Flask("two")]
+    for app in apps:
+        app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite://"
+        db.init_app(app)
+        kit.init_app(app)
+    ran: list[str] = []
+
+    @kit.on("account_funded", delivery="after_commit")
+    def receive(sender: str, **extra: object) -> None:
+        ran.append(current_app.name)
+
+    one, two = apps
+    with two.app_context():
+        db.session.execute(text("SELECT 1"))
+        kit.for_app(one).send("account_funded", "acme")
+        kit.send("account_funded", "acme")
+        assert ran == ["one"]
+        db.session.rollback()
+        db.engine.dispose()
+    assert ran == ["one"]
+
+
+def test_what_was_sent_first_runs_first_though_a_receiver_sent_in_between(any_shop: Shop) -> None:
+    """The order is that of the sends, not that in which their receivers came to wait."""
+    kit = any_shop.kit
+    ran: list[str] = []
+
+    @kit.on("account_funded", priority=1)
+    def open_another(sender: str, **extra: object) -> None:
+        any_shop.opened.send("inner")
+
+    for name in ("account_opened", "account_funded"):
+        kit.on(name, delivery="after_commit")(lambda sender, **extra: ran.append(sender))
+    with any_shop.open() as session:
+        savepoint = session.begin_nested()
+        any_shop.fund("outer")
+        savepoint.commit()
+        session.commit()
+    assert ran == ["outer", "inner"]
+
+
+def test_the_log_names_whom_an_interrupt_kept_from_running(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Their transaction has committed: that they do not run is no everyday business."""
+
+    @shop.kit.on("account_funded", delivery="after_commit", priority=1)
+    def interrupt(sender: str, **extra: object) -> None:
+        raise KeyboardInterrupt
+
+    shop.listen()
+    with shop.open() as session:
+        shop.fund("acme")
+        with pytest.raises(KeyboardInterrupt):
+            session.commit()
+    [warning] = messages(caplog, logging.WARNING)
+    assert "Interrupted after a commit" in warning
+    assert "Shop.listen" in warning
+    assert "'account_funded'" in warning
+
+
+def test_captures_in_many_threads_run_each_call_once(scoped: Any) -> None:
+    """A capture that ends leaves those of other threads alone, and nothing of itself."""
+    kit = SignalsKit()
+    app = make(kit, scoped)
+    kit.signal("account_funded")
+    ran: list[int] = []
+    kit.on("account_funded", delivery="after_commit")(lambda sender, **extra: ran.append(sender))
+    threads, turns = 4, 30
+
+    def capture(thread: int) -> None:
+        for turn in range(turns):
+            with app.app_context():
+                scoped.connection()
+                with kit.capture(run_after_commit=True):
+                    kit.send("account_funded", thread * turns + turn)
+                scoped.rollback()
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            for done in [pool.submit(capture, thread) for thread in range(threads)]:
+                done.result(timeout=60)
+    finally:
+        sys.setswitchinterval(interval)
+    assert sorted(ran) == [*range(threads * turns)]
+    assert not kit.for_app(app)._kept_watchers
