@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
@@ -46,8 +47,6 @@ class Setting:
     """The key in ``app.config``."""
     field: str
     """The field of :class:`Settings` that it fills."""
-    default: Any
-    """The value when the key is missing."""
     expects: str
     """What a value must be, as the error message says it."""
     doc: str
@@ -55,13 +54,19 @@ class Setting:
     read: Callable[[Any], Any]
     """Turn a configured value into the field's value; raise ``ValueError`` if it cannot be used."""
 
+    @property
+    def default(self) -> Any:
+        """The value when the key is missing."""
+        return getattr(_DEFAULTS, self.field)
 
-def _refuse(_: Any) -> Any:
-    raise ValueError
+
+_DEFAULTS = Settings()
 
 
 def _flag(value: Any) -> bool:
-    return value if isinstance(value, bool) else bool(_refuse(value))
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
 
 
 def _optional_flag(value: Any) -> bool | None:
@@ -69,13 +74,19 @@ def _optional_flag(value: Any) -> bool | None:
 
 
 def _on_error(value: Any) -> Any:
-    return value if isinstance(value, str) and value in ON_ERROR else _refuse(value)
+    if not isinstance(value, str) or value not in ON_ERROR:
+        raise ValueError
+    return value
+
+
+_PATH = re.compile(r"(/(?!\.\.?(/|$))[\w.~-]+)+")
+"""What needs no quoting in a URL, letters of any language aside, and means the same everywhere."""
 
 
 def _url(value: Any) -> str:
-    if not isinstance(value, str) or not value.startswith("/") or set(value) & set("<>?# "):
+    if not isinstance(value, str) or not _PATH.fullmatch(path := value.rstrip("/")):
         raise ValueError
-    return value.rstrip("/") or str(_refuse(value))
+    return path
 
 
 LARGEST_JOURNAL = 100_000
@@ -100,7 +111,6 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         key="SIGNALS_KIT_STRICT",
         field="strict",
-        default=False,
         expects="True or False",
         doc="Refuse to connect to, or to send, a name that nobody declared.",
         read=_flag,
@@ -108,7 +118,6 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         key="SIGNALS_KIT_ON_ERROR",
         field="on_error",
-        default="raise",
         expects="one of 'raise', 'group', 'isolate'",
         doc="The failure policy of every signal that does not name its own.",
         read=_on_error,
@@ -116,7 +125,6 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         key="SIGNALS_KIT_VALIDATE",
         field="validate",
-        default=None,
         expects="True, False or None",
         doc="Check payload names against the declaration at each send. "
         "`None`: in debug and testing.",
@@ -125,7 +133,6 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         key="SIGNALS_KIT_PAGE",
         field="page",
-        default=None,
         expects="True, False or None",
         doc="Serve the page. `None`: in debug and testing. `True` elsewhere needs `page_auth`.",
         read=_optional_flag,
@@ -133,15 +140,14 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         key="SIGNALS_KIT_PAGE_URL",
         field="page_url",
-        default="/_signals",
-        expects="a path such as '/_signals', without variables, query or blanks, and not '/' alone",
+        expects="a path such as '/_signals', of parts that are letters, digits and '-._~', but not "
+        "'.' or '..' alone",
         doc="The path that the page is served at.",
         read=_url,
     ),
     Setting(
         key="SIGNALS_KIT_JOURNAL",
         field="journal",
-        default=None,
         expects="True, False or None",
         doc="Count calls and failures, and keep the last emissions. `None`: in debug and testing.",
         read=_optional_flag,
@@ -149,15 +155,13 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         key="SIGNALS_KIT_JOURNAL_SIZE",
         field="journal_size",
-        default=1000,
-        expects="a whole number from 1 to 100000",
+        expects=f"a whole number from 1 to {LARGEST_JOURNAL}",
         doc="How many emissions the journal keeps.",
         read=_size,
     ),
     Setting(
         key="SIGNALS_KIT_IMPORT",
         field="imports",
-        default=(),
         expects="a list of module names such as ['shop.onboarding']",
         doc="Modules that `init_app` imports, so that their receivers are connected.",
         read=_modules,

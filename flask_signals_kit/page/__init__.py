@@ -7,12 +7,12 @@ import logging
 from flask import Blueprint
 from flask.blueprints import BlueprintSetupState
 
-from .guard import EveryMethod, guarded
+from .guard import EveryMethod, EveryScheme, guarded
 from .views import Views
 
 __all__ = ["NAME", "make_blueprint"]
 
-NAME = "signals_kit"
+NAME = "flask_signals_kit"
 """The blueprint's name: what ``request.blueprint`` is while the page is served."""
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
@@ -63,3 +63,4 @@ def _add_rules(setup: BlueprintSetupState) -> None:
         )
         for rule in app.url_map.iter_rules(endpoint):
             rule.methods = EveryMethod(rule.methods or ())
+            rule.websocket = EveryScheme()  # type: ignore[assignment]

@@ -9,6 +9,8 @@ from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from flask import Response, abort, after_this_request, current_app, request
+from flask.globals import request_ctx
+from werkzeug.exceptions import HTTPException
 
 from ..callables import place_of, type_name
 from ..state import EXTENSION, AppSignals
@@ -62,6 +64,21 @@ class EveryMethod(set[str]):
         return True
 
 
+class EveryScheme:
+    """The ``websocket`` of a route that takes WebSocket handshakes as well as plain requests.
+
+    A route for plain requests alone would answer a handshake with 400, and so give itself away.
+    """
+
+    def __eq__(self, websocket: object) -> bool:
+        return True
+
+    def __bool__(self) -> bool:
+        return False
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 def guarded(view: Callable[..., Response]) -> Callable[..., Response]:
     """Give a view to those who may see the page alone; it gets the app's half as first argument.
 
@@ -92,8 +109,26 @@ def _is_allowed(state: AppSignals) -> bool:
     page_auth = state.page_auth
     if page_auth is None:
         return True
+    session = _session()
+    accessed = session.accessed
+    allowed = _says_yes(page_auth)
+    if not allowed:
+        # Looking into the session adds "Vary: Cookie", which other URLs' 404 does not have.
+        session.accessed = accessed
+    return allowed
+
+
+def _session() -> Any:
+    """Return the request's session without marking it as accessed."""
+    # Up to Flask 3.1.2, the context's ``session`` does not mark it; there is no other name for it.
+    return getattr(request_ctx, "_session" if hasattr(request_ctx, "_session") else "session")
+
+
+def _says_yes(page_auth: Callable[[], object]) -> bool:
     try:
         answer = current_app.ensure_sync(page_auth)()
+    except HTTPException:  # abort(403): as plain a no as False
+        return False
     except Exception:
         logger.warning(
             "page_auth %s failed, so the page answers 404",

@@ -239,16 +239,21 @@ def test_a_plain_no_is_not_worth_a_line_in_the_log(
     assert caplog.records == []
 
 
-@pytest.mark.parametrize("failure", [ValueError("bad"), 403, 401])
-def test_a_page_auth_that_raises_lets_nobody_in(
-    failure: Any, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("status", [401, 403, Response("no", 403)])
+def test_an_abort_is_a_plain_no_too(
+    status: int | Response, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The exception is logged; also ``abort(403)`` comes out as a 404."""
+    """It comes out as a 404 like any other, and not as a traceback for each scanner."""
+    app = make_app(lambda: abort(status), SIGNALS_KIT_PAGE=True)
+    assert app.test_client().get("/_signals").status_code == 404
+    assert caplog.records == []
+
+
+def test_a_page_auth_that_raises_lets_nobody_in(caplog: pytest.LogCaptureFixture) -> None:
+    """The exception is logged."""
 
     def fail() -> bool:
-        if isinstance(failure, int):
-            abort(failure)
-        raise failure
+        raise ValueError("bad")
 
     app = make_app(fail, SIGNALS_KIT_PAGE=True)
     app.config["PROPAGATE_EXCEPTIONS"] = True
@@ -262,20 +267,60 @@ def test_a_page_auth_that_raises_lets_nobody_in(
 # -- nothing gives it away ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", METHODS)
+HANDSHAKE = {"Connection": "Upgrade", "Upgrade": "websocket"}
+
+
+def is_admin() -> bool:
+    """Look into the session, as the manual's example does."""
+    return session.get("role") == "admin"
+
+
+@pytest.mark.parametrize(
+    ("method", "headers"), [*((method, {}) for method in METHODS), ("GET", HANDSHAKE)]
+)
 @pytest.mark.parametrize("url", [*URLS, "/_signals//", "//_signals", "/_signals//static/page.css"])
-def test_a_refusal_is_the_404_of_any_other_url(url: str, method: str) -> None:
+def test_a_refusal_is_the_404_of_any_other_url(
+    url: str, method: str, headers: dict[str, str]
+) -> None:
     """Status, headers and body are those of a URL that does not exist, whatever the method."""
-    app = make_app(lambda: False, SIGNALS_KIT_PAGE=True)
+    app = make_app(is_admin, SIGNALS_KIT_PAGE=True)
 
     @app.errorhandler(404)
     def not_found(error: Exception) -> tuple[str, int, dict[str, str]]:
         return "<h1>The shop has no such page</h1>", 404, {"X-Shop": "yes"}
 
     client = app.test_client()
-    elsewhere = told(client.open("/nothing-here", method=method))
+    elsewhere = told(client.open("/nothing-here", method=method, headers=headers))
     assert elsewhere[0] == 404
-    assert told(client.open(url, method=method)) == elsewhere
+    assert told(client.open(url, method=method, headers=headers)) == elsewhere
+
+
+def test_a_refusal_forgets_only_what_page_auth_looked_at() -> None:
+    """What a hook of the app read from the session before counts, and so does what is let in."""
+    app = make_app(is_admin, SIGNALS_KIT_PAGE=True)
+    client = app.test_client()
+    assert "Vary" not in client.get("/_signals").headers
+    with client.session_transaction() as login:
+        login["role"] = "admin"
+    assert client.get("/_signals").headers["Vary"] == "Cookie"
+    with client.session_transaction() as logout:
+        logout["role"] = "guest"
+    assert "Vary" not in client.get("/_signals").headers
+
+    app = make_app(is_admin, SIGNALS_KIT_PAGE=True)
+    app.before_request(lambda: session.get("language") and None)
+    assert app.test_client().get("/_signals").headers["Vary"] == "Cookie"
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_an_app_that_left_debug_answers_a_websocket_with_404(url: str) -> None:
+    """The rules are still there, and one for plain requests alone would make it a 400."""
+    app = make_app()
+    app.debug = True
+    client = app.test_client()
+    assert client.get(url).status_code == 200
+    app.debug = False
+    assert client.get(url, headers=HANDSHAKE).status_code == 404
 
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m not in {"GET", "HEAD"}])

@@ -171,7 +171,7 @@ def test_hooks_of_the_app_run_as_for_any_route() -> None:
 
     assert app.test_client().get("/_signals").json == {"error": "closed"}
     assert "account_funded" in app.test_client().get("/_signals?key=1").text
-    assert seen == ["signals_kit"] * 2
+    assert seen == ["flask_signals_kit"] * 2
 
 
 def test_blueprints_with_hooks_and_error_pages_of_their_own_do_not_matter() -> None:
@@ -181,6 +181,13 @@ def test_blueprints_with_hooks_and_error_pages_of_their_own_do_not_matter() -> N
     shop.errorhandler(404)(fail)
     app = Flask("shop")
     app.register_blueprint(shop)
+    assert_works(with_kit(app).test_client())
+
+
+def test_a_blueprint_of_the_app_may_be_called_as_the_extension() -> None:
+    """The page's has a name of its own, whichever comes first."""
+    app = Flask("shop")
+    app.register_blueprint(Blueprint("signals_kit", __name__))
     assert_works(with_kit(app).test_client())
 
 
