@@ -11,8 +11,9 @@ from itertools import count
 from math import ceil
 from typing import Any, Protocol, cast
 
-from .callables import place_of, takes_extra, type_name
+from .callables import is_async, place_of, takes_extra, type_name
 from .calls import Delivery, Receiver
+from .errors import ConfigurationError, ReceiverError
 from .records import IMMEDIATE, Connection, Place
 
 _order = count()
@@ -154,12 +155,13 @@ class Link:
 class Plan:
     """The links of one signal as a send wants them, valid until the next change."""
 
-    __slots__ = ("any_sender", "by_sender", "merged", "scoped", "simple")
+    __slots__ = ("any_sender", "by_sender", "merged", "plain", "scoped", "simple")
 
     def __init__(self, links: list[Link]) -> None:
         links.sort(key=Link.rank)
         self.scoped: bool = any(link.scope is not None for link in links)
         self.simple: bool = all(link.plain for link in links)
+        self.plain = False  # whether a send has nothing to do but to call the receivers
         self.by_sender: dict[Hashable, list[Link]] = {}
         for link in links:
             self.by_sender.setdefault(link.sender_key, []).append(link)
@@ -175,6 +177,42 @@ class Plan:
             own = [*self.any_sender, *self.by_sender[key]]
             links = self.merged[key] = distinct(sorted(own, key=Link.rank))
         return links
+
+
+def check_options(receiver: Receiver, priority: object, when: object, uid: object) -> None:
+    """Refuse what a receiver cannot be connected with, before a send would stumble over it.
+
+    :raises ReceiverError: naming the receiver and the option.
+    """
+    if when is not None and (not callable(when) or is_async(when)):
+        kind = "an async function" if is_async(when) else type_name(when)
+        raise ReceiverError(
+            f"Receiver {place_of(receiver)} has when={kind}: "
+            "it must be a plain function, called as when(sender, **payload)."
+        )
+    if uid is not None and not isinstance(uid, str):
+        raise ReceiverError(
+            f"Receiver {place_of(receiver)} has uid={type_name(uid)}: it must be a string."
+        )
+    if not isinstance(priority, int):
+        raise ReceiverError(
+            f"Receiver {place_of(receiver)} has priority={type_name(priority)}: "
+            "it must be an integer; higher runs first."
+        )
+
+
+def check_delivery(receiver: Receiver, delivery: object) -> None:
+    """Refuse a delivery that is none.
+
+    :raises ConfigurationError: naming the receiver.
+    """
+    is_object = not isinstance(delivery, type) and isinstance(getattr(delivery, "name", None), str)
+    if delivery is not None and not (is_object and callable(getattr(delivery, "deliver", None))):
+        raise ConfigurationError(
+            f"Receiver {place_of(receiver)} has delivery={type_name(delivery)}: here it must be an "
+            "object with a name and a method deliver(call), such as AfterCommit(). "
+            "kit.on takes names, too."
+        )
 
 
 def sender_label(sender: Any) -> str:

@@ -3,12 +3,14 @@
 import asyncio
 import functools
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from typing import Any
 
 import pytest
 from blinker import ANY
 
 from flask_signals_kit import AsyncReceiverError, Failed, Ok, Signal, current_emission
+from flask_signals_kit.dispatch import run_directly
 
 
 async def waiting(sender: Any, **payload: Any) -> str:
@@ -309,6 +311,76 @@ def test_a_plain_receiver_that_returns_a_coroutine_gets_it_back_unawaited() -> N
     signal.connect(lambda sender: waiting(sender.upper()), weak=False)
     [(_, coroutine)] = signal.send("acme")
     assert asyncio.run(coroutine) == "awaited ACME"
+
+
+@pytest.mark.parametrize("how", ["returned", "raised"])
+def test_send_async_awaits_what_a_plain_receiver_returns(how: str) -> None:
+    """A lambda around an async function is called directly; nothing is left un-awaited."""
+    signal = Signal("account_funded", sync_wrapper=run_directly)
+    story: list[str] = []
+
+    async def later(sender: Any) -> str:
+        await asyncio.sleep(0)
+        story.append("done")
+        if how == "raised":
+            raise LookupError(sender)
+        return "result"
+
+    signal.connect(lambda sender: later(sender.lower()), weak=False)
+    signal.connect(plain)
+    outcomes = asyncio.run(signal.send_robust_async("Acme"))
+    assert story == ["done"]
+    assert [type(outcome) for outcome in outcomes] == [Ok if how == "returned" else Failed, Ok]
+    if how == "returned":
+        results = asyncio.run(signal.send_async("Acme"))
+        assert [result for _, result in results] == ["result", "called Acme"]
+
+
+@pytest.mark.parametrize("end", ["step", "close"])
+def test_an_async_send_may_go_on_in_another_context(end: str) -> None:
+    """Whoever steps or closes a coroutine does not always keep to one context."""
+    signal = Signal("account_funded")
+
+    async def receive(sender: Any) -> str:
+        await asyncio.sleep(0)
+        return "received"
+
+    signal.connect(receive)
+    running = signal.send_async("acme")
+    Context().run(running.send, None)
+    elsewhere = Context()
+    if end == "step":
+        with pytest.raises(StopIteration) as stopped:
+            elsewhere.run(running.send, None)
+        assert stopped.value.value == [(receive, "received")]
+    else:
+        elsewhere.run(running.close)
+    assert not elsewhere.run(bool, current_emission)
+
+
+def test_an_async_send_leaves_its_context_as_it_was() -> None:
+    """After it, and within the emission that it was sent from."""
+    outer, inner = Signal("outer"), Signal("inner")
+    seen: list[str] = []
+
+    async def note() -> None:
+        seen.append(current_emission.signal)
+
+    async def receive(sender: Any) -> None:
+        await asyncio.create_task(note())
+
+    async def pass_on(sender: Any) -> None:
+        await inner.send_async()
+        await asyncio.create_task(note())
+
+    async def main() -> bool:
+        await outer.send_async()
+        return bool(current_emission)
+
+    inner.connect(receive)
+    outer.connect(pass_on)
+    assert asyncio.run(main()) is False
+    assert seen == ["inner", "outer"]
 
 
 @pytest.mark.parametrize("error", [StopIteration, StopAsyncIteration])

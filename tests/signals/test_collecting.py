@@ -215,6 +215,75 @@ def test_on_collected_is_told_of_weak_receivers_that_went(no_gc: None) -> None:
     assert connection.priority == 4
 
 
+def test_whoever_fails_when_told_of_a_collection_disturbs_nobody(
+    no_gc: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may come in the midst of anybody's send or connect: it is logged, and the rest is told."""
+    told: list[str] = []
+
+    def fail() -> None:
+        if told:
+            raise ZeroDivisionError
+
+    def note(connection: Connection) -> None:
+        told.append(connection.receiver.name)
+
+    signal = Signal("account_funded", on_change=fail, on_collected=note)
+    first, second = Account(), Account()
+    for account in (first, second):
+        signal.connect(account.receive)
+
+    @signal.receiver_disconnected.connect
+    def stumble(who: Signal, **how: Any) -> None:
+        raise LookupError
+
+    del first, second, account
+    assert told == ["Account.receive"] * 2
+    assert not signal.receivers
+    kinds = [record.exc_info[0] for record in caplog.records if record.exc_info]
+    assert kinds == [LookupError, ZeroDivisionError, LookupError]
+    assert {record.message for record in caplog.records} == {
+        "Signal 'account_funded' failed to tell who was collected"
+    }
+
+
+def test_nobody_is_told_of_a_collection_while_the_signal_is_held(no_gc: None) -> None:
+    """A thread that is told may wait for another one, which may be waiting for the signal."""
+    free: list[bool] = []
+
+    def look_from_elsewhere() -> None:
+        thread = threading.Thread(target=signal.observe, args=(print,), daemon=True)
+        thread.start()
+        thread.join(5)
+        free.append(not thread.is_alive())
+
+    def on_change() -> None:
+        if not free and not signal.receivers and threading.current_thread() is main:
+            free.append(False)
+            look_from_elsewhere()
+
+    main = threading.current_thread()
+    signal = Signal("account_funded", on_change=on_change)
+    cycle = Cycle()
+    signal.connect(cycle, when=lambda sender, **payload: True)
+    busy, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with signal._lock:
+            busy.set()
+            done.wait(5)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    busy.wait(5)
+    del cycle
+    gc.collect()  # the holder is busy: the grave is left open
+    done.set()
+    holder.join()
+    signal.send()
+    assert free == [False, True]
+
+
 def test_a_collected_sender_is_not_reported_as_a_lost_receiver(no_gc: None) -> None:
     """The receiver is well; there is just nobody left to hear."""
     gone: list[Connection] = []

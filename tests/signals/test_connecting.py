@@ -2,12 +2,18 @@
 
 import functools
 import types
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 from blinker import ANY
 
-from flask_signals_kit import ReceiverError, Signal
+from flask_signals_kit import AfterCommit, ConfigurationError, ReceiverError, Signal
+
+
+async def is_active_later(sender: Any, **payload: Any) -> bool:
+    """Decide too late: a predicate is not awaited."""
+    return False
 
 
 def test_connect_returns_the_receiver_and_works_as_a_decorator() -> None:
@@ -344,6 +350,58 @@ def test_a_failing_receiver_connected_undoes_the_connection(error: type[Exceptio
     signal.receiver_connected.disconnect(refuse)
     signal.connect(lambda sender: "you", weak=False)
     assert [result for _, result in signal.send()] == ["you"]
+
+
+def test_a_refused_change_of_a_connection_leaves_it_as_it_was() -> None:
+    """Priority, predicate and weakness are those of before."""
+    signal = Signal("account_funded")
+
+    def receive(sender: Any) -> str:
+        return "received"
+
+    def first(sender: Any) -> str:
+        return "first"
+
+    signal.connect(receive, uid="one")
+    signal.connect(first, priority=1)
+    before = [asdict(connection) for connection in signal.connections]
+
+    @signal.receiver_connected.connect
+    def refuse(who: Signal, **how: Any) -> None:
+        raise RuntimeError("not you")
+
+    with pytest.raises(RuntimeError, match="not you"):
+        signal.connect(receive, weak=False, priority=2, uid="two", when=lambda sender: False)
+    assert [asdict(connection) for connection in signal.connections] == before
+    assert [result for _, result in signal.send()] == ["first", "received"]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"priority": "10"}, ReceiverError, "has priority=str: it must be an integer"),
+        ({"priority": None}, ReceiverError, "has priority=None: it must be an integer"),
+        ({"when": "today"}, ReceiverError, "has when=str: it must be a plain function"),
+        ({"when": is_active_later}, ReceiverError, "has when=an async function"),
+        ({"uid": 3}, ReceiverError, "has uid=int: it must be a string"),
+        ({"delivery": "after_commit"}, ConfigurationError, "has delivery=str: here it must be an"),
+        ({"delivery": AfterCommit}, ConfigurationError, "has delivery=type .*AfterCommit: here"),
+        ({"delivery": object()}, ConfigurationError, r"with a name and a method deliver\(call\)"),
+    ],
+)
+def test_what_a_send_would_stumble_over_is_refused_when_it_is_connected(
+    options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    """The message names the receiver, the option and what it must be."""
+    signal = Signal("account_funded")
+
+    def receive(sender: Any) -> None:
+        pass
+
+    with pytest.raises(error, match=f"^Receiver .*receive.* {message}"):
+        signal.connect(receive, **options)
+    assert not signal.receivers
+    assert signal.send() == []
 
 
 @pytest.mark.parametrize(

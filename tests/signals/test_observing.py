@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -286,6 +288,59 @@ def test_a_cancelled_async_send_is_seen() -> None:
     assert [status for _, status in seen[0]] == ["failed"]
 
 
+# -- it is over -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["plain", "special", "failing", "deferred"])
+def test_an_observation_that_is_kept_refuses_to_tell_what_it_no_longer_knows(how: str) -> None:
+    """Rather than to say that all went well, from nowhere; what it may say stays true."""
+    signal = Signal("account_funded", on_error="isolate" if how == "failing" else "raise")
+    signal.connect(
+        fail if how in ("failing", "deferred") else fine,
+        when=(lambda sender, **payload: True) if how == "special" else None,
+        delivery=Later() if how == "deferred" else None,
+    )
+    seen: list[Observation] = []
+    begun: list[Iterator[object]] = []
+    signal.observe(seen.append)
+    signal.observe(lambda observation: begun.append(observation.steps()))
+    signal.send("acme", amount=5)
+    [kept], [steps] = seen, begun
+    with pytest.raises(RuntimeError, match=r"'account_funded' is read after .* list\(seen.steps"):
+        list(kept.steps())
+    with pytest.raises(RuntimeError, match="is read after"):
+        next(steps)
+    with pytest.raises(RuntimeError, match="is read after"):
+        kept.emission  # noqa: B018  reading it is what is tested
+    assert (kept.signal, kept.sender, kept.payload) == ("account_funded", "acme", {"amount": 5})
+    assert kept.started > 0
+    assert kept.duration > 0
+
+
+@pytest.mark.parametrize("special", [False, True])
+def test_an_observation_that_is_kept_keeps_no_receiver_and_no_exception(special: bool) -> None:
+    """Nor the frames that either came through."""
+    signal = Signal("account_funded")
+    seen: list[Observation] = []
+    signal.observe(seen.append)
+
+    class Failing:
+        def __call__(self, sender: object, **payload: object) -> None:
+            raise LookupError("boom")
+
+    def send() -> weakref.ref[Failing]:
+        receiver = Failing()
+        when = (lambda sender, **payload: True) if special else None
+        signal.connect(receiver, weak=False, when=when)
+        with suppress(LookupError):
+            signal.send()
+        signal.disconnect(receiver)
+        return weakref.ref(receiver)
+
+    assert send()() is None
+    assert len(seen) == 1
+
+
 # -- it changes nothing ---------------------------------------------------------------------------
 
 
@@ -398,6 +453,23 @@ def test_an_observer_that_looks_on_twice_is_told_twice() -> None:
     undo()
     signal.send()
     assert len(seen) == 3
+
+
+def test_an_undo_that_is_called_twice_leaves_what_somebody_else_asked_for() -> None:
+    """The same observer, on a signal and on its namespace: each undo ends its own."""
+    shop = Namespace()
+    signal = shop.signal("account_funded")
+    seen: list[str] = []
+
+    def observer(observation: Observation) -> None:
+        seen.append(observation.signal)
+
+    signal.observe(observer)
+    for undo in (signal.observe(observer), shop.observe(observer)):
+        undo()
+        undo()
+    signal.send()
+    assert len(seen) == 1
 
 
 def test_a_namespace_is_observed_as_a_whole() -> None:

@@ -1,13 +1,16 @@
 """What a send passes, whom it reaches and what it returns: blinker's promises, held by `Signal`."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import blinker
 import pytest
 from blinker import ANY
+from flask import Flask, current_app
 from werkzeug.local import LocalProxy
 
-from flask_signals_kit import Namespace, Signal
+from flask_signals_kit import Namespace, Signal, current_emission
+from flask_signals_kit.dispatch import Sending
 
 
 def test_a_signal_is_a_blinker_signal() -> None:
@@ -367,6 +370,75 @@ def test_a_receiver_connected_for_a_sender_by_another_receiver_counts_from_the_n
     assert calls == ["add"]
     signal.send("acme")
     assert calls == ["add", "add", "late"]
+
+
+class Account:
+    """A sender, and with `receive` a receiver."""
+
+    def receive(self, sender: Any, **payload: Any) -> str:
+        return f"method {current_emission.sender}"
+
+
+def receive(sender: Any, **payload: Any) -> str:
+    """Be a function."""
+    return f"function {current_emission.sender}"
+
+
+@pytest.mark.parametrize("on_error", ["raise", "group", "isolate"])
+@pytest.mark.parametrize("how", ["empty", "muted", "not for this sender"])
+def test_a_send_that_reaches_nobody_does_nothing(
+    monkeypatch: pytest.MonkeyPatch, on_error: Any, how: str
+) -> None:
+    """Whatever the policy: the loop for what is unusual is not even begun."""
+    signal = Signal("account_funded", on_error=on_error)
+    if how != "empty":
+        signal.connect(receive, sender="acme" if how == "muted" else "else")
+    monkeypatch.setattr(Sending, "__init__", pytest.fail)
+    with signal.muted() if how == "muted" else nullcontext():
+        for _ in range(2):
+            assert signal.send("acme", amount=5) == []
+
+
+@pytest.mark.parametrize(
+    "sender", ["acme", 5, Account(), current_app], ids=["string", "integer", "object", "proxy"]
+)
+def test_receivers_of_a_sender_methods_and_mixtures_take_a_short_way(
+    monkeypatch: pytest.MonkeyPatch, sender: Any
+) -> None:
+    """They are usual: once the signal is planned, a send is one loop over those that it reaches."""
+    with Flask("shop").app_context():
+        account = Account()
+        signals_of = {
+            "sender": Signal("account_funded"),
+            "method": Signal("account_funded"),
+            "mixture": Signal("account_funded"),
+        }
+        signals_of["sender"].connect(account.receive, sender=sender)
+        signals_of["sender"].connect(receive, sender="else")
+        signals_of["method"].connect(account.receive)
+        signals_of["mixture"].connect(receive, weak=False)
+        signals_of["mixture"].connect(account.receive)
+        first = {how: signal.send(sender) for how, signal in signals_of.items()}
+        monkeypatch.setattr(Sending, "__init__", pytest.fail)
+        then = {how: signal.send(sender) for how, signal in signals_of.items()}
+        assert then == first
+        assert [len(results) for results in then.values()] == [1, 1, 2]
+        assert signals_of["sender"].send("nobody") == []
+
+
+def test_a_new_receiver_of_a_sender_is_reached_at_once() -> None:
+    """And one that is gone no more: each change makes a new plan."""
+    signal = Signal("account_funded")
+    account, other = Account(), Account()
+    signal.connect(receive, sender=other)
+    counts = [len(signal.send(account))]
+    signal.connect(account.receive, sender=account)
+    counts.append(len(signal.send(account)))
+    signal.connect(receive)
+    counts.append(len(signal.send(account)))
+    signal.disconnect(account.receive)
+    counts.append(len(signal.send(account)))
+    assert counts == [0, 1, 2, 1]
 
 
 def test_a_namespace_is_blinkers_and_makes_each_signal_once() -> None:
