@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 import logging
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar, copy_context
@@ -77,12 +78,20 @@ class ExceptionHooks:
         self._teardown: _WatchedTeardown | None = None
         self._kept: weakref.WeakSet[Any] = weakref.WeakSet()
         self._contexts: weakref.WeakKeyDictionary[Any, _Unit] = weakref.WeakKeyDictionary()
+        self._closed = False
+        self._lock = threading.RLock()  # the garbage collector may end an app context anywhere
 
     def add(self, registration: HookRegistration) -> None:
-        """Add a hook; one that is there already only changes what it asks for."""
-        others = [other for other in self._hooks if other.hook != registration.hook]
-        self._hooks = [*others, registration]
-        self._install()
+        """Add a hook; one that is there already only changes what it asks for.
+
+        After :meth:`close` this does nothing.
+        """
+        with self._lock:
+            if self._closed:
+                return
+            others = [other for other in self._hooks if other.hook != registration.hook]
+            self._hooks = [*others, registration]
+            self._install()
 
     def wants(self, source: Source) -> bool:
         """Tell whether any hook asks for this source."""
@@ -99,15 +108,17 @@ class ExceptionHooks:
         appcontext_tearing_down.connect(self._in_context, app)
 
     def close(self) -> None:
-        """Take everything away that was installed in the app."""
-        got_request_exception.disconnect(self._in_request)
-        appcontext_tearing_down.disconnect(self._in_context)
-        app = self._app()
-        for watched in (self._wsgi, self._handler, self._teardown):
-            if app is not None and watched is not None:
-                watched.remove(app)
-        self._wsgi = self._handler = self._teardown = None
-        self._hooks = []
+        """Take everything away that was installed in the app, for good."""
+        with self._lock:
+            self._closed = True
+            got_request_exception.disconnect(self._in_request)
+            appcontext_tearing_down.disconnect(self._in_context)
+            app = self._app()
+            for watched in (self._wsgi, self._handler, self._teardown):
+                if app is not None and watched is not None:
+                    watched.remove(app)
+            self._wsgi = self._handler = self._teardown = None
+            self._hooks = []
 
     # -- seen by Flask's signals --------------------------------------------------------------
 

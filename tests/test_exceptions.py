@@ -1047,6 +1047,46 @@ def test_without_hooks_nothing_is_installed() -> None:
     assert "handle_user_exception" not in app.__dict__
 
 
+def test_first_hooks_from_many_threads_wrap_the_app_once() -> None:
+    """Whoever comes first installs; the others find it done, and none is lost."""
+    told: list[int] = []
+    ready = threading.Barrier(4)
+
+    def add(kit: SignalsKit, app: Flask, number: int) -> None:
+        half = kit.for_app(app)
+        ready.wait(10)
+        half.on_exception(lambda app, exception, **extra: told.append(number))
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(40):
+            app = Flask("shop")
+            app.logger.disabled = True
+            app.add_url_rule("/fail", "fail", view_func=fail)
+            kit = SignalsKit(app)
+            with ThreadPoolExecutor(4) as pool:
+                for done in [pool.submit(add, kit, app, number) for number in range(4)]:
+                    done.result(10)
+            app.test_client().get("/fail")
+            assert sorted(told) == [0, 1, 2, 3]
+            told.clear()
+            kit.detach(app)
+            assert "wsgi_app" not in app.__dict__
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def test_a_hook_for_an_app_without_the_kit_touches_nothing(watched: Watch) -> None:
+    """Somebody has kept the half of an app that was detached."""
+    half = watched.kit.for_app(watched.app)
+    watched.kit.detach(watched.app)
+    half.on_exception(watched.hook)
+    assert "wsgi_app" not in watched.app.__dict__
+    watched.app.test_client().get("/fail")
+    assert watched.told == []
+
+
 def test_middleware_keeps_working_whoever_comes_first() -> None:
     """Wrapped before and after the kit; each sees each request once."""
     seen: list[str] = []
