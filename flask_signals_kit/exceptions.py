@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 import sys
 import threading
 import weakref
@@ -40,7 +41,13 @@ if TYPE_CHECKING:
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
 _REPORTED = "_signals_kit_reported"
-"""The key in an exception's ``__dict__`` of its number: a string, fit for any error handler."""
+"""The key in an exception's ``__dict__`` of who knows it: a string, fit for any error handler."""
+
+_REMEMBERED = 256
+"""How many of these an exception carries that is raised again and again."""
+
+_attributes_of: Callable[[BaseException], dict[str, Any]] = vars(BaseException)["__dict__"].__get__
+"""Returns the very ``__dict__``, which an exception's class may hide behind a property."""
 
 _numbers = count(1)
 
@@ -51,10 +58,10 @@ _PYTHON_CLASS = 1 << 9
 class _Unit:
     """A request, a command or an app context: in each a hook is told of an exception once."""
 
-    __slots__ = ("told",)
+    __slots__ = ("number",)
 
     def __init__(self) -> None:
-        self.told: set[tuple[str, int]] = set()  # exceptions' numbers, and the hooks that know them
+        self.number = next(_numbers)
 
 
 _unit: ContextVar[_Unit | None] = ContextVar("signals_kit_unit", default=None)
@@ -196,13 +203,20 @@ class ExceptionHooks:
     def _is_news(
         self, exception: BaseException, registration: HookRegistration, unit: _Unit | None
     ) -> bool:
-        """Tell whether this hook has not had this exception in this request; note it."""
+        """Tell whether this hook has not had this exception in this request; note it.
+
+        The note is the exception's, and goes with it: a worker's unit may last for months.
+        """
         if unit is None:
             return True
-        number = exception.__dict__.setdefault(_REPORTED, str(next(_numbers)))
-        key = (number, id(registration))
-        news = key not in unit.told
-        unit.told.add(key)
+        # With the process: an exception may come pickled from a fork, which counts like this one.
+        note = f"{os.getpid()}.{unit.number}.{id(registration):x}"
+        attributes = _attributes_of(exception)
+        with self._lock:
+            notes = attributes.get(_REPORTED, "").split()
+            news = note not in notes
+            if news:
+                attributes[_REPORTED] = " ".join([*notes, note][-_REMEMBERED:])
         return news
 
     def _call(

@@ -11,6 +11,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import tracemalloc
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -713,6 +714,124 @@ def test_equal_exceptions_are_not_taken_for_one(watched: Watch) -> None:
     with watched.app.app_context():
         watched.kit.send_robust("account_funded")
     assert len(watched.told) == 2
+
+
+def test_a_worker_that_fails_for_ever_takes_no_memory(watched: Watch) -> None:
+    """What a hook knows is noted on the exception, and goes with it."""
+    watched.kit.signal("account_funded", on_error="isolate")
+    watched.kit.on("account_funded")(fail)
+    watched.kit.on_exception(lambda app, exception, **extra: None)
+    grown: list[int] = []
+
+    @watched.app.cli.command("work")
+    def work() -> None:
+        for number in range(600):
+            if number in {100, 599}:
+                grown.append(tracemalloc.get_traced_memory()[0])
+            with watched.app.app_context():
+                watched.kit.send("account_funded")
+            watched.told.clear()
+            watched.details.clear()
+
+    kits_log = logging.getLogger("flask_signals_kit")
+    kits_log.disabled = True
+    tracemalloc.start()
+    try:
+        watched.app.test_cli_runner().invoke(args=["work"])
+    finally:
+        tracemalloc.stop()
+        kits_log.disabled = False
+    assert grown[1] - grown[0] < 20_000
+
+
+def test_an_exception_object_that_is_raised_for_ever_stays_small(watched: Watch) -> None:
+    """It carries the last notes only, and is still told once in each request."""
+    error = ValueError("always the same")
+
+    @watched.app.get("/same")
+    def view() -> Any:
+        raise error.with_traceback(None)
+
+    client = watched.app.test_client()
+    for _ in range(300):
+        client.get("/same")
+    assert len(watched.told) == 300
+    assert len(pickle.dumps(error)) < 10_000
+
+
+FORKS = """
+import os, pickle, sys
+from flask import Flask
+from flask_signals_kit import SignalsKit
+
+app = Flask("shop")
+kit = SignalsKit(app)
+
+@kit.on_exception
+def report(app, exception, **extra):
+    print("told", "child" if child == 0 else "parent", flush=True)
+
+def work(error):
+    try:
+        with app.app_context():
+            raise error
+    except ValueError as raised:
+        return raised
+
+reader, writer = os.pipe()
+child = os.fork()
+if child == 0:
+    os.write(writer, pickle.dumps(work(ValueError("boom"))))
+    os._exit(0)
+os.waitpid(child, 0)
+work(pickle.loads(os.read(reader, 65536)))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_an_exception_that_a_fork_was_told_of_is_news_to_its_parent() -> None:
+    """It comes pickled, notes and all, and what is noted is of the other process."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.stdout.splitlines() == ["told child", "told parent"]
+
+
+class HidingError(Exception):
+    """An exception without a usable ``__dict__``."""
+
+    @property
+    def __dict__(self) -> Any:  # type: ignore[override]
+        raise RuntimeError("no attributes")
+
+
+class CopyingError(Exception):
+    """An exception whose ``__dict__`` keeps no notes."""
+
+    @property
+    def __dict__(self) -> Any:  # type: ignore[override]
+        return {}
+
+
+@pytest.mark.parametrize("kind", [HidingError, CopyingError])
+def test_an_exception_that_hides_its_attributes_is_told_once(
+    watched: Watch, kind: type[Exception]
+) -> None:
+    """And goes up as it was, not replaced by what its property raises."""
+
+    def hide() -> Any:
+        raise kind
+
+    watched.app.testing = True
+    watched.app.add_url_rule("/hide", "hide", view_func=hide)
+    with pytest.raises(kind):
+        watched.app.test_client().get("/hide")
+    assert watched.told == [(kind.__name__, "request", False)]
 
 
 def test_the_same_hook_is_called_once(watched: Watch) -> None:
