@@ -58,14 +58,15 @@ _PYTHON_CLASS = 1 << 9
 class _Unit:
     """A request, a command or an app context: in each a hook is told of an exception once."""
 
-    __slots__ = ("number",)
+    __slots__ = ("number", "over")
 
     def __init__(self) -> None:
         self.number = next(_numbers)
+        self.over = False  # a request and its body; jobs that it began may live longer
 
 
 _unit: ContextVar[_Unit | None] = ContextVar("signals_kit_unit", default=None)
-"""A token of the request being served in this context."""
+"""A token of the request that this context was made in."""
 
 _running: ContextVar[frozenset[int]] = ContextVar("signals_kit_running", default=frozenset())
 """The hooks that are being called in this context, by ``id``."""
@@ -100,10 +101,6 @@ class ExceptionHooks:
             self._hooks = [*others, registration]
             self._install()
 
-    def wants(self, source: Source) -> bool:
-        """Tell whether any hook asks for this source."""
-        return any(source in registration.sources for registration in self._hooks)
-
     def _install(self) -> None:
         app = self._app()
         if app is None or self._wsgi is not None:
@@ -134,7 +131,7 @@ class ExceptionHooks:
 
     def _in_context(self, sender: Flask, exc: BaseException | None = None, **extra: Any) -> None:
         """See what ends an app context that is no request's: a command, or a script's ``with``."""
-        if _unit.get() is not None or _cv_app.get(None) in self._kept:
+        if _served() is not None or _cv_app.get(None) in self._kept:
             return
         exc = exc or _ends_command()
         if exc is not None:
@@ -193,7 +190,7 @@ class ExceptionHooks:
 
         A command may push further app contexts, and its exception ends them one after the other.
         """
-        unit = _unit.get()
+        unit = _served()
         command = click.get_current_context(silent=True)
         owner = _cv_app.get(None) if command is None else command.find_root()
         if unit is None and owner is not None:
@@ -296,16 +293,22 @@ class _WatchedApp(_Wrapper):
             environ["werkzeug.debug.preserve_context"] = _both(hooks.keep, preserve)
         unit = _Unit()
         token = _unit.set(unit)
+        watches = False
         try:
             body = inner(environ, start_response)
+            watches = _is_stream(body, environ)
         except BaseException as error:
-            hooks.report(error, "teardown" if _from_teardown(error) else "request")
+            if _from_teardown(error):
+                hooks.report(error, "teardown")
+            # It ends a WebSocket under Gunicorn; a view's own has been signalled.
+            elif not isinstance(error, StopIteration):
+                hooks.report(error, "request")
             raise
         finally:
             _unit.reset(token)
-        if hooks.wants("stream") and _is_stream(body, environ):
-            return _WatchedBody(body, hooks, unit)
-        return body
+            unit.over = not watches
+        # Whatever the hooks ask for: the body may end an app context, and is no command.
+        return _WatchedBody(body, hooks, unit) if watches else body
 
 
 def _is_stream(body: Iterable[bytes], environ: WSGIEnvironment) -> bool:
@@ -366,8 +369,11 @@ class _WatchedBody:
 
     def close(self) -> None:
         close = getattr(self._body, "close", None)
-        if close is not None:
-            self._watch(close)
+        try:
+            if close is not None:
+                self._watch(close)
+        finally:
+            self._unit.over = True
 
     def _watch(self, step: Callable[[], Any]) -> Any:
         token = _unit.set(self._unit)
@@ -380,6 +386,12 @@ class _WatchedBody:
             raise
         finally:
             _unit.reset(token)
+
+
+def _served() -> _Unit | None:
+    """Return a token of the request being served; a job may have inherited one that is over."""
+    unit = _unit.get()
+    return None if unit is None or unit.over else unit
 
 
 def _both(first: Callable[[Any], Any], second: Callable[[Any], Any]) -> Callable[[Any], None]:

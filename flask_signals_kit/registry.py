@@ -156,6 +156,7 @@ IGNORED: tuple[type[BaseException], ...] = (
     click.exceptions.Exit,
     click.Abort,
     SystemExit,
+    GeneratorExit,
 )
 """What hooks are not told of, unless they say what to ignore: these end something on purpose."""
 

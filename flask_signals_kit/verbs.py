@@ -600,7 +600,8 @@ class Verbs:
             ``"cli"``,
             ``"delivery"``; all, if left out.
         :param ignore: exception classes to leave out. If not given: Werkzeug's ``HTTPException``,
-            click's ``ClickException``, ``Exit`` and ``Abort``, and ``SystemExit``.
+            click's ``ClickException``, ``Exit`` and ``Abort``, ``SystemExit`` and
+            ``GeneratorExit``.
         :param handled: tell of what an error handler turned into a response, too.
         :return: the hook, unchanged.
         :raises ReceiverError: if the hook is not callable.

@@ -13,9 +13,10 @@ import sys
 import threading
 import tracemalloc
 import weakref
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -469,6 +470,79 @@ def test_a_stream_that_the_client_abandons_is_no_exception(watched: Watch) -> No
     assert watched.told == []
 
 
+@pytest.mark.parametrize("source", get_args(Source))
+def test_a_failing_stream_is_a_stream_to_every_hook(source: Any) -> None:
+    """Its app context ends with it, and is no command's, even if nobody asks for streams."""
+    watched = watch(sources=[source])
+    watched.app.add_url_rule("/stream", "stream", view_func=streaming(1, with_context=True))
+    with pytest.raises(ValueError, match="boom"):
+        _ = watched.app.test_client().get("/stream").data
+    assert watched.told == ([(BOOM, "stream", False)] if source == "stream" else [])
+
+
+@pytest.mark.parametrize("ignore", [None, ()])
+def test_a_client_that_hangs_up_is_no_failing_command(ignore: Any) -> None:
+    """The generator is closed, and with it the app context that it keeps."""
+    watched = watch(sources=["cli"], ignore=ignore)
+
+    @watched.app.get("/endless")
+    def view() -> Response:
+        def body() -> Iterator[str]:
+            while True:
+                yield "more"
+
+        return Response(stream_with_context(body()))
+
+    response = watched.app.test_client().get("/endless", buffered=False)
+    assert next(response.iter_encoded()) == b"more"
+    response.close()
+    assert watched.told == []
+
+
+def test_a_generator_that_is_closed_early_is_not_told(watched: Watch) -> None:
+    """`GeneratorExit` ends it on purpose, and the app context in it."""
+
+    def accounts() -> Generator[str, None, None]:
+        with watched.app.app_context():
+            yield from ("acme", "umbrella")
+
+    found = accounts()
+    assert next(found) == "acme"
+    found.close()
+    assert watched.told == []
+
+
+def test_the_end_of_a_websocket_under_gunicorn_is_not_told(watched: Watch) -> None:
+    """Flask-Sock's response raises `StopIteration`, and Gunicorn closes the connection."""
+
+    class Ended(Response):
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            raise StopIteration
+
+    watched.app.add_url_rule("/socket", "socket", view_func=Ended)
+    with pytest.raises(StopIteration):
+        watched.app.test_client().get("/socket")
+    assert watched.told == []
+
+
+def test_a_teardown_that_calls_next_once_too_often_is_told(watched: Watch) -> None:
+    """It is no WebSocket, though Flask has not seen its `StopIteration`."""
+    watched.app.teardown_request(lambda error: next(iter(())))
+    with pytest.raises(StopIteration):
+        watched.app.test_client().get("/fine")
+    assert watched.told == [("StopIteration", "teardown", False)]
+
+
+@pytest.mark.parametrize("testing", [False, True])
+def test_a_view_that_calls_next_once_too_often_is_told(watched: Watch, testing: bool) -> None:
+    """Its `StopIteration` is a mistake."""
+    watched.app.testing = testing
+    watched.app.add_url_rule("/next", "next", view_func=lambda: next(iter(())))
+    with pytest.raises(StopIteration) if testing else contextlib.nullcontext():
+        watched.app.test_client().get("/next")
+    assert watched.told == [("StopIteration", "request", False)]
+
+
 def test_bodies_are_what_they_were(watched: Watch, tmp_path: Path) -> None:
     """Watching changes no content, no length and no header, for any kind of response."""
     file = tmp_path / "file.bin"
@@ -600,6 +674,37 @@ def test_a_thread_with_the_requests_context_is_told(watched: Watch) -> None:
 
     assert watched.app.test_client().get("/thread").text == "ValueError"
     assert [words for words, _, _ in watched.told] == [BOOM]
+
+
+def test_a_job_that_outlives_the_request_that_began_it_is_told(watched: Watch) -> None:
+    """It has the request's context variables, and is no part of the request any more."""
+    ended = threading.Event()
+    jobs: list[Future[None]] = []
+
+    def job() -> None:
+        assert ended.wait(10)
+        with watched.app.app_context():
+            fail()
+
+    with ThreadPoolExecutor(1) as pool:
+
+        @watched.app.get("/begin")
+        def view() -> str:
+            jobs.append(pool.submit(copy_context().run, job))
+            return "begun"
+
+        watched.app.test_client().get("/begin").close()
+        ended.set()
+        assert isinstance(jobs[0].exception(10), ValueError)
+    assert watched.told == [(BOOM, "cli", False)]
+
+
+def test_a_request_within_a_command_and_the_command_are_two(watched: Watch) -> None:
+    """Each tells of what leaves it."""
+    watched.app.testing = True
+    watched.app.cli.command("visit")(lambda: watched.app.test_client().get("/fail"))
+    watched.app.test_cli_runner().invoke(args=["visit"])
+    assert watched.told == [(BOOM, "request", False), (BOOM, "cli", False)]
 
 
 SHOP = """
