@@ -29,9 +29,7 @@ from .inspection import (
 )
 from .state import EXTENSION, AppSignals
 
-signals: AppGroup = AppGroup(
-    "signals", help="Show the app's signals, who listens, and what is wrong."
-)
+signals: AppGroup = AppGroup("signals")  # its help is shown without this room being imported
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
