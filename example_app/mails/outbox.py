@@ -14,6 +14,8 @@ from example_app.accounts.models import Account
 from example_app.columns import now
 
 SENDER = Address("Placard", "hello", "placard.example")
+# Where the standard library folds a long name, it loses the name's quotes. This is SMTP's limit.
+UNFOLDED = policy.default.clone(max_line_length=998)
 
 
 def outbox() -> Path:
@@ -43,7 +45,7 @@ def post(account: Account, *, subject: str, text: str) -> None:
     # By the time in its name, the newest mail stands last.
     file = folder / f"{time.time_ns()}-{secrets.token_hex(3)}.eml"
     written = file.with_suffix(".part")
-    written.write_bytes(bytes(mail))
+    written.write_bytes(mail.as_bytes(policy=UNFOLDED))
     written.rename(file)  # Whoever looks into the folder sees whole mails only.
 
 

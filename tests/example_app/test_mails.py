@@ -142,7 +142,16 @@ def test_the_page_shows_an_account_its_own_mails(visitor: Visitor, newcomer: Vis
     assert "Thank you" not in seeded
 
 
-@pytest.mark.parametrize("name", ["<script>alert(1)</script>", "Zoë & Søn, “Räder”", "a\r\nBcc: b"])
+LONG_NAMES = [
+    f"{'W' * 60}<script>alert(1)</script>"[:80],
+    "International Bicycle Manufacturing Company, Subsidiary of Fern & Oak Holding",
+    "Gesellschaft_mit_beschränkter_Haftung,_Niederlassung_Süd_und_West_(Bayern)",
+]
+
+
+@pytest.mark.parametrize(
+    "name", ["<script>alert(1)</script>", "Zoë & Søn, “Räder”", "a\r\nBcc: b", *LONG_NAMES]
+)
 def test_any_name_can_be_written_to(
     newcomer: Visitor, mails: Callable[[], list[EmailMessage]], name: str
 ) -> None:
