@@ -4,7 +4,6 @@ Run it with ``flask --app example_app run --debug``, and read ``signals.py`` fir
 """
 
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any
 
 from flask import Flask, render_template
@@ -22,6 +21,7 @@ from example_app.error_report.views import bp as error_report
 from example_app.extensions import csrf, db, kit
 from example_app.funding.views import bp as funding
 from example_app.mails.views import bp as mails
+from example_app.money import format_money
 from example_app.onboarding.views import bp as onboarding
 from example_app.seed import seed_if_empty
 from example_app.serving.views import bp as serving
@@ -96,8 +96,3 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
 def show_error(error: HTTPException) -> ResponseReturnValue:
     """Answer an error with a page that needs neither the database nor the session."""
     return render_template("error.html", error=error), error.code or 500
-
-
-def format_money(amount: Decimal) -> str:
-    """Return an amount in euros, as templates show it."""
-    return f"€{amount:,.2f}"

@@ -29,7 +29,7 @@ def seed_if_empty() -> None:
     )
 
     commuters = create_campaign(account, "Spring commuters")
-    add_creative(commuters, headline="Beat the bus", text="City bikes from 590 euros.")
+    add_creative(commuters, headline="Beat the bus", text="City bikes from €590.")
     add_creative(commuters, headline="Your new way to work", text="Try one free for a week.")
     place_bid(commuters, Placement.FRONT_PAGE, Decimal("1.20"))
     place_bid(commuters, Placement.SEARCH, Decimal("0.95"))

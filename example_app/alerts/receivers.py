@@ -6,6 +6,7 @@ from example_app.accounts.models import Account
 from example_app.alerts.models import Kind
 from example_app.alerts.services import dismiss, open_alerts, raise_alert
 from example_app.extensions import kit
+from example_app.money import format_money
 from example_app.signals import account_funded, account_out_of_funds, onboarding_completed
 
 
@@ -15,7 +16,7 @@ def raise_out_of_funds(account: Account, *, needed: Decimal, **extra: object) ->
     raise_alert(
         account,
         Kind.OUT_OF_FUNDS,
-        f"Your balance is below your lowest bid of {needed} euros. "
+        f"Your balance is below your lowest bid of {format_money(needed)}. "
         "Your campaigns are paused until you add funds.",
     )
 

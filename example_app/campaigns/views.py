@@ -46,7 +46,7 @@ def new_creative(campaign_id: int) -> ResponseReturnValue:
     campaign = _own(campaign_id)
     form = CreativeForm()
     if not form.validate_on_submit():
-        return _page(campaign, form, BidForm(formdata=None)), 422
+        return _page(campaign, form, BidForm(formdata=None))
     add_creative(campaign, headline=form.headline.data, text=form.text.data)
     db.session.commit()
     flash("Creative added.", "success")
@@ -59,7 +59,7 @@ def new_bid(campaign_id: int) -> ResponseReturnValue:
     campaign = _own(campaign_id)
     form = BidForm()
     if not form.validate_on_submit():
-        return _page(campaign, CreativeForm(formdata=None), form), 422
+        return _page(campaign, CreativeForm(formdata=None), form)
     place_bid(campaign, Placement(form.placement.data), form.amount.data)
     db.session.commit()
     flash("Bid placed.", "success")

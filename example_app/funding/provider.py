@@ -3,6 +3,8 @@
 import secrets
 from decimal import Decimal
 
+from example_app.money import format_money
+
 TEST_CARDS = {
     "4242": "Visa ending in 4242, always accepted",
     "0002": "Visa ending in 0002, always declined",
@@ -24,5 +26,7 @@ def charge(token: str, amount: Decimal) -> str:
     :raises CardDeclinedError: the card's bank refused.
     """
     if token.startswith("tok_0002_"):
-        raise CardDeclinedError(f"The card was declined: its bank refused to pay {amount}.")
+        raise CardDeclinedError(
+            f"The card was declined: its bank refused to pay {format_money(amount)}."
+        )
     return f"ch_{secrets.token_hex(6)}"

@@ -12,6 +12,7 @@ from example_app.funding.forms import CardForm, CardPaymentForm, WireForm
 from example_app.funding.models import Card, Payment
 from example_app.funding.provider import CardDeclinedError
 from example_app.funding.wire import purpose_for, receive_wire
+from example_app.money import format_money
 
 bp = Blueprint("funding", __name__, url_prefix="/funding")
 
@@ -66,7 +67,7 @@ def card() -> ResponseReturnValue:
             flash(str(declined), "error")
             return redirect(url_for("funding.card"))
         db.session.commit()
-        flash(f"{payment.amount:,} euros arrived by card.", "success")
+        flash(f"{format_money(payment.amount)} arrived by card.", "success")
         return redirect(url_for("funding.index"))
     return render_template("funding/card.html", form=form)
 
@@ -79,6 +80,6 @@ def wire() -> ResponseReturnValue:
     if form.validate_on_submit():
         payment = receive_wire(account, form.amount.data)
         db.session.commit()
-        flash(f"{payment.amount:,} euros arrived by wire transfer.", "success")
+        flash(f"{format_money(payment.amount)} arrived by wire transfer.", "success")
         return redirect(url_for("funding.index"))
     return render_template("funding/wire.html", form=form, purpose=purpose_for(account))

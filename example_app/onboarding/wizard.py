@@ -64,7 +64,7 @@ STEPS = (
     ),
     Step(
         title="Add funds",
-        text="By card or by wire transfer, from 5 euros.",
+        text="By card or by wire transfer, from €5.",
         endpoint="funding.index",
         tasks=(Task.FUNDS,),
     ),

@@ -30,7 +30,7 @@ def test_an_account_with_funds_has_no_alert(newcomer: Visitor) -> None:
 def test_running_out_of_funds_raises_an_alert_on_every_page(broke: Visitor) -> None:
     """The alert names the lowest bid and is shown wherever the account goes."""
     page = broke.read("/")
-    assert "Your balance is below your lowest bid of 12.50 euros." in page
+    assert "Your balance is below your lowest bid of €12.50." in page
     assert ALERT in page
     assert ALERT in broke.read("/campaigns/")
 

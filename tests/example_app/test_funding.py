@@ -7,7 +7,7 @@ import pytest
 from flask import Flask
 
 from example_app.extensions import kit
-from tests.example_app.support import Visitor
+from tests.example_app.support import Visitor, words
 
 
 @pytest.fixture
@@ -71,6 +71,17 @@ def test_an_amount_that_cannot_be_booked_is_refused(
     assert error in answer.text
     assert sent == []
     assert "Newcomer €25.00" in newcomer.read("/funding/")
+
+
+@pytest.mark.parametrize(("last4", "said"), [("4242", "arrived by card"), ("0002", "pay")])
+def test_money_is_written_in_one_way(newcomer: Visitor, last4: str, said: str) -> None:
+    """What a message says of an amount is what the pages show."""
+    newcomer.submit("/funding/cards/new", holder="Newcomer", last4=last4)
+    answer = words(newcomer.submit("/funding/card", card="1", amount="1234.5"))
+    assert "€1,234.50" in answer
+    assert said in answer
+    assert "1234.5" not in answer
+    assert "euros arrived" not in answer
 
 
 def test_the_smallest_and_the_largest_amount_are_accepted(newcomer: Visitor) -> None:

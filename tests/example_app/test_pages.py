@@ -83,6 +83,37 @@ def test_what_does_not_exist_is_answered_with_a_page(visitor: Visitor, path: str
     assert 'href="/"' in answer.text
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/accounts/",
+        "/accounts/identification",
+        "/campaigns/new",
+        "/campaigns/1/creatives",
+        "/campaigns/1/bids",
+        "/funding/cards/new",
+        "/funding/wire",
+        "/publisher/",
+    ],
+)
+def test_a_refused_form_is_shown_again(visitor: Visitor, path: str) -> None:
+    """Every form answers in the same way: its page, with what is wrong beside the fields."""
+    answer = visitor.submit(path, "/accounts/", legal_name="")
+    assert answer.status_code == 200
+    assert 'class="field-error"' in answer.text
+
+
+@pytest.mark.parametrize(
+    ("path", "back"),
+    [("/campaigns/new", "/campaigns/"), ("/campaigns/1", "/campaigns/")]
+    + [(f"/funding/{page}", "/funding/") for page in ("cards/new", "wire")],
+)
+def test_a_page_below_another_leads_back_to_it(visitor: Visitor, path: str, back: str) -> None:
+    """The way back stands above the heading."""
+    _, _, main = visitor.html(path).partition("<main")
+    assert f'<p class="eyebrow"><a href="{back}">' in main.partition("<h1>")[0]
+
+
 @pytest.mark.parametrize(("threshold", "logged"), [(0, True), (60, False)])
 def test_a_slow_request_is_logged(
     make_app: Callable[..., Flask],

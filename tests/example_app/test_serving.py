@@ -46,7 +46,7 @@ def test_a_bid_that_cannot_be_paid_is_passed_over(newcomer: Visitor, rival: Visi
     rival.run_campaign(bid="25.01")
     assert "Newcomer paid €1.00" in newcomer.serve()
     assert "Rival €25.00" in rival.read("/")
-    assert "Your balance is below your lowest bid of 25.01 euros." in rival.read("/")
+    assert "Your balance is below your lowest bid of €25.01." in rival.read("/")
 
 
 def test_an_account_bids_on_while_a_lower_bid_can_be_paid(newcomer: Visitor) -> None:
@@ -56,7 +56,7 @@ def test_an_account_bids_on_while_a_lower_bid_can_be_paid(newcomer: Visitor) -> 
     newcomer.serve(placement="front page", views=2)
     assert "Out of funds" not in newcomer.read("/")
     assert "Newcomer paid €5.00" in newcomer.serve(placement="article")
-    assert "Your balance is below your lowest bid of 5.00 euros." in newcomer.read("/")
+    assert "Your balance is below your lowest bid of €5.00." in newcomer.read("/")
 
 
 def test_nothing_is_shown_where_nobody_can_pay(visitor: Visitor) -> None:
