@@ -63,5 +63,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     >>> did_you_mean("zebra", ["account_funded"])
     ''
     """
-    near = difflib.get_close_matches(word, sorted(known), n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    near = nearest(word, known)
+    return f" Did you mean {near!r}?" if near else ""
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the one of ``known`` that is most like a word, or ``None`` if none is."""
+    return next(iter(difflib.get_close_matches(word, sorted(known), n=1)), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import weakref
 from collections import Counter
@@ -20,7 +21,7 @@ from flask import Flask
 from .callables import is_async, place_of, takes_extra
 from .catalogue import CATALOGUE
 from .declarations import DomainSignal
-from .errors import did_you_mean
+from .errors import did_you_mean, nearest
 from .journal import tally_of
 from .links import Tally, sender_label
 from .records import IMMEDIATE, Connection, Place
@@ -142,6 +143,8 @@ class SignalInfo:
     """The payload's names, or ``None`` if any will do."""
     optional: tuple[str, ...]
     """Those of them that a send may leave out."""
+    open: bool
+    """Whether a send may pass other names as well."""
     on_error: OnError
     """Its failure policy."""
     receivers: tuple[ReceiverInfo, ...]
@@ -162,7 +165,7 @@ class SignalInfo:
     @property
     def text(self) -> str:
         """What a search looks through, in lower case."""
-        parts = [self.name, self.doc or "", *(self.payload or ())]
+        parts = [self.name, self.doc or "", *(self.payload or ()), label(self, short_file)]
         for receiver in self.receivers:
             parts += [f"{receiver.module}.{receiver.name}", label(receiver, short_file)]
             parts += [receiver.delivery, receiver.sender or "", receiver.uid or ""]
@@ -191,7 +194,7 @@ class Selection:
     """Which signals to show; what is empty leaves none out."""
 
     words: str = ""
-    """Each of these words must occur in a signal's name, doc, payload or receivers."""
+    """Each of these words must occur in a signal's name, doc, payload, file or receivers."""
     origins: tuple[str, ...] = ()
     """The origins of which a signal must have one."""
     traits: tuple[str, ...] = ()
@@ -247,7 +250,14 @@ class Report:
 
     def suggest(self, name: str) -> str:
         """Return the nearest declared name as a question, or an empty string."""
-        return did_you_mean(name, (signal.name for signal in self.signals if signal.declared))
+        return did_you_mean(name, self._declared())
+
+    def nearest(self, name: str) -> str | None:
+        """Return the declared name that is most like this one, or ``None`` if none is."""
+        return nearest(name, self._declared())
+
+    def _declared(self) -> list[str]:
+        return [signal.name for signal in self.signals if signal.declared]
 
     def select(self, selection: Selection) -> Report:
         """Return the report of the signals that are meant alone."""
@@ -327,6 +337,23 @@ def named(place: Place) -> str:
     return f"{place.module}.{place.name}"
 
 
+_CODE = re.compile(r"``(.+?)``|(?::[\w:+-]+:)?(?<!`)`([^`]+)`(?!`)")
+
+
+def doc_parts(doc: str) -> Iterator[tuple[str, bool]]:
+    """Yield the parts of a docstring, and of each whether it is code: what backticks enclose.
+
+    >>> list(doc_parts("See :func:`send`."))
+    [('See ', False), ('send', True), ('.', False)]
+    """
+    end = 0
+    for found in _CODE.finditer(doc):
+        yield doc[end : found.start()], False
+        yield found[1] or found[2], True
+        end = found.end()
+    yield doc[end:], False
+
+
 def duration(seconds: float) -> str:
     """Return a duration in the unit in which a person reads it best, such as ``"1.2 ms"``."""
     value, unit = seconds, "s"
@@ -366,6 +393,7 @@ def _signal(state: AppSignals, name: str) -> SignalInfo:
     tallies = [None if state.journal is None else tally_of(link) for link in links]
     place = None if handle is None else handle.place
     contract = None if handle is None else handle.contract
+    payload = contract.names if contract else state.builtin_payload(name)
     foreign = [] if source is None else list(_foreign(state, source))
     return SignalInfo(
         name=name,
@@ -374,8 +402,9 @@ def _signal(state: AppSignals, name: str) -> SignalInfo:
         declared=state.is_declared(name),
         file=place.file if place else None,
         line=place.line if place else None,
-        payload=contract.names if contract else state.builtin_payload(name),
+        payload=payload,
         optional=contract.optional if contract else (),
+        open=contract.open if contract else payload is None,
         on_error=state.on_error(name),
         receivers=(*map(_receiver, connections, tallies), *foreign),
         problems=tuple(_problems(state, name, signal, connections)),

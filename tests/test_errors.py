@@ -9,7 +9,7 @@ import pytest
 from flask import Flask, current_app
 
 from flask_signals_kit import Namespace, Signal, SignalsKit, SignalsKitError
-from flask_signals_kit.errors import did_you_mean
+from flask_signals_kit.errors import did_you_mean, nearest
 
 
 def receive(account: Any, **extra: Any) -> None:
@@ -214,3 +214,5 @@ def test_a_guess_is_made_only_where_something_is_near() -> None:
     assert did_you_mean("campain_created", known) == " Did you mean 'campaign_created'?"
     assert did_you_mean("zebra", known) == ""
     assert did_you_mean("zebra", ()) == ""
+    assert nearest("acount_funded", known) == "account_funded"
+    assert nearest("zebra", known) is None

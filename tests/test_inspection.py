@@ -631,7 +631,8 @@ def test_an_empty_selection_leaves_nothing_out(variety: Report) -> None:
     ("selection", "wanted"),
     [
         (Selection(words="MONEY funded"), ["account_funded"]),
-        (Selection(words="test_inspection account"), ["account_funded"]),
+        (Selection(words="test_inspection account"), ["account_closed", "account_funded"]),
+        (Selection(words="test_inspection request"), ["request_started"]),
         (Selection(origins=("domain",)), ["account_closed", "account_funded"]),
         (Selection(origins=("domain", "flask"), traits=("weak",)), ["request_started"]),
         (Selection(traits=("receivers", "async")), ["account_funded"]),

@@ -21,6 +21,7 @@ from ..inspection import (
     Report,
     Selection,
     SignalInfo,
+    doc_parts,
     duration,
     label,
     report,
@@ -38,6 +39,9 @@ STATIC = {
 }
 """The static files, which are served by the views' own guarded route, and what they are."""
 
+
+LINE = 88
+"""How long a line of code may be, as most formatters have it."""
 
 NAVIGATION = (("signals", "Signals", ""),)
 """The views in the navigation: name, title and path below the page's URL.
@@ -63,18 +67,17 @@ class Views:
             auto_reload=False,
         )
         filters: dict[str, Any] = self._templates.filters
-        filters.update(duration=duration, humps=_humps, place=_place)
+        filters.update(doc_parts=doc_parts, duration=duration, humps=_humps, place=_place)
 
     def signals(self, state: AppSignals) -> Response:
         """Show every signal with its receivers; those that a filter leaves out are hidden."""
         selection = _read_selection()
-        query = {"q": selection.words, "origin": selection.origins, "only": selection.traits}
         return self._render(
             "signals.html",
             report(state),
             view="signals",
             selection=selection,
-            query={name: value for name, value in query.items() if value},
+            query=_query(selection),
             origins=ORIGINS,
             traits=tuple(TRAITS),
         )
@@ -91,12 +94,14 @@ class Views:
         found = report(state)
         signal = found.find(name)
         if signal is None:
-            return self._render("missing.html", found, 404, view=None, name=name)
+            near = found.nearest(name)
+            return self._render("missing.html", found, 404, view=None, name=name, near=near)
         return self._render(
             "signal.html",
             found,
             view="signals",
             signal=signal,
+            query=_query(_read_selection()),
             sample=_sample(signal),
             policies=POLICIES,
         )
@@ -130,6 +135,12 @@ def _read_selection() -> Selection:
     )
 
 
+def _query(selection: Selection) -> dict[str, Any]:
+    """Return the query that :func:`_read_selection` reads so, without what is empty."""
+    query = {"q": selection.words, "origin": selection.origins, "only": selection.traits}
+    return {name: value for name, value in query.items() if value}
+
+
 def _place(thing: Located) -> str:
     return label(thing, short_file)
 
@@ -141,7 +152,14 @@ def _humps(name: str) -> list[str]:
 
 def _sample(signal: SignalInfo) -> str:
     """Return the code that listens to a signal."""
-    names = [f"{n}=None" if n in signal.optional else n for n in signal.payload or ()]
+    payload = signal.payload or ()
+    names = [f"{name}=None" if name in signal.optional else name for name in payload]
     sender = "app" if signal.origin == "flask" else "sender"
-    parameters = ", ".join([sender, *(["*", *names] if names else []), "**extra"])
-    return f'@kit.on("{signal.name}")\ndef receiver({parameters}):\n    ...'
+    extra = "extra"
+    while extra in payload:
+        extra += "_"
+    parameters = [sender, *(["*", *names] if names else []), f"**{extra}"]
+    head = f"def receiver({', '.join(parameters)}):"
+    if len(head) > LINE:
+        head = "\n".join(["def receiver(", *(f"    {each}," for each in parameters), "):"])
+    return f'@kit.on("{signal.name}")\n{head}\n    ...'

@@ -81,6 +81,8 @@ def test_nothing_needs_scripts(browser: "Browser", url: str) -> None:
         page.locator("article.signal:visible h3 a").first.click()
         assert page.get_by_role("heading", level=1).inner_text() == "account_funded"
         page.get_by_role("link", name="All signals").click()
+        assert page.locator("article.signal:visible").count() == 2
+        page.get_by_role("link", name="Clear the filters").click()
         assert page.locator("article.signal:visible").count() == everything
         page.get_by_role("link", name="JSON").click()
         assert '"account_funded"' in page.content()
@@ -103,6 +105,62 @@ def test_typing_filters_at_once(page: "Page", url: str) -> None:
     assert shown(page) == ["account_funded"]
     assert page.get_by_role("searchbox").input_value() == "money"
     assert page.locator("#origin-domain").is_checked()
+
+
+def test_the_way_back_from_a_signal_leads_to_the_same_view(page: "Page", url: str) -> None:
+    """By the link and by the browser's own button, also for those who type and click fast."""
+    for go_back in (page.go_back, page.get_by_role("link", name="All signals").click):
+        page.goto(url)
+        page.get_by_role("searchbox").fill("money")
+        page.get_by_role("link", name="account_funded").last.click()
+        page.wait_for_url("**/signals/account_funded?q=money")
+        go_back()
+        page.wait_for_url(f"{url}?q=money**")
+        assert shown(page) == ["account_funded"]
+        assert page.get_by_role("searchbox").input_value() == "money"
+
+
+HEADINGS = """() => [...document.querySelectorAll(".group")]
+    .filter((group) => group.checkVisibility())
+    .map((group) => {
+        const seen = (selector) =>
+            [...group.querySelectorAll(selector)].some((part) => part.checkVisibility());
+        return [
+            [seen(".strip"), seen("article tbody tr")],
+            [seen(".quiet > h3"), seen(".quiet article")],
+        ];
+    })"""
+"""Of each group: whether there are column heads and rows, and a second heading and its signals."""
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_no_heading_stands_over_what_filters_leave_out(
+    browser: "Browser", url: str, scripts: bool
+) -> None:
+    """Neither the heads of columns without a row nor "Nobody listens" without a signal."""
+    wide: Any = {"width": 1280, "height": 800}
+    seen: set[bool] = set()
+    with browser.new_context(java_script_enabled=scripts, viewport=wide) as context:
+        page = context.new_page()
+        for query in ("", "only=receivers", "only=orphans", "q=request_started", "q=template"):
+            page.goto(f"{url}?{query}")
+            groups = page.evaluate(HEADINGS)
+            assert groups, query
+            for heading, below in (pair for group in groups for pair in group):
+                assert heading is below, query
+                seen.add(heading)
+    assert seen == {True, False}
+
+
+def test_the_heads_stand_above_their_columns(page: "Page", figures_url: str) -> None:
+    """To the pixel, although the cells are within a border."""
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.goto(figures_url)
+    heads, cells = page.evaluate(
+        """[".strip tr", "article tbody tr"].map((row) =>
+            [...document.querySelector(row).children].map((e) => e.getBoundingClientRect().x))"""
+    )
+    assert [round(edge, 1) for edge in heads] == [round(edge, 1) for edge in cells]
 
 
 def test_what_fits_nothing_says_so(page: "Page", url: str) -> None:
@@ -156,7 +214,7 @@ def test_the_keyboard_finds_its_way(page: "Page", url: str) -> None:
     page.keyboard.press("k")
     assert focused(page) == "account_funded"
     page.keyboard.press("Enter")
-    page.wait_for_url("**/signals/account_funded")
+    page.wait_for_url("**/signals/account_funded?q=funded")
 
 
 def test_escape_leaves_the_search_and_empties_it(page: "Page", url: str) -> None:
@@ -196,6 +254,24 @@ def test_what_has_the_focus_can_be_seen(page: "Page", url: str) -> None:
         if stop == 0:
             assert focused(page) == "Skip to the content"
             assert page.get_by_text("Skip to the content").is_visible()
+
+
+@pytest.mark.parametrize("key", ["Shift+Tab", "k"])
+def test_what_has_the_focus_is_not_under_the_column_heads(page: "Page", url: str, key: str) -> None:
+    """They stay at the top, so whoever moves upwards must not end below them."""
+    page.set_viewport_size({"width": 1280, "height": 400})
+    page.goto(url)
+    page.locator("article.signal h3 a").last.focus()
+    for _ in range(12):
+        page.keyboard.press(key)
+        covered = page.evaluate(
+            """() => {
+                const { left, top } = document.activeElement.getBoundingClientRect();
+                const topmost = document.elementFromPoint(left + 4, top + 4);
+                return !document.activeElement.contains(topmost) && topmost.outerHTML;
+            }"""
+        )
+        assert not covered, focused(page)
 
 
 # -- looks ----------------------------------------------------------------------------------------

@@ -207,11 +207,98 @@ def test_the_sample_fits_the_signal() -> None:
     assert "def receiver(sender, **extra):" in page(app, "/signals/campaign_archived")
 
 
+def sample(html: str) -> str:
+    """Return the code that a view offers to copy, which Python must accept."""
+    found = re.search(r"<pre[^>]*><code>(.*?)</code>", html, re.DOTALL)
+    assert found is not None
+    code = unescape(found[1])
+    compile(code, "sample", "exec")
+    return code
+
+
+def test_the_sample_is_code_that_runs_and_reads_well() -> None:
+    """Whatever the payload is called, and however much there is of it."""
+    app = make_app()
+    kit = app.extensions["signals_kit"]
+
+    @kit.declare
+    def odd_happened(sender: Account, *, extra: int, extra_: int = 0) -> None: ...
+
+    @kit.declare
+    def campaign_created(
+        sender: Account,
+        *,
+        campaign_name: str,
+        daily_budget: int,
+        opening_day: str,
+        closing_day: str = "",
+    ) -> None: ...
+
+    assert "(sender, *, extra, extra_=None, **extra__):" in sample(
+        page(app, "/signals/odd_happened")
+    )
+    assert sample(page(app, "/signals/campaign_created")).splitlines()[1:-1] == [
+        "def receiver(",
+        "    sender,",
+        "    *,",
+        "    campaign_name,",
+        "    daily_budget,",
+        "    opening_day,",
+        "    closing_day=None,",
+        "    **extra,",
+        "):",
+    ]
+
+
+def test_a_payload_that_may_have_more_says_so() -> None:
+    """A stub with ``**extra`` promises some names and leaves room for others."""
+    app = make_app()
+    kit = app.extensions["signals_kit"]
+
+    @kit.declare
+    def report_asked(sender: Account, *, title: str, **extra: object) -> None: ...
+
+    @kit.declare
+    def all_done(sender: Account, **extra: object) -> None: ...
+
+    html = page(app)
+    assert words(cards(html)["report_asked"]).startswith("report_asked Payload: title **extra")
+    assert words(cards(html)["all_done"]).startswith("all_done Payload: **extra")
+    assert "**extra" not in words(cards(html)["campaign_archived"])
+    assert "Payload: title **extra" in words(page(app, "/signals/report_asked"))
+    names = ("report_asked", "all_done", "campaign_archived", "account_funded")
+    assert [twin(app)[name]["open"] for name in names] == [True, True, True, False]
+
+
+def test_what_stands_between_backticks_is_code() -> None:
+    """One or two of them, and what Sphinx calls a role; one alone is a backtick."""
+    app = make_app()
+    kit = app.extensions["signals_kit"]
+    kit.signal("report_asked", "A `b` ``c`` :func:`d` :py:class:`e` it's ` alone.")
+    card = cards(page(app))["report_asked"]
+    assert (
+        "<p>A <code>b</code> <code>c</code> <code>d</code> <code>e</code> it&#39;s ` alone.</p>"
+        in card.replace("\n", "")
+    )
+
+
 def test_a_signal_that_does_not_exist_is_answered_with_the_nearest() -> None:
     """Inside the page a 404 may be helpful."""
-    response = make_app().test_client().get("/_signals/signals/account_fundd")
+    client = make_app().test_client()
+    response = client.get("/_signals/signals/account_fundd")
     assert response.status_code == 404
-    assert "Did you mean &#39;account_funded&#39;?" in response.text
+    assert "Did you mean account_funded ?" in words(response.text)
+    assert '<a href="/_signals/signals/account_funded">' in response.text
+    assert "Did you mean" not in client.get("/_signals/signals/zebra").text
+
+
+def test_the_way_back_from_a_signal_keeps_the_filters() -> None:
+    """A signal's link takes them along, and its view gives them back."""
+    app = make_app()
+    card = cards(page(app, "?q=money&only=async"))["account_funded"]
+    assert 'href="/_signals/signals/account_funded?q=money&amp;only=async"' in card
+    html = page(app, "/signals/account_funded?q=money&only=async")
+    assert 'href="/_signals?q=money&amp;only=async#signal-account_funded">All signals' in html
 
 
 # -- filters --------------------------------------------------------------------------------------
@@ -221,6 +308,7 @@ QUERIES = {
     "q=FUNDED+money": {"account_funded"},
     "q=funded": {"account_funded", "acount_funded"},
     "q=dismiss_alert": {"account_funded"},
+    "q=test_views.py&only=orphans": {"campaign_archived"},
     "q=is_large": {"account_funded"},
     "q=amount": {"account_funded"},
     "q=later": {"acount_funded"},

@@ -7,6 +7,7 @@ const form = document.getElementById("filters");
 if (form) {
   const search = document.getElementById("q");
   const cards = [...document.querySelectorAll("article.signal")];
+  const links = cards.map((card) => card.querySelector("h3 a"));
   const twin = document.getElementById("twin");
   const twinPath = twin.getAttribute("href").split("?")[0];
 
@@ -36,27 +37,34 @@ if (form) {
     remember(new URLSearchParams([...new FormData(form)].filter(([, value]) => value.trim())));
   };
 
-  /* The address, the JSON twin and a reload mean what is shown. The address waits for a pause: some
-     browsers ask for the icon again whenever it changes. */
+  /* The address, the JSON twin, a reload and the way back from a signal mean what is shown. The
+     address waits for a pause, or until one leaves: some browsers ask for the icon again whenever it
+     changes. */
   let pause;
+  let suffix = location.search;
   const remember = (query) => {
-    const suffix = `${query}` && `?${query}`;
-    const address = location.pathname + suffix + location.hash;
+    suffix = `${query}` && `?${query}`;
     document.getElementById("clear").hidden = !suffix;
     twin.setAttribute("href", twinPath + suffix);
+    for (const link of links) link.search = suffix;
     clearTimeout(pause);
-    const set = () => history.replaceState(null, "", address);
-    if (address !== location.pathname + location.search + location.hash) pause = setTimeout(set, 250);
+    pause = setTimeout(readdress, 250);
   };
+  const readdress = () => {
+    clearTimeout(pause);
+    const address = location.pathname + suffix + location.hash;
+    if (suffix !== location.search) history.replaceState(null, "", address);
+  };
+  for (const leaving of ["click", "pagehide"]) addEventListener(leaving, readdress, true);
 
   /* Move along the signals that are shown, from the one that has the focus. */
   const move = (step) => {
-    const links = cards.filter((card) => !card.hidden).map((card) => card.querySelector("h3 a"));
+    const shown = links.filter((link) => !link.closest("article.signal").hidden);
     const current = document.activeElement.closest("article.signal");
-    const at = links.findIndex((link) => link.closest("article.signal") === current);
-    const next = at < 0 ? (step > 0 ? 0 : links.length - 1) : at + step;
-    links[next]?.focus();
-    links[next]?.closest("article.signal").scrollIntoView({ block: "nearest" });
+    const at = shown.findIndex((link) => link.closest("article.signal") === current);
+    const next = at < 0 ? (step > 0 ? 0 : shown.length - 1) : at + step;
+    shown[next]?.focus();
+    shown[next]?.closest("article.signal").scrollIntoView({ block: "nearest" });
   };
 
   form.addEventListener("input", filter);
