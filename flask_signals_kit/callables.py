@@ -15,39 +15,103 @@ from .records import Place
 def place_of(target: Any) -> Place:
     """Describe where a callable is defined, without calling or printing anything of its owner's.
 
+    What a decorator's object says of itself, as :func:`functools.update_wrapper` has it do, counts
+    for more than its class.
+
     :param target: a function, method, partial, class or instance with ``__call__``.
     :return: its :class:`Place`. No ``repr()`` is taken: it may be slow, fail or leak secrets.
 
     >>> place_of(place_of).name
     'place_of'
     """
-    if isinstance(target, staticmethod):
+    try:
+        return _look_at(target)
+    except Exception:  # noqa: BLE001  somebody's metaclass or descriptor: no more can be known
+        return Place(module="?", name="?")
+
+
+def _look_at(target: Any) -> Place:
+    # The type is asked, and not isinstance(): to that, a proxy or a mock passes for something else.
+    kind = type(target)
+    if issubclass(kind, staticmethod):
         return place_of(target.__func__)
-    if isinstance(target, functools.partial):
+    if issubclass(kind, functools.partial):
         inner = place_of(target.func)
         return Place(
             module=inner.module, name=f"partial({inner.name})", file=inner.file, line=inner.line
         )
-    if isinstance(target, types.MethodType):
-        owner = target.__self__ if isinstance(target.__self__, type) else type(target.__self__)
+    if kind is types.MethodType:
+        owner = target.__self__
+        owner = owner if issubclass(type(owner), type) else type(owner)
         inner = place_of(target.__func__)
         name = inner.name if "." in inner.name else f"{owner.__qualname__}.{inner.name}"
         return Place(module=inner.module, name=name, file=inner.file, line=inner.line)
-    if isinstance(target, types.FunctionType):
-        module, name = target.__module__, target.__qualname__
-        inner_most = inspect.unwrap(target)
-        code = getattr(inner_most, "__code__", target.__code__)
-        return Place(module=str(module), name=name, file=code.co_filename, line=code.co_firstlineno)
-    if isinstance(target, types.BuiltinFunctionType):
-        return Place(module=str(target.__module__), name=target.__qualname__)
-    if isinstance(target, type):
-        return Place(module=target.__module__, name=target.__qualname__)
-    owner = type(target)
-    call = inspect.getattr_static(owner, "__call__", None)
-    file = line = None
-    if isinstance(call, types.FunctionType):
-        file, line = call.__code__.co_filename, call.__code__.co_firstlineno
-    return Place(module=owner.__module__, name=owner.__qualname__, file=file, line=line)
+    if kind is types.FunctionType or kind is types.BuiltinFunctionType:
+        return _place(target.__module__, target.__qualname__, _code_inside(target))
+    if issubclass(kind, type):
+        return _place(target.__module__, target.__qualname__, None)
+    said, inner = _own(target), _inside(target)
+    if isinstance(said.get("__qualname__"), str):
+        identity = said.get("__module__", kind.__module__), said["__qualname__"]
+    elif inner is not target:
+        return place_of(inner)
+    else:
+        identity = kind.__module__, kind.__qualname__
+    code = _code_inside(target) or _code_inside(inspect.getattr_static(kind, "__call__", None))
+    return _place(*identity, code)
+
+
+def _place(module: object, name: object, code: types.CodeType | None) -> Place:
+    if code is None:
+        return Place(module=_text(module), name=_text(name))
+    file, line = _text(code.co_filename), code.co_firstlineno
+    return Place(module=_text(module), name=_text(name), file=file, line=line)
+
+
+def _text(text: object) -> str:
+    """Return a plain string that every encoding takes; ``"?"`` for what is none."""
+    if not isinstance(text, str):
+        return "?"
+    if type(text) is str and text.isascii():
+        return text  # the very string, which others hold as well
+    return str.encode(text, "utf-8", "backslashreplace").decode()
+
+
+def _own(thing: object) -> dict[str, Any]:
+    """Return the attributes that a thing itself has; neither its class nor its code is asked."""
+    try:
+        own = object.__getattribute__(thing, "__dict__")
+    except AttributeError:
+        return {}
+    return own if type(own) is dict else {}
+
+
+def _inside(target: Any) -> Any:
+    """Follow ``__wrapped__`` to the innermost; where it goes round in circles, stay."""
+    seen = {id(target)}
+    inner = target
+    while (wrapped := _wrapped_by(inner)) is not _NOTHING:
+        inner = wrapped
+        if id(inner) in seen:
+            return target
+        seen.add(id(inner))
+    return inner
+
+
+_NOTHING = object()
+
+
+def _wrapped_by(thing: Any) -> Any:
+    if type(thing) is types.FunctionType:  # asked for it, each would get a __dict__, and keep it
+        return getattr(thing, "__wrapped__", _NOTHING)
+    return _own(thing).get("__wrapped__", _NOTHING)
+
+
+def _code_inside(target: Any) -> types.CodeType | None:
+    inner = _inside(target)
+    if type(inner) is types.FunctionType:
+        return inner.__code__
+    return target.__code__ if type(target) is types.FunctionType else None
 
 
 def type_name(value: Any) -> str:
@@ -60,13 +124,14 @@ def type_name(value: Any) -> str:
     """
     if value is None:
         return "None"
-    kind = value if isinstance(value, type) else type(value)
+    is_class = issubclass(type(value), type)
+    kind = value if is_class else type(value)
     name = (
         kind.__qualname__
         if kind.__module__ == "builtins"
         else (f"{kind.__module__}.{kind.__qualname__}")
     )
-    return f"type {name}" if isinstance(value, type) else name
+    return f"type {name}" if is_class else name
 
 
 def unwrap(sender: Any) -> Any:
@@ -74,9 +139,23 @@ def unwrap(sender: Any) -> Any:
 
     :raises RuntimeError: Werkzeug's own, if the proxy stands for nothing here.
     """
-    if hasattr(type(sender), "_get_current_object"):
+    kind = type(sender)
+    if hasattr(kind, "_get_current_object") and _is_proxy(kind):
         return sender._get_current_object()
     return sender
+
+
+def _is_proxy(kind: type) -> bool:
+    """Tell a proxy's class from one whose metaclass has an attribute of any name."""
+    return any("_get_current_object" in vars(base) for base in kind.__mro__)
+
+
+def sender_behind(sender: Any) -> Any:
+    """Return what :func:`unwrap` does, and a proxy that stands for nothing here as it is."""
+    try:
+        return unwrap(sender)
+    except RuntimeError:  # such as `request` outside of a request, sent by code of others
+        return sender
 
 
 def sender_key(sender: Any) -> Hashable:
@@ -86,43 +165,59 @@ def sender_key(sender: Any) -> Hashable:
     identity. An address is a plain ``int`` and a value is not, so the two cannot be mistaken for
     each other.
     """
-    sender = unwrap(sender)
+    if type(sender) is str:  # what is usual, at once: each send to receivers of a sender asks
+        return sender
+    try:
+        sender = unwrap(sender)
+    except RuntimeError:  # a proxy for nothing: known by itself, it is no sender that was connected
+        return id(sender)
     if isinstance(sender, str):
         return str.__str__(sender)
     if isinstance(sender, int) and not isinstance(sender, bool):
         return int, int(sender)
-    if isinstance(sender, types.MethodType):
+    if type(sender) is types.MethodType:
         return id(sender.__func__), id(sender.__self__)
     return id(sender)
 
 
 def receiver_key(receiver: Any) -> Hashable:
     """Return the key that a receiver is known by: the same for each look-up of one bound method."""
-    if isinstance(receiver, types.MethodType):
+    if type(receiver) is types.MethodType:
         return id(receiver.__func__), id(receiver.__self__)
-    if isinstance(receiver, types.BuiltinMethodType):
+    if type(receiver) is types.BuiltinMethodType:
         return receiver.__name__, id(receiver.__self__)
     return id(receiver)
 
 
 def is_async(receiver: Any) -> bool:
     """Tell whether calling this gives a coroutine, for objects with ``async __call__`` as well."""
-    while isinstance(receiver, (functools.partial, staticmethod)):
-        receiver = receiver.func if isinstance(receiver, functools.partial) else receiver.__func__
-    if inspect.iscoroutinefunction(receiver):
-        return True
-    if isinstance(receiver, (types.FunctionType, types.MethodType, type)):
+    while issubclass(kind := type(receiver), (functools.partial, staticmethod)):
+        receiver = receiver.func if issubclass(kind, functools.partial) else receiver.__func__
+    if not issubclass(kind, (types.FunctionType, types.MethodType, type)):
+        call = inspect.getattr_static(kind, "__call__", None)
+        if inspect.iscoroutinefunction(call):
+            return True
+    try:
+        return inspect.iscoroutinefunction(receiver)
+    except Exception:  # noqa: BLE001  it looks for a mark, and somebody's __getattr__ may raise
         return False
-    return inspect.iscoroutinefunction(inspect.getattr_static(type(receiver), "__call__", None))
 
 
 def takes_extra(receiver: Any) -> bool:
     """Tell whether a receiver has ``**kwargs``; one whose signature cannot be read is trusted."""
+    parameters = parameters_of(receiver)
+    return parameters is None or any(p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+def parameters_of(target: Any, *, follow_wrapped: bool = True) -> list[inspect.Parameter] | None:
+    """Read the parameters of a callable, or return ``None`` where only a call can tell them.
+
+    :param follow_wrapped: as in :func:`signature_of`.
+    """
     try:
-        parameters = signature_of(receiver).parameters.values()
-    except (TypeError, ValueError):
-        return True
-    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+        return list(signature_of(target, follow_wrapped=follow_wrapped).parameters.values())
+    except Exception:  # noqa: BLE001  a builtin without one, or somebody's __signature__
+        return None
 
 
 def signature_of(target: Any, *, follow_wrapped: bool = True) -> inspect.Signature:
@@ -141,7 +236,8 @@ def signature_of(target: Any, *, follow_wrapped: bool = True) -> inspect.Signatu
     return inspect.signature(target, follow_wrapped=follow_wrapped)
 
 
-_PLUMBING = (f"{__name__.partition('.')[0]}.", "blinker.")
+# A `with` block of the kit's is entered through the standard library.
+_PLUMBING = (f"{__name__.partition('.')[0]}.", "blinker.", "contextlib")
 
 
 def call_site(frame: types.FrameType | None) -> Place | None:
@@ -150,7 +246,8 @@ def call_site(frame: types.FrameType | None) -> Place | None:
     if found is None:
         return None
     code, module = found.f_code, str(found.f_globals.get("__name__", ""))
-    return Place(module=module, name=code.co_qualname, file=code.co_filename, line=found.f_lineno)
+    file = _text(code.co_filename)
+    return Place(module=module, name=code.co_qualname, file=file, line=found.f_lineno)
 
 
 def call_frame(frame: types.FrameType | None) -> types.FrameType | None:

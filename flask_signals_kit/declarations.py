@@ -13,7 +13,7 @@ import blinker
 from flask import Flask
 from werkzeug.local import LocalProxy
 
-from .callables import place_of, signature_of, type_name
+from .callables import parameters_of, place_of, signature_of, type_name, unwrap
 from .calls import Delivery, Receiver
 from .dispatch import explain_recursion
 from .errors import ContractError, DeclarationError, ReceiverError
@@ -92,10 +92,9 @@ class Contract:
 
         :raises ContractError: naming the receiver, its file and line, and the parameter.
         """
-        try:
-            parameters = _parameters(receiver)
-        except (TypeError, ValueError):
-            return  # a builtin without a signature: only a call can tell
+        parameters = parameters_of(receiver, follow_wrapped=False)
+        if parameters is None:
+            return
         reason = _misfit(parameters, self.required, self.optional)
         if self.open and not reason and not any(p.kind is p.VAR_KEYWORD for p in parameters):
             reason = "it does not take what a send may pass besides; add **extra"
@@ -106,15 +105,23 @@ class Contract:
                 f"{reason}."
             )
 
+    def check_connection(self, receiver: Receiver, when: Receiver | None) -> None:
+        """Refuse a receiver, or the predicate before it, that could not be called.
+
+        :raises ContractError: as :meth:`check_receiver` does.
+        """
+        self.check_receiver(receiver)
+        if when is not None:
+            self.check_receiver(when, "Predicate")
+
 
 def check_takes_sender(receiver: Receiver, signal: str) -> None:
     """Refuse a receiver that could not even be called with a sender, whatever the payload is.
 
     :raises ContractError: naming the receiver, its file and line.
     """
-    try:
-        parameters = _parameters(receiver)
-    except (TypeError, ValueError):
+    parameters = parameters_of(receiver, follow_wrapped=False)
+    if parameters is None:
         return
     reason = None
     if not any(p.kind in _POSITIONAL or p.kind is p.VAR_POSITIONAL for p in parameters):
@@ -127,16 +134,13 @@ def check_takes_sender(receiver: Receiver, signal: str) -> None:
         )
 
 
-def _parameters(receiver: Receiver) -> list[inspect.Parameter]:
-    return list(signature_of(receiver, follow_wrapped=False).parameters.values())
-
-
 def _is_unbound(receiver: Receiver, parameters: list[inspect.Parameter]) -> bool:
     """Tell whether this is a method that was taken from its class, or decorated in its body."""
-    owner = getattr(receiver, "__qualname__", "").rpartition(".")[0]
+    if type(receiver) is not FunctionType:
+        return False
+    owner = receiver.__qualname__.rpartition(".")[0]
     return (
-        isinstance(receiver, FunctionType)
-        and owner != ""
+        owner != ""
         and not owner.endswith("<locals>")
         and len(parameters) > 1
         and parameters[0].name == "self"
@@ -375,11 +379,18 @@ class DomainSignal(Generic[S, P, R]):
     ) -> list[tuple[Callable[..., Any], R]]: ...
 
     def send(
-        self, sender: Any = THE_APP, /, *args: Any, **payload: Any
+        self,
+        sender: Any = THE_APP,
+        /,
+        *args: Any,
+        _async_wrapper: Any = None,
+        **payload: Any,
     ) -> list[tuple[Callable[..., Any], R]]:
         """Call the current app's receivers.
 
         :param sender: who sends; the app, if left out.
+        :param _async_wrapper: blinker's: makes an async receiver callable; the app does, if left
+            out.
         :param payload: passed to each receiver by name.
         :return: ``(receiver, result)`` for each receiver that ran and returned, in calling order.
         :raises AppContextError: without a current app.
@@ -387,10 +398,7 @@ class DomainSignal(Generic[S, P, R]):
         :raises Exception: what a receiver raised, as the signal's ``on_error`` says.
         """
         if args:
-            raise ContractError(
-                f"Signal {self.name!r} was sent with {len(args) + 1} positional arguments: "
-                "only the sender is one; pass the payload by name."
-            )
+            raise self._too_many(args)
         signal = self._resolve(self.name)
         if sender is None or type(sender) is LocalProxy:
             sender = self._sender(sender, payload)
@@ -398,18 +406,22 @@ class DomainSignal(Generic[S, P, R]):
             strong = signal._strong
             if strong is not None:  # what Signal.send does, without packing the payload once more
                 return [(receiver, receiver(sender, **payload)) for receiver in strong]
-            return signal._send(sender, payload, None)
+            return signal._send(sender, payload, _async_wrapper)
         except RecursionError as error:
             explain_recursion(error)
             raise
+
+    def _too_many(self, args: tuple[Any, ...]) -> ContractError:
+        return ContractError(
+            f"Signal {self.name!r} was sent with {len(args) + 1} positional arguments: "
+            "only the sender is one; pass the payload by name."
+        )
 
     def _sender(self, sender: Any, payload: Collection[str] = ()) -> Any:
         if sender is None:
             refuse_named_sender(self.name, payload)
             return self._wiring.default_sender()
-        if hasattr(type(sender), "_get_current_object"):
-            return sender._get_current_object()
-        return sender
+        return unwrap(sender)
 
     @overload
     async def send_async(
@@ -428,8 +440,10 @@ class DomainSignal(Generic[S, P, R]):
 
         Parameters, result and errors are those of :meth:`send`.
         """
-        send: Any = self._resolve(self.name).send_async
-        return await send(self._sender(sender, payload), *args, **payload)  # type: ignore[no-any-return]
+        if args:
+            raise self._too_many(args)
+        signal = self._resolve(self.name)
+        return await signal.send_async(self._sender(sender, payload), **payload)
 
     @overload
     def send_robust(self, sender: S, /, *args: P.args, **payload: P.kwargs) -> list[Outcome[R]]: ...
@@ -444,8 +458,10 @@ class DomainSignal(Generic[S, P, R]):
 
         :return: an ``Ok``, ``Failed`` or ``Deferred`` for each receiver.
         """
+        if args:
+            raise self._too_many(args)
         signal = self._resolve(self.name)
-        return signal.send_robust(self._sender(sender, payload), *args, **payload)
+        return signal.send_robust(self._sender(sender, payload), **payload)
 
     @overload
     async def send_robust_async(
@@ -461,8 +477,10 @@ class DomainSignal(Generic[S, P, R]):
         self, sender: Any = THE_APP, /, *args: Any, **payload: Any
     ) -> list[Outcome[R]]:
         """Await the current app's receivers and say what became of each."""
+        if args:
+            raise self._too_many(args)
         signal = self._resolve(self.name)
-        return await signal.send_robust_async(self._sender(sender, payload), *args, **payload)
+        return await signal.send_robust_async(self._sender(sender, payload), **payload)
 
     # -- asking and trying: the current app ---------------------------------------------------
 
@@ -473,11 +491,11 @@ class DomainSignal(Generic[S, P, R]):
 
     def has_receivers_for(self, sender: Any) -> bool:
         """Tell whether a send by this sender would reach anybody in the current app."""
-        return self._resolve(self.name).has_receivers_for(sender)
+        return self._resolve(self.name).has_receivers_for(self._sender(sender))
 
     def receivers_for(self, sender: Any) -> Iterator[Receiver]:
         """Yield the current app's receivers that a send by this sender would call, in order."""
-        return self._resolve(self.name).receivers_for(sender)
+        return self._resolve(self.name).receivers_for(self._sender(sender))
 
     @contextmanager
     def muted(self) -> Generator[None, None, None]:

@@ -97,7 +97,7 @@ class ExceptionHooks:
         with self._lock:
             if self._closed:
                 return
-            others = [other for other in self._hooks if other.hook != registration.hook]
+            others = [other for other in self._hooks if not registration.replaces(other)]
             self._hooks = [*others, registration]
             self._install()
 

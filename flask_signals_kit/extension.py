@@ -137,6 +137,7 @@ class SignalsKit(Verbs):
             hooks=ExceptionHooks(app),
             relays=Relays(app),
             choose=_choose,
+            problems=_problems,
         )
         app.extensions[EXTENSION] = state
         with self.registry.lock:
@@ -249,14 +250,13 @@ class SignalsKit(Verbs):
         """Return what is wrong with the current app's signals.
 
         Weak receivers that were collected, names that nobody declared, receivers without
-        ``**kwargs``, the same module and name connected twice, and SQLite engines that need
-        :meth:`begin_immediate` because a receiver waits for their commits.
+        ``**kwargs``, the same module and name connected twice, receivers that are left out because
+        another has their ``uid``, and SQLite engines that need :meth:`begin_immediate` because a
+        receiver waits for their commits.
 
         :raises AppContextError: without a current app.
         """
-        from .inspection import report  # the report and its faces are imported when shown
-
-        return list(report(self._current("check its signals")).problems)
+        return _problems(self._current("check its signals"))
 
     # -- what the verbs need ------------------------------------------------------------------
 
@@ -400,6 +400,12 @@ def _check_page(app: Flask, settings: Settings, page_auth: object) -> None:
             "testing, but there is no page_auth to say who may see the page. Pass one, as in "
             "SignalsKit(app, page_auth=lambda: current_user.is_admin), or leave the setting out."
         )
+
+
+def _problems(state: AppSignals) -> list[Problem]:
+    from .inspection import report  # the report and its faces are imported when shown
+
+    return list(report(state).problems)
 
 
 def _choose(

@@ -31,7 +31,7 @@ from .signals import Signal
 from .state import AppSignals
 from .transactions import begins_late, engine_label
 
-ProblemKind = Literal["dead", "undeclared", "unknown", "no_extra", "duplicate", "sqlite"]
+ProblemKind = Literal["dead", "undeclared", "unknown", "no_extra", "duplicate", "uid", "sqlite"]
 
 TITLES: dict[ProblemKind, str] = {
     "dead": "Receiver collected",
@@ -39,6 +39,7 @@ TITLES: dict[ProblemKind, str] = {
     "unknown": "Unknown name",
     "no_extra": "No **kwargs",
     "duplicate": "Connected twice",
+    "uid": "Same uid",
     "sqlite": "SQLite begins late",
 }
 """What each kind of problem is called in two words."""
@@ -58,7 +59,8 @@ class Problem:
     kind: ProblemKind
     """``dead``: a weak receiver was collected. ``undeclared``: connected, but nobody declared the
     name. ``unknown``: sent, but nobody declared it or listens. ``no_extra``: a receiver without
-    ``**kwargs``. ``duplicate``: the same module and name connected twice. ``sqlite``: a receiver
+    ``**kwargs``. ``duplicate``: the same module and name connected twice. ``uid``: a glob's
+    receiver is left out, because another of the signal has its ``uid``. ``sqlite``: a receiver
     waits for the commits of an SQLite engine that needs ``kit.begin_immediate``."""
     signal: str
     """The signal's name."""
@@ -559,6 +561,15 @@ def _problems(
             message=f"Receiver {named(place)} is connected {times} times to signal {name!r}.",
             fix="In a factory, connect closures with kit.for_app(app).on, or give them a uid.",
             place=place,
+        )
+    for registration, other in [] if signal is None else state.left_out(signal):
+        yield Problem(
+            kind="uid",
+            signal=name,
+            message=f"Receiver {named(registration.place)}, connected to {registration.target!r}, "
+            f"is left out of signal {name!r}: {named(other)} has uid={registration.uid!r} there.",
+            fix="Give one of them another uid.",
+            place=registration.place,
         )
 
 

@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from types import FunctionType, MethodType
 from typing import Any, cast, get_args
 
 import blinker
@@ -18,7 +19,7 @@ from werkzeug.exceptions import HTTPException
 from .callables import place_of, receiver_key, sender_key, signature_of, type_name
 from .calls import Delivery, Receiver
 from .declarations import Contract, DomainSignal
-from .errors import ConfigurationError, ReceiverError, did_you_mean
+from .errors import ConfigurationError, DuplicateReceiverError, ReceiverError, did_you_mean
 from .links import next_order
 from .records import (
     Place,
@@ -47,6 +48,9 @@ def builtin_contracts(target: str) -> list[Contract]:
         return []
     return [Contract(signal=target, required=BUILTIN_PAYLOADS[target])]
 
+
+Key = tuple[str, Hashable, Hashable]
+"""What a registration is known by: its target, and the keys of its receiver and its sender."""
 
 GONE = object()
 """Stands for a sender that has been collected."""
@@ -85,7 +89,7 @@ class Registration:
     ) -> None:
         self.target: str = target
         limited_to = None if sender is ANY else sender_key(sender)
-        self.key: tuple[str, Hashable, Hashable] = (target, receiver_key(receiver), limited_to)
+        self.key: Key = (target, receiver_key(receiver), limited_to)
         self.place: Place = place_of(receiver)
         self.priority: int = priority
         self.when: Callable[..., Any] | None = when
@@ -93,8 +97,16 @@ class Registration:
         self.uid: str | None = uid
         self.weak: bool = weak
         self.order: int = next_order()
-        self._receiver: Any = _weakly(receiver, self, forget) if weak else receiver
-        self._sender = _weakly(sender, self, forget)
+        self._receiver: Any = receiver
+        if weak:
+            try:
+                self._receiver = _weak_ref(receiver, self, forget)
+            except TypeError:
+                raise ReceiverError(
+                    f"Cannot connect {self.place} to signal {target!r} weakly: "
+                    f"{type_name(receiver)} takes no weak reference. Connect it with weak=False."
+                ) from None
+        self._sender = _hold_sender(sender, self, forget)
 
     @property
     def receiver(self) -> Receiver | None:
@@ -123,10 +135,29 @@ class Registration:
         return fnmatchcase(name, self.target)
 
 
-def _weakly(thing: Any, owner: Registration, forget: Callable[[Registration], None]) -> Any:
-    """Hold a receiver or a sender weakly where that is possible; ``forget`` ends with it."""
-    if thing is ANY or isinstance(thing, (str, int)):
-        return thing
+def taken_uid(registration: Registration, signal: str, by: Place) -> DuplicateReceiverError:
+    """Return the error for a ``uid`` that another receiver of the signal has."""
+    return DuplicateReceiverError(
+        f"Receiver {registration.place} cannot have uid={registration.uid!r} on signal "
+        f"{signal!r}: {by} already has it. Give one of them another uid."
+    )
+
+
+def _hold_sender(sender: Any, owner: Registration, forget: Callable[[Registration], None]) -> Any:
+    """Hold a sender weakly, or strongly where that is the only way to know that it is the same."""
+    if sender is ANY or isinstance(sender, (str, int)):
+        return sender
+    try:
+        return _weak_ref(sender, owner, forget)
+    except TypeError:
+        return sender
+
+
+def _weak_ref(thing: Any, owner: Registration, forget: Callable[[Registration], None]) -> Any:
+    """Refer weakly to a receiver or a sender; when it is collected, its registration is forgotten.
+
+    :raises TypeError: if it takes no weak reference.
+    """
     owner_ref = weakref.ref(owner)
 
     def gone(_: object) -> None:
@@ -134,12 +165,9 @@ def _weakly(thing: Any, owner: Registration, forget: Callable[[Registration], No
         if registration is not None and not sys.is_finalizing():
             forget(registration)
 
-    try:
-        if hasattr(thing, "__func__") and hasattr(thing, "__self__"):
-            return weakref.WeakMethod(thing, gone)
-        return weakref.ref(thing, gone)
-    except TypeError:
-        return thing
+    if type(thing) is MethodType:
+        return weakref.WeakMethod(thing, gone)
+    return weakref.ref(thing, gone)
 
 
 def is_glob(name: str) -> bool:
@@ -173,6 +201,20 @@ class HookRegistration:
     """Classes that it is not told of."""
     handled: bool
     """Whether it is told of what an error handler turned into a response, too."""
+
+    def replaces(self, other: HookRegistration) -> bool:
+        """Tell whether this is the same hook: the very same, or that of a module loaded anew."""
+        new, old = self.hook, other.hook
+        return bool(new == old) or (
+            type(new) is FunctionType and type(old) is FunctionType and _home(new) == _home(old)
+        )
+
+
+def _home(function: FunctionType) -> object:
+    """Return where a module keeps a function; a closure or a lambda has no such place."""
+    if "<" in function.__qualname__:
+        return function
+    return function.__module__, function.__qualname__, function.__code__.co_qualname
 
 
 _HOOK = "hook(app, exception, *, source, handled, **extra)"
@@ -233,21 +275,57 @@ def _classes(ignore: Any) -> tuple[Any, ...]:
     return tuple(ignore) if isinstance(ignore, Iterable) else (ignore,)
 
 
+def _in_order(registrations: Iterable[Registration]) -> list[Registration]:
+    return sorted(registrations, key=lambda registration: registration.order)
+
+
 class Registry:
     """What was declared and connected: in a kit for every app, in an app's half for it alone."""
 
     def __init__(self) -> None:
         self.declarations: dict[str, DomainSignal[Any, ..., Any]] = {}
-        self.registrations: dict[tuple[Any, ...], Registration] = {}
+        self._names: dict[str, dict[Key, Registration]] = {}
+        self._globs: dict[str, dict[Key, Registration]] = {}
         self.bridged: dict[str, blinker.Signal] = {}
         self.hooks: list[HookRegistration] = []
         self.sessions: list[SessionSource] = []
         self.lock: threading.RLock = threading.RLock()
 
+    def _targets(self, target: str) -> dict[str, dict[Key, Registration]]:
+        return self._globs if is_glob(target) else self._names
+
+    @property
+    def registrations(self) -> list[Registration]:
+        """Everything that is connected, in connection order."""
+        targets = [*self._names.copy().values(), *self._globs.copy().values()]
+        return _in_order(registration for same in targets for registration in list(same.values()))
+
+    def add(self, registration: Registration) -> None:
+        """Keep a registration, in the place of one with the same key."""
+        target = registration.target
+        self._targets(target).setdefault(target, {})[registration.key] = registration
+
     def forget(self, registration: Registration) -> None:
-        """Drop a registration, if it is still there."""
-        if self.registrations.get(registration.key) is registration:
-            self.registrations.pop(registration.key, None)
+        """Drop a registration, if it is still there; the garbage collector may call this."""
+        if self.find(registration.key) is registration:
+            self.of(registration.target).pop(registration.key, None)
+
+    def find(self, key: Key) -> Registration | None:
+        """Return what is connected under this key."""
+        return self.of(key[0]).get(key)
+
+    def of(self, target: str) -> dict[Key, Registration]:
+        """Return what is connected to this very name or glob."""
+        return self._targets(target).get(target, {})
+
+    def globs_of(self, name: str) -> list[Registration]:
+        """Return what is connected to globs that this name fits, in connection order."""
+        fitting = [same for glob, same in self._globs.copy().items() if fnmatchcase(name, glob)]
+        return _in_order(registration for same in fitting for registration in list(same.values()))
+
+    def meant_by(self, name: str) -> list[Registration]:
+        """Return what is connected to a name, be it by a glob, in connection order."""
+        return _in_order([*self.of(name).copy().values(), *self.globs_of(name)])
 
     def contracts_of(self, target: str) -> Iterable[Contract]:
         """Return the contracts that a receiver of this name or glob must fit."""

@@ -748,27 +748,45 @@ class Signal(blinker.NamedSignal):
         steps = await sending.run(self._links(sender, payload))
         return results(steps, sending.on_error, self.name)
 
-    def send_robust(self, sender: Any = None, /, **payload: Any) -> list[Outcome[Any]]:
+    def send_robust(
+        self,
+        sender: Any = None,
+        /,
+        *,
+        _async_wrapper: Wrapper | None = None,
+        **payload: Any,
+    ) -> list[Outcome[Any]]:
         """Call every receiver and say what became of each; a failure stops nobody.
 
         Failures are logged and given to the exception hooks. ``BaseException`` goes up.
 
         :param sender: as in :meth:`send`.
+        :param _async_wrapper: as in :meth:`send`.
         :param payload: as in :meth:`send`.
         :return: an :class:`Ok`, :class:`Failed` or :class:`Deferred` for each receiver.
         """
         around = self._around
-        sending = Sending(around, sender, payload, "isolate", False, around.async_wrapper)
+        wrapper = _async_wrapper or around.async_wrapper
+        sending = Sending(around, sender, payload, "isolate", False, wrapper)
         return outcomes(finish(sending.run(self._links(sender, payload))))
 
-    async def send_robust_async(self, sender: Any = None, /, **payload: Any) -> list[Outcome[Any]]:
+    async def send_robust_async(
+        self,
+        sender: Any = None,
+        /,
+        *,
+        _sync_wrapper: Wrapper | None = None,
+        **payload: Any,
+    ) -> list[Outcome[Any]]:
         """Await every receiver and say what became of each; the async :meth:`send_robust`.
 
         :param sender: as in :meth:`send`.
+        :param _sync_wrapper: as in :meth:`send_async`.
         :param payload: as in :meth:`send`.
         """
         around = self._around
-        sending = Sending(around, sender, payload, "isolate", True, around.sync_wrapper)
+        wrapper = _sync_wrapper or around.sync_wrapper
+        sending = Sending(around, sender, payload, "isolate", True, wrapper)
         return outcomes(await sending.run(self._links(sender, payload)))
 
 

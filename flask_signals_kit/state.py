@@ -33,6 +33,7 @@ from .errors import (
     did_you_mean,
 )
 from .journal import Journal
+from .links import Link
 from .records import Connection, Emission, Place, Source, same_function
 from .registry import (
     BUILTIN_PAYLOADS,
@@ -42,6 +43,7 @@ from .registry import (
     Registry,
     builtin_contracts,
     is_glob,
+    taken_uid,
 )
 from .settings import OnError, Settings
 from .signals import (
@@ -92,6 +94,13 @@ class Bridge(Protocol):
         """Take every relay away."""
 
 
+class Startup(Protocol):
+    """What the app's half needs of whatever waits for the app's first request."""
+
+    def close(self, app: Flask, /) -> None:
+        """Wait no longer."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class UnknownName:
     """A name that was sent although nobody declared it or listens to it."""
@@ -117,6 +126,7 @@ class AppSignals(Verbs):
     :param hooks: the app's exception hooks.
     :param relays: the app's relays of others' signals.
     :param choose: finds the signals that ``bridge`` means.
+    :param problems: finds what is wrong.
     """
 
     def __init__(
@@ -129,6 +139,7 @@ class AppSignals(Verbs):
         hooks: Hooks,
         relays: Bridge,
         choose: Callable[..., dict[str, blinker.Signal]],
+        problems: Callable[[AppSignals], list[Any]],
     ) -> None:
         self.registry: Registry = Registry()
         self.kit = kit
@@ -141,10 +152,12 @@ class AppSignals(Verbs):
         self._watchers_lock = Lock()
         self.collected: deque[Connection] = deque(maxlen=100)
         self.unknown: dict[str, UnknownName] = {}
+        self._told_of_uids: set[tuple[str, str | None, str]] = set()
         self.hooks = hooks
         self.relays = relays
         self._choose_signals = choose
-        self.startup: object = None
+        self._problems = problems
+        self.startup: Startup | None = None
         self._app = weakref.ref(app)
         maker = _SignalMaker(self)
         self.namespace: Namespace = Namespace(maker, maker.made)
@@ -236,6 +249,10 @@ class AppSignals(Verbs):
             *self.kit.bridged,
             *connected,
         }
+
+    def check(self) -> list[Any]:
+        """Return each :class:`Problem` of the app's signals, as the kit's ``check`` does."""
+        return self._problems(self)
 
     def suggest(self, name: str) -> str:
         """Return the nearest declared name as a question, or an empty string."""
@@ -398,7 +415,7 @@ class AppSignals(Verbs):
                 "or name one with kit.use_session(session)."
             )
 
-    def attach(self, registration: Registration) -> None:
+    def attach_registration(self, registration: Registration) -> None:
         """Connect in this app what was registered for it or for every app."""
         self._check_session(registration)
         if hasattr(registration.delivery, "session") and "sqlalchemy" in sys.modules:
@@ -413,14 +430,32 @@ class AppSignals(Verbs):
     def _connect_glob(self, registration: Registration, signal: Signal) -> None:
         """Connect what a glob means, unless the receiver is connected by the very name as well."""
         exact = (signal.name, *registration.key[1:])
-        if not any(exact in registry.registrations for registry in (self.kit, self.registry)):
+        if not any(registry.find(exact) for registry in (self.kit, self.registry)):
+            self._connect_if_free(registration, signal)
+
+    def _connect_if_free(self, registration: Registration, signal: Signal) -> None:
+        """Connect, unless another receiver has the ``uid``: whoever sends cannot help that."""
+        try:
             self._connect(registration, signal)
+        except DuplicateReceiverError as error:
+            place = str(registration.place)
+            told = (signal.name, registration.uid, place)
+            if told in self._told_of_uids:
+                return
+            self._told_of_uids.add(told)
+            logger.warning(
+                "%s Until then, it is left out.",
+                error,
+                extra={"signals_kit_signal": signal.name, "signals_kit_receiver": place},
+            )
 
     def _connect(self, registration: Registration, signal: Signal) -> None:
         receiver, sender = registration.receiver, registration.sender
         if receiver is None or sender is GONE:
             return
-        self._make_way(registration, signal)
+        self._refuse_taken_uid(registration, signal)
+        for rival in self._rivals(registration, signal):
+            signal.end(rival)
         signal.connect(
             receiver,
             sender,
@@ -432,62 +467,101 @@ class AppSignals(Verbs):
             order=registration.order,
         )
 
-    def _make_way(
-        self, registration: Registration, signal: Signal, *, connect: bool = True
-    ) -> None:
-        """End the connection of this signal that has the same ``uid``, if it is the same function.
+    def _rivals(self, registration: Registration, signal: Signal) -> list[Link]:
+        """Return the connections of this signal that another receiver has under the same ``uid``.
 
         Kit and app, names and globs meet on one signal, so its uids are shared.
         """
         if registration.uid is None:
-            return
-        new = registration.place
-        for link in signal.with_uid(registration.uid):
-            if link.receiver_key == registration.key[1]:
-                continue
-            old = link.where()
-            if not same_function(new, old):
-                raise DuplicateReceiverError(
-                    f"Receiver {new} cannot have uid={registration.uid!r} on signal "
-                    f"{signal.name!r}: {old} already has it. Give one of them another uid."
-                )
-            if connect:
-                signal.end(link)
+            return []
+        key = registration.key[1]
+        return [link for link in signal.with_uid(registration.uid) if link.receiver_key != key]
 
-    def check(self, registration: Registration) -> None:
+    def _refuse_taken_uid(self, registration: Registration, signal: Signal) -> None:
+        """Refuse a ``uid`` that another function has."""
+        taken_by = self._taken_by(registration, signal)
+        if taken_by is not None:
+            raise taken_uid(registration, signal.name, taken_by)
+
+    def _taken_by(self, registration: Registration, signal: Signal) -> Place | None:
+        """Return which function has the ``uid``, unless it is this one, of a module loaded anew."""
+        places = [rival.where() for rival in self._rivals(registration, signal)]
+        return next((p for p in places if not same_function(registration.place, p)), None)
+
+    def left_out(self, signal: Signal) -> Generator[tuple[Registration, Place], None, None]:
+        """Yield whom globs do not connect because another has the ``uid``, and that other."""
+        for registration in self._globs_of(signal.name):
+            taken_by = self._taken_by(registration, signal)
+            if taken_by is not None:
+                yield registration, taken_by
+
+    def check_registration(self, registration: Registration) -> None:
         """Refuse what could not be connected here, before anything is."""
         self.refuse_unknown(registration.target, registration.place)
         self._check_session(registration)
-        for name in list(self.namespace):
+        for name in self._names_of(registration) if registration.uid is not None else []:
             if self._concerns(registration, name):
-                self._make_way(registration, self.namespace.signal(name), connect=False)
+                self._refuse_taken_uid(registration, self.namespace.signal(name))
+
+    def _names_of(self, registration: Registration) -> list[str]:
+        """Return the names in the namespace that a registration means, or has once meant."""
+        if registration.is_glob:
+            return [name for name in list(self.namespace) if registration.matches(name)]
+        return [registration.target] if registration.target in self.namespace else []
 
     def _concerns(self, registration: Registration, name: str) -> bool:
         """Tell whether a registration connects to the signal of this name."""
         if not registration.is_glob:
             return registration.target == name
-        return self.origin(name) == "domain" and registration.matches(name)
+        return self._is_domain(name) and registration.matches(name)
 
-    def detach(self, registration: Registration) -> None:
-        """Undo :meth:`attach`."""
+    def _is_domain(self, name: str) -> bool:
+        return self.origin(name) == "domain"
+
+    def detach_registration(self, registration: Registration) -> None:
+        """Undo :meth:`attach_registration`."""
         receiver, sender = registration.receiver, registration.sender
         if receiver is None or sender is GONE:
             return
-        for name in list(self.namespace):
-            if name == registration.target or (registration.is_glob and registration.matches(name)):
-                self.namespace.signal(name).disconnect_from(receiver, sender)
-        for registry in (self.kit, self.registry):
-            for other in list(registry.registrations.values()):
-                # A name and a glob, the kit and the app may have connected the same receiver.
-                if other.key[1:] == registration.key[1:]:
-                    self.attach(other)
+        for name in self._names_of(registration):
+            signal = self.namespace.signal(name)
+            signal.disconnect_from(receiver, sender)
+            self._let_in(registration, signal)
+
+    def _let_in(self, gone: Registration, signal: Signal) -> None:
+        """Connect what was registered for the signal as well, and had to stand back for this.
+
+        A name and a glob, the kit and the app may have connected the same receiver. And of all that
+        have one ``uid``, one is connected.
+        """
+        registries, globs = (self.kit, self.registry), self._globs_of(signal.name)
+        for registry in registries:
+            same = registry.find((signal.name, *gone.key[1:]))
+            if same is not None:
+                self._connect_if_free(same, signal)
+        for other in globs:
+            if other.key[1:] == gone.key[1:]:
+                self._connect_glob(other, signal)
+        if gone.uid is None:
+            return
+        named = [
+            other for registry in registries for other in list(registry.of(signal.name).values())
+        ]
+        for other in (*named, *globs):
+            if other.uid == gone.uid and not self._rivals(other, signal):
+                self._connect_if_free(other, signal)
+
+    def _globs_of(self, name: str) -> list[Registration]:
+        """Return what was registered for globs that mean this name, in connection order."""
+        if not self._is_domain(name):
+            return []
+        both = [*self.kit.globs_of(name), *self.registry.globs_of(name)]
+        return sorted(both, key=lambda registration: registration.order)
 
     def attach_globs(self, signal: Signal) -> None:
         """Connect to a new signal what was registered for its like."""
-        for registry in (self.kit, self.registry):
-            for registration in list(registry.registrations.values()):
-                if registration.is_glob and self._concerns(registration, signal.name):
-                    self._connect_glob(registration, signal)
+        for registration in self._globs_of(signal.name):
+            self._connect_glob(registration, signal)
 
     def relay(self, name: str) -> None:
         """Relay the signal of others that was bridged under this name."""
@@ -505,14 +579,14 @@ class AppSignals(Verbs):
             self.configure(name)
         for name in self.kit.bridged:
             self.relay(name)
-        for registration in list(self.kit.registrations.values()):
-            self.attach(registration)
+        for registration in self.kit.registrations:
+            self.attach_registration(registration)
         for hook in list(self.kit.hooks):
             self.add_hook(hook)
 
     def check_strictly(self) -> None:
         """Under ``SIGNALS_KIT_STRICT``, refuse what is connected and was not declared."""
-        for registration in list(self.kit.registrations.values()):
+        for registration in self.kit.registrations:
             self.refuse_unknown(registration.target, registration.place)
 
     def close(self) -> None:

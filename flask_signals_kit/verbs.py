@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
+from itertools import chain
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 import blinker
 from blinker import ANY
 from flask import Flask
 
-from .callables import call_site, is_async, place_of, receiver_key, sender_key, type_name, unwrap
+from .callables import call_site, place_of, receiver_key, sender_key, type_name, unwrap
 from .calls import Delivery, Receiver
 from .declarations import (
     Connected,
@@ -28,7 +30,8 @@ from .declarations import (
 )
 from .delivery import find_delivery
 from .dispatch import Results
-from .errors import AppContextError, DeclarationError, DuplicateReceiverError, ReceiverError
+from .errors import AppContextError, DeclarationError, ReceiverError
+from .links import check_options
 from .records import Outcome, Place, Source, same_function
 from .registry import (
     BUILTIN_PAYLOADS,
@@ -37,6 +40,7 @@ from .registry import (
     Registry,
     is_glob,
     register_hook,
+    taken_uid,
 )
 from .settings import OnError
 from .signals import (
@@ -50,6 +54,9 @@ R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
 H = TypeVar("H", bound="Hook")
 
+Named = str | DomainSignal[Any, ..., Any]
+"""What ``send`` sends: a name or a handle."""
+
 Target = str | DomainSignal[Any, ..., Any] | blinker.Signal
 """What ``on`` connects to: a name, a glob, a handle, or any blinker signal."""
 
@@ -58,6 +65,7 @@ class App(Protocol):
     """One app's half, as the verbs see it."""
 
     registry: Registry
+    kit: Registry
 
     @property
     def app(self) -> Flask:
@@ -78,14 +86,18 @@ class App(Protocol):
     def refuse_unknown(self, name: str, place: Place | None) -> None:
         """Refuse a name that nobody declared, where that is asked for."""
 
-    def check(self, registration: Registration) -> None:
+    def check_registration(self, registration: Registration) -> None:
         """Refuse what could not be connected, before anything is."""
 
-    def attach(self, registration: Registration) -> None:
+    def attach_registration(self, registration: Registration) -> None:
         """Connect what was registered."""
 
-    def detach(self, registration: Registration) -> None:
-        """Undo ``attach``."""
+    def detach_registration(self, registration: Registration) -> None:
+        """Undo ``attach_registration``."""
+
+    def _known_contracts(self, target: str) -> Iterable[Contract]:
+        """Return the contracts that hold in the app for a name or a glob."""
+        ...
 
     def relay(self, name: str) -> None:
         """Relay the signal of others that was bridged under this name."""
@@ -175,7 +187,8 @@ class Verbs:
         :param name: an identifier in lower_snake, past tense.
         :param doc: one sentence on what it means; the first one given counts.
         :param on_error: its failure policy; ``SIGNALS_KIT_ON_ERROR``, if left out.
-        :raises DeclarationError: for a name that is no identifier or a policy that does not exist.
+        :raises DeclarationError: for a name that is no identifier, a policy that does not exist, or
+            one app's policy for a signal of the kit.
 
         >>> from flask_signals_kit import SignalsKit
         >>> kit = SignalsKit()
@@ -195,6 +208,12 @@ class Verbs:
             elif name in self.registry.declarations:
                 handle.__doc__ = handle.__doc__ or doc
                 handle.on_error = policy or handle.on_error
+            elif policy is not None and policy != handle.on_error:
+                raise DeclarationError(
+                    f"Signal {name!r} was declared for every app of the kit, at {handle.place}, so "
+                    f"one app cannot give it on_error={policy!r}: give it there, or set "
+                    "app.config['SIGNALS_KIT_ON_ERROR'] for the whole app."
+                )
         self._declared(handle)
         return handle
 
@@ -254,6 +273,8 @@ class Verbs:
             self._check_connected(contract)
             own = self.registry.declarations.get(name)
             handle = own or DomainSignal(name, None, wiring=self._wiring())
+            if own is None and before is not None:
+                handle.__doc__, handle.on_error = before.__doc__, before.on_error
             handle.contract = contract
             handle.place = contract.place
             handle.on_error = policy or handle.on_error
@@ -264,16 +285,17 @@ class Verbs:
 
     def _check_connected(self, contract: Contract) -> None:
         """Refuse a contract which a receiver that is already connected does not fit."""
-        registries = {id(self.registry): self.registry}
-        registries |= {id(state.registry): state.registry for state in self._states()}
-        for registry in registries.values():
-            for registration in list(registry.registrations.values()):
-                receiver = registration.receiver
-                meant = registration.target == contract.signal or (
-                    registration.is_glob and registration.matches(contract.signal)
-                )
-                if meant and receiver is not None:
-                    contract.check_receiver(receiver)
+        registries = [self.registry]
+        for state in self._states():
+            own = state.registry.declarations.get(contract.signal)
+            if state.registry is self.registry:
+                registries.append(state.kit)
+            elif own is None or own.contract is None:
+                registries.append(state.registry)
+        for registry in registries:
+            for registration in registry.meant_by(contract.signal):
+                if (receiver := registration.receiver) is not None:
+                    contract.check_connection(receiver, registration.when)
 
     def _declared(self, handle: DomainSignal[Any, ..., Any]) -> None:
         for state in self._states():
@@ -381,30 +403,14 @@ class Verbs:
         targets = [self._target(signal) for signal in signals]
         if not callable(receiver):
             raise not_callable(receiver, targets[0])
-        given: Any = when
-        if given is not None and (not callable(given) or is_async(given)):
-            kind = "an async function" if is_async(given) else type_name(given)
-            raise ReceiverError(
-                f"Receiver {place_of(receiver)} has when={kind}: "
-                "it must be a plain function, called as when(sender, **payload)."
-            )
-        if uid is not None and not isinstance(uid, str):
-            raise ReceiverError(
-                f"Receiver {place_of(receiver)} has uid={type_name(uid)}: it must be a string."
-            )
-        if not isinstance(priority, int):
-            raise ReceiverError(
-                f"Receiver {place_of(receiver)} has priority={type_name(priority)}: "
-                "it must be an integer; higher runs first."
-            )
+        check_options(receiver, priority, when, uid)
         sender = self._real_sender(sender, receiver)
         way = find_delivery(delivery)
         for target in targets:
             check_takes_sender(receiver, target)
-            for contract in self._known_contracts(target):
-                contract.check_receiver(receiver)
-                if when is not None:
-                    contract.check_receiver(when, "Predicate")
+            known = [state._known_contracts(target) for state in self._states()]
+            for contract in dict.fromkeys(chain(self._known_contracts(target), *known)):
+                contract.check_connection(receiver, when)
         registrations = [
             Registration(
                 receiver,
@@ -422,14 +428,14 @@ class Verbs:
         for registration in registrations:  # all are checked before any is connected
             self._same_uid(registration)
             for state in self._states():
-                state.check(registration)
+                state.check_registration(registration)
         for registration in registrations:
             self._register(registration)
 
     def _register(self, registration: Registration) -> None:
         with self.registry.lock:
             replaced = self._same_uid(registration)
-            before = self.registry.registrations.get(registration.key)
+            before = self.registry.find(registration.key)
             if before is not None:
                 registration.order = before.order
                 if registration.weak and not before.weak:
@@ -437,51 +443,97 @@ class Verbs:
             if replaced is not None and replaced is not before:
                 registration.order = replaced.order
                 self._unregister(replaced)
-            self.registry.registrations[registration.key] = registration
+            self.registry.add(registration)
         # An app that is initialised meanwhile either sees the registration or is seen here.
         try:
             for state in self._states():
-                state.attach(registration)
+                state.attach_registration(registration)
         except Exception:
             self._unregister(registration)
             for other in (before, replaced):
                 if other is not None:
-                    self.registry.registrations[other.key] = other
+                    self.registry.add(other)
                     for state in self._states():
-                        state.attach(other)
+                        state.attach_registration(other)
             raise
 
     def _same_uid(self, registration: Registration) -> Registration | None:
-        """Return the registration whose ``uid`` and place this one takes over."""
+        """Return the registration whose ``uid`` and place this one takes over.
+
+        :raises DuplicateReceiverError: if another function has the ``uid``, here or on a glob.
+        """
         if registration.uid is None:
             return None
-        for other in list(self.registry.registrations.values()):
-            if other.uid == registration.uid and other.target == registration.target:
-                new, old = registration.place, other.place
-                if same_function(new, old):
-                    return other
-                raise DuplicateReceiverError(
-                    f"Receiver {new} cannot have uid={registration.uid!r} on signal "
-                    f"{registration.target!r}: {old} already has it. Give one of them another uid."
-                )
+        same = None
+        registry, target = self.registry, registration.target
+        for other in registry.registrations if registration.is_glob else registry.meant_by(target):
+            if other.uid != registration.uid:
+                continue
+            if not same_function(registration.place, other.place):
+                shared = self._shared_name(target, other.target)
+                if shared is not None:
+                    raise taken_uid(registration, shared, other.place)
+            elif other.target == target:
+                same = other
+        return same
+
+    def _shared_name(self, one: str, other: str) -> str | None:
+        """Return a name that two targets are known to have in common."""
+        if one == other:
+            return one
+        names = [name for name in (one, other) if not is_glob(name)] or self.registry.declarations
+        for name in list(names):
+            if self._is_domain(name) and all(
+                t == name or fnmatchcase(name, t) for t in (one, other)
+            ):
+                return name
         return None
+
+    def _is_domain(self, name: str) -> bool:
+        """Tell whether a glob may take in this name."""
+        return name not in BUILTIN_PAYLOADS and name not in self.registry.bridged
 
     def _unregister(self, registration: Registration) -> None:
         self.registry.forget(registration)
         for state in self._states():
-            state.detach(registration)
+            state.detach_registration(registration)
+
+    def disconnect(self, receiver: Receiver, *signals: Target, sender: Any = ANY) -> None:
+        """Undo :meth:`on`, for all apps that it was said for.
+
+        :param receiver: the receiver; one that is not connected is passed over.
+        :param signals: what it was connected to, as it was given to ``on``: a glob ends with the
+            glob, not with a name that it takes in. Everything, if left out.
+        :param sender: from this sender only; from all, if left out.
+
+        >>> from flask_signals_kit import SignalsKit
+        >>> kit = SignalsKit()
+        >>> @kit.on("account_*", "request_started")
+        ... def note(sender, **extra): ...
+        >>> kit.disconnect(note, "account_*")
+        """
+        if signals:
+            targets = [self._target(signal, bridge=False) for signal in signals]
+        else:
+            targets = [registration.target for registration in self.registry.registrations]
+        for target in dict.fromkeys(targets):
+            self.disconnect_receiver(receiver, target, sender)
 
     def disconnect_receiver(self, receiver: Receiver, signal: str, sender: Any = ANY) -> None:
         """Undo ``on`` for one signal, for one sender or for all."""
         key = receiver_key(receiver)
         wanted = None if sender is ANY else sender_key(sender)
-        for registration in list(self.registry.registrations.values()):
-            target, other, limited_to = registration.key
-            if target == signal and other == key and (sender is ANY or limited_to == wanted):
+        for registration in list(self.registry.of(signal).values()):
+            _, other, limited_to = registration.key
+            if other == key and (sender is ANY or limited_to == wanted):
                 self._unregister(registration)
 
-    def _target(self, signal: Any) -> str:
-        """Return the name or glob that something given to ``on`` stands for."""
+    def _target(self, signal: Any, *, bridge: bool = True) -> str:
+        """Return the name or glob that something given to ``on`` stands for.
+
+        :param bridge: bring in a signal of others that is not there yet; without, its name is
+            empty.
+        """
         if isinstance(signal, str):
             return signal if is_glob(signal) else check_name(signal)
         if isinstance(signal, DomainSignal):
@@ -496,18 +548,18 @@ class Verbs:
         ):
             return signal.name
         if isinstance(signal, blinker.Signal):
-            return self._bridged_name(signal)
+            return self._bridged_name(signal) or (self.bridge(signal)[0] if bridge else "")
         raise DeclarationError(
             f"on() cannot connect to {type_name(signal)}: give it a name, a glob, a handle or a "
             "blinker signal."
         )
 
-    def _bridged_name(self, source: blinker.Signal) -> str:
+    def _bridged_name(self, source: blinker.Signal) -> str | None:
         for registry in (self.registry, *(state.registry for state in self._states())):
             for name, bridged in registry.bridged.copy().items():
                 if bridged is source:
                     return name
-        return self.bridge(source)[0]
+        return None
 
     def _real_sender(self, sender: Any, receiver: Receiver) -> Any:
         try:
@@ -617,7 +669,8 @@ class Verbs:
         def decorator(hook: Any) -> Any:
             registration = register_hook(hook, sources, ignore, handled)
             with self.registry.lock:
-                others = [other for other in self.registry.hooks if other.hook != hook]
+                hooks = self.registry.hooks
+                others = [other for other in hooks if not registration.replaces(other)]
                 self.registry.hooks = [*others, registration]
             for state in self._states():
                 state.add_hook(registration)
@@ -645,7 +698,7 @@ class Verbs:
 
     # -- sending ------------------------------------------------------------------------------
 
-    def send(self, signal: Target, sender: Any = None, /, **payload: Any) -> Results:
+    def send(self, signal: Named, sender: Any = None, /, **payload: Any) -> Results:
         """Send a signal in the current app.
 
         :param signal: a name, or a handle.
@@ -669,7 +722,7 @@ class Verbs:
         target, real = self._prepare(signal, sender, payload)
         return target.send(real, **payload)
 
-    async def send_async(self, signal: Target, sender: Any = None, /, **payload: Any) -> Results:
+    async def send_async(self, signal: Named, sender: Any = None, /, **payload: Any) -> Results:
         """Send a signal, and await its async receivers one after the other.
 
         Parameters, result and errors are those of :meth:`send`.
@@ -678,7 +731,7 @@ class Verbs:
         return await target.send_async(real, **payload)
 
     def send_robust(
-        self, signal: Target, sender: Any = None, /, **payload: Any
+        self, signal: Named, sender: Any = None, /, **payload: Any
     ) -> list[Outcome[Any]]:
         """Send a signal so that a failing receiver stops nobody, and say what became of each.
 
@@ -688,13 +741,18 @@ class Verbs:
         return target.send_robust(real, **payload)
 
     async def send_robust_async(
-        self, signal: Target, sender: Any = None, /, **payload: Any
+        self, signal: Named, sender: Any = None, /, **payload: Any
     ) -> list[Outcome[Any]]:
         """Await what :meth:`send_robust` calls; async receivers run one after the other."""
         target, real = self._prepare(signal, sender, payload)
         return await target.send_robust_async(real, **payload)
 
-    def _prepare(self, signal: Target, sender: Any, payload: dict[str, Any]) -> tuple[Signal, Any]:
+    def _prepare(self, signal: Named, sender: Any, payload: dict[str, Any]) -> tuple[Signal, Any]:
+        if isinstance(signal, blinker.Signal):
+            raise DeclarationError(
+                "send() takes a name or a handle, not a blinker signal: call signal.send(...) on "
+                f"the {type_name(signal)} itself, which reaches its own receivers as well."
+            )
         name = self._target(signal)
         if is_glob(name):
             raise DeclarationError(

@@ -293,6 +293,73 @@ def test_a_second_positional_argument_is_refused(context: None, kit: SignalsKit)
         funded.send_robust("acme", 5)
 
 
+def test_every_way_to_send_refuses_it_with_the_same_words(context: None, kit: SignalsKit) -> None:
+    """The twins are no less clear."""
+    funded = kit.signal("account_funded")
+    ways: list[Callable[[], Any]] = [
+        lambda: funded.send("acme", 5),
+        lambda: funded.send_robust("acme", 5),
+        lambda: asyncio.run(funded.send_async("acme", 5)),
+        lambda: asyncio.run(funded.send_robust_async("acme", 5)),
+    ]
+    for send in ways:
+        with pytest.raises(ContractError, match="'account_funded' was sent with 2 positional"):
+            send()
+
+
+def test_blinkers_wrappers_are_no_payload(context: None, kit: SignalsKit, app: Flask) -> None:
+    """A send that was written for blinker, such as Flask's own, works unchanged."""
+    paid = kit.declare(stub)
+    ran: list[str] = []
+
+    @kit.on("stub")
+    async def receive(account: Any, **payload: Any) -> Any:
+        return payload
+
+    @kit.on("stub")
+    def receive_plainly(account: Any, **payload: Any) -> Any:
+        return payload
+
+    def run(receiver: Callable[..., Any]) -> Callable[..., Any]:
+        ran.append(receiver.__name__)
+        return app.async_to_sync(receiver)
+
+    def wait(receiver: Callable[..., Any]) -> Callable[..., Any]:
+        ran.append(receiver.__name__)
+
+        async def call(*args: Any, **payload: Any) -> Any:
+            return receiver(*args, **payload)
+
+        return call
+
+    how: Any = {"amount": 5, "_async_wrapper": run}
+    later: Any = {"amount": 5, "_sync_wrapper": wait}
+    for each, name in ((paid, ()), (kit, ("stub",))):
+        send: Any = each
+        given = [{"amount": 5}] * 2
+        assert [payload for _, payload in send.send(*name, "acme", **how)] == given
+        assert [ok.value for ok in send.send_robust(*name, "acme", **how)] == given
+        sent = asyncio.run(send.send_async(*name, "acme", **later))
+        assert [payload for _, payload in sent] == given
+        outcomes = asyncio.run(send.send_robust_async(*name, "acme", **later))
+        assert [ok.value for ok in outcomes] == given
+        assert ran == ["receive", "receive", "receive_plainly", "receive_plainly"]
+        ran.clear()
+
+
+def test_a_question_for_no_sender_is_one_for_the_app(context: None, kit: SignalsKit) -> None:
+    """`send()` has the app for a sender, so it is the app that is asked about."""
+    funded = kit.signal("account_funded")
+    app = current_app._get_current_object()  # type: ignore[attr-defined]
+    kit.on(funded, sender=app)(receive := lambda sender, **extra: sender)
+    assert funded.send() == [(receive, app)]
+    for sender in (None, current_app, app):
+        assert funded.has_receivers_for(sender)
+        assert [*funded.receivers_for(sender)] == [receive]
+    assert not funded.has_receivers_for("acme")
+    assert not funded.has_receivers_for(ANY)
+
+
 def test_send_robust_gives_an_outcome_a_receiver(context: None, kit: SignalsKit) -> None:
     """By handle as by name, plain and async."""
     funded = kit.signal("account_funded")
@@ -641,6 +708,58 @@ def test_a_receiver_of_one_app_is_checked_with_a_later_declaration(
         kit.declare(stub)
 
 
+def test_a_predicate_connected_before_the_declaration_is_checked_with_it() -> None:
+    """It gets what the receiver gets."""
+    for target in ("stub", "st*"):
+        kit = SignalsKit()
+        kit.on(target, when=misfit_missing)(lambda account, **extra: None)
+        with pytest.raises(ContractError, match=r"Predicate .*misfit_missing"):
+            kit.declare(stub)
+
+
+@pytest.mark.parametrize("target", ["stub", "st*"])
+def test_an_apps_declaration_and_the_kits_receivers_are_checked_in_either_order(
+    app: Flask, kit: SignalsKit, target: str
+) -> None:
+    """The kit's receivers are connected in the app, so they must fit."""
+    other = Flask("other")
+    kit.init_app(other)
+    kit.on(target)(misfit_missing)
+    with pytest.raises(ContractError, match="misfit_missing"):
+        kit.for_app(app).declare(stub)
+    kit.disconnect(misfit_missing)
+    kit.for_app(app).declare(stub)
+    with pytest.raises(ContractError, match="misfit_missing"):
+        kit.on(target)(misfit_missing)
+    with pytest.raises(ContractError, match=r"Predicate .*misfit_missing"):
+        kit.on(target, when=misfit_missing)(lambda account, **extra: None)
+    kit.for_app(other).on(target)(misfit_missing)
+
+
+def test_an_app_with_a_stub_of_its_own_needs_not_fit_the_kits(app: Flask, kit: SignalsKit) -> None:
+    """Its receivers go by its stub; the kit's, which are connected there as well, by both."""
+    half = kit.for_app(app)
+
+    @half.declare
+    def account_opened(account: object, *, amount: int) -> None:
+        """Say that an account is there, in one app."""
+
+    half.on("account_opened")(lambda account, *, amount: None)
+
+    def say_otherwise() -> DomainSignal[object, ..., Any]:
+        def account_opened(account: object, *, owner: str) -> None:
+            """Say that an account is there, in every app."""
+
+        return kit.declare(account_opened)
+
+    say_otherwise()
+    with pytest.raises(ContractError, match="'amount'"):
+        kit.on("account_opened")(lambda account, *, owner: None)
+    with pytest.raises(ContractError, match="'owner'"):
+        kit.on("account_opened")(lambda account, *, amount: None)
+    kit.on("account_opened")(lambda account, **payload: None)
+
+
 def test_a_receiver_of_flasks_signals_is_checked_like_a_contract(kit: SignalsKit) -> None:
     """What Flask passes is known."""
     with pytest.raises(ContractError) as caught:
@@ -942,6 +1061,19 @@ def test_one_app_asking_for_a_declared_name_gets_the_kits_contract(
     kit.for_app(app).on(funded)(receive := lambda account, *, amount: amount)
     sent: list[Any] = [*funded.send("acme", amount=5)]
     assert sent == [(receive, 5)]
+
+
+def test_one_app_cannot_give_the_kits_signal_another_policy(app: Flask, kit: SignalsKit) -> None:
+    """It would be ignored in silence; a stub of the app's own keeps the kit's policy and doc."""
+    kit.signal("stub", "Money arrived.", on_error="group")
+    half = kit.for_app(app)
+    with pytest.raises(DeclarationError, match="'stub' was declared for every app of the kit, at"):
+        half.signal("stub", on_error="isolate")
+    assert half.signal("stub", on_error="group").on_error == "group"
+    own = half.declare(stub)
+    assert (own.on_error, half.on_error("stub")) == ("group", "group")
+    assert half.signal("stub", on_error="isolate") is own
+    assert half.on_error("stub") == "isolate"
 
 
 def test_one_app_cannot_declare_a_second_stub_of_the_kits_name(app: Flask, kit: SignalsKit) -> None:

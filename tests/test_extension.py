@@ -9,6 +9,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -258,6 +259,45 @@ def test_weak_receivers_go_when_nobody_holds_them(kit: SignalsKit, app: Flask) -
     gc.collect()
     assert results(kit, app) == results(kit, make(kit, "later")) == []
     assert results(kit, app, "campaign_created") == []
+
+
+class Slotted:
+    """A receiver that takes no weak reference."""
+
+    __slots__ = ()
+
+    def __call__(self, *args: Any, **payload: Any) -> None:
+        assert args, "called without a sender"
+
+    def receive(self, *args: Any, **payload: Any) -> None:
+        """Be a method of one."""
+        self(*args)
+
+
+class Spoken(str):
+    """Text that can be called."""
+
+    __slots__ = ()
+    __call__ = Slotted.__call__
+
+
+@pytest.mark.parametrize("receiver", [Slotted(), Slotted().receive, Spoken("hello")])
+@pytest.mark.parametrize("early", [True, False])
+def test_a_receiver_that_cannot_be_weak_is_refused(
+    kit: SignalsKit, receiver: Any, early: bool
+) -> None:
+    """As by a signal, and before there is an app as well; it is not called to find out."""
+    if not early:
+        make(kit)
+    with pytest.raises(ReceiverError, match=r"'account_funded' weakly: .* weak=False"):
+        kit.on("account_funded", weak=True)(receiver)
+    kit.declare(account_funded_by_anybody)
+    kit.on("account_funded_by_anybody", sender=Slotted())(receiver)
+    assert results(kit, make(kit, "later")) == []
+
+
+def account_funded_by_anybody(sender: object) -> None:
+    """Be a declaration."""
 
 
 def test_a_strong_receiver_connected_weakly_again_stays(kit: SignalsKit, app: Flask) -> None:
@@ -632,6 +672,135 @@ def test_a_uid_is_taken_by_glob_and_name_alike(kit: SignalsKit, app: Flask) -> N
 
     with pytest.raises(DuplicateReceiverError):
         kit.on("account_funded", uid="ledger")(second)
+
+
+def write_down(sender: Any, **extra: Any) -> str:
+    """Be a receiver."""
+    return "written down"
+
+
+def send_mail(sender: Any, **extra: Any) -> str:
+    """Be another."""
+    return "mailed"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("account_*", "account_funded"),
+        ("account_funded", "*_funded"),
+        ("account_*", "*_funded"),
+        ("account_*", "account_*"),
+    ],
+)
+def test_a_uid_is_taken_by_glob_and_name_before_there_is_an_app(
+    kit: SignalsKit, one: str, other: str
+) -> None:
+    """What is declared or named is enough to see it; `init_app` does not fail later."""
+    kit.signal("account_funded")
+    kit.on(one, uid="ledger")(write_down)
+    with pytest.raises(DuplicateReceiverError, match=r"'account_(funded|\*)'.*write_down"):
+        kit.on(other, uid="ledger")(send_mail)
+    assert results(kit, make(kit)) == ["written down"]
+
+
+def test_a_uid_of_a_name_that_no_glob_means_is_free(kit: SignalsKit, app: Flask) -> None:
+    """Globs leave Flask's signals and bridged ones alone."""
+    kit.bridge(blinker.NamedSignal("request_paid"))
+    kit.on("request_*", uid="ledger")(write_down)
+    kit.on("request_started", "request_paid", uid="ledger")(send_mail)
+    assert results(kit, app, "request_started", app) == ["mailed"]
+    assert results(kit, app, "request_paid") == ["mailed"]
+
+
+def test_globs_that_meet_in_a_later_name_let_the_first_have_the_uid(
+    kit: SignalsKit, app: Flask, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever sends or declares gets no error; one line is logged, and `check` tells of it."""
+    kit.on("account_*", uid="ledger")(write_down)
+    kit.on("*_funded", uid="ledger")(send_mail)
+    for _ in range(2):
+        assert results(kit, app) == ["written down"]
+    account_funded = kit.signal("account_funded")
+    [message] = caplog.messages
+    assert "send_mail" in message
+    assert "write_down" in message
+    assert "left out" in message
+    for each in (app, make(kit, "later")):
+        assert results(kit, each) == ["written down"]
+        [problem] = kit.for_app(each).check()
+        assert (problem.kind, problem.signal) == ("uid", "account_funded")
+        assert problem.message == (
+            f"Receiver {__name__}.send_mail, connected to '*_funded', is left out of signal "
+            f"'account_funded': {__name__}.write_down has uid='ledger' there."
+        )
+    assert results(kit, app, "invoice_funded") == ["mailed"]
+    account_funded.connect(send_mail)
+    assert results(kit, app) == ["written down", "mailed"]
+
+
+def test_a_uid_that_becomes_free_goes_to_whoever_was_left_out(kit: SignalsKit, app: Flask) -> None:
+    """What is disconnected makes room, and nothing else changes."""
+    half = kit.for_app(app)
+    kit.on("account_*", uid="ledger")(write_down)
+    half.on("*_funded", uid="ledger")(send_mail)
+    assert results(kit, app) == ["written down"]
+    kit.on("campaign_created", uid="ledger")(send_mail)
+    kit.disconnect(send_mail)
+    assert results(kit, app) == ["written down"]
+    kit.disconnect(write_down)
+    assert results(kit, app) == ["mailed"]
+    half.disconnect(send_mail, "*_funded")
+    assert results(kit, app) == []
+
+
+# -- disconnecting --------------------------------------------------------------------------------
+
+
+def test_disconnect_undoes_on(kit: SignalsKit, app: Flask) -> None:
+    """What was connected by name, glob, handle or blinker signal, ends by the same."""
+    account_closed = kit.signal("account_closed")
+    theirs = blinker.NamedSignal("invoice-paid")
+    half = kit.for_app(app)
+    for verbs in (kit, half):
+        verbs.on("campaign_*", "request_started", theirs, account_closed)(write_down)
+        ends: list[tuple[Any, str]] = [
+            ("campaign_*", "campaign_created"),
+            ("request_started", "request_started"),
+            (theirs, "invoice_paid"),
+            (account_closed if verbs is kit else "account_closed", "account_closed"),
+        ]
+        for target, name in ends:
+            assert results(kit, app, name, app) == ["written down"]
+            verbs.disconnect(write_down, target)
+            assert results(kit, app, name, app) == []
+
+
+def test_disconnect_ends_everything_or_what_is_named(kit: SignalsKit, app: Flask) -> None:
+    """Without a signal all of the receiver's go; a sender limits it; others' stay."""
+    kit.on("account_*", "campaign_created")(write_down)
+    kit.on("account_*")(send_mail)
+    kit.on("price_changed", sender="EUR")(write_down)
+    kit.on("price_changed", sender="USD")(write_down)
+    kit.disconnect(write_down, sender="EUR")
+    assert results(kit, app, "price_changed", "EUR") == []
+    assert results(kit, app, "price_changed", "USD") == ["written down"]
+    kit.disconnect(write_down, "account_funded")
+    assert results(kit, app) == ["written down", "mailed"]
+    kit.disconnect(write_down)
+    assert results(kit, app) == ["mailed"]
+    assert results(kit, app, "campaign_created") == []
+    assert results(kit, app, "price_changed", "USD") == []
+    assert results(kit, make(kit, "later")) == ["mailed"]
+
+
+def test_disconnect_passes_over_what_is_not_connected(kit: SignalsKit, app: Flask) -> None:
+    """A signal of others is not brought in for it."""
+    kit.disconnect(write_down)
+    kit.disconnect(write_down, "account_funded", "*", blinker.NamedSignal("invoice-lost"))
+    assert "invoice_lost" not in kit.for_app(app).namespace
+    with pytest.raises(DeclarationError, match="no name for a signal"):
+        kit.disconnect(write_down, "account-funded")
 
 
 # -- globs ----------------------------------------------------------------------------------------
@@ -1394,6 +1563,59 @@ def test_apps_come_and_go_in_threads_while_the_kit_connects() -> None:
     assert results(kit, make(kit)) == ["glob", "name"]
 
 
+# -- how it grows ---------------------------------------------------------------------------------
+
+
+def calls_of(work: Callable[[], Any]) -> int:
+    """Count the functions that are called in doing something."""
+    count = 0
+
+    def note(frame: Any, event: str, arg: Any) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def test_connecting_a_name_does_not_look_at_every_other(kit: SignalsKit, app: Flask) -> None:
+    """The five hundredth costs what the tenth does, and so does disconnecting it."""
+    kit.on("*")(write_down)
+    costs: list[tuple[int, int]] = []
+    for number in range(500):
+        name = f"account_{number}"
+        receiver = Receiver()
+        connecting = calls_of(partial(kit.on(name, uid="ledger"), receiver))
+        disconnecting = calls_of(partial(kit.disconnect, receiver, name))
+        costs.append((connecting, disconnecting))
+        kit.on(name)(receiver)
+    assert costs[9] == costs[499]
+
+
+class Receiver:
+    """Be a receiver of which there are many."""
+
+    def __call__(self, sender: Any, **extra: Any) -> None:
+        pass
+
+
+def test_an_app_starts_in_a_time_that_grows_with_its_names() -> None:
+    """Ten times as many, and a glob over all of them: ten times the work, not a hundred times."""
+
+    def start(names: int) -> int:
+        kit = SignalsKit()
+        kit.on("*")(write_down)
+        for number in range(names):
+            kit.on(f"account_{number}")(Receiver())
+        return calls_of(lambda: make(kit))
+
+    assert start(200) < 15 * start(20)
+
+
 # -- what a second look found ---------------------------------------------------------------------
 
 
@@ -1408,6 +1630,57 @@ def test_a_sender_given_by_name_is_refused(kit: SignalsKit, app: Flask) -> None:
         for send in (account_funded.send, account_funded.send_robust):
             with pytest.raises(ContractError, match="by position, as in send"):
                 send(sender="acme", amount=1)
+
+
+def test_a_blinker_signal_is_sent_by_itself(kit: SignalsKit, app: Flask) -> None:
+    """Through the kit it would reach none of its own receivers. It is not brought in, either."""
+    theirs = blinker.NamedSignal("invoice-paid")
+    theirs.connect(write_down)
+    half = kit.for_app(app)
+    for send in (half.send, half.send_robust):
+        with pytest.raises(DeclarationError, match=r"signal\.send\(\.\.\.\) on the blinker"):
+            send(theirs, "acme")  # type: ignore[arg-type]
+    assert "invoice_paid" not in half.namespace
+    assert kit.bridge(theirs) == ("invoice_paid",)
+
+
+def test_a_half_tells_what_is_wrong_with_its_app(kit: SignalsKit, app: Flask) -> None:
+    """`check` is there as on the kit, without a context."""
+    half = kit.for_app(app)
+    half.on("account_funded")(write_down)
+    with app.app_context():
+        [problem] = kit.check()
+    [same] = half.check()
+    assert problem.kind == same.kind == "undeclared"
+    assert kit.for_app(make(kit, "other")).check() == []
+
+
+def test_a_reloaded_module_replaces_its_exception_hooks(modules: Path) -> None:
+    """A function of a module is known by its name; methods, lambdas and closures are not."""
+    (modules / "wired.py").write_text(
+        "from flask import Flask\n"
+        "from flask_signals_kit import SignalsKit\n"
+        "kit = SignalsKit(app := Flask('shop'))\n"
+        "told = []\n"
+    )
+    (modules / "wired_hooks.py").write_text(
+        "from wired import kit, told\n"
+        "@kit.on_exception\n"
+        "def report(app, exception, **extra):\n"
+        "    told.append('report')\n"
+        "def make(name):\n"
+        "    @kit.on_exception\n"
+        "    def hook(app, exception, **extra):\n"
+        "        told.append(name)\n"
+        "make('one'), make('two')\n"
+    )
+    wired = importlib.import_module("wired")
+    importlib.reload(importlib.import_module("wired_hooks"))
+    for app in (wired.app, make(wired.kit, "later")):
+        app.add_url_rule("/", view_func=lambda: str(1 / 0))
+        wired.told.clear()
+        app.test_client().get("/")
+        assert sorted(wired.told) == ["one", "one", "report", "two", "two"]
 
 
 def test_a_pattern_cannot_be_sent(kit: SignalsKit, app: Flask) -> None:

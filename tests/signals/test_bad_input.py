@@ -1,6 +1,7 @@
 """What nobody should send or connect, and somebody will: clashing names, odd objects, no end."""
 
 import asyncio
+import functools
 import gc
 import inspect
 import logging
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from types import ModuleType
 from typing import Any
+from unittest.mock import MagicMock, Mock, create_autospec
 
 import pytest
 from flask import Flask
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 
 from flask_signals_kit import (
     Call,
+    DuplicateReceiverError,
     ReceiverError,
     Signal,
     SignalsKit,
@@ -287,6 +290,163 @@ def test_a_receiver_that_cannot_be_hashed_compared_or_held_weakly_works() -> Non
     signal.disconnect(one)
     [(left, _)] = signal.send("acme")
     assert left is two
+
+
+class Decorated:
+    """What a decorator that is a class makes of a function."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function)
+
+    def __call__(self, who: Any, /, **payload: Any) -> Any:
+        return self.__wrapped__(who, **payload)  # type: ignore[attr-defined]
+
+
+class Wrapped:
+    """The same, of a decorator that only says what is inside."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.__wrapped__ = function
+
+    def __call__(self, who: Any, /, **payload: Any) -> Any:
+        return self.__wrapped__(who, **payload)
+
+
+@pytest.mark.parametrize("decorate", [Decorated, Wrapped, functools.lru_cache(maxsize=None)])
+def test_a_receiver_behind_a_decorators_object_is_known_by_its_function(decorate: Any) -> None:
+    """Not by the decorator's class, which two different ones have in common."""
+    kit = SignalsKit()
+
+    @kit.on("account_funded", uid="ledger")
+    @decorate
+    def first(who: Any, **payload: Any) -> str:
+        return "first"
+
+    @kit.on("account_funded")
+    @decorate
+    def second(who: Any, **payload: Any) -> str:
+        return "second"
+
+    with pytest.raises(DuplicateReceiverError, match=r"second \(.*first \("):
+        kit.on("account_funded", uid="ledger")(second)
+    kit.signal("account_funded")
+    app = Flask("shop")
+    kit.init_app(app)
+    places = [
+        each.receiver for each in kit.for_app(app).namespace.signal("account_funded").connections
+    ]
+    assert [place.name.rpartition(".")[2] for place in places] == ["first", "second"]
+    for place, function in zip(places, (first, second), strict=True):
+        code = function.__wrapped__.__code__
+        assert (place.module, place.file) == (__name__, __file__)
+        assert place.line == code.co_firstlineno
+    assert kit.for_app(app).check() == []
+
+
+class Raising:
+    """One that raises at whatever it is asked."""
+
+    def __call__(self, who: Any, /, **payload: Any) -> str:
+        return "raising"
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+    @property
+    def __signature__(self) -> Any:
+        raise RuntimeError("signature")
+
+
+class Greedy(type):
+    """A metaclass that has any attribute, as those of query builders do."""
+
+    def __getattr__(cls, name: str) -> str:
+        return name
+
+
+class Homeless(metaclass=Greedy):
+    """One whose module nobody knows."""
+
+    __module__ = None  # type: ignore[assignment]
+
+    def __call__(self, who: Any, /, **payload: Any) -> str:
+        return "homeless"
+
+
+def endless(who: Any, /, **payload: Any) -> str:
+    """Be wrapped by oneself."""
+    return "endless"
+
+
+endless.__wrapped__ = endless  # type: ignore[attr-defined]
+
+from_an_odd_file: dict[str, Any] = {}
+exec(compile("def f(who, **payload): ...", "/srv/caf\udce9/f.py", "exec"), from_an_odd_file)
+
+
+@pytest.mark.parametrize(
+    "receiver",
+    [
+        Mock(spec=print, return_value=1),
+        Mock(spec=repeat),
+        MagicMock(),
+        create_autospec(repeat),
+        Raising(),
+        Homeless(),
+        endless,
+        functools.partial(endless),
+        from_an_odd_file["f"],
+    ],
+    ids=lambda receiver: type(receiver).__name__,
+)
+def test_any_receiver_can_be_described(receiver: Any) -> None:
+    """Whatever it passes for or raises: it is connected and called, and the report can be sent."""
+    app = Flask("shop")
+    app.testing = True
+    kit = SignalsKit(app)
+    kit.on("account_funded", uid="ledger")(receiver)
+    with app.app_context():
+        assert len(kit.send("account_funded", "acme", amount=5)) == 1
+        kit.check()
+        [connection] = kit.namespace.signal("account_funded").connections
+    place = connection.receiver
+    assert {type(part) for part in (place.module, place.name)} == {str}
+    answer = app.test_client().get("/_signals/signals.json?name=account_funded")
+    assert answer.json["signals"][0]["receivers"][0]["name"] == place.name  # type: ignore[index]
+    assert app.test_client().get("/_signals?q=f").status_code == 200
+    kit.disconnect(receiver)
+
+
+def test_a_proxy_whose_object_is_gone_can_still_be_described() -> None:
+    """It was connected strongly, so it is there; only a send finds that nothing is behind it."""
+    app = Flask("shop")
+    app.testing = True
+    kit = SignalsKit(app)
+    there = Raising()
+    kit.on("account_funded")(proxy := weakref.proxy(there))
+    del there
+    gc.collect()
+    with app.app_context():
+        kit.check()
+        with pytest.raises(ReferenceError):
+            kit.send("account_funded", "acme")
+    assert app.test_client().get("/_signals").status_code == 200
+    kit.disconnect(proxy)
+    assert kit.registry.registrations == []
+
+
+def test_a_sender_whose_class_has_every_attribute_is_no_proxy() -> None:
+    """Only what really has `_get_current_object` stands for something else."""
+    signal = Signal("account_funded")
+    sender = Homeless()
+    signal.connect(repeat, sender=sender)
+    assert signal.send(sender) == [(repeat, (sender, {}, ()))]
+    kit = SignalsKit(app := Flask("shop"))
+    funded = kit.signal("account_funded")
+    kit.on(funded, sender=sender)(repeat)
+    with app.app_context():
+        assert funded.send(sender) == kit.send(funded, sender) == [(repeat, (sender, {}, ()))]
+        assert funded.has_receivers_for(sender)
 
 
 def test_a_refused_connection_is_told_to_whoever_owns_the_signal() -> None:
