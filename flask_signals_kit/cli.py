@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import click
@@ -20,6 +20,7 @@ from .inspection import (
     ReceiverInfo,
     Report,
     SignalInfo,
+    doc_parts,
     duration,
     label,
     near_file,
@@ -86,6 +87,7 @@ def check_signals(context: click.Context, as_json: bool) -> None:
     elif found.problems:
         for problem in found.problems:
             _print_problem(problem)
+            _echo()
         _echo(_count(len(found.problems), "problem"))
     else:
         _echo(f"{_tally(found)}.")
@@ -111,27 +113,25 @@ def _nothing_like(pattern: str, left_out: int, everything: Report) -> str:
 
 
 def _print_json(data: Any) -> None:
-    click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+    click.echo(json.dumps(data, indent=2))  # in ASCII: a file or a pipe may have any encoding
 
 
 def _print_list(found: Report, left_out: int) -> None:
-    rows = [_row(receiver) for receiver in found.receivers]
-    name_width, place_width = (max((len(row[i]) for row in rows), default=0) for i in (0, 1))
-    notes_width = max((len(row[2]) for row in rows), default=0)
-    width = _width()
-    on_one_line = width is None or 9 + name_width + place_width + notes_width <= width
+    # One receiver that is too long for the columns of all breaks the lines of its signal alone.
+    shared = _columns(found.receivers)
     for signal in found.signals:
         _print_heading(signal)
+        columns = shared or _columns(signal.receivers)
         for index, receiver in enumerate(signal.receivers, start=1):
             name, place, notes = _row(receiver)
-            if on_one_line:
+            if columns:
+                name_width, place_width = columns
                 gap = " " * (place_width - len(place))
                 _echo(f"{index:>3}  {name:{name_width}}  {_dim(place)}{gap}  {notes}".rstrip())
             else:
                 _echo(f"{index:>3}  {name}")
-                apart = width is not None and 7 + len(place) + len(notes) > width
-                gap = f"\n{'':5}" if apart else "  "
-                _echo(f"{'':5}" + gap.join(filter(None, (_dim(place), notes))))
+                words = notes.split(" ") if notes else []
+                _echo_groups([_dim(place)] if place else [], words, indent=5, hanging=5)
         _echo()
     _echo(f"{_tally(found)}.")
     if found.problems:
@@ -160,10 +160,9 @@ def _print_signal(signal: SignalInfo) -> None:
         _echo_wrapped(", ".join(_details(receiver)), indent=5)
         if receiver.calls or receiver.dropped:
             _echo_wrapped(", ".join(_figures(receiver)), indent=5)
-    if signal.problems:
+    for problem in signal.problems:
         _echo()
-        for problem in signal.problems:
-            _print_problem(problem)
+        _print_problem(problem)
 
 
 def _print_heading(signal: SignalInfo) -> None:
@@ -174,20 +173,28 @@ def _print_heading(signal: SignalInfo) -> None:
         marks.append(click.style("orphan", fg="yellow"))
     titles = dict.fromkeys(problem.title for problem in signal.problems)
     marks += [click.style(title, fg="red") for title in titles]
-    names = "..." if signal.payload is None else ", ".join(_payload_names(signal))
-    heading = click.style(signal.name, bold=True) + _dim(f"({names})")
-    _echo("  ".join([heading, *marks]))
+    names = ["..."] if signal.payload is None else _payload_names(signal)
+    first, *others = map(_dim, f"({', '.join(names)})".split(" "))
+    heading = click.style(signal.name, bold=True) + first
+    _echo_groups([heading, *others], *([mark] for mark in marks), hanging=4)
     if signal.doc:
-        _echo_wrapped(signal.doc.replace("``", ""), indent=2)
+        _echo_wrapped("".join(part for part, _ in doc_parts(signal.doc)), indent=2)
 
 
 def _print_problem(problem: Problem) -> None:
     place = "" if problem.place is None else label(problem.place, near_file)
-    title = click.style(problem.title, fg="red")
-    _echo("  ".join(filter(None, (title, click.style(problem.signal, bold=True), _dim(place)))))
+    title, name = click.style(problem.title, fg="red"), click.style(problem.signal, bold=True)
+    _echo_groups([title], [name], [_dim(place)] if place else [], hanging=2)
     _echo_wrapped(problem.message, indent=2)
     _echo_wrapped(f"Fix: {problem.fix}", indent=2)
-    _echo()
+
+
+def _columns(receivers: Iterable[ReceiverInfo]) -> tuple[int, int] | None:
+    """Return how wide names and places are, or ``None`` if a line of them would not fit."""
+    rows = [_row(receiver) for receiver in receivers]
+    names, places, notes = (max((len(row[i]) for row in rows), default=0) for i in range(3))
+    width = _width()
+    return (names, places) if width is None or 9 + names + places + notes <= width else None
 
 
 def _row(receiver: ReceiverInfo) -> tuple[str, str, str]:
@@ -255,7 +262,8 @@ def _payload(signal: SignalInfo) -> str:
 
 
 def _payload_names(signal: SignalInfo) -> list[str]:
-    return [f"{name}?" if name in signal.optional else name for name in signal.payload or ()]
+    names = [f"{name}?" if name in signal.optional else name for name in signal.payload or ()]
+    return [*names, "**extra"] if signal.open else names
 
 
 def _tally(found: Report) -> str:
@@ -280,7 +288,7 @@ def _dim(text: str) -> str:
 def _width() -> int | None:
     """Return the terminal's width, or ``None`` where there is none: in a file or a pipe."""
     if sys.stdout.isatty() or os.environ.get("COLUMNS"):
-        return shutil.get_terminal_size().columns
+        return max(shutil.get_terminal_size().columns, 40)
     return None
 
 
@@ -288,7 +296,7 @@ def _echo_wrapped(text: str, *, indent: int, hanging: int | None = None) -> None
     width = _width()
     lines = textwrap.wrap(
         text,
-        width=max(width, 40) if width else sys.maxsize,
+        width=width or sys.maxsize,
         initial_indent=" " * indent,
         subsequent_indent=" " * (indent if hanging is None else hanging),
         break_long_words=False,
@@ -298,6 +306,28 @@ def _echo_wrapped(text: str, *, indent: int, hanging: int | None = None) -> None
         _echo(line)
 
 
+def _echo_groups(*groups: list[str], indent: int = 0, hanging: int) -> None:
+    """Print styled words, two spaces between the groups and one within, and break long lines."""
+    width = _width() or sys.maxsize
+    line = ""
+    for group in groups:
+        gap = "  "
+        for word in group:
+            if line and len(click.unstyle(line + gap + word)) > width:
+                _echo(line)
+                line = " " * hanging + word
+            else:
+                line += gap + word if line else " " * indent + word
+            gap = " "
+    if line:
+        _echo(line)
+
+
 def _echo(line: str = "") -> None:
     # https://no-color.org: if it is there and not empty, there is no colour.
-    click.echo(line, color=False if os.environ.get("NO_COLOR") else None)
+    color = False if os.environ.get("NO_COLOR") else None
+    try:
+        click.echo(line, color=color)
+    except UnicodeEncodeError:  # not every file and pipe is UTF-8; standard error does the same
+        encoding = sys.stdout.encoding
+        click.echo(line.encode(encoding, "backslashreplace").decode(encoding), color=color)

@@ -266,7 +266,7 @@ def test_show_has_what_a_delivery_dropped() -> None:
 def test_show_has_the_signals_problems() -> None:
     """And those of no other."""
     output = run(make_app(healthy=False), "show", "account_funded").output
-    assert "Fix: Add **extra to its parameters." in output
+    assert output.endswith("\n  Fix: Add **extra to its parameters.\n")
     assert "nobody declared it" not in output
 
 
@@ -379,8 +379,41 @@ def test_lines_fit_the_terminal(width: int, command: str) -> None:
         assert line == line.rstrip()
 
 
+def test_a_head_that_is_too_long_goes_on_below() -> None:
+    """A payload may have many names, and a problem's file a long path."""
+    app = make_app()
+    kit = app.extensions["signals_kit"]
+
+    @kit.declare(on_error="isolate")
+    def report_asked(
+        sender: Account, *, title: str, first_day: str, last_day: str = "", **extra: object
+    ) -> None: ...
+
+    kit.on("something_with_a_long_name_happened")(dismiss_alert)
+    head = "report_asked(title, first_day, last_day?,\n    **extra)  on_error=isolate  orphan\n"
+    for command in ("list", "show report_asked"):
+        assert head in run(app, *command.split(), COLUMNS="49").output
+    assert run(app, "check", COLUMNS="49").output.startswith(
+        f"Not declared  something_with_a_long_name_happened\n  {place(dismiss_alert)}\n"
+    )
+
+
+def test_a_receiver_with_a_long_name_breaks_the_lines_of_its_signal_alone() -> None:
+    """All others stay in columns."""
+    app = make_app()
+
+    def receiver(sender: object, **extra: object) -> None: ...
+
+    receiver.__qualname__ = "a_long_name" * 20
+    app.extensions["signals_kit"].on("campaign_archived")(receiver)
+    output = run(app, "list", COLUMNS="160").output
+    assert f"  1  {__name__}.dismiss_alert   {place(dismiss_alert)}  priority 10" in output
+    assert f"  1  {__name__}.{receiver.__qualname__}\n     {place(receiver)}\n" in output
+    assert f"  1  {__name__}.dismiss_alert  {place(dismiss_alert)}\n" in output
+
+
 def test_a_narrow_list_puts_the_place_below_the_receiver() -> None:
-    """All of them, so that the list stays even."""
+    """For all of a signal, so that they stay even."""
     output = run(make_app(), "list", "account_*", COLUMNS="70").output
     assert (
         f"  1  {__name__}.dismiss_alert\n"
@@ -441,3 +474,18 @@ def test_a_pipe_gets_no_colours_and_whole_lines() -> None:
     output = run(make_app(), "list").output
     assert "\x1b[" not in output
     assert max(map(len, output.splitlines())) > 80
+
+
+def test_no_encoding_is_too_small() -> None:
+    """What a pipe or a file cannot hold is escaped, as on standard error; JSON is ASCII."""
+    app = Flask("shop")
+    SignalsKit(app).signal("account_funded", "Grüße: \N{CJK UNIFIED IDEOGRAPH-652F}.")
+    runner = app.test_cli_runner(charset="cp1252")
+    for command in ("list", "show account_funded"):
+        result = runner.invoke(args=["signals", *command.split()])
+        assert result.exit_code == 0
+        assert result.stdout_bytes.count("  Grüße: \\u652f.\n".encode("cp1252")) == 1
+    result = runner.invoke(args=["signals", "list", "--json"])
+    assert result.exit_code == 0
+    [signal] = json.loads(result.stdout_bytes.decode("ascii"))["signals"]
+    assert signal["doc"] == "Grüße: \N{CJK UNIFIED IDEOGRAPH-652F}."
