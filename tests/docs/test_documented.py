@@ -1,6 +1,7 @@
 """Nothing public is undocumented: the manual's tables and headings are compared with the code."""
 
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,6 +78,28 @@ def test_every_error_is_explained() -> None:
     builtins = {error.__name__: [error.__bases__[-1].__name__] for error in errors}
     assert {code_in(row[0])[0]: code_in(row[1]) for row in rows} == builtins
     assert len(rows) == len(builtins)
+
+
+def test_the_attributes_of_log_records_are_documented() -> None:
+    """Each that the package gives a record stands in the manual, and no other does."""
+    rows = table("docs/errors.md", "attribute")
+    package = Path(flask_signals_kit.__file__).parent
+    given = {
+        name
+        for file in package.rglob("*.py")
+        for name in re.findall(r'"(signals_kit_\w+)":', file.read_text(encoding="utf-8"))
+    }
+    assert {code_in(row[0])[0] for row in rows} == given
+    assert len(rows) == len(given)
+
+
+def test_every_extra_is_explained() -> None:
+    """Whoever reads how to install the kit learns what the extras are for."""
+    project = tomllib.loads(text_of("pyproject.toml"))["project"]
+    extras = {f"flask-signals-kit[{name}]" for name in project["optional-dependencies"]}
+    rows = table("docs/quickstart.md", "extra")
+    assert {code_in(row[0])[0] for row in rows} == extras
+    assert set(re.findall(r"`(flask-signals-kit\[\w+\])`", text_of("README.md"))) == extras
 
 
 def test_every_exception_source_is_documented() -> None:
