@@ -78,6 +78,8 @@ def measure() -> Iterator[Row]:
             limit=None,
             figure=sending.weak_against_blinker(count),
         )
+    for what, figure in sending.unusual_against_blinker().items():
+        yield Row(what=f"{what}, against blinker", limit=None, figure=figure)
     quiet, journalled = sending.handle_against_blinker()
     handle = "`account_funded.send` through handle and app context, 3 receivers"
     yield Row(what=f"{handle}, against blinker", limit=0.6, figure=quiet, quoted=True)

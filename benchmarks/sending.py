@@ -15,6 +15,7 @@ from pydispatch import dispatcher
 from pyee.base import EventEmitter
 
 from flask_signals_kit import Signal, SignalsKit
+from flask_signals_kit.settings import OnError
 
 from .measure import Case, ratio, time_rounds
 
@@ -22,10 +23,14 @@ Receiver = Callable[..., Any]
 
 
 class Account:
-    """A sender."""
+    """A sender, and with ``receive`` a receiver."""
+
+    def receive(self, sender: Any, *, amount: int, method: str, **extra: Any) -> int:
+        """Do nothing."""
+        return amount
 
 
-ACCOUNT = Account()
+ACCOUNT, OTHER = Account(), Account()
 
 
 def make_receivers(count: int) -> list[Receiver]:
@@ -165,6 +170,40 @@ def weak_against_blinker(count: int) -> float:
     cases = {
         "kit": kit_case(receivers, weak=True),
         "blinker": lambda: signal.send(ACCOUNT, amount=5, method="card"),
+    }
+    return ratio(time_rounds(cases), "kit", "blinker")
+
+
+def unusual_against_blinker() -> dict[str, float]:
+    """Return the kit's time against blinker's for what is not the plainest way to connect."""
+    [receiver] = make_receivers(1)
+
+    def nobody(signal: blinker.Signal) -> None: ...
+
+    def this_sender(signal: blinker.Signal) -> None:
+        signal.connect(receiver, ACCOUNT, weak=False)
+
+    def other_sender(signal: blinker.Signal) -> None:
+        signal.connect(receiver, OTHER, weak=False)
+
+    def method(signal: blinker.Signal) -> None:
+        signal.connect(ACCOUNT.receive)
+
+    return {
+        '`on_error="isolate"`, 0 receivers': _unusual(nobody, on_error="isolate"),
+        "1 receiver of this sender": _unusual(this_sender),
+        "1 receiver of another sender": _unusual(other_sender),
+        "1 method, held weakly": _unusual(method),
+    }
+
+
+def _unusual(connect: Callable[[blinker.Signal], None], on_error: OnError = "raise") -> float:
+    ours, theirs = Signal("account_funded", on_error=on_error), blinker.Signal()
+    connect(ours)
+    connect(theirs)
+    cases: dict[str, Case] = {
+        "kit": lambda: ours.send(ACCOUNT, amount=5, method="card"),
+        "blinker": lambda: theirs.send(ACCOUNT, amount=5, method="card"),
     }
     return ratio(time_rounds(cases), "kit", "blinker")
 

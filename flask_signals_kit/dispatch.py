@@ -11,7 +11,7 @@ from itertools import accumulate, count
 from time import perf_counter
 from typing import Any, NoReturn, TypeAlias, cast
 
-from .callables import call_site, place_of, type_name, unwrap
+from .callables import call_site, place_of, sender_behind, type_name
 from .calls import (
     Call,
     Receiver,
@@ -185,7 +185,8 @@ class Sending:
         odd: dict[int, tuple[Status, Any]] = {
             i: (s, v) for i, (_, _, s, v, _) in enumerate(steps) if s != "ok"
         }
-        tell(self.around, self.sender, self.payload, watched, times, odd, sys._getframe(1))
+        frame = sys._getframe(1)
+        tell(Observation(self.around, self.sender, self.payload, watched, times, odd, frame))
         odd.clear()  # as in `results`
 
     def _call_specially(self, link: Link, receiver: Receiver) -> tuple[Status | None, Any]:
@@ -347,28 +348,19 @@ def send_watched(
         odd = {len(sent): ("failed", error)}
         raise
     finally:
-        tell(around, sender, payload, watched, times, odd, frame)
+        tell(Observation(around, sender, payload, watched, times, odd, frame))
         odd = None  # as in `results`
     return sent
 
 
-def tell(
-    around: Surroundings,
-    sender: Any,
-    payload: dict[str, Any],
-    watched: Watched,
-    times: list[float],
-    odd: dict[int, tuple[Status, Any]] | None,
-    frame: types.FrameType,
-) -> None:
+def tell(seen: Observation) -> None:
     """Tell the observers of a signal; they cannot hurt the sender."""
-    seen = Observation(around, sender, payload, watched, times, odd, frame)
     try:
-        for observer in around.observers:
+        for observer in seen.around.observers:
             try:
                 observer(seen)
             except Exception:
-                logger.exception("Observer %s of signal %r failed", place_of(observer), around.name)
+                logger.exception("Observer %s of signal %r failed", place_of(observer), seen.signal)
     finally:  # an observer that keeps it keeps nothing of the send
         seen.frame = seen.odd = None
         seen.watched = NOBODY
@@ -383,7 +375,7 @@ def make_emission(
     """
     return Emission(
         signal=around.name,
-        sender=type_name(unwrap(sender)),
+        sender=type_name(sender_behind(sender)),
         payload=tuple(payload),
         site=call_site(frame),
         request=None if around.request is None else around.request(),

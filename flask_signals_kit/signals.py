@@ -6,8 +6,7 @@
 
 How a send works: connecting and disconnecting only mark the signal as changed. The next send
 resolves the receivers once into a plan, and every later send is one loop over that plan. What is
-unusual (a sender filter, a predicate, an async receiver, muting, a failure policy, …) takes the one
-slow loop in
+unusual (a predicate, an async receiver, a delivery, a failure policy, …) takes the one slow loop in
 :mod:`flask_signals_kit.dispatch` instead.
 """
 
@@ -94,6 +93,8 @@ class Signal(blinker.NamedSignal):
     :param on_failure: told of each failure that the signal contains:
         ``on_failure(exception, receiver, emission, source)``.
     :param on_change: called after receivers came or went.
+    :param on_gone: called instead of ``on_change`` after the garbage collector took somebody, in
+        whatever thread that was; it must not wait for anything.
     :param on_collected: told of each weak receiver that the garbage collector took.
     :param request: describes the current request for :class:`Emission`, or returns ``None``.
     :param app: returns what a :class:`Call` carries as ``app``.
@@ -119,6 +120,7 @@ class Signal(blinker.NamedSignal):
         sync_wrapper: Wrapper | None = None,
         on_failure: Callable[[Exception, Receiver, Emission, Source], None] | None = None,
         on_change: Callable[[], None] | None = None,
+        on_gone: Callable[[], None] | None = None,
         on_collected: Callable[[Connection], None] | None = None,
         request: Callable[[], str | None] | None = None,
         app: Callable[[], Any] | None = None,
@@ -144,6 +146,7 @@ class Signal(blinker.NamedSignal):
         self._muted_everywhere = False
         self._reap = Reaper(self)
         self._on_change = on_change
+        self._on_gone = on_gone or on_change
         self._on_collected = on_collected
         self._around = Surroundings(
             name=name,
@@ -520,7 +523,7 @@ class Signal(blinker.NamedSignal):
             finally:
                 self._lock.release()
         if gone:
-            tells: list[Callable[[], None]] = [self._changed]
+            tells = [] if self._on_gone is None else [self._on_gone]
             for tell in tells + [partial(self._mourn, link) for link in gone]:
                 try:
                     tell()
@@ -706,6 +709,8 @@ class Signal(blinker.NamedSignal):
             links = plan.any_sender
             if plan.by_sender:  # an address is nobody else's key, so it is tried without a look
                 links = plan.merged.get(id(sender)) or plan.links_for(sender_key(sender))
+                if not links:
+                    return []
             return [
                 (receiver, receiver(sender, **payload))
                 for link in links
