@@ -63,9 +63,9 @@ def list_signals(pattern: str | None, as_json: bool, silent: bool) -> None:
 @_as_json
 def show_signal(name: str, as_json: bool) -> None:
     """Show all that is known of the signal NAME."""
-    everything = _report()
-    signal = everything.find(name)
+    signal = _report(name).find(name)
     if signal is None:
+        everything = _report()
         raise click.ClickException(
             f"App {everything.app!r} has no signal {name!r}.{everything.suggest(name)} "
             "See 'flask signals list --all'."
@@ -94,13 +94,13 @@ def check_signals(context: click.Context, as_json: bool) -> None:
     context.exit(1 if found.problems else 0)
 
 
-def _report() -> Report:
+def _report(name: str | None = None) -> Report:
     state = current_app.extensions.get(EXTENSION)
     if not isinstance(state, AppSignals):
         raise click.ClickException(
             f"App {current_app.name!r} has no SignalsKit: call kit.init_app(app) where it is made."
         )
-    return report(state)
+    return report(state, name)
 
 
 def _nothing_like(pattern: str, left_out: int, everything: Report) -> str:

@@ -7,7 +7,7 @@ import re
 import sys
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -201,17 +201,15 @@ class Selection:
     """The origins of which a signal must have one."""
     traits: tuple[str, ...] = ()
     """The traits of which a signal must have all."""
-    name: str | None = None
-    """The one signal's name."""
 
     def takes(self, signal: SignalInfo) -> bool:
         """Tell whether a signal is meant."""
-        text = signal.text
+        words = self.words.lower().split()
+        text = signal.text if words else ""
         return (
             (not self.origins or signal.origin in self.origins)
             and set(self.traits) <= set(signal.traits)
-            and (self.name is None or self.name == signal.name)
-            and all(word in text for word in self.words.lower().split())
+            and all(word in text for word in words)
         )
 
 
@@ -366,27 +364,50 @@ def duration(seconds: float) -> str:
     return f"{value:,.{1 if value < 9.95 else 0}f} {unit}"  # noqa: PLR2004  the same for 10
 
 
-def report(state: AppSignals) -> Report:
+SUGGESTIONS = 20
+"""How many undeclared names a report has a suggestion for: each is compared with all declared."""
+
+
+def report(state: AppSignals, name: str | None = None) -> Report:
     """Describe one app's signals; it keeps nothing alive and changes nothing.
 
     :param state: the app's half, ``kit.for_app(app)``.
+    :param name: the one signal to describe, if there is one of this name; all, if ``None``.
     """
-    names = {
+    known = {
         *state.namespace,
         *state.unknown,
         *state.kit.declarations,
         *state.registry.declarations,
     }
-    signals = [_signal(state, name) for name in names]
-    signals.sort(key=lambda signal: (ORIGINS.index(signal.origin), signal.name))
+    names = sorted(map(_plain, known), key=lambda each: (ORIGINS.index(state.origin(each)), each))
+    engines = _late_engines(state, names)
+    suggest = _suggester(state)
     return Report(
         app=state.app.name,
-        signals=tuple(_with_engines(state, signals)),
+        signals=tuple(
+            _signal(state, each, suggest, engines.get(each, ()))
+            for each in names
+            if name in (None, each)
+        ),
         journal=state.journal is not None,
     )
 
 
-def _signal(state: AppSignals, name: str) -> SignalInfo:
+def _suggester(state: AppSignals) -> Callable[[str], str]:
+    """Return what suggests a name to the first few that ask, and nothing to the others."""
+    left = iter(range(SUGGESTIONS))
+    return lambda name: "" if next(left, None) is None else state.suggest(name)
+
+
+def _plain(text: str) -> str:
+    """Return a string of a class of its own as a plain one: a template would not escape Markup."""
+    return str.__str__(text)
+
+
+def _signal(
+    state: AppSignals, name: str, suggest: Callable[[str], str], engines: Iterable[Problem]
+) -> SignalInfo:
     handle = state.handle(name)
     signal = cast("Signal | None", state.namespace.get(name))
     source = state.source(name)
@@ -409,7 +430,14 @@ def _signal(state: AppSignals, name: str) -> SignalInfo:
         open=contract.open if contract else payload is None,
         on_error=state.on_error(name),
         receivers=(*map(_receiver, connections, tallies), *foreign),
-        problems=tuple(_problems(state, name, signal, connections)),
+        problems=(
+            *_undeclared(state, name, connections, suggest),
+            *_dead(state, name),
+            *_no_extra(connections),
+            *_duplicate(name, signal),
+            *_left_out(state, name, signal),
+            *engines,
+        ),
     )
 
 
@@ -428,11 +456,11 @@ def _receiver(connection: Connection, tally: Tally | None) -> ReceiverInfo:
         line=place.line,
         sender=connection.sender,
         priority=connection.priority,
-        delivery=connection.delivery,
+        delivery=_plain(connection.delivery),
         when=connection.when,
         is_async=connection.is_async,
         weak=connection.weak,
-        uid=connection.uid,
+        uid=None if connection.uid is None else _plain(connection.uid),
         takes_extra=connection.takes_extra,
         **_counted(tally),
     )
@@ -451,12 +479,15 @@ def _foreign(state: AppSignals, source: blinker.Signal) -> Iterator[ReceiverInfo
 
     It reads blinker's own maps: ``receivers_for`` would prune them, and other tools replace it.
     """
+    if isinstance(source, Signal):
+        yield from _foreign_links(state, source)
+        return
     for key, held in source.receivers.copy().items():
         receiver = held() if isinstance(held, weakref.ref) else held
         senders = [
             _foreign_sender(state, source, sender)
             for sender in list(source._by_receiver.get(key, ()))
-            if not _is_other_app(state, source, sender)
+            if not _is_other_app(state, _known_sender(source, sender))
         ]
         if receiver is None or not senders or _is_own(receiver):
             continue
@@ -484,15 +515,29 @@ def _foreign_sender(state: AppSignals, source: blinker.Signal, key: Any) -> str 
         return None
     if key == id(state.app):
         return "this app"
-    held = source._weak_senders.get(key)
-    sender = None if held is None else held()
+    sender = _known_sender(source, key)
     return "one value" if sender is None else sender_label(sender)
 
 
-def _is_other_app(state: AppSignals, source: blinker.Signal, key: Any) -> bool:
+def _known_sender(source: blinker.Signal, key: Any) -> Any:
+    """Return the sender that blinker knows by a number, or ``None`` for one that it does not."""
     held = source._weak_senders.get(key)
-    sender = None if held is None else held()
-    return isinstance(sender, Flask) and sender is not state.app
+    return None if held is None else held()
+
+
+def _foreign_links(state: AppSignals, source: Signal) -> Iterator[ReceiverInfo]:
+    """Describe what others connected to a signal of the kit's class, which has maps of its own."""
+    for link in source.links:
+        receiver, sender = link.resolve(), link.held_sender()
+        if receiver is None or _is_own(receiver) or _is_other_app(state, sender):
+            continue
+        info = _receiver(link.describe(source.name), None)
+        label = "this app" if sender is state.app else info.sender
+        yield replace(info, foreign=True, sender=label)
+
+
+def _is_other_app(state: AppSignals, sender: Any) -> bool:
+    return issubclass(type(sender), Flask) and sender is not state.app
 
 
 def _is_own(receiver: Any) -> bool:
@@ -500,9 +545,10 @@ def _is_own(receiver: Any) -> bool:
 
     A signal that somebody passes on by hand, as in ``theirs.connect(ours.send)``, is theirs.
     """
-    owner = receiver.__self__ if isinstance(receiver, MethodType) else receiver
-    kit = type(owner).__module__.partition(".")[0] == __name__.partition(".")[0]
-    return kit and not isinstance(owner, (Signal, DomainSignal))
+    owner = receiver.__self__ if type(receiver) is MethodType else receiver
+    kind = type(owner)
+    kit = place_of(kind).module.partition(".")[0] == __name__.partition(".")[0]
+    return kit and not issubclass(kind, (Signal, DomainSignal))
 
 
 def _how_to_declare(name: str) -> str:
@@ -512,20 +558,21 @@ def _how_to_declare(name: str) -> str:
     return f"Declare it with kit.signal({name!r}, doc) or @kit.declare."
 
 
-def _problems(
-    state: AppSignals, name: str, signal: Signal | None, connections: list[Connection]
+def _undeclared(
+    state: AppSignals, name: str, connections: list[Connection], suggest: Callable[[str], str]
 ) -> Iterator[Problem]:
-    declared = state.is_declared(name)
+    if state.is_declared(name):
+        return
     unknown = state.unknown.get(name)
-    if connections and not declared:
+    if connections:
         yield Problem(
             kind="undeclared",
             signal=name,
-            message=f"Signal {name!r} has receivers, but nobody declared it.{state.suggest(name)}",
+            message=f"Signal {name!r} has receivers, but nobody declared it.{suggest(name)}",
             fix=_how_to_declare(name),
             place=connections[0].receiver,
         )
-    if unknown is not None and not connections and not declared:
+    elif unknown is not None:
         yield Problem(
             kind="unknown",
             signal=name,
@@ -534,6 +581,9 @@ def _problems(
             fix="Correct the name, or declare it.",
             place=unknown.site,
         )
+
+
+def _dead(state: AppSignals, name: str) -> Iterator[Problem]:
     for gone in list(state.collected):
         if gone.signal == name:
             yield Problem(
@@ -544,17 +594,23 @@ def _problems(
                 fix="Keep a reference to it, or connect it with weak=False.",
                 place=gone.receiver,
             )
+
+
+def _no_extra(connections: list[Connection]) -> Iterator[Problem]:
     for connection in connections:
         if not connection.takes_extra:
             yield Problem(
                 kind="no_extra",
-                signal=name,
-                message=f"Receiver {named(connection.receiver)} of signal {name!r} has no "
-                "**kwargs: a new payload name would break it.",
+                signal=connection.signal,
+                message=f"Receiver {named(connection.receiver)} of signal {connection.signal!r} "
+                "has no **kwargs: a new payload name would break it.",
                 fix="Add **extra to its parameters.",
                 place=connection.receiver,
             )
-    for place, times in _duplicates(signal):
+
+
+def _duplicate(name: str, signal: Signal | None) -> Iterator[Problem]:
+    for place, times in _connected_alike(signal):
         yield Problem(
             kind="duplicate",
             signal=name,
@@ -562,6 +618,9 @@ def _problems(
             fix="In a factory, connect closures with kit.for_app(app).on, or give them a uid.",
             place=place,
         )
+
+
+def _left_out(state: AppSignals, name: str, signal: Signal | None) -> Iterator[Problem]:
     for registration, other in [] if signal is None else state.left_out(signal):
         yield Problem(
             kind="uid",
@@ -573,18 +632,19 @@ def _problems(
         )
 
 
-def _with_engines(state: AppSignals, signals: list[SignalInfo]) -> Iterator[SignalInfo]:
-    """Add the engines' problems, each to the first signal with a receiver that waits for it."""
+def _late_engines(state: AppSignals, names: list[str]) -> dict[str, list[Problem]]:
+    """Return the engines' problems, each by the first signal with a receiver that waits for it."""
     seen: set[Any] = set()
-    for info in signals:
-        signal = cast("Signal | None", state.namespace.get(info.name))
-        found: list[Problem] = []
+    found: dict[str, list[Problem]] = {}
+    for name in names:
+        signal = cast("Signal | None", state.namespace.get(name))
         for link in [] if signal is None else signal.links:
             for engine in state.engines(link.delivery):
                 if engine not in seen and begins_late(engine):
-                    found.append(_late_engine(info.name, engine, link.where()))
+                    problem = _late_engine(name, engine, link.where())
+                    found.setdefault(name, []).append(problem)
                 seen.add(engine)
-        yield replace(info, problems=(*info.problems, *found)) if found else info
+    return found
 
 
 def _late_engine(signal: str, engine: Any, receiver: Place) -> Problem:
@@ -599,7 +659,7 @@ def _late_engine(signal: str, engine: Any, receiver: Place) -> Problem:
     )
 
 
-def _duplicates(signal: Signal | None) -> Iterator[tuple[Place, int]]:
+def _connected_alike(signal: Signal | None) -> Iterator[tuple[Place, int]]:
     """Yield what several receivers of one sender have in common: their module and name."""
     alike: dict[Any, dict[Any, Place]] = {}
     for links in [] if signal is None else list(signal.receivers.values()):

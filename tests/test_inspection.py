@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,10 +18,11 @@ from flask_sqlalchemy_lite import SQLAlchemy as Lite
 from sqlalchemy import create_engine, event
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
-from flask_signals_kit import AfterCommit, AppSignals, Call, Problem, SignalsKit
+from flask_signals_kit import AfterCommit, AppSignals, Call, Namespace, Problem, SignalsKit
 from flask_signals_kit.inspection import (
     ORIGINS,
     POLICIES,
+    SUGGESTIONS,
     TITLES,
     TRAITS,
     ProblemKind,
@@ -253,6 +255,62 @@ def test_foreign_receivers_for_a_sender_that_is_no_app_are_listed(shop: AppSigna
     ]
 
 
+def test_receivers_that_others_connected_to_a_bridged_signal_of_the_kit_are_listed(
+    shop: AppSignals,
+) -> None:
+    """The kit's own class keeps them in another way than blinker's."""
+    other = Flask("other")
+    theirs = Namespace().signal("invoice-paid")
+    for app in (shop, SignalsKit(other).for_app(other)):
+        app.bridge(theirs)
+        app.on("invoice_paid")(hears)
+    theirs.connect(hears)
+    theirs.connect(hears_amount, shop.app)
+    theirs.connect(fails, other)
+    theirs.connect(waits, "acme", priority=5)
+    assert [
+        (receiver.name, receiver.sender, receiver.priority, receiver.foreign)
+        for receiver in signal_of(shop, "invoice_paid").receivers
+    ] == [
+        ("hears", None, 0, False),
+        ("waits", "'acme'", 5, True),
+        ("hears", None, 0, True),
+        ("hears_amount", "this app", 0, True),
+    ]
+
+
+class OfNoModule:
+    """A receiver whose class was made by hand, and badly."""
+
+    __module__ = None  # type: ignore[assignment]
+
+    def __call__(self, sender: object, **extra: object) -> None:
+        """Listen."""
+
+
+class Unreadable:
+    """A receiver that fails whatever it is asked."""
+
+    def __call__(self, sender: object, **extra: object) -> None:
+        """Listen."""
+
+    def __getattr__(self, name: str) -> object:
+        raise RuntimeError(name)
+
+    @property
+    def __signature__(self) -> object:
+        raise RuntimeError("signature")
+
+
+@pytest.mark.parametrize("kind", [OfNoModule, Unreadable])
+def test_an_odd_receiver_of_others_breaks_no_report(shop: AppSignals, kind: type[Any]) -> None:
+    """The app does not have it in hand; it is named by its type."""
+    receiver = kind()
+    flask.signals.message_flashed.connect(receiver, shop.app)
+    assert foreign(shop, "message_flashed") == [(kind.__name__, "this app", True)]
+    flask.signals.message_flashed.disconnect(receiver)
+
+
 # -- what is wrong --------------------------------------------------------------------------------
 
 
@@ -288,6 +346,22 @@ def test_a_name_that_is_connected_and_not_declared_is_a_problem(shop: AppSignals
     assert (problem.kind, problem.signal) == ("undeclared", "acount_funded")
     assert "Did you mean 'account_funded'?" in problem.message
     assert "kit.signal('acount_funded', doc)" in problem.fix
+
+
+def test_a_report_suggests_names_for_the_first_few_alone(shop: AppSignals) -> None:
+    """Each is compared with all: of a thousand undeclared ones a look would take forever.
+
+    The report of one signal has its suggestion in any case.
+    """
+    shop.signal("account_funded")
+    misspelt = [f"account_funded_{number:02}" for number in range(SUGGESTIONS + 5)]
+    shop.on(*misspelt)(hears)
+    problems = report(shop).problems
+    assert [problem.signal for problem in problems] == misspelt
+    suggested = ["Did you mean" in problem.message for problem in problems]
+    assert suggested == [True] * SUGGESTIONS + [False] * 5
+    [problem] = report(shop, misspelt[-1]).problems
+    assert "Did you mean 'account_funded'?" in problem.message
 
 
 def test_a_name_that_was_sent_and_not_declared_is_a_problem(
@@ -414,6 +488,8 @@ def test_an_sqlite_engine_that_begins_late_is_named_once(
         assert problem.place is not None
         assert problem.place.name == "waits"
         assert report(kit.for_app(app)).to_json()["signals"][0]["problems"][0]["kind"] == "sqlite"
+        assert report(kit.for_app(app), "account_funded").problems == ()
+        assert len(report(kit.for_app(app), "account_closed").problems) == 1
         assert not file.exists()
 
 
@@ -617,6 +693,17 @@ def variety(shop: AppSignals) -> Report:
     return report(shop)
 
 
+def test_one_signal_can_be_described_alone(shop: AppSignals) -> None:
+    """The same way as with all others, and without looking at them."""
+    shop.signal("account_funded", "Money arrived.")
+    shop.signal("account_closed")
+    shop.on("account_funded", "account_closed")(hears_amount)
+    found = report(shop, "account_funded")
+    assert names(found) == ["account_funded"]
+    assert asdict(found.signals[0]) == asdict(signal_of(shop, "account_funded"))
+    assert report(shop, "account").signals == ()
+
+
 def names(found: Report) -> list[str]:
     """Return the names of a report's signals."""
     return [signal.name for signal in found.signals]
@@ -638,8 +725,6 @@ def test_an_empty_selection_leaves_nothing_out(variety: Report) -> None:
         (Selection(traits=("receivers", "async")), ["account_funded"]),
         (Selection(traits=("orphans",)), ["account_closed"]),
         (Selection(traits=("orphans", "async")), []),
-        (Selection(name="account_funded"), ["account_funded"]),
-        (Selection(name="account"), []),
     ],
 )
 def test_a_selection_takes_what_it_says(

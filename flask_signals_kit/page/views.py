@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from importlib.resources import files
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -67,7 +66,8 @@ class Views:
             auto_reload=False,
         )
         filters: dict[str, Any] = self._templates.filters
-        filters.update(doc_parts=doc_parts, duration=duration, humps=_humps, place=_place)
+        filters.update(doc_parts=doc_parts, duration=duration, humps=_humps)
+        filters.update(place=_place, quote=_quote)
 
     def signals(self, state: AppSignals) -> Response:
         """Show every signal with its receivers; those that a filter leaves out are hidden."""
@@ -84,16 +84,16 @@ class Views:
 
     def signals_json(self, state: AppSignals) -> Response:
         """Answer with what :meth:`signals` and :meth:`signal` show, as JSON."""
-        selection = replace(_read_selection(), name=request.args.get("name"))
-        found = report(state).select(selection)
+        found = report(state, request.args.get("name")).select(_read_selection())
         body = json.dumps(found.to_json(), indent=2, ensure_ascii=False)
-        return Response(f"{body}\n", mimetype="application/json")
+        return Response(_encode(f"{body}\n"), mimetype="application/json")
 
     def signal(self, state: AppSignals, name: str) -> Response:
         """Show one signal with all that is known of it."""
-        found = report(state)
+        found = report(state, name)
         signal = found.find(name)
         if signal is None:
+            found = report(state)
             near = found.nearest(name)
             return self._render("missing.html", found, 404, view=None, name=name, near=near)
         return self._render(
@@ -117,12 +117,21 @@ class Views:
         body = self._templates.get_template(template).render(
             report=found, navigation=NAVIGATION, url=self._url, **context
         )
-        return Response(body, status, mimetype="text/html")
+        return Response(_encode(body), status, mimetype="text/html")
 
     def _url(self, path: str = "", query: Mapping[str, Any] | None = None) -> str:
         """Return the URL of a path of the page: on this host, whatever the request calls it."""
-        url = "/" + quote(request.script_root + self._prefix + path).lstrip("/")
+        url = "/" + _quote(request.script_root + self._prefix + path).lstrip("/")
         return f"{url}?{urlencode(query, doseq=True)}" if query else url
+
+
+def _encode(text: str) -> bytes:
+    """Encode an answer: what is no text, as in the name of a file, as JSON and Python write it."""
+    return text.encode(errors="backslashreplace")
+
+
+def _quote(text: str) -> str:
+    return quote(text, errors="backslashreplace")
 
 
 def _read_selection() -> Selection:

@@ -436,6 +436,42 @@ def test_whatever_the_app_says_is_text() -> None:
     assert "<script>alert" not in missing.text
 
 
+def test_what_calls_itself_safe_markup_is_text_too() -> None:
+    """Names that are ``Markup`` are names."""
+    app = Flask("shop")
+    app.testing = True
+    kit = SignalsKit(app)
+
+    class Sneaky(Later):
+        name: str = Markup(MARKUP)
+
+    kit.on(Markup("funded"), uid=Markup(MARKUP), delivery=Sneaky())(dismiss_alert)
+    kit.for_app(app).namespace.signal(Markup(MARKUP)).connect(dismiss_alert)
+    for url in ("", "/signals/funded", f"/signals/{MARKUP}"):
+        html = page(app, url)
+        assert "&lt;script&gt;" in html
+        assert "<script>alert" not in html
+        assert not re.search(r"=\"[^\"]*<script", html)
+
+
+def test_what_is_no_text_is_escaped() -> None:
+    """File systems take names of any bytes, and Python makes lone surrogates of them."""
+    app = Flask("shop")
+    app.testing = True
+    kit = SignalsKit(app)
+    scope: dict[str, Any] = {}
+    exec(compile("def hears(sender, **extra): ...", "/srv/caf\udce9.py", "exec"), scope)
+    kit.signal("funded", "Caf\udce9.")
+    kit.on("funded", uid="caf\udce9")(scope["hears"])
+    kit.for_app(app).namespace.signal("caf\udce9").connect(dismiss_alert)
+    for url in ("", "/signals/funded"):
+        assert "/caf\\udce9.py:1" in words(page(app, url)).replace("/ ", "/")
+    assert "Caf\\udce9." in page(app)
+    signal = twin(app)["funded"]
+    assert signal["doc"] == "Caf\udce9."
+    assert signal["receivers"][0]["uid"] == "caf\udce9"
+
+
 class Untouchable:
     """An object that fails whenever anybody but its owner touches it."""
 
