@@ -7,11 +7,13 @@ from pathlib import Path
 
 import click
 import pytest
+from flask import Flask
 
 import flask_signals_kit
+from flask_signals_kit import SignalsKit
 from flask_signals_kit.catalogue import CATALOGUE
 from flask_signals_kit.cli import signals
-from flask_signals_kit.inspection import TITLES
+from flask_signals_kit.inspection import TITLES, report
 from flask_signals_kit.registry import BUILTIN_PAYLOADS, SOURCES
 from flask_signals_kit.settings import ON_ERROR, TABLE, Setting
 from tests.docs.support import ROOT, code_in, table, text_of
@@ -136,6 +138,24 @@ def test_every_kind_of_problem_is_documented() -> None:
     rows = table("docs/page.md", "problem")
     titles = {code_in(kind)[0]: title.replace("`", "") for title, kind, _ in rows}
     assert titles == TITLES
+
+
+def test_the_fields_of_the_json_are_documented() -> None:
+    """What scripts may read stands in the manual in the order in which it comes."""
+    app = Flask("shop")
+    kit = SignalsKit(app)
+    kit.on("account_funded")(lambda account: None)
+    answer = report(kit.for_app(app)).to_json()
+    text = text_of("docs/page.md").partition("\n## As JSON\n")[2].partition("\n## ")[0]
+    assert all(f"`{field}`" in text for field in answer)
+    signal = answer["signals"][0]
+    for thing, fields in (
+        ("signal", signal),
+        ("receiver", signal["receivers"][0]),
+        ("problem", signal["problems"][0]),
+    ):
+        rows = table("docs/page.md", f"of a {thing}")
+        assert [name for names, _ in rows for name in code_in(names)] == list(fields)
 
 
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")])
