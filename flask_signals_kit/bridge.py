@@ -141,35 +141,21 @@ def choose(
     :raises UnknownSignalError: for a name that is not there.
     :raises DeclarationError: for a source that is no signal, or a signal that cannot be named.
     """
-    clashing: set[str] = set()
     if isinstance(source, blinker.Signal):
-        name = getattr(source, "name", None)
-        if names is not None:
-            names = [names] if isinstance(names, str) else list(names)
-            if len(names) != 1:
-                raise DeclarationError(
-                    f"kit.bridge({what}, names=…) bridges one signal, so give it one name, "
-                    f"not {len(names)}."
-                )
-            name = names[0]
-        if not isinstance(name, str):
-            raise DeclarationError(
-                "The signal given to kit.bridge has no name: use kit.bridge(signal, names=['…'])."
-            )
-        available = {_python_name(name): source}
-        names = None
-    elif isinstance(source, Mapping):
-        available = {}
-        for name, signal in source.items():
-            if isinstance(signal, blinker.Signal):
-                known = _python_name(name)
-                if available.setdefault(known, signal) is not signal:
-                    clashing.add(known)
-    else:
+        name = _name_of_one(source, names, what)
+        return {check_name(f"{prefix}{name}"): source}
+    if not isinstance(source, Mapping):
         raise DeclarationError(
             f"kit.bridge cannot bridge {type_name(source)}: give it the name of an extension, a "
             "blinker signal or a blinker namespace."
         )
+    available: dict[str, blinker.Signal] = {}
+    clashing: set[str] = set()
+    for name, signal in source.items():
+        if isinstance(signal, blinker.Signal):
+            known = _python_name(name)
+            if available.setdefault(known, signal) is not signal:
+                clashing.add(known)
     wanted = available if names is None else [_python_name(name) for name in names]
     for name in wanted:
         if name not in available:
@@ -183,6 +169,24 @@ def choose(
                 f"one, as in kit.bridge(signal, names=['{name}_2'])."
             )
     return {check_name(f"{prefix}{name}"): available[name] for name in wanted}
+
+
+def _name_of_one(source: blinker.Signal, names: Iterable[str] | None, what: str) -> str:
+    """Return what a single signal is to be called."""
+    name = getattr(source, "name", None)
+    if names is not None:
+        names = [names] if isinstance(names, str) else list(names)
+        if len(names) != 1:
+            raise DeclarationError(
+                f"kit.bridge({what}, names=…) bridges one signal, so give it one name, "
+                f"not {len(names)}."
+            )
+        name = names[0]
+    if not isinstance(name, str):
+        raise DeclarationError(
+            "The signal given to kit.bridge has no name: use kit.bridge(signal, names=['…'])."
+        )
+    return _python_name(name)
 
 
 def _python_name(name: str) -> str:
