@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import blinker
 import flask.signals
 from blinker import ANY
-from flask import Flask, has_app_context
-from flask.globals import current_app
+from flask import Flask
 
 from .callables import type_name, unwrap
 from .declarations import check_name
 from .errors import DeclarationError, UnknownSignalError, did_you_mean
+from .links import leave
 from .registry import BUILTIN_PAYLOADS
 from .signals import (
     Signal,
 )
+from .state import _is_current
 
 FLASK_SIGNALS: dict[str, blinker.Signal] = {
     name: getattr(flask.signals, name) for name in BUILTIN_PAYLOADS
@@ -46,6 +48,7 @@ class Relay:
         self._app = app
         self._sender: Any = None if sender is ANY else weakref.ref(sender)
         self._connected = False
+        self._closed = False
 
     def __call__(self, sender: Any = None, /, **payload: Any) -> Any:
         """Send the app's signal; return the first result that is not ``None``.
@@ -53,9 +56,10 @@ class Relay:
         Some senders act on what a receiver returns (Flask-Dance stores no token if it is
         ``False``), and to them this relay is one receiver.
         """
-        if not self._concerns_app(sender):
+        sender = unwrap(sender)
+        if self._closed or not self._concerns_app(sender):
             return None
-        for _, result in self._target.send(unwrap(sender), **payload):
+        for _, result in self._target.send(sender, **payload):
             if result is not None:
                 return result
         return None
@@ -64,27 +68,71 @@ class Relay:
         app = self._app()
         if app is None:
             return False
-        sender = unwrap(sender)
-        if isinstance(sender, Flask):
-            return sender is app
-        return has_app_context() and unwrap(current_app) is app
+        return sender is app if isinstance(sender, Flask) else _is_current(app)
 
-    def sync(self) -> None:
-        """Listen while the app's signal has somebody to tell, and not otherwise."""
-        wanted = self._target.in_use
-        if wanted and not self._connected:
-            sender = ANY if self._sender is None else self._sender()
-            if sender is not None:
-                self.source.connect(self, sender, weak=True)
-                self._connected = True
-        elif not wanted and self._connected:
-            self.close()
+    def sync(self, *, wait: bool = True) -> None:
+        """Listen while the app's signal has somebody to tell, and not otherwise.
+
+        :param wait: wait for a thread that is busy with relays, instead of leaving it to that.
+        """
+        _turns.take(self, wait=wait)
 
     def close(self) -> None:
-        """Stop listening."""
-        if self._connected:
-            self.source.disconnect(self)
-            self._connected = False
+        """Stop listening for good."""
+        self._closed = True
+        self.sync()
+
+    def follow(self) -> None:
+        """Do what :meth:`sync` says; for whose turn it is."""
+        wanted = self._target.in_use and not self._closed
+        sender = ANY if self._sender is None else self._sender()
+        if wanted is self._connected or sender is None:  # blinker forgets a sender that is gone
+            return
+        if wanted:
+            self.source.connect(self, sender, weak=True)
+            self._connected = True
+        else:
+            self._connected = not leave(self.source, self, sender)
+
+
+class _Turns:
+    """Has relays connect and disconnect one after the other.
+
+    Whoever takes a turn waits for it, and finds the relay in order afterwards. The garbage
+    collector may take a receiver in any thread at any point, and that thread may hold what whoever
+    has the turn is waiting for, such as the lock of another signal. So it only notes the relay and
+    never waits: whoever has the turn looks after what was noted until nothing is left.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._due: deque[Relay] = deque()
+        self._busy = False
+
+    def take(self, relay: Relay, *, wait: bool) -> None:
+        self._due.append(relay)
+        while self._lock.acquire(blocking=wait):
+            try:
+                if self._busy:  # further up in this very thread, which goes on when this returns
+                    return
+                self._work_off()
+            finally:
+                self._lock.release()
+            if not self._due:  # else somebody noted a relay just before the lock was free
+                return
+            wait = False
+
+    def _work_off(self) -> None:
+        self._busy = True
+        try:
+            while self._due:
+                self._due.popleft().follow()
+        finally:
+            self._busy = False
+
+
+_turns = _Turns()
+"""One for all apps: relays of several meet in one signal, which may be a relay's target itself."""
 
 
 class Relays:
@@ -93,7 +141,6 @@ class Relays:
     def __init__(self, app: Flask) -> None:
         self._app = weakref.ref(app)
         self._relays: dict[str, Relay] = {}
-        self._lock = threading.RLock()
 
     def add(self, name: str, source: blinker.Signal, signal: Signal) -> None:
         """Relay a signal of others to the app's signal of this name.
@@ -103,27 +150,23 @@ class Relays:
         :param signal: the app's signal.
         """
         sender = self._app() if name in FLASK_SIGNALS else ANY
-        with self._lock:
-            self._relays[name] = Relay(source, signal, self._app, sender)
+        self._relays[name] = Relay(source, signal, self._app, sender)
         self.sync(name)
 
-    def sync(self, name: str) -> None:
-        """Relay this signal while somebody listens, and not otherwise."""
-        with self._lock:
-            relay = self._relays.get(name)
-            if relay is not None:
-                relay.sync()
+    def sync(self, name: str, *, wait: bool = True) -> None:
+        """Relay this signal while somebody listens, and not otherwise.
 
-    def owns(self, receiver: object) -> bool:
-        """Tell whether a receiver of somebody's signal is one of these relays."""
-        return isinstance(receiver, Relay) and receiver in self._relays.values()
+        :param wait: as for :meth:`Relay.sync`.
+        """
+        relay = self._relays.get(name)
+        if relay is not None:
+            relay.sync(wait=wait)
 
     def close(self) -> None:
         """Take every relay away."""
-        with self._lock:
-            for relay in self._relays.values():
-                relay.close()
-            self._relays.clear()
+        relays, self._relays = self._relays, {}
+        for relay in relays.values():
+            relay.close()
 
 
 def choose(

@@ -29,6 +29,7 @@ from werkzeug.wsgi import FileWrapper
 
 from .callables import is_async, place_of
 from .calls import Receiver
+from .links import leave
 from .records import (
     Emission,
     Source,
@@ -115,9 +116,10 @@ class ExceptionHooks:
         """Take everything away that was installed in the app, for good."""
         with self._lock:
             self._closed = True
-            got_request_exception.disconnect(self._in_request)
-            appcontext_tearing_down.disconnect(self._in_context)
             app = self._app()
+            if app is not None and self._wsgi is not None:
+                leave(got_request_exception, self._in_request, app)
+                leave(appcontext_tearing_down, self._in_context, app)
             for watched in (self._wsgi, self._handler, self._teardown):
                 if app is not None and watched is not None:
                     watched.remove(app)

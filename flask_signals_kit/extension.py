@@ -29,6 +29,7 @@ from .errors import (
     NotInitializedError,
 )
 from .exceptions import ExceptionHooks
+from .links import leave
 from .records import (
     Emission,
 )
@@ -164,8 +165,8 @@ class SignalsKit(Verbs):
         app = unwrap(app)
         state = self.for_app(app)
         state.close()
-        if isinstance(state.startup, _Startup):
-            state.startup.close()
+        if state.startup is not None:
+            state.startup.close(app)
         with self.registry.lock:
             self._apps.discard(state)
         del app.extensions[EXTENSION]
@@ -340,13 +341,15 @@ class _Startup:
     def __init__(self, state: AppSignals) -> None:
         self._state = weakref.ref(state)
         self._lock = threading.RLock()
+        self._closed = False
         app = state.app
         appcontext_pushed.connect(self.settle, app)
         request_started.connect(self.close, app)
 
     def settle(self, app: Flask, **extra: Any) -> None:
         with self._lock:  # a second first request must not be served before the routes are there
-            self._settle(app)
+            if not self._closed:
+                self._settle(app)
 
     def _settle(self, app: Flask) -> None:
         state = self._state()
@@ -368,9 +371,10 @@ class _Startup:
                 return
             app.register_blueprint(page.make_blueprint(), url_prefix=state.settings.page_url)
 
-    def close(self, app: Flask | None = None, **extra: Any) -> None:
-        appcontext_pushed.disconnect(self.settle)
-        request_started.disconnect(self.close)
+    def close(self, app: Flask, /, **extra: Any) -> None:
+        self._closed = True
+        leave(appcontext_pushed, self.settle, app)
+        leave(request_started, self.close, app)
 
 
 def _check_page_auth(page_auth: object) -> Callable[[], object] | None:

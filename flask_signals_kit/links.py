@@ -1,4 +1,4 @@
-"""Who is connected: links, and the plan that a send runs by."""
+"""Who is connected: links, the plan that a send runs by, and how to leave a signal of others."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from collections.abc import Callable, Hashable, Iterable
 from itertools import count
 from math import ceil
 from typing import Any, Protocol, cast
+
+import blinker
+from blinker import ANY
 
 from .callables import is_async, place_of, takes_extra, type_name
 from .calls import Delivery, Receiver
@@ -270,3 +273,32 @@ def weak_ref(target: Any, receiver: Hashable, reaper: Reaper) -> Ref | MethodRef
 def not_held_by(ref: Ref | MethodRef, links: tuple[Link, ...]) -> tuple[Link, ...]:
     """Return the links that do not hang on this reference."""
     return tuple(link for link in links if not link.held_by(ref))
+
+
+_TRIES = 20
+"""How often to disconnect while other threads connect; it fails once in a long while."""
+
+
+def leave(signal: blinker.Signal, receiver: Callable[..., Any], sender: Any = ANY) -> bool:
+    """Disconnect from a signal of others, whatever other threads do to it meanwhile.
+
+    Blinker looks for the receiver with every sender that the signal knows, and Python refuses to go
+    on if another thread connects for a new one. That must not reach whoever is being served here.
+
+    :param signal: the signal of others.
+    :param receiver: connected weakly, for this sender alone.
+    :param sender: as it was connected. With one, nothing reaches the receiver any more whatever is
+        returned.
+    :return: whether the receiver is gone; if not, blinker drops it once it is collected.
+    """
+    if sender is not ANY:
+        signal.disconnect(receiver, sender)
+    for _ in range(_TRIES):
+        try:
+            signal.disconnect(receiver)
+        except RuntimeError:
+            if sender is ANY:
+                signal.connect(receiver)  # else blinker does not look for it again
+        else:
+            return True
+    return False

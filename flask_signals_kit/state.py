@@ -87,7 +87,7 @@ class Bridge(Protocol):
     def add(self, name: str, source: blinker.Signal, signal: Signal, /) -> None:
         """Relay a signal of others to the app's."""
 
-    def sync(self, name: str, /) -> None:
+    def sync(self, name: str, /, *, wait: bool = True) -> None:
         """Relay while somebody listens, and not otherwise."""
 
     def close(self) -> None:
@@ -676,7 +676,8 @@ class _SignalMaker:
             transaction=self._transaction,
             sessions=self._sessions,
             on_failure=self._report,
-            on_change=self._relay(name),
+            on_change=partial(self._relay, name),
+            on_gone=partial(self._relay, name, wait=False),
             on_collected=self._note_collected,
             request=describe_request,
             app=self._app,
@@ -747,13 +748,10 @@ class _SignalMaker:
         if state is not None:
             state.hooks.report_contained(exception, receiver, emission, source)
 
-    def _relay(self, name: str) -> Callable[[], None]:
-        def sync() -> None:
-            state = self._state()
-            if state is not None:
-                state.relays.sync(name)
-
-        return sync
+    def _relay(self, name: str, *, wait: bool = True) -> None:
+        state = self._state()
+        if state is not None:
+            state.relays.sync(name, wait=wait)
 
     def _note_collected(self, connection: Connection) -> None:
         state = self._state()

@@ -27,6 +27,8 @@ from werkzeug.local import LocalProxy
 from flask_signals_kit import (
     ConfigurationError,
     DeclarationError,
+    Namespace,
+    Signal,
     SignalsKit,
     UnknownSignalError,
     current_emission,
@@ -633,6 +635,103 @@ def test_relays_come_and_go_while_requests_are_served(kit: SignalsKit, app: Flas
         for done in serving:
             done.result(60)
     assert listeners("request_started", app) == before
+
+
+class Sender:
+    """Somebody who sends."""
+
+
+def busy_signal(others: list[Sender], how_often: int) -> blinker.NamedSignal:
+    """Make a signal that others connect to each time that somebody is being disconnected."""
+
+    class Receivers(set[Any]):
+        def discard(self, receiver: Any, /) -> None:
+            super().discard(receiver)
+            if len(others) < how_often:
+                others.append(Sender())
+                theirs.connect(heard, others[-1])
+
+    class Busy(blinker.NamedSignal):
+        set_class = Receivers
+
+    theirs = Busy("invoice-paid")
+    return theirs
+
+
+@pytest.mark.parametrize("how_often", [1, 50])
+def test_others_who_connect_while_a_relay_leaves_do_it_no_harm(
+    kit: SignalsKit, app: Flask, how_often: int
+) -> None:
+    """Blinker goes through all senders to disconnect, and fails if another thread adds one."""
+    others: list[Sender] = []
+    theirs = busy_signal(others, how_often)
+    kit.bridge(theirs)
+    with app.app_context():
+        for _ in range(3):
+            with kit.namespace["invoice_paid"].connected_to(lambda sender, **extra: "heard"):
+                assert "heard" in [result for _, result in theirs.send("acme")]
+            assert "heard" not in [result for _, result in theirs.send("acme")]
+    assert len(others) == how_often
+    assert [*theirs.receivers_for("acme")] == []
+
+
+def test_a_relay_whose_last_receiver_is_collected_as_it_connects_is_not_left_behind(
+    kit: SignalsKit, app: Flask
+) -> None:
+    """The collector may run in the midst of it; what holds at the end counts."""
+    kept: list[Any] = [lambda sender, **extra: None]
+
+    class Collecting(blinker.NamedSignal):
+        def connect(self, *args: Any, **how: Any) -> Any:
+            kept.clear()
+            return super().connect(*args, **how)
+
+    theirs = Collecting("invoice-paid")
+    signal = kit.for_app(app).namespace.signal("invoice_paid")
+    signal.connect(kept[0])
+    kit.bridge(theirs)
+    assert not kept
+    assert not signal.receivers
+    assert not theirs.receivers
+
+
+def test_a_receiver_that_is_collected_waits_for_no_other_thread(
+    kit: SignalsKit, app: Flask
+) -> None:
+    """The collector runs in any thread, which may hold the lock that a relay waits for."""
+    held, waiting = threading.Event(), threading.Event()
+
+    class Slow(Signal):
+        def disconnect(self, *args: Any) -> None:
+            waiting.set()
+            super().disconnect(*args)
+
+    library = Namespace(Slow)
+    returned, lent = library.signal("book_returned"), library.signal("book_lent")
+    kit.bridge(library)
+    signals = kit.for_app(app).namespace
+    kept: list[Any] = [lambda sender, **extra: None]
+    signals["book_lent"].connect(kept[0])
+    signals["book_returned"].connect(heard)
+
+    def leave() -> None:
+        held.wait(10)
+        signals["book_returned"].disconnect(heard)
+
+    def collect() -> None:
+        with returned._lock:
+            held.set()
+            waiting.wait(10)
+            kept.clear()
+
+    threads = [threading.Thread(target=work, daemon=True) for work in (leave, collect)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in threads)
+    assert not returned.receivers
+    assert not lent.receivers
 
 
 def test_receivers_see_the_request_that_they_are_in(kit: SignalsKit, app: Flask) -> None:
