@@ -13,7 +13,7 @@ import flask.signals
 from blinker import ANY
 from flask import Flask
 
-from .callables import type_name, unwrap
+from .callables import sender_behind, type_name
 from .declarations import check_name
 from .errors import DeclarationError, UnknownSignalError, did_you_mean
 from .links import leave
@@ -54,11 +54,13 @@ class Relay:
         """Send the app's signal; return the first result that is not ``None``.
 
         Some senders act on what a receiver returns (Flask-Dance stores no token if it is
-        ``False``), and to them this relay is one receiver.
+        ``False``), and to them this relay is one receiver. They know nothing of async receivers
+        here, so these run even where an event loop is running.
         """
-        sender = unwrap(sender)
+        sender = sender_behind(sender)
         if self._closed or not self._concerns_app(sender):
             return None
+        payload.setdefault("_async_wrapper", self._target._around.late_async_wrapper)
         for _, result in self._target.send(sender, **payload):
             if result is not None:
                 return result

@@ -14,7 +14,7 @@ from itertools import pairwise
 from threading import get_ident
 from typing import Any
 
-from .callables import call_frame, type_name, unwrap
+from .callables import call_frame, sender_behind, type_name
 from .calls import Status
 from .dispatch import Observation
 from .links import Link, Tally
@@ -111,7 +111,7 @@ class Journal:
         sender = type(seen.sender)
         owner, name = sender.__module__, sender.__qualname__
         if name in _STAND_INS or issubclass(sender, type):
-            owner, name = "builtins", type_name(unwrap(seen.sender))
+            owner, name = "builtins", type_name(sender_behind(seen.sender))
         self._count = number = self._count + 1
         self._entries.append(
             (

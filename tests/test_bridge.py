@@ -1,9 +1,11 @@
 """Flask's and others' signals in an app's namespace: while somebody listens, and this app's."""
 
+import asyncio
 import gc
 import logging
 import threading
 import weakref
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,6 +22,7 @@ from flask import (
     flash,
     g,
     render_template_string,
+    request,
     stream_template_string,
 )
 from werkzeug.local import LocalProxy
@@ -252,6 +255,26 @@ def test_async_receivers_hear_flasks_signals(kit: SignalsKit, app: Flask) -> Non
     assert seen == ["shop", "shop"]
 
 
+def test_async_receivers_hear_what_is_sent_while_a_loop_is_running(
+    kit: SignalsKit, app: Flask
+) -> None:
+    """Flask sends without a way to await anybody, from async views as well."""
+    seen: list[str] = []
+
+    @kit.on("message_flashed")
+    async def receive(sender: Any, *, message: str, **extra: Any) -> None:
+        await asyncio.sleep(0)
+        seen.append(f"{message} in {request.path}")
+
+    @app.get("/async")
+    async def flashing() -> str:
+        flash("hello")
+        return "flashed"
+
+    assert app.test_client().get("/async").text == "flashed"
+    assert seen == ["hello in /async"]
+
+
 @pytest.mark.parametrize("name", BUILTINS)
 def test_under_isolate_no_receiver_of_flasks_signals_hurts_a_request(
     kit: SignalsKit, name: str, caplog: pytest.LogCaptureFixture
@@ -418,6 +441,53 @@ def test_a_failing_receiver_of_a_bridged_signal_obeys_the_policy(kit: SignalsKit
     kit.signal("invoice_paid", on_error="isolate")
     with make(kit).app_context():
         assert [result for _, result in theirs.send()] == [None]
+
+
+def await_plain(receiver: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a plain receiver awaitable."""
+
+    async def run(*args: Any, **payload: Any) -> Any:
+        return receiver(*args, **payload)
+
+    return run
+
+
+@pytest.mark.parametrize("kind", ["plain", "async"])
+def test_a_signal_that_is_awaited_reaches_receivers_of_any_kind(
+    kit: SignalsKit, app: Flask, kind: str
+) -> None:
+    """Given a `_sync_wrapper`, which blinker asks for: a bridge is a plain receiver."""
+    theirs = blinker.NamedSignal("invoice-paid")
+    kit.bridge(theirs)
+
+    async def receive(sender: Any, **payload: Any) -> Any:
+        return sender, payload, current_app.name
+
+    def plain(sender: Any, **payload: Any) -> Any:
+        return sender, payload, current_app.name
+
+    with app.app_context():
+        assert asyncio.run(theirs.send_async("acme")) == []
+        kit.on("invoice_paid")(receive if kind == "async" else plain)
+        sent = theirs.send_async("acme", _sync_wrapper=await_plain, amount=5)
+        assert [result for _, result in asyncio.run(sent)] == [("acme", {"amount": 5}, "shop")]
+        with pytest.raises(RuntimeError, match="non-coroutine function"):
+            asyncio.run(theirs.send_async("acme"))
+
+
+@pytest.mark.parametrize("testing", [False, True])
+def test_a_sender_that_is_a_proxy_for_nothing_is_passed_on(kit: SignalsKit, testing: bool) -> None:
+    """Their `send(request)` outside of a request worked before somebody listened here."""
+    app = make(kit, TESTING=testing, SIGNALS_KIT_ON_ERROR="isolate")
+    theirs = blinker.NamedSignal("invoice-paid")
+    kit.bridge(theirs)
+    seen: list[Any] = []
+    kit.on("invoice_paid")(lambda sender, **extra: seen.append((type(sender), current_emission)))
+    kit.on("invoice_paid", sender=app)(lambda sender, **extra: seen.append("the app"))
+    kit.on("invoice_paid")(fail)
+    with app.app_context():
+        theirs.send(request)
+    assert [kind for kind, _ in seen] == [LocalProxy]
 
 
 def test_one_app_may_bridge_for_itself(kit: SignalsKit) -> None:
