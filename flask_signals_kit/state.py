@@ -152,7 +152,7 @@ class AppSignals(Verbs):
         self._watchers_lock = Lock()
         self.collected: deque[Connection] = deque(maxlen=100)
         self.unknown: dict[str, UnknownName] = {}
-        self._told_of_uids: set[tuple[str, str | None, str]] = set()
+        self._told_of_uids: set[tuple[str, str | None, Place]] = set()
         self.hooks = hooks
         self.relays = relays
         self._choose_signals = choose
@@ -438,7 +438,7 @@ class AppSignals(Verbs):
         try:
             self._connect(registration, signal)
         except DuplicateReceiverError as error:
-            place = str(registration.place)
+            place = registration.place
             told = (signal.name, registration.uid, place)
             if told in self._told_of_uids:
                 return
@@ -446,7 +446,10 @@ class AppSignals(Verbs):
             logger.warning(
                 "%s Until then, it is left out.",
                 error,
-                extra={"signals_kit_signal": signal.name, "signals_kit_receiver": place},
+                extra={
+                    "signals_kit_signal": signal.name,
+                    "signals_kit_receiver": f"{place.module}.{place.name}",
+                },
             )
 
     def _connect(self, registration: Registration, signal: Signal) -> None:

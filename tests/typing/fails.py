@@ -7,6 +7,7 @@
 
 from typing import Any
 
+import blinker
 from flask import Flask
 
 from flask_signals_kit import SignalsKit
@@ -87,6 +88,13 @@ funded.send(amount=1, method="card")  # E: call-arg | reportCallIssue
 funded.send(sender=account, amount=1, method="card")  # E: call-arg | reportCallIssue
 asked.send_robust(quantity=1)  # E: call-arg | reportCallIssue
 closed.send(account)  # E: call-overload | reportArgumentType
+
+
+# -- sending: the signal --------------------------------------------------------------------------
+
+theirs = blinker.signal("invoice-paid")
+kit.send(theirs, account)  # E: arg-type | reportArgumentType
+kit.send_robust(theirs, account)  # E: arg-type | reportArgumentType
 
 
 # -- sending: the result --------------------------------------------------------------------------

@@ -209,6 +209,8 @@ kit.on("account_*", sender=3, when=lambda sender, **payload: True)(by_glob)
 account_funded.connect(ledger.write, when=is_large)
 account_funded.connect(lambda account, **extra: account.name, account)
 undeclared.connect(lambda sender, anything=0: anything, "acme")
+kit.disconnect(by_glob, "account_*", account_funded, blinker.signal("invoice-paid"), sender=3)
+kit.disconnect(connected)
 
 
 # -- connected without a handle: the very type stays ----------------------------------------------
