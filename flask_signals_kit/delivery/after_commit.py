@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..calls import Call
 from ..records import AFTER_COMMIT
-from ..transactions import SessionSource, run_by_itself, source_of
+from ..transactions import run_by_itself, source_of
 
 
 class AfterCommit:
@@ -33,8 +34,10 @@ class AfterCommit:
     name = AFTER_COMMIT
 
     def __init__(self, session: Any = None) -> None:
-        self.session: SessionSource | None = None if session is None else source_of(session)
+        source = None if session is None else source_of(session)
+        self.session: Callable[[], Any] | None = source
         """How to get at the session to wait for, or ``None`` for the app's own."""
+        self._sessions: Callable[[], list[Any]] = list if source is None else source.plain_sessions
 
     @property
     def needs_session(self) -> bool:
@@ -44,6 +47,6 @@ class AfterCommit:
     def deliver(self, call: Call, /) -> None:
         """Keep the call until the commit, or run it if there is nothing to wait for."""
         if call.transaction is None:
-            run_by_itself(call, list if self.session is None else self.session.plain_sessions)
+            run_by_itself(call, self._sessions)
         else:
             call.transaction.keep(call)
