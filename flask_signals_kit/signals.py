@@ -597,8 +597,8 @@ class Signal(blinker.NamedSignal):
 
     def with_uid(self, uid: str) -> list[Link]:
         """Return the links that have this ``uid``, in no order."""
-        every = (link for links in list(self.receivers.values()) for link in links)
-        return [link for link in every if link.uid == uid]
+        every = list(self.receivers.values())
+        return [link for links in every for link in links if link.uid == uid]
 
     @property
     def connections(self) -> list[Connection]:
