@@ -348,6 +348,13 @@ def test_a_name_that_is_connected_and_not_declared_is_a_problem(shop: AppSignals
     assert "kit.signal('acount_funded', doc)" in problem.fix
 
 
+def test_a_name_that_is_only_looked_at_is_no_problem(shop: AppSignals) -> None:
+    """Nobody has sent it or listens, so nothing goes wrong."""
+    shop.namespace.signal("account_funded")
+    assert kinds(shop) == []
+    assert not signal_of(shop, "account_funded").orphan
+
+
 def test_a_report_suggests_names_for_the_first_few_alone(shop: AppSignals) -> None:
     """Each is compared with all: of a thousand undeclared ones a look would take forever.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from flask import Blueprint, Flask, Response, g, jsonify, request
+from flask import Blueprint, Flask, Response, g, jsonify, request, url_for
 from flask.json.provider import JSONProvider
 from flask_wtf import CSRFProtect
 from jinja2 import StrictUndefined
@@ -172,6 +172,15 @@ def test_hooks_of_the_app_run_as_for_any_route() -> None:
     assert app.test_client().get("/_signals").json == {"error": "closed"}
     assert "account_funded" in app.test_client().get("/_signals?key=1").text
     assert seen == ["flask_signals_kit"] * 2
+
+
+def test_the_app_can_link_to_the_page() -> None:
+    """As to any endpoint of a blueprint."""
+    app = with_kit(Flask("shop"))
+    with app.test_request_context():
+        assert url_for("flask_signals_kit.signals") == "/_signals"
+        url = url_for("flask_signals_kit.signal", name="account_funded", _external=True)
+        assert url == "http://localhost/_signals/signals/account_funded"
 
 
 def test_blueprints_with_hooks_and_error_pages_of_their_own_do_not_matter() -> None:
