@@ -171,11 +171,12 @@ def sender_key(sender: Any) -> Hashable:
         sender = unwrap(sender)
     except RuntimeError:  # a proxy for nothing: known by itself, it is no sender that was connected
         return id(sender)
-    if isinstance(sender, str):
+    kind = type(sender)
+    if issubclass(kind, str):
         return str.__str__(sender)
-    if isinstance(sender, int) and not isinstance(sender, bool):
+    if issubclass(kind, int) and kind is not bool:
         return int, int(sender)
-    if type(sender) is types.MethodType:
+    if kind is types.MethodType:
         return id(sender.__func__), id(sender.__self__)
     return id(sender)
 

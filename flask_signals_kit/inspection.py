@@ -483,7 +483,8 @@ def _foreign(state: AppSignals, source: blinker.Signal) -> Iterator[ReceiverInfo
         yield from _foreign_links(state, source)
         return
     for key, held in source.receivers.copy().items():
-        receiver = held() if isinstance(held, weakref.ref) else held
+        weak = issubclass(type(held), weakref.ref)
+        receiver: Any = held() if weak else held
         senders = [
             _foreign_sender(state, source, sender)
             for sender in list(source._by_receiver.get(key, ()))
@@ -502,7 +503,7 @@ def _foreign(state: AppSignals, source: blinker.Signal) -> Iterator[ReceiverInfo
             delivery=IMMEDIATE,
             when=None,
             is_async=is_async(receiver),
-            weak=isinstance(held, weakref.ref),
+            weak=weak,
             uid=None,
             takes_extra=takes_extra(receiver),
             foreign=True,

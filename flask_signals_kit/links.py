@@ -148,7 +148,7 @@ class Link:
 
     def held_sender(self) -> Any:
         """Return the sender, or ``None`` once it has been collected."""
-        return self.sender() if isinstance(self.sender, (Ref, MethodRef)) else self.sender
+        return self.sender() if type(self.sender) in (Ref, MethodRef) else self.sender
 
     def rank(self) -> tuple[int, int]:
         """Sort key: higher priority first, then connection order."""
@@ -220,7 +220,7 @@ def check_delivery(receiver: Receiver, delivery: object) -> None:
 
 def sender_label(sender: Any) -> str:
     """Name a sender filter without a ``repr()`` of anybody's object."""
-    if isinstance(sender, (str, int)) and type(sender) in (str, int, bool):
+    if type(sender) in (str, int, bool):
         return repr(sender)
     return type_name(sender)
 
@@ -264,7 +264,7 @@ def weak_ref(target: Any, receiver: Hashable, reaper: Reaper) -> Ref | MethodRef
 
     :raises TypeError: if it takes no weak reference.
     """
-    is_method = isinstance(target, types.MethodType)
+    is_method = type(target) is types.MethodType
     ref: Ref | MethodRef = MethodRef(target, reaper) if is_method else Ref(target, reaper)
     ref.receiver_key = receiver
     return ref

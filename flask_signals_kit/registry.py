@@ -120,7 +120,7 @@ class Registration:
     @property
     def sender(self) -> Any:
         """The sender that it is limited to, ``ANY``, or ``GONE`` once that has been collected."""
-        if not isinstance(self._sender, weakref.ref):
+        if not issubclass(type(self._sender), weakref.ref):
             return self._sender
         sender = self._sender()
         return GONE if sender is None else sender

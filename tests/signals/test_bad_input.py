@@ -13,6 +13,7 @@ from typing import Any
 from unittest.mock import MagicMock, Mock, create_autospec
 
 import pytest
+from blinker import NamedSignal
 from flask import Flask
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -409,6 +410,9 @@ def test_any_receiver_can_be_described(receiver: Any) -> None:
         assert len(kit.send("account_funded", "acme", amount=5)) == 1
         kit.check()
         [connection] = kit.namespace.signal("account_funded").connections
+        kit.bridge(theirs := NamedSignal("invoice-paid"))
+        theirs.connect(receiver, weak=False)
+        kit.check()
     place = connection.receiver
     assert {type(part) for part in (place.module, place.name)} == {str}
     answer = app.test_client().get("/_signals/signals.json?name=account_funded")
@@ -423,16 +427,22 @@ def test_a_proxy_whose_object_is_gone_can_still_be_described() -> None:
     app.testing = True
     kit = SignalsKit(app)
     there = Raising()
-    kit.on("account_funded")(proxy := weakref.proxy(there))
+    proxy = weakref.proxy(there)
+    kit.on("account_funded")(proxy)
+    kit.on("campaign_created", sender=proxy)(repeat)
+    kit.bridge(theirs := NamedSignal("invoice-paid"))
+    theirs.connect(proxy, weak=False)
     del there
     gc.collect()
     with app.app_context():
         kit.check()
         with pytest.raises(ReferenceError):
             kit.send("account_funded", "acme")
+        assert kit.send("campaign_created", proxy) == [(repeat, (proxy, {}, ()))]
     assert app.test_client().get("/_signals").status_code == 200
     kit.disconnect(proxy)
-    assert kit.registry.registrations == []
+    with pytest.raises(ReceiverError, match="takes no weak reference"):
+        Signal("account_funded").connect(proxy)
 
 
 def test_a_sender_whose_class_has_every_attribute_is_no_proxy() -> None:
