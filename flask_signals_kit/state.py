@@ -429,9 +429,14 @@ class AppSignals(Verbs):
 
     def _connect_glob(self, registration: Registration, signal: Signal) -> None:
         """Connect what a glob means, unless the receiver is connected by the very name as well."""
-        exact = (signal.name, *registration.key[1:])
-        if not any(registry.find(exact) for registry in (self.kit, self.registry)):
+        if not self._by_name(registration, signal):
             self._connect_if_free(registration, signal)
+
+    def _by_name(self, registration: Registration, signal: Signal) -> list[Registration]:
+        """Return what connects the same receiver for the same sender by the signal's very name."""
+        exact = (signal.name, *registration.key[1:])
+        found = [registry.find(exact) for registry in (self.kit, self.registry)]
+        return [same for same in found if same is not None]
 
     def _connect_if_free(self, registration: Registration, signal: Signal) -> None:
         """Connect, unless another receiver has the ``uid``: whoever sends cannot help that."""
@@ -495,7 +500,7 @@ class AppSignals(Verbs):
         """Yield whom globs do not connect because another has the ``uid``, and that other."""
         for registration in self._globs_of(signal.name):
             taken_by = self._taken_by(registration, signal)
-            if taken_by is not None:
+            if taken_by is not None and not self._by_name(registration, signal):
                 yield registration, taken_by
 
     def check_registration(self, registration: Registration) -> None:
@@ -537,22 +542,20 @@ class AppSignals(Verbs):
         A name and a glob, the kit and the app may have connected the same receiver. And of all that
         have one ``uid``, one is connected.
         """
-        registries, globs = (self.kit, self.registry), self._globs_of(signal.name)
-        for registry in registries:
-            same = registry.find((signal.name, *gone.key[1:]))
-            if same is not None:
-                self._connect_if_free(same, signal)
+        for same in self._by_name(gone, signal):
+            self._connect_if_free(same, signal)
+        globs = self._globs_of(signal.name)
         for other in globs:
             if other.key[1:] == gone.key[1:]:
                 self._connect_glob(other, signal)
         if gone.uid is None:
             return
-        named = [
-            other for registry in registries for other in list(registry.of(signal.name).values())
-        ]
+        named = [*self.kit.of(signal.name).copy().values()]
+        named += self.registry.of(signal.name).copy().values()
         for other in (*named, *globs):
             if other.uid == gone.uid and not self._rivals(other, signal):
-                self._connect_if_free(other, signal)
+                connect = self._connect_glob if other.is_glob else self._connect_if_free
+                connect(other, signal)
 
     def _globs_of(self, name: str) -> list[Registration]:
         """Return what was registered for globs that mean this name, in connection order."""

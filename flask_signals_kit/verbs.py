@@ -440,22 +440,25 @@ class Verbs:
                 registration.order = before.order
                 if registration.weak and not before.weak:
                     registration.keep()
-            if replaced is not None and replaced is not before:
+            if replaced is not None:
                 registration.order = replaced.order
-                self._unregister(replaced)
+                self.registry.forget(replaced)
             self.registry.add(registration)
         # An app that is initialised meanwhile either sees the registration or is seen here.
         try:
             for state in self._states():
                 state.attach_registration(registration)
         except Exception:
+            others = [other for other in (before, replaced) if other is not None]
+            for other in others:
+                self.registry.add(other)
             self._unregister(registration)
-            for other in (before, replaced):
-                if other is not None:
-                    self.registry.add(other)
-                    for state in self._states():
-                        state.attach_registration(other)
+            for other in others:
+                for state in self._states():
+                    state.attach_registration(other)
             raise
+        if replaced is not None and replaced is not before:
+            self._unregister(replaced)
 
     def _same_uid(self, registration: Registration) -> Registration | None:
         """Return the registration whose ``uid`` and place this one takes over.

@@ -737,6 +737,23 @@ def test_globs_that_meet_in_a_later_name_let_the_first_have_the_uid(
     assert results(kit, app, "invoice_funded") == ["mailed"]
     account_funded.connect(send_mail)
     assert results(kit, app) == ["written down", "mailed"]
+    assert {problem.kind for problem in kit.for_app(app).check()} == {"undeclared"}
+
+
+def test_a_glob_that_is_connected_anew_keeps_its_uid(kit: SignalsKit, app: Flask) -> None:
+    """A module that is loaded again finds its receivers connected as they were."""
+
+    def load(number: int) -> None:
+        @kit.on("account_*", uid="ledger")
+        def receive(sender: Any) -> int:
+            return number
+
+    load(1)
+    kit.on("*_funded", uid="ledger")(send_mail)
+    assert results(kit, app) == [1]
+    load(2)
+    assert results(kit, app) == [2]
+    assert len(kit.registry.registrations) == 2
 
 
 def test_a_uid_that_becomes_free_goes_to_whoever_was_left_out(kit: SignalsKit, app: Flask) -> None:
