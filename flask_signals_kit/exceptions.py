@@ -62,8 +62,8 @@ class _Unit:
     __slots__ = ("number", "over")
 
     def __init__(self) -> None:
-        self.number = next(_numbers)
-        self.over = False  # a request and its body; jobs that it began may live longer
+        self.number: int = next(_numbers)
+        self.over: bool = False  # a request and its body; jobs that it began may live longer
 
 
 _unit: ContextVar[_Unit | None] = ContextVar("signals_kit_unit", default=None)

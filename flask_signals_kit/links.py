@@ -164,7 +164,7 @@ class Plan:
         links.sort(key=Link.rank)
         self.scoped: bool = any(link.scope is not None for link in links)
         self.simple: bool = all(link.plain for link in links)
-        self.plain = False  # whether a send has nothing to do but to call the receivers
+        self.plain: bool = False  # whether a send has nothing to do but to call the receivers
         self.by_sender: dict[Hashable, list[Link]] = {}
         for link in links:
             self.by_sender.setdefault(link.sender_key, []).append(link)

@@ -76,7 +76,8 @@ class EveryScheme:
     def __bool__(self) -> bool:
         return False
 
-    __hash__ = None  # type: ignore[assignment]
+    def __hash__(self) -> int:
+        return hash(EveryScheme)
 
 
 def guarded(view: Callable[..., Response]) -> Callable[..., Response]:

@@ -20,6 +20,7 @@ import pytest
 from blinker import ANY
 from flask import Flask
 from flask.signals import appcontext_pushed, request_finished, request_started
+from werkzeug.routing import Rule
 
 from flask_signals_kit import AppSignals, DomainSignal, Signal, SignalsKit
 
@@ -33,8 +34,19 @@ Op = tuple[Any, ...]
 
 
 @pytest.fixture(autouse=True)
-def quick_switches() -> Iterator[None]:
-    """Let the interpreter switch threads as often as it can."""
+def quick_switches(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the interpreter switch threads as often as it can.
+
+    But not where Werkzeug compiles a route: CPython 3.11's compiler counts its depth for all
+    threads together, and gives up if that is not what it was (python/cpython#106905).
+    """
+    compile_route, one_by_one = Rule.compile, threading.Lock()
+
+    def compile_alone(rule: Rule) -> None:
+        with one_by_one:
+            compile_route(rule)
+
+    monkeypatch.setattr(Rule, "compile", compile_alone)
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
