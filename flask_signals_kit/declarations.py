@@ -383,7 +383,6 @@ class DomainSignal(Generic[S, P, R]):
         sender: Any = THE_APP,
         /,
         *args: Any,
-        _async_wrapper: Any = None,
         **payload: Any,
     ) -> list[tuple[Callable[..., Any], R]]:
         """Call the current app's receivers.
@@ -404,9 +403,11 @@ class DomainSignal(Generic[S, P, R]):
             sender = self._sender(sender, payload)
         try:
             strong = signal._strong
+            if "_async_wrapper" in payload:  # no parameter: to match its name takes longer
+                return signal.send(sender, **payload)
             if strong is not None:  # what Signal.send does, without packing the payload once more
                 return [(receiver, receiver(sender, **payload)) for receiver in strong]
-            return signal._send(sender, payload, _async_wrapper)
+            return signal._send(sender, payload, None)
         except RecursionError as error:
             explain_recursion(error)
             raise
