@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import weakref
 from collections import deque
@@ -21,7 +22,9 @@ from .registry import BUILTIN_PAYLOADS
 from .signals import (
     Signal,
 )
-from .state import _is_current
+from .state import is_current
+
+logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
 FLASK_SIGNALS: dict[str, blinker.Signal] = {
     name: getattr(flask.signals, name) for name in BUILTIN_PAYLOADS
@@ -45,6 +48,7 @@ class Relay:
     ) -> None:
         self.source = source
         self._target = target
+        self.name: str = target.name
         self._app = app
         self._sender: Any = None if sender is ANY else weakref.ref(sender)
         self._connected = False
@@ -70,7 +74,7 @@ class Relay:
         app = self._app()
         if app is None:
             return False
-        return sender is app if isinstance(sender, Flask) else _is_current(app)
+        return sender is app if isinstance(sender, Flask) else is_current(app)
 
     def sync(self, *, wait: bool = True) -> None:
         """Listen while the app's signal has somebody to tell, and not otherwise.
@@ -117,20 +121,31 @@ class _Turns:
             try:
                 if self._busy:  # further up in this very thread, which goes on when this returns
                     return
-                self._work_off()
+                self._work_off(relay)
             finally:
                 self._lock.release()
             if not self._due:  # else somebody noted a relay just before the lock was free
                 return
             wait = False
 
-    def _work_off(self) -> None:
+    def _work_off(self, own: Relay) -> None:
+        """Bring every relay in order; what fails in one is told to whoever asked for that."""
+        failure: Exception | None = None
         self._busy = True
         try:
             while self._due:
-                self._due.popleft().follow()
+                relay = self._due.popleft()
+                try:
+                    relay.follow()
+                except Exception as error:
+                    if relay is own:
+                        failure = error
+                    else:
+                        logger.exception("The relay of signal %r failed", relay.name)
         finally:
             self._busy = False
+        if failure is not None:
+            raise failure
 
 
 _turns = _Turns()

@@ -140,12 +140,12 @@ def unwrap(sender: Any) -> Any:
     :raises RuntimeError: Werkzeug's own, if the proxy stands for nothing here.
     """
     kind = type(sender)
-    if hasattr(kind, "_get_current_object") and _is_proxy(kind):
+    if hasattr(kind, "_get_current_object") and is_proxy(kind):
         return sender._get_current_object()
     return sender
 
 
-def _is_proxy(kind: type) -> bool:
+def is_proxy(kind: type) -> bool:
     """Tell a proxy's class from one whose metaclass has an attribute of any name."""
     return any("_get_current_object" in vars(base) for base in kind.__mro__)
 

@@ -17,6 +17,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar, copy_context
+from io import IOBase
 from itertools import count
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -209,7 +210,7 @@ class ExceptionHooks:
         if unit is None:
             return True
         # With the process: an exception may come pickled from a fork, which counts like this one.
-        note = f"{os.getpid()}.{unit.number}.{id(registration):x}"
+        note = f"{os.getpid()}.{unit.number}.{registration.number}"
         attributes = _attributes_of(exception)
         with self._lock:
             notes = attributes.get(_REPORTED, "").split()
@@ -317,10 +318,12 @@ def _is_stream(body: Iterable[bytes], environ: WSGIEnvironment) -> bool:
     """Tell whether a body may be wrapped: not a list, and no file that the server sends itself.
 
     Werkzeug's and middlewares' bodies are Python classes; a server's own file wrapper is known by
-    its class, or is no Python class at all.
+    its class, or is no Python class at all, or hands the very file on.
     """
     wrapper = environ.get("wsgi.file_wrapper")
-    if isinstance(body, FileWrapper) or (isinstance(wrapper, type) and isinstance(body, wrapper)):
+    if isinstance(body, (FileWrapper, IOBase)) or (
+        isinstance(wrapper, type) and isinstance(body, wrapper)
+    ):
         return False
     return inspect.isgenerator(body) or bool(type(body).__flags__ & _PYTHON_CLASS)
 
@@ -359,7 +362,7 @@ class _WatchedBody:
 
     def __init__(self, body: Iterable[bytes], hooks: ExceptionHooks, unit: _Unit) -> None:
         self._body = body
-        self._chunks = iter(body)
+        self._chunks: Iterator[bytes] | None = None
         self._hooks = hooks
         self._unit = unit
 
@@ -367,6 +370,8 @@ class _WatchedBody:
         return self
 
     def __next__(self) -> bytes:
+        if self._chunks is None:
+            self._chunks = self._watch(self._body.__iter__)
         return self._watch(self._chunks.__next__)  # type: ignore[no-any-return]
 
     def close(self) -> None:

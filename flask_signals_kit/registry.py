@@ -6,8 +6,9 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from itertools import count
 from types import FunctionType, MethodType
 from typing import Any, cast, get_args
 
@@ -189,6 +190,9 @@ IGNORED: tuple[type[BaseException], ...] = (
 """What hooks are not told of, unless they say what to ignore: these end something on purpose."""
 
 
+_hook_numbers = count(1)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class HookRegistration:
     """One ``on_exception``: which exceptions a hook wants to see."""
@@ -201,9 +205,14 @@ class HookRegistration:
     """Classes that it is not told of."""
     handled: bool
     """Whether it is told of what an error handler turned into a response, too."""
+    number: int = field(default_factory=_hook_numbers.__next__)
+    """Which hook of the process it is."""
 
     def replaces(self, other: HookRegistration) -> bool:
-        """Tell whether this is the same hook: the very same, or that of a module loaded anew."""
+        """Tell whether this is the same hook: the very same, or that of a module loaded anew.
+
+        Two hooks of one name in one module, such as ``_``, stand on different lines.
+        """
         new, old = self.hook, other.hook
         return bool(new == old) or (
             type(new) is FunctionType and type(old) is FunctionType and _home(new) == _home(old)
@@ -214,7 +223,8 @@ def _home(function: FunctionType) -> object:
     """Return where a module keeps a function; a closure or a lambda has no such place."""
     if "<" in function.__qualname__:
         return function
-    return function.__module__, function.__qualname__, function.__code__.co_qualname
+    code = function.__code__
+    return function.__module__, function.__qualname__, code.co_qualname, code.co_firstlineno
 
 
 _HOOK = "hook(app, exception, *, source, handled, **extra)"

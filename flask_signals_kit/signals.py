@@ -704,8 +704,9 @@ class Signal(blinker.NamedSignal):
             except ValueError:  # nobody's: a thread or greenlet that runs nothing but this send
                 frame = sys._getframe()
             return send_watched(around, sender, payload, watched, frame)
-        plan = self._plan
-        if plan is not None and plan.plain and not self._graves:
+        # First the graves: whoever buries forgets the plan, and then takes the grave out.
+        plan = None if self._graves else self._plan
+        if plan is not None and plan.plain:
             links = plan.any_sender
             if plan.by_sender:  # an address is nobody else's key, so it is tried without a look
                 links = plan.merged.get(id(sender)) or plan.links_for(sender_key(sender))

@@ -356,12 +356,18 @@ class AppSignals(Verbs):
         What an extension has is found in the app's context alone: elsewhere it would be another's.
         """
         named = [*self.registry.sessions, *self.kit.sessions]
-        found = session_of(self.app) if _is_current(self.app) else None
+        found = session_of(self.app) if is_current(self.app) else None
         return named if found is None else [*named, found]
 
     def sessions(self) -> list[Any]:
         """Return the app's sessions, as far as there are any here."""
-        return [found for source in self.session_sources() for found in source.plain_sessions()]
+        found: list[Any] = []
+        for source in self.session_sources():
+            try:
+                found += source.plain_sessions()
+            except Exception:  # a session that there is in requests alone, say
+                logger.debug("A source of sessions of app %r failed", self.app.name, exc_info=True)
+        return found
 
     def transaction(self, session: Callable[[], Any] | None = None) -> OpenTransaction | None:
         """Return the open transaction of a session, or of the first of the app's that has one."""
@@ -384,7 +390,7 @@ class AppSignals(Verbs):
         nobody can tell: there are none.
         """
         session = getattr(delivery, "session", self)
-        if session is self or not _is_current(self.app):
+        if session is self or not is_current(self.app):
             return []
         found: list[Any] = []
         for source in self.session_sources() if session is None else [session]:
@@ -735,7 +741,7 @@ class _SignalMaker:
     def _enter(self) -> AbstractContextManager[Any]:
         """Make the app current, where it is not."""
         app = self._app()
-        if app is None or _is_current(app):
+        if app is None or is_current(app):
             return nullcontext()
         return app.app_context()
 
@@ -765,7 +771,8 @@ class _SignalMaker:
             state.collected.append(connection)
 
 
-def _is_current(app: Flask) -> bool:
+def is_current(app: Flask) -> bool:
+    """Tell whether an app's context is the innermost here."""
     return has_app_context() and current_app._get_current_object() is app  # type: ignore[attr-defined]
 
 

@@ -42,7 +42,7 @@ class Waiting:
         self._ended: WeakSet[Any] = WeakSet()
         self._released: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
-    def keep(self, transaction: Any, call: Call) -> bool:
+    def keep(self, session: Session, transaction: Any, call: Call) -> bool:
         """Keep a call until this transaction ends; tell whether it has to wait.
 
         An earlier receiver of the same emission may have ended it: then the call goes where those
@@ -55,7 +55,7 @@ class Waiting:
             self._calls.setdefault(transaction, []).append(call)
             return True
         if transaction in self._committed:
-            run_by_itself(call)
+            run_by_itself(call, lambda: [session])
         else:
             call.drop()
         return False
@@ -164,16 +164,19 @@ KeptWatcher: TypeAlias = Callable[[Waiting, Call], None]
 class OpenTransaction:
     """The innermost open transaction of a session, as an after-commit delivery waits for it."""
 
-    __slots__ = ("_tell", "_transaction", "_waiting")
+    __slots__ = ("_session", "_tell", "_transaction", "_waiting")
 
-    def __init__(self, waiting: Waiting, transaction: Any, tell: tuple[KeptWatcher, ...]) -> None:
+    def __init__(
+        self, waiting: Waiting, session: Session, transaction: Any, tell: tuple[KeptWatcher, ...]
+    ) -> None:
         self._waiting = waiting
+        self._session = session
         self._transaction = transaction
         self._tell = tell
 
     def keep(self, call: Call) -> None:
         """Keep a call until the transaction has committed with all that is around it."""
-        if self._waiting.keep(self._transaction, call):
+        if self._waiting.keep(self._session, self._transaction, call):
             for tell in self._tell:
                 tell(self._waiting, call)
 
@@ -195,7 +198,7 @@ def open_transaction(
     if waiting is None:
         listen()  # if SQLAlchemy was imported after the receivers were connected
         waiting = plain.info[_WAITING] = Waiting()
-    return OpenTransaction(waiting, transaction, tell)
+    return OpenTransaction(waiting, plain, transaction, tell)
 
 
 def _plain_session(session: Any) -> Any:
@@ -203,9 +206,7 @@ def _plain_session(session: Any) -> Any:
 
     :raises ConfigurationError: if it is no session.
     """
-    registry = getattr(session, "registry", None)
-    if registry is not None and callable(getattr(registry, "has", None)):
-        session = session() if registry.has() else None
+    session = _current_of(session)
     plain = getattr(session, "sync_session", session)
     if plain is not None and not hasattr(plain, "get_nested_transaction"):
         raise ConfigurationError(
@@ -213,6 +214,14 @@ def _plain_session(session: Any) -> Any:
             "must return the current Session, or None."
         )
     return plain
+
+
+def _current_of(session: Any) -> Any:
+    """Return the session that a ``scoped_session`` stands for here, without making one."""
+    registry = getattr(session, "registry", None)
+    if registry is not None and callable(getattr(registry, "has", None)):
+        return session() if registry.has() else None
+    return session
 
 
 def waiting_in(session: Session | None) -> Waiting | None:
@@ -248,11 +257,11 @@ class SessionSource:
 
     def plain_sessions(self) -> list[Session]:
         """Return the current sessions, but for async ones: these work in a task alone."""
+        found = (_current_of(session) for session in self._every())
         return [
-            plain
-            for session in self._every()
-            if not hasattr(session, "sync_session")
-            and (plain := _plain_session(session)) is not None
+            _plain_session(session)
+            for session in found
+            if session is not None and not hasattr(session, "sync_session")
         ]
 
     def engines(self) -> list[Any]:

@@ -111,9 +111,9 @@ def _is_allowed(state: AppSignals) -> bool:
     if page_auth is None:
         return True
     session = _session()
-    accessed = session.accessed
+    accessed = getattr(session, "accessed", None)
     allowed = _says_yes(page_auth)
-    if not allowed:
+    if not allowed and accessed is not None:
         # Looking into the session adds "Vary: Cookie", which other URLs' 404 does not have.
         session.accessed = accessed
     return allowed
