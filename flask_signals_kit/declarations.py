@@ -388,9 +388,8 @@ class DomainSignal(Generic[S, P, R]):
         """Call the current app's receivers.
 
         :param sender: who sends; the app, if left out.
-        :param _async_wrapper: blinker's: makes an async receiver callable; the app does, if left
-            out.
-        :param payload: passed to each receiver by name.
+        :param payload: passed to each receiver by name; but ``_async_wrapper``, which makes an
+            async receiver callable, is blinker's.
         :return: ``(receiver, result)`` for each receiver that ran and returned, in calling order.
         :raises AppContextError: without a current app.
         :raises ContractError: for a payload that was not declared, where validation is on.

@@ -211,7 +211,7 @@ class SignalsKit(Verbs):
         :param signals: names, globs or handles; every domain signal of the app, if left out. Under
             ``SIGNALS_KIT_STRICT`` a name that nobody declared raises; without, it is logged.
         :param run_after_commit: when the block ends without an exception, run the after-commit
-            receivers that still wait, as a commit would, and those that they in turn let wait. Use
+            receivers that still wait, in the order of a commit, and those that they let wait. Use
             it where a test's outer transaction is always rolled back.
         :return: yields a list of :class:`Captured`.
         :raises AppContextError: without a current app.

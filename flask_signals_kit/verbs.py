@@ -553,8 +553,7 @@ class Verbs:
         if isinstance(signal, blinker.Signal):
             return self._bridged_name(signal) or (self.bridge(signal)[0] if bridge else "")
         raise DeclarationError(
-            f"on() cannot connect to {type_name(signal)}: give it a name, a glob, a handle or a "
-            "blinker signal."
+            f"{type_name(signal)} is no signal: give a name, a glob, a handle or a blinker signal."
         )
 
     def _bridged_name(self, source: blinker.Signal) -> str | None:
@@ -652,8 +651,7 @@ class Verbs:
 
         :param hook: the hook; or use ``@kit.on_exception(…)``.
         :param sources: any of ``"request"``, ``"receiver"``, ``"teardown"``, ``"stream"``,
-            ``"cli"``,
-            ``"delivery"``; all, if left out.
+            ``"cli"``, ``"delivery"``; all, if left out.
         :param ignore: exception classes to leave out. If not given: Werkzeug's ``HTTPException``,
             click's ``ClickException``, ``Exit`` and ``Abort``, ``SystemExit`` and
             ``GeneratorExit``.

@@ -809,3 +809,37 @@ def test_receivers_see_the_request_that_they_are_in(kit: SignalsKit, app: Flask)
     kit.on("request_started")(lambda app, **extra: setattr(g, "seen", True))
     app.add_url_rule("/seen", view_func=lambda: str(g.seen))
     assert app.test_client().get("/seen").text == "True"
+
+
+def test_what_fails_in_one_relay_is_nobody_elses_failure(
+    kit: SignalsKit, app: Flask, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever has the turn looks after the others' relays; their errors are logged."""
+    begun, gone = threading.Event(), threading.Event()
+
+    class Slow(Signal):
+        def connect(self, *args: Any, **how: Any) -> Any:
+            begun.set()
+            gone.wait(10)
+            return super().connect(*args, **how)
+
+    class Broken(Signal):
+        def disconnect(self, *args: Any) -> None:
+            raise OSError("the library is closed")
+
+    slow, broken = Slow("book_lent"), Broken("book_returned")
+    for signal in (slow, broken):
+        kit.bridge(signal)
+    signals = kit.for_app(app).namespace
+    kept: list[Any] = [lambda sender, **extra: None]
+    signals["book_returned"].connect(kept[0])
+    other = threading.Thread(target=signals["book_lent"].connect, args=(heard,), daemon=True)
+    other.start()
+    begun.wait(10)
+    kept.clear()  # the collector notes the relay for the other thread
+    gone.set()
+    other.join(10)
+    assert not other.is_alive()
+    assert "The relay of signal 'book_returned' failed" in caplog.text
+    with pytest.raises(OSError, match="closed"):
+        signals["book_returned"].disconnect(signals["book_returned"].connect(heard))

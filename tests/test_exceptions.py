@@ -35,6 +35,7 @@ from flask import (
     stream_with_context,
 )
 from werkzeug.exceptions import HTTPException, NotFound
+from werkzeug.test import create_environ
 
 from flask_signals_kit import ConfigurationError, ReceiverError, SignalsKit
 from flask_signals_kit.records import Source
@@ -1570,3 +1571,60 @@ def test_an_exception_class_is_no_hook(kind: Any) -> None:
         f"on_exception() hears of every exception; {name} is a class, not a hook. Use sources=, "
         f"ignore=, or test isinstance(exception, {name}) in the hook."
     )
+
+
+def test_two_hooks_of_one_name_in_one_module_are_two_hooks() -> None:
+    """Not each function that nobody calls by its name gets one of its own."""
+    watched = watch()
+    told: list[str] = []
+    make: dict[str, Any] = {"on_exception": watched.kit.on_exception, "told": told}
+    code = """
+@on_exception
+def _(app, exception, **extra): told.append("one")
+@on_exception(sources=("cli",))
+def _(app, exception, **extra): told.append("two")
+"""
+    exec(compile(code, "hooks.py", "exec"), make)
+    watched.app.test_client().get("/fail")
+    with pytest.raises(ValueError, match="boom"), watched.app.app_context():
+        fail()
+    assert told == ["one", "one", "two"]
+
+
+def test_a_file_that_the_server_sends_itself_is_left_to_it() -> None:
+    """UWSGI hands the file on and knows it again, whatever the hooks ask for."""
+    watched = watch(sources=("cli",))
+    watched.app.add_url_rule("/file", view_func=lambda: send_file(__file__))
+    handed: list[Any] = []
+
+    def wrap(file: Any, size: int) -> Any:
+        handed.append(file)
+        return file
+
+    environ = create_environ("/file")
+    environ["wsgi.file_wrapper"] = wrap
+    body = watched.app.wsgi_app(environ, lambda *response: lambda data: None)
+    assert [body] == handed
+    handed[0].close()
+
+
+def test_a_body_that_cannot_be_begun_is_told_and_closed() -> None:
+    """The server gets a body in any case, and closes it."""
+    closed: list[bool] = []
+
+    class Body:
+        def __iter__(self) -> Iterator[bytes]:
+            raise ValueError("boom")
+
+        def close(self) -> None:
+            closed.append(True)
+
+    app = Flask("shop")
+    app.wsgi_app = lambda environ, start: Body()  # type: ignore[method-assign, assignment]
+    watched = Watch(app, SignalsKit(app))
+    watched.kit.on_exception(watched.hook)
+    body: Any = watched.app.wsgi_app(create_environ("/"), lambda *response: lambda data: None)
+    with pytest.raises(ValueError, match="boom"):
+        next(body)
+    body.close()
+    assert (watched.told, closed) == ([(BOOM, "stream", False)], [True])

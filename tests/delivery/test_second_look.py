@@ -1,5 +1,6 @@
 """What a second look at after-commit delivery found: each of these lost work or broke a commit."""
 
+import asyncio
 import logging
 import sys
 from collections.abc import Iterator
@@ -8,15 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask, current_app
+from flask import Flask, current_app, request
 from flask_sqlalchemy import SQLAlchemy
 from flask_sqlalchemy_lite import SQLAlchemy as Lite
 from sqlalchemy import create_engine, event, select, text
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.ext.asyncio import (
+    async_scoped_session,
+    async_sessionmaker,
+    create_async_engine,
+)
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
-from flask_signals_kit import ConfigurationError, SignalsKit, transactions
+from flask_signals_kit import AfterCommit, ConfigurationError, SignalsKit, transactions
 from tests.delivery.support import Account, Shop, messages
 
 INSERT = text("INSERT INTO account (funds) VALUES (1)")
@@ -498,3 +504,64 @@ def test_captures_in_many_threads_run_each_call_once(scoped: Any) -> None:
         sys.setswitchinterval(interval)
     assert sorted(ran) == [*range(threads * turns)]
     assert not kit.for_app(app)._kept_watchers
+
+
+def test_a_source_of_sessions_that_fails_costs_no_call(scoped: Any) -> None:
+    """Once the session to wait for is found, no other is asked whether there is anything in it."""
+    kit = SignalsKit()
+    app = make(kit, scoped)
+    kit.use_session(lambda: request.environ.get("session"))  # in requests alone
+    ran: list[str] = []
+    kit.on("account_funded", delivery="after_commit")(lambda sender, **extra: ran.append(sender))
+    with app.app_context():
+        scoped.execute(INSERT)
+        kit.send("account_funded", "acme")
+        scoped.commit()
+    assert ran == ["acme"]
+
+
+def test_a_receiver_whose_session_has_just_ended_is_tidied_up_as_well(
+    scoped: Any, engine: Engine
+) -> None:
+    """An earlier receiver of the same emission has committed, so this one runs at once."""
+    kit = SignalsKit()
+    app = make(kit, scoped)
+    archive = scoped_session(sessionmaker(engine))
+
+    @kit.on("account_funded", priority=1)
+    def commit(sender: str, **extra: object) -> None:
+        archive.commit()
+
+    @kit.on("account_funded", delivery=AfterCommit(session=archive))
+    def write(sender: str, **extra: object) -> None:
+        archive.execute(INSERT)
+
+    with app.app_context():
+        archive.execute(INSERT)
+        kit.send("account_funded", "acme")
+        assert not archive().in_transaction()
+        archive.remove()
+        assert scoped.scalar(COUNT) == 2
+
+
+def test_an_async_session_is_left_to_its_receiver(scoped: Any) -> None:
+    """It works in a task alone, however it is found; so nothing is committed behind anybody."""
+    kit, app = SignalsKit(), Flask("shop")
+    engine = create_async_engine("sqlite+aiosqlite://")
+    sessions = async_scoped_session(async_sessionmaker(engine), scopefunc=lambda: 1)
+    kit.use_session(lambda: sessions)
+    kit.init_app(app)
+    failures: list[BaseException] = []
+    kit.on_exception(lambda app, exception, **extra: failures.append(exception))
+
+    @kit.on("account_funded", delivery="after_commit")
+    def begin(sender: str, **extra: object) -> None:
+        sessions().sync_session.begin()
+
+    sessions()
+    with app.app_context():
+        kit.send("account_funded", "acme")
+        assert failures == []
+        assert sessions().in_transaction()
+    asyncio.run(sessions.remove())
+    asyncio.run(engine.dispose())

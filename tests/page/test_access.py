@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from flask import Flask, Response, abort, g, request, session
+from flask.sessions import SecureCookieSessionInterface
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client, TestResponse
 
@@ -499,3 +500,21 @@ def test_a_view_that_fails_has_the_headers_too() -> None:
     response = app.test_client().get("/_signals")
     assert response.status_code == 500
     assert HEADERS.items() <= dict(response.headers).items()
+
+
+def test_a_session_of_the_apps_own_kind_gives_nothing_away() -> None:
+    """One that does not know whether it was looked into is answered like any other."""
+
+    class Plain(dict[str, object]):
+        modified = new = False
+
+    class Interface(SecureCookieSessionInterface):
+        def open_session(self, app: Flask, request: object) -> Any:
+            return Plain()
+
+        def save_session(self, *args: object) -> None: ...
+
+    app = make_app(lambda: False, SIGNALS_KIT_PAGE=True)
+    app.session_interface = Interface()
+    client = app.test_client()
+    assert [client.get(url).status_code for url in ("/_signals", "/nowhere")] == [404, 404]

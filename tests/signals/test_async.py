@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from blinker import ANY
+from werkzeug.local import LocalProxy
 
 from flask_signals_kit import AsyncReceiverError, Failed, Ok, Signal, current_emission
 from flask_signals_kit.dispatch import run_directly
@@ -406,3 +407,13 @@ def test_stop_iteration_from_a_receiver_is_an_exception_like_any_other(
     else:
         with pytest.raises(error, match="empty"):
             signal.send("acme")
+
+
+def test_send_async_takes_a_proxy_for_a_result() -> None:
+    """Werkzeug's proxies look awaitable, whatever they stand for."""
+    signal = Signal("account_funded", sync_wrapper=run_directly)
+    proxy = LocalProxy(lambda: "acme")
+    signal.connect(give := lambda sender: proxy)
+    [(receiver, result)] = asyncio.run(signal.send_async("acme"))
+    assert receiver is give
+    assert result is proxy
