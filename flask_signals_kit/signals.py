@@ -829,12 +829,10 @@ class Namespace(blinker.Namespace):
             made = self._make(name, doc)
             with self._lock:
                 signal = self.setdefault(name, made)
+                for observer in self._observers if signal is made else ():
+                    made.observe(observer)  # before the lock is free: later ones find the signal
             if signal is made and self._made is not None:
                 self._made(made)
-            with self._lock:
-                if signal is made:
-                    for observer in self._observers:
-                        made.observe(observer)
         return cast(Signal, signal)
 
     def observe(self, observer: Observer) -> Callable[[], None]:

@@ -518,3 +518,21 @@ def test_whoever_owns_a_signal_is_told_when_observers_come_and_go() -> None:
     _, undo = steps_of(signal)
     undo()
     assert told == [True, False]
+
+
+def test_an_observer_that_comes_while_a_signal_is_made_looks_on_once() -> None:
+    """Whoever attaches just then finds the signal in the namespace, and is not attached again."""
+    seen: list[str] = []
+    ends: list[Callable[[], None]] = []
+
+    def look_on(signal: Signal) -> None:
+        ends.append(shop.observe(lambda emission: seen.append(emission.signal)))
+
+    shop = Namespace(made=look_on)
+    funded = shop.signal("account_funded")
+    funded.connect(lambda sender: None, weak=False)
+    funded.send()
+    assert seen == ["account_funded"]
+    ends[0]()
+    funded.send()
+    assert seen == ["account_funded"]
