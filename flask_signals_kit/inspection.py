@@ -533,8 +533,8 @@ def _foreign_links(state: AppSignals, source: Signal) -> Iterator[ReceiverInfo]:
         if receiver is None or _is_own(receiver) or _is_other_app(state, sender):
             continue
         info = _receiver(link.describe(source.name), None)
-        label = "this app" if sender is state.app else info.sender
-        yield replace(info, foreign=True, sender=label)
+        sender_name = "this app" if sender is state.app else info.sender
+        yield replace(info, foreign=True, sender=sender_name)
 
 
 def _is_other_app(state: AppSignals, sender: Any) -> bool:

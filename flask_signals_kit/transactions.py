@@ -218,10 +218,14 @@ def _plain_session(session: Any) -> Any:
 
 def _current_of(session: Any) -> Any:
     """Return the session that a ``scoped_session`` stands for here, without making one."""
-    registry = getattr(session, "registry", None)
-    if registry is not None and callable(getattr(registry, "has", None)):
-        return session() if registry.has() else None
+    if _is_scoped(session):
+        return session() if session.registry.has() else None
     return session
+
+
+def _is_scoped(session: Any) -> bool:
+    """Tell a ``scoped_session`` from a session; a mapped class has a registry of another kind."""
+    return callable(getattr(getattr(session, "registry", None), "has", None))
 
 
 def waiting_in(session: Session | None) -> Waiting | None:
@@ -281,8 +285,7 @@ def source_of(session: Any) -> SessionSource:
     :param session: a ``scoped_session``, or a function that returns the current one or ``None``.
     :raises ConfigurationError: for anything else; a plain ``sessionmaker`` has no current session.
     """
-    registry = getattr(session, "registry", None)
-    if registry is not None and callable(getattr(registry, "has", None)):
+    if _is_scoped(session):
         return _scoped(session, lambda: _configured_binds(session.session_factory))
     if callable(session) and not hasattr(session, "kw") and not isinstance(session, type):
         return SessionSource(session, lambda: [getattr(session(), "bind", None)])
@@ -294,8 +297,7 @@ def source_of(session: Any) -> SessionSource:
 
 def _scoped(session: Any, binds: Callable[[], Iterable[Any]]) -> SessionSource:
     """Return how to get at the session of a ``scoped_session``, without making one."""
-    registry = session.registry
-    return SessionSource(lambda: session() if registry.has() else None, binds)
+    return SessionSource(lambda: _current_of(session), binds)
 
 
 def _configured_binds(factory: Any) -> list[Any]:

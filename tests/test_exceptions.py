@@ -1457,7 +1457,7 @@ def test_beside_the_real_sentry_each_exception_is_one_event(
     assert found["events"][0][1] == f"http://localhost/{source}"
 
 
-# -- what a second look found ---------------------------------------------------------------------
+# -- traps ----------------------------------------------------------------------------------------
 
 
 def test_one_exception_object_in_many_threads_is_told_once_in_each_request() -> None:

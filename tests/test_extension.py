@@ -1635,7 +1635,7 @@ def test_an_app_starts_in_a_time_that_grows_with_its_names() -> None:
     assert start(200) < 15 * start(20)
 
 
-# -- what a second look found ---------------------------------------------------------------------
+# -- traps ----------------------------------------------------------------------------------------
 
 
 def test_a_sender_given_by_name_is_refused(kit: SignalsKit, app: Flask) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from flask import Flask, Response, abort, g, request, session
 from flask.sessions import SecureCookieSessionInterface
+from flask.testing import FlaskClient
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client, TestResponse
 
@@ -33,6 +34,16 @@ def make_app(
     kit = SignalsKit(app, page_auth=page_auth)
     kit.signal("account_funded", "Money arrived in an account.")
     return app
+
+
+def client_after_debug(url: str) -> FlaskClient:
+    """Return a client of an app that has answered this URL in debug, and has left it since."""
+    app = make_app()
+    app.debug = True
+    client = app.test_client()
+    assert client.get(url).status_code == 200
+    app.debug = False
+    return client
 
 
 def routes(app: Flask) -> list[str]:
@@ -107,12 +118,7 @@ def test_the_url_can_be_set() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_an_app_that_leaves_debug_answers_404(url: str, method: str) -> None:
     """The routes stay, as Flask cannot take them away; they answer as if they were not there."""
-    app = make_app()
-    app.debug = True
-    client = app.test_client()
-    assert client.get(url).status_code == 200
-    app.debug = False
-    assert client.open(url, method=method).status_code == 404
+    assert client_after_debug(url).open(url, method=method).status_code == 404
 
 
 @pytest.mark.parametrize("url", URLS)
@@ -316,12 +322,7 @@ def test_a_refusal_forgets_only_what_page_auth_looked_at() -> None:
 @pytest.mark.parametrize("url", URLS)
 def test_an_app_that_left_debug_answers_a_websocket_with_404(url: str) -> None:
     """The rules are still there, and one for plain requests alone would make it a 400."""
-    app = make_app()
-    app.debug = True
-    client = app.test_client()
-    assert client.get(url).status_code == 200
-    app.debug = False
-    assert client.get(url, headers=HANDSHAKE).status_code == 404
+    assert client_after_debug(url).get(url, headers=HANDSHAKE).status_code == 404
 
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m not in {"GET", "HEAD"}])

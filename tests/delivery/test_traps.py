@@ -1,4 +1,4 @@
-"""What a second look at after-commit delivery found: each of these lost work or broke a commit."""
+"""Traps of sessions, contexts and listeners: each has lost work, or broken a commit."""
 
 import asyncio
 import logging
