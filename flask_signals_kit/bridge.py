@@ -145,7 +145,10 @@ class _Turns:
         finally:
             self._busy = False
         if failure is not None:
-            raise failure
+            try:
+                raise failure
+            finally:
+                del failure  # or its traceback would keep this frame, and with it the app
 
 
 _turns = _Turns()

@@ -11,7 +11,7 @@ from itertools import accumulate, count
 from time import perf_counter
 from typing import Any, NoReturn, TypeAlias, cast
 
-from .callables import call_site, is_proxy, place_of, sender_behind, type_name
+from .callables import call_site, place_of, sender_behind, type_name
 from .calls import (
     Call,
     Receiver,
@@ -219,7 +219,7 @@ class Sending:
             return "ok", receiver(sender, **payload)
         if self.wrapper is run_directly:
             value = receiver(sender, **payload)
-            return None if isawaitable(value) and not is_proxy(type(value)) else "ok", value
+            return None if isawaitable(sender_behind(value)) else "ok", value
         return None, (self.wrapper or _refuse_sync)(receiver)(sender, **payload)
 
     def _call(self, link: Link, receiver: Receiver) -> Call:

@@ -321,8 +321,10 @@ def _is_stream(body: Iterable[bytes], environ: WSGIEnvironment) -> bool:
     its class, or is no Python class at all, or hands the very file on.
     """
     wrapper = environ.get("wsgi.file_wrapper")
-    if isinstance(body, (FileWrapper, IOBase)) or (
-        isinstance(wrapper, type) and isinstance(body, wrapper)
+    if (
+        isinstance(body, FileWrapper)
+        or (wrapper is not None and isinstance(body, IOBase))
+        or (isinstance(wrapper, type) and isinstance(body, wrapper))
     ):
         return False
     return inspect.isgenerator(body) or bool(type(body).__flags__ & _PYTHON_CLASS)
@@ -371,7 +373,7 @@ class _WatchedBody:
 
     def __next__(self) -> bytes:
         if self._chunks is None:
-            self._chunks = self._watch(self._body.__iter__)
+            self._chunks = self._watch(lambda: iter(self._body))
         return self._watch(self._chunks.__next__)  # type: ignore[no-any-return]
 
     def close(self) -> None:

@@ -211,7 +211,8 @@ class HookRegistration:
     def replaces(self, other: HookRegistration) -> bool:
         """Tell whether this is the same hook: the very same, or that of a module loaded anew.
 
-        Two hooks of one name in one module, such as ``_``, stand on different lines.
+        Two hooks of one name in one module, such as ``_``, stand on different lines; so one that
+        has moved before its module is loaded anew counts as another.
         """
         new, old = self.hook, other.hook
         return bool(new == old) or (

@@ -42,7 +42,7 @@ class Waiting:
         self._ended: WeakSet[Any] = WeakSet()
         self._released: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
-    def keep(self, session: Session, transaction: Any, call: Call) -> bool:
+    def keep(self, sessions: list[Session], transaction: Any, call: Call) -> bool:
         """Keep a call until this transaction ends; tell whether it has to wait.
 
         An earlier receiver of the same emission may have ended it: then the call goes where those
@@ -55,7 +55,7 @@ class Waiting:
             self._calls.setdefault(transaction, []).append(call)
             return True
         if transaction in self._committed:
-            run_by_itself(call, lambda: [session])
+            run_by_itself(call, lambda: sessions)
         else:
             call.drop()
         return False
@@ -164,19 +164,23 @@ KeptWatcher: TypeAlias = Callable[[Waiting, Call], None]
 class OpenTransaction:
     """The innermost open transaction of a session, as an after-commit delivery waits for it."""
 
-    __slots__ = ("_session", "_tell", "_transaction", "_waiting")
+    __slots__ = ("_sessions", "_tell", "_transaction", "_waiting")
 
     def __init__(
-        self, waiting: Waiting, session: Session, transaction: Any, tell: tuple[KeptWatcher, ...]
+        self,
+        waiting: Waiting,
+        sessions: list[Session],
+        transaction: Any,
+        tell: tuple[KeptWatcher, ...],
     ) -> None:
         self._waiting = waiting
-        self._session = session
+        self._sessions = sessions
         self._transaction = transaction
         self._tell = tell
 
     def keep(self, call: Call) -> None:
         """Keep a call until the transaction has committed with all that is around it."""
-        if self._waiting.keep(self._session, self._transaction, call):
+        if self._waiting.keep(self._sessions, self._transaction, call):
             for tell in self._tell:
                 tell(self._waiting, call)
 
@@ -198,7 +202,8 @@ def open_transaction(
     if waiting is None:
         listen()  # if SQLAlchemy was imported after the receivers were connected
         waiting = plain.info[_WAITING] = Waiting()
-    return OpenTransaction(waiting, plain, transaction, tell)
+    sessions = [plain] if plain is _current_of(session) else []  # an async one is its task's
+    return OpenTransaction(waiting, sessions, transaction, tell)
 
 
 def _plain_session(session: Any) -> Any:

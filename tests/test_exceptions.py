@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import http.client
+import io
 import json
 import logging
 import os
@@ -1628,3 +1629,37 @@ def test_a_body_that_cannot_be_begun_is_told_and_closed() -> None:
         next(body)
     body.close()
     assert (watched.told, closed) == ([(BOOM, "stream", False)], [True])
+
+
+def test_a_stream_that_is_a_file_to_python_alone_is_watched() -> None:
+    """A server without a file wrapper of its own reads it like any other body."""
+
+    class Download(io.RawIOBase):
+        def __next__(self) -> bytes:
+            raise ValueError("boom")
+
+    watched = watch()
+    watched.app.add_url_rule(
+        "/file", view_func=lambda: Response(Download(), direct_passthrough=True)
+    )
+    body: Any = watched.app.wsgi_app(create_environ("/file"), lambda *response: lambda data: None)
+    with pytest.raises(ValueError, match="boom"):
+        next(body)
+    body.close()
+    assert watched.told == [(BOOM, "stream", False)]
+
+
+def test_a_body_of_the_old_sequence_kind_is_served() -> None:
+    """Python takes anything with `__getitem__` for an iterable."""
+
+    class Body:
+        def __getitem__(self, index: int) -> bytes:
+            return (b"a", b"b")[index]
+
+    app = Flask("shop")
+    serve: Any = lambda environ, start: Body()  # noqa: E731
+    app.wsgi_app = serve  # type: ignore[method-assign]
+    watched = Watch(app, SignalsKit(app))
+    watched.kit.on_exception(watched.hook)
+    body: Any = watched.app.wsgi_app(create_environ("/"), lambda *response: lambda data: None)
+    assert [*body] == [b"a", b"b"]

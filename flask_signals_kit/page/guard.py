@@ -113,7 +113,7 @@ def _is_allowed(state: AppSignals) -> bool:
     session = _session()
     accessed = getattr(session, "accessed", None)
     allowed = _says_yes(page_auth)
-    if not allowed and accessed is not None:
+    if not allowed and getattr(session, "accessed", None) is not accessed:
         # Looking into the session adds "Vary: Cookie", which other URLs' 404 does not have.
         session.accessed = accessed
     return allowed

@@ -565,3 +565,38 @@ def test_an_async_session_is_left_to_its_receiver(scoped: Any) -> None:
         assert sessions().in_transaction()
     asyncio.run(sessions.remove())
     asyncio.run(engine.dispose())
+
+
+def test_a_transaction_that_an_async_receiver_has_ended_is_left_to_its_task(
+    tmp_path: Path,
+) -> None:
+    """What the next one begins in that session is the task's to commit: here nothing can be."""
+    kit, app = SignalsKit(), Flask("shop")
+    app.config["SQLALCHEMY_ASYNC_ENGINES"] = {
+        "default": f"sqlite+aiosqlite:///{tmp_path}/shop.sqlite"
+    }
+    db = Lite()
+    db.init_app(app)
+    kit.init_app(app)
+    failures: list[BaseException] = []
+    kit.on_exception(lambda app, exception, **extra: failures.append(exception))
+
+    @kit.on("account_funded", priority=1)
+    async def commit(sender: str, **extra: object) -> None:
+        await db.async_session.commit()
+
+    @kit.on("account_funded", delivery="after_commit")
+    def begin(sender: str, **extra: object) -> None:
+        db.async_session.sync_session.begin()
+
+    async def fund() -> bool:
+        await db.async_session.execute(text("SELECT 1"))
+        await kit.send_async("account_funded", "acme")
+        begun = db.async_session.in_transaction()
+        await db.async_session.close()
+        await db.async_engine.dispose()
+        return begun
+
+    with app.app_context():
+        assert asyncio.run(fund())
+    assert failures == []

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from flask import Flask, Response, abort, g, request, session
-from flask.sessions import SecureCookieSessionInterface
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask.testing import FlaskClient
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client, TestResponse
@@ -514,6 +514,24 @@ def test_a_session_of_the_apps_own_kind_gives_nothing_away() -> None:
             return Plain()
 
         def save_session(self, *args: object) -> None: ...
+
+    app = make_app(lambda: False, SIGNALS_KIT_PAGE=True)
+    app.session_interface = Interface()
+    client = app.test_client()
+    assert [client.get(url).status_code for url in ("/_signals", "/nowhere")] == [404, 404]
+
+
+def test_a_session_that_always_counts_as_looked_into_gives_nothing_away() -> None:
+    """There is nothing to put back."""
+
+    class Always(SecureCookieSession):
+        accessed = property(lambda self: True)
+
+    class Interface(SecureCookieSessionInterface):
+        session_class = Always
+
+        def open_session(self, app: Flask, request: object) -> Any:
+            return Always()
 
     app = make_app(lambda: False, SIGNALS_KIT_PAGE=True)
     app.session_interface = Interface()

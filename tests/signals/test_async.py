@@ -417,3 +417,16 @@ def test_send_async_takes_a_proxy_for_a_result() -> None:
     [(receiver, result)] = asyncio.run(signal.send_async("acme"))
     assert receiver is give
     assert result is proxy
+
+
+def test_send_async_awaits_what_a_proxy_stands_for() -> None:
+    """If that can be awaited, and not because the proxy looks as if it could."""
+
+    async def later() -> str:
+        return "later"
+
+    signal = Signal("account_funded", sync_wrapper=run_directly)
+    begun = later()
+    signal.connect(lambda sender: LocalProxy(lambda: begun), weak=False)
+    [(_, result)] = asyncio.run(signal.send_async("acme"))
+    assert result == "later"
