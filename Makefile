@@ -112,7 +112,7 @@ ifeq ($(CI),true)
 endif
 
 pytest: tree ## run the tests alone (ARGS="-k relay -x")
-	@cd $(TREE) && $(CURDIR)/$(BIN)/pytest $(ARGS) --cov
+	@cd $(TREE) && $(CURDIR)/$(BIN)/pytest -n auto $(ARGS) --cov
 
 oldest: tree ## run the library's tests with the oldest Flask, blinker and SQLAlchemy it works with
 	rm -rf build/oldest

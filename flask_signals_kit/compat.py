@@ -1,0 +1,33 @@
+"""The only place that depends on Flask's version: 3.1, and 3.2 with its merged contexts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextvars import Token
+from typing import Any
+
+from flask.globals import _cv_app
+
+
+def active_contexts() -> Iterator[Any]:
+    """Yield the app contexts that are pushed here, the current one first.
+
+    Each context keeps the token of the context variable that it was pushed with, which knows the
+    context before it. The attribute is private in every version of Flask.
+
+    >>> from flask import Flask
+    >>> outer, inner = Flask("outer"), Flask("inner")
+    >>> with outer.app_context(), inner.app_context():
+    ...     [context.app.name for context in active_contexts()]
+    ['inner', 'outer']
+    """
+    context: Any = _cv_app.get(None)
+    met: set[int] = set()
+    while context is not None:
+        yield context
+        met.add(id(context))
+        tokens = getattr(context, "_cv_tokens", None)  # Flask 3.1: one for each push
+        if tokens is None:
+            tokens = [context._cv_token]  # Flask 3.2: one for the first push
+        earlier = [token.old_value for token in reversed(tokens) if token is not None]
+        context = next((c for c in earlier if c is not Token.MISSING and id(c) not in met), None)
