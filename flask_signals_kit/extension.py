@@ -8,13 +8,15 @@ import threading
 import weakref
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 import blinker
 import click
-from flask import Flask
+from flask import Blueprint, Flask
 from flask.cli import AppGroup
 from flask.globals import _cv_app
+from flask.sansio.app import App as SansioApp  # pyright: ignore[reportMissingTypeStubs]
 from flask.signals import appcontext_pushed, request_started
 from werkzeug.local import LocalProxy
 
@@ -116,12 +118,13 @@ class SignalsKit(Verbs):
         :param app: the app; it is not held.
         :param page_auth: as in the constructor, for this app.
         :raises AlreadyInitializedError: if a kit has initialised the app before.
-        :raises ConfigurationError: for an unknown setting, a value that cannot be used, a module
-            that does not exist, or a page in production without ``page_auth``.
+        :raises ConfigurationError: for an object that is not a Flask app, an unknown setting, a
+            value that cannot be used, a module that does not exist, or a page in production without
+            ``page_auth``.
         :raises UnknownSignalError: for a receiver of an undeclared name, under
             ``SIGNALS_KIT_STRICT``.
         """
-        app = unwrap(app)
+        app = _flask_app(app, "init_app")
         if EXTENSION in app.extensions:
             raise AlreadyInitializedError(
                 f"App {app.name!r} already has a SignalsKit. An app has one kit: call init_app "
@@ -162,7 +165,7 @@ class SignalsKit(Verbs):
         :param app: the app.
         :raises NotInitializedError: if this kit has not initialised it.
         """
-        app = unwrap(app)
+        app = _flask_app(app, "detach")
         state = self.for_app(app)
         state.close()
         if state.startup is not None:
@@ -181,7 +184,7 @@ class SignalsKit(Verbs):
         :param app: the app.
         :raises NotInitializedError: if this kit has not initialised it.
         """
-        app = unwrap(app)
+        app = _flask_app(app, "for_app")
         state: AppSignals | None = app.extensions.get(EXTENSION)
         if state is None or state.kit is not self.registry:
             fix = "call kit.init_app(app) first"
@@ -375,6 +378,35 @@ class _Startup:
         self._closed = True
         leave(appcontext_pushed, self.settle, app)
         leave(request_started, self.close, app)
+
+
+def _flask_app(app: object, method: str) -> Flask:
+    """Return the app, without a proxy around it; refuse anything that is not a Flask app."""
+    app = unwrap(app)
+    if isinstance(app, Flask):
+        return app
+    raise ConfigurationError(f"{method}() takes a Flask app, not {_what_is_given(app, method)}.")
+
+
+def _what_is_given(thing: Any, method: str) -> str:
+    """Describe what was given in place of an app, and what to give instead."""
+    if isinstance(thing, SansioApp):
+        return f"{type_name(thing)}. The kit works with Flask alone"
+    if isinstance(thing, Blueprint):
+        return f"the blueprint {thing.name!r}. Give the app that the blueprint is registered on"
+    if thing is None:
+        return "None. Check that the factory returns the app"
+    if isinstance(thing, MethodType) and isinstance(thing.__self__, Flask):
+        return f"the app's method {thing.__name__}. Give the app itself"
+    if isinstance(thing, FunctionType):
+        return (
+            f"the function {place_of(thing)}. If it makes the app, call it: "
+            f"{method}({thing.__name__}())"
+        )
+    if callable(thing) and not isinstance(thing, type):
+        return f"{type_name(thing)}. If it is a WSGI wrapper, give the Flask app inside it"
+    shown = repr(thing) if isinstance(thing, str) else type_name(thing)
+    return f"{shown}. Give the app itself, an instance of flask.Flask"
 
 
 def _check_page_auth(page_auth: object) -> Callable[[], object] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -53,6 +53,8 @@ class Setting:
     """One sentence for the documentation."""
     read: Callable[[Any], Any]
     """Turn a configured value into the field's value; raise ``ValueError`` if it cannot be used."""
+    environment: str | None = None
+    """The value in an environment variable, as an example; ``None`` if it is plain text."""
 
     @property
     def default(self) -> Any:
@@ -114,6 +116,7 @@ TABLE: tuple[Setting, ...] = (
         expects="True or False",
         doc="Refuse to connect to, or to send, a name that nobody declared.",
         read=_flag,
+        environment="true",
     ),
     Setting(
         key="SIGNALS_KIT_ON_ERROR",
@@ -129,6 +132,7 @@ TABLE: tuple[Setting, ...] = (
         doc="Check payload names against the declaration at each send. "
         "`None`: in debug and testing.",
         read=_optional_flag,
+        environment="true",
     ),
     Setting(
         key="SIGNALS_KIT_PAGE",
@@ -136,6 +140,7 @@ TABLE: tuple[Setting, ...] = (
         expects="True, False or None",
         doc="Serve the page. `None`: in debug and testing. `True` elsewhere needs `page_auth`.",
         read=_optional_flag,
+        environment="true",
     ),
     Setting(
         key="SIGNALS_KIT_PAGE_URL",
@@ -151,6 +156,7 @@ TABLE: tuple[Setting, ...] = (
         expects="True, False or None",
         doc="Count calls and failures, and keep the last emissions. `None`: in debug and testing.",
         read=_optional_flag,
+        environment="true",
     ),
     Setting(
         key="SIGNALS_KIT_JOURNAL_SIZE",
@@ -158,6 +164,7 @@ TABLE: tuple[Setting, ...] = (
         expects=f"a whole number from 1 to {LARGEST_JOURNAL}",
         doc="How many emissions the journal keeps.",
         read=_size,
+        environment="1000",
     ),
     Setting(
         key="SIGNALS_KIT_IMPORT",
@@ -165,6 +172,7 @@ TABLE: tuple[Setting, ...] = (
         expects="a list of module names such as ['shop.onboarding']",
         doc="Modules that `init_app` imports, so that their receivers are connected.",
         read=_modules,
+        environment="""'["shop.onboarding"]'""",
     ),
 )
 
@@ -173,7 +181,8 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
     """Read the ``SIGNALS_KIT_*`` keys of an app's config.
 
     :param config: ``app.config``; it is not changed.
-    :raises ConfigurationError: for an unknown key of the prefix or a value that cannot be used.
+    :raises ConfigurationError: for an unknown key of the prefix, a value that cannot be used, or a
+        setting nested in a dictionary.
 
     >>> read_settings({"SIGNALS_KIT_STRICT": True}).strict
     True
@@ -181,21 +190,57 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
     known = {row.key: row for row in TABLE}
     values: dict[str, Any] = {}
     for key, value in config.items():
+        if key.startswith("SIGNALS") and isinstance(value, Mapping):
+            _refuse_nested(key, value, known)
         if not key.startswith(PREFIX):
             continue
         row = known.get(key)
         if row is None:
-            raise ConfigurationError(
-                f"app.config[{key!r}] is no setting of flask_signals_kit."
-                f"{did_you_mean(key, known)} The settings are {', '.join(sorted(known))}."
-            )
+            raise _unknown_key(key, key, known)
         try:
             values[row.field] = row.read(value)
         except ValueError:
-            shown = (
-                repr(value) if isinstance(value, (str, int, type(None))) else type(value).__name__
-            )
-            raise ConfigurationError(
-                f"app.config[{key!r}] is {shown}, but it must be {row.expects}."
-            ) from None
+            raise ConfigurationError(_bad_value(row, value)) from None
     return Settings(**values)
+
+
+def _unknown_key(key: str, meant: str, known: Collection[str]) -> ConfigurationError:
+    return ConfigurationError(
+        f"app.config[{key!r}] is no setting of flask_signals_kit."
+        f"{did_you_mean(meant, known)} The settings are {', '.join(sorted(known))}."
+    )
+
+
+def _refuse_nested(key: str, value: Mapping[Any, Any], known: Collection[str]) -> None:
+    """Refuse settings in a dictionary, which ``FLASK_SIGNALS_KIT__STRICT`` makes, for one."""
+    flat = list(_flat_names(key, value))
+    for name in flat:
+        if name in known:
+            raise ConfigurationError(
+                f"app.config[{key!r}] is a dictionary, but settings are not nested: set "
+                f"app.config[{name!r}]. In the environment that is FLASK_{name}, with single "
+                "underscores."
+            )
+    if key == PREFIX.rstrip("_"):
+        raise _unknown_key(key, next(iter(flat), key), known)
+
+
+def _flat_names(key: str, value: object) -> Iterator[str]:
+    """Return the names of the values in nested dictionaries, joined by underscores."""
+    if not isinstance(value, Mapping):
+        yield key.upper()
+        return
+    for inner, nested in value.items():
+        yield from _flat_names(f"{key}_{inner}", nested)
+
+
+def _bad_value(row: Setting, value: object) -> str:
+    plain = isinstance(value, (str, int))
+    shown = repr(value) if plain or value is None else type(value).__name__
+    message = f"app.config[{row.key!r}] is {shown}, but it must be {row.expects}."
+    if plain and row.environment:
+        message += (
+            " An environment variable for app.config.from_prefixed_env() takes JSON: "
+            f"FLASK_{row.key}={row.environment}"
+        )
+    return message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import concurrent.futures
 import logging
 import sys
@@ -788,13 +789,30 @@ def _coroutine_function(
 
 
 def _why_no_loop(error: RuntimeError) -> str | None:
-    """Tell the two refusals of Flask's ``async_to_sync`` from the receiver's own errors."""
+    """Explain a refusal of Flask's ``async_to_sync``; return ``None`` for the receiver's errors.
+
+    With greenlets for threads, ``asyncio.run()`` refuses as well: the event loop of another
+    greenlet counts as running, and two can pass the first check at the same time.
+    """
     text = str(error)
     if "Install Flask with the 'async' extra" in text:
         return "install Flask with its async extra, pip install 'flask[async]', or use send_async"
-    if "AsyncToSync in the same thread as an async event loop" in text:
+    in_this_thread = "AsyncToSync in the same thread as an async event loop" in text
+    greenlets = _greenlet_library()
+    if greenlets and (in_this_thread or "from a running event loop" in text):
+        return (
+            f"{greenlets} runs all greenlets in one thread, where another one is running an event "
+            "loop; make the receiver a plain function, or serve the app with threads"
+        )
+    if in_this_thread:
         return "an event loop is running in this thread, so use 'await signal.send_async(...)'"
     return None
+
+
+def _greenlet_library() -> str | None:
+    """Return the library that has replaced threads by greenlets, or ``None``."""
+    library = str(_thread.start_new_thread.__module__).partition(".")[0]
+    return library if library in {"gevent", "eventlet"} else None
 
 
 def describe_request_of(seen: Observation) -> str | None:

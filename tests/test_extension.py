@@ -4,6 +4,7 @@ import asyncio
 import gc
 import importlib
 import logging
+import subprocess
 import sys
 import threading
 import weakref
@@ -17,7 +18,9 @@ import blinker
 import click
 import flask.signals
 import pytest
-from flask import Flask, current_app, request
+from flask import Blueprint, Flask, current_app, request
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from flask_signals_kit import (
     AfterCommit,
@@ -141,6 +144,76 @@ def test_an_app_of_no_kit_or_of_another_is_refused(kit: SignalsKit, app: Flask) 
             use(Flask("bare"))
     with app.app_context(), pytest.raises(NotInitializedError, match="another SignalsKit"):
         other.send("account_funded")
+
+
+def make_shop() -> Flask:
+    """Make an app, as a factory does."""
+    return Flask("shop")
+
+
+class Wrapper:
+    """WSGI middleware that keeps the app inside it."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        """Pass the request on."""
+        return self.app(environ, start_response)
+
+
+@pytest.mark.parametrize(
+    ("thing", "given", "fix"),
+    [
+        (Blueprint("billing", "shop"), "the blueprint 'billing'", "registered on"),
+        (
+            make_shop,
+            r"the function tests.test_extension.make_shop \(",
+            r"init_app\(make_shop\(\)\)",
+        ),
+        (
+            DispatcherMiddleware(make_shop()),
+            "werkzeug.*DispatcherMiddleware",
+            "the Flask app inside",
+        ),
+        (ProxyFix(make_shop().wsgi_app), "werkzeug.*ProxyFix", "the Flask app inside"),
+        (Wrapper(make_shop()), "tests.test_extension.Wrapper", "the Flask app inside"),
+        (make_shop().wsgi_app, "the app's method wsgi_app", "Give the app itself"),
+        (None, "None", "the factory returns the app"),
+        ("shop", "'shop'", "an instance of flask.Flask"),
+        (Flask, "type flask.app.Flask", "an instance of flask.Flask"),
+        (sys, "module", "an instance of flask.Flask"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_init_app_refuses_what_is_not_a_flask_app(
+    kit: SignalsKit, thing: Any, given: str, fix: str
+) -> None:
+    """The error names what was given and what to give instead."""
+    with pytest.raises(ConfigurationError, match=rf"init_app\(\) takes .* not {given}.*\. .*{fix}"):
+        kit.init_app(thing)
+    with pytest.raises(ConfigurationError, match=rf"detach\(\) takes .* not {given}"):
+        kit.detach(thing)
+    with pytest.raises(ConfigurationError, match=rf"for_app\(\) takes .* not {given}"):
+        kit.for_app(thing)
+
+
+def test_init_app_refuses_a_quart_app(kit: SignalsKit) -> None:
+    """Quart shares Flask's base class, and is no Flask app."""
+    quart = pytest.importorskip("quart")
+    with pytest.raises(ConfigurationError, match=r"not quart\.app\.Quart\. .* with Flask alone"):
+        kit.init_app(quart.Quart("shop"))
+
+
+def test_a_subclass_of_flask_is_a_flask_app(kit: SignalsKit) -> None:
+    """Frameworks on Flask give their own class."""
+
+    class Shop(Flask):
+        """An app class of its own."""
+
+    app = Shop("shop")
+    kit.init_app(app)
+    assert kit.for_app(app).app is app
 
 
 def test_current_app_can_be_given_for_the_app(kit: SignalsKit, app: Flask) -> None:
@@ -1238,6 +1311,56 @@ def test_an_async_receiver_under_a_plain_send_in_a_running_loop_says_what_to_do(
 
     asyncio.run(story())
     gc.collect()
+
+
+UNDER_GEVENT = """
+from gevent import monkey, spawn, joinall
+monkey.patch_all()
+import asyncio, gevent
+from flask import Flask
+from flask_signals_kit import AsyncReceiverError, SignalsKit
+
+kit = SignalsKit()
+app = Flask("shop")
+kit.init_app(app)
+
+@kit.on("account_funded")
+async def receive(sender, **extra):
+    gevent.sleep(0.05)
+    return "ran"
+
+def send(pause):
+    gevent.sleep(pause)
+    with app.app_context():
+        try:
+            print(kit.send("account_funded")[0][1])
+        except AsyncReceiverError as error:
+            print(error)
+
+joinall([spawn(send, pause) for pause in {pauses}])
+"""
+
+
+@pytest.mark.parametrize("pauses", [(0, 0), (0, 0.02)], ids=["at once", "one after the other"])
+def test_async_receiver_error_under_gevent_advises_what_works_there(
+    pauses: tuple[float, float],
+) -> None:
+    """`send_async` fails there as well: all greenlets run in the thread of one event loop."""
+    code = UNDER_GEVENT.replace("{pauses}", str(pauses))
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    ran, error = sorted(done.stdout.splitlines(), reverse=True)
+    assert ran == "ran"
+    assert "Receiver __main__.receive" in error
+    assert "gevent runs all greenlets in one thread" in error
+    assert "make the receiver a plain function" in error
+    assert "send_async" not in error
 
 
 def test_a_runtime_error_of_an_async_receiver_is_its_own(kit: SignalsKit, app: Flask) -> None:

@@ -82,7 +82,8 @@ def test_a_bad_value_is_refused_at_start_up(key: str, value: Any, shown: str) ->
     with pytest.raises(ConfigurationError) as caught:
         SignalsKit(app)
     row = next(row for row in TABLE if row.key == key)
-    assert str(caught.value) == f"app.config[{key!r}] is {shown}, but it must be {row.expects}."
+    message = f"app.config[{key!r}] is {shown}, but it must be {row.expects}."
+    assert str(caught.value).partition(" An environment variable")[0] == message
     assert "signals_kit" not in app.extensions
 
 
@@ -99,6 +100,66 @@ def test_a_value_that_may_be_a_secret_is_not_printed() -> None:
         read_settings({"SIGNALS_KIT_PAGE": {"password": "hunter2"}})
     assert "hunter2" not in str(caught.value)
     assert "dict" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "fix"),
+    [
+        ("FLASK_SIGNALS_KIT_STRICT", "True", "FLASK_SIGNALS_KIT_STRICT=true"),
+        ("FLASK_SIGNALS_KIT_STRICT", "1", "FLASK_SIGNALS_KIT_STRICT=true"),
+        ("FLASK_SIGNALS_KIT_VALIDATE", "False", "FLASK_SIGNALS_KIT_VALIDATE=true"),
+        ("FLASK_SIGNALS_KIT_PAGE", "None", "FLASK_SIGNALS_KIT_PAGE=true"),
+        ("FLASK_SIGNALS_KIT_JOURNAL", "", "FLASK_SIGNALS_KIT_JOURNAL=true"),
+        ("FLASK_SIGNALS_KIT_JOURNAL_SIZE", "1_000", "FLASK_SIGNALS_KIT_JOURNAL_SIZE=1000"),
+        (
+            "FLASK_SIGNALS_KIT_IMPORT",
+            "shop.onboarding",
+            """FLASK_SIGNALS_KIT_IMPORT='["shop.onboarding"]'""",
+        ),
+    ],
+)
+def test_a_bad_environment_variable_is_refused_with_one_that_works(
+    monkeypatch: pytest.MonkeyPatch, name: str, text: str, fix: str
+) -> None:
+    """Flask reads JSON: `True` stays a string. The example in the message is taken."""
+    monkeypatch.setenv(name, text)
+    app = Flask("shop")
+    app.config.from_prefixed_env()
+    with pytest.raises(ConfigurationError) as caught:
+        read_settings(app.config)
+    assert str(caught.value).endswith(fix)
+    monkeypatch.setenv(name, fix.partition("=")[2].strip("'"))
+    app.config.from_prefixed_env()
+    read_settings(app.config)
+
+
+@pytest.mark.parametrize(
+    ("name", "flat"),
+    [
+        ("FLASK_SIGNALS_KIT__STRICT", "SIGNALS_KIT_STRICT"),
+        ("FLASK_SIGNALS_KIT__PAGE__URL", "SIGNALS_KIT_PAGE_URL"),
+        ("FLASK_SIGNALS__KIT__STRICT", "SIGNALS_KIT_STRICT"),
+        ("FLASK_SIGNALS_KIT_ON__ERROR", "SIGNALS_KIT_ON_ERROR"),
+    ],
+)
+def test_a_nested_setting_is_refused_with_its_flat_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, flat: str
+) -> None:
+    """A double underscore makes a dictionary, which would be ignored."""
+    monkeypatch.setenv(name, "true")
+    app = Flask("shop")
+    app.config.from_prefixed_env()
+    with pytest.raises(ConfigurationError) as caught:
+        read_settings(app.config)
+    assert f"app.config[{flat!r}]" in str(caught.value)
+    assert f"FLASK_{flat}," in str(caught.value)
+
+
+def test_a_nested_key_that_does_not_exist_is_refused_with_the_nearest_right_one() -> None:
+    """As a flat one is; a dictionary of another extension is left alone."""
+    with pytest.raises(ConfigurationError, match="Did you mean 'SIGNALS_KIT_STRICT'"):
+        read_settings({"SIGNALS_KIT": {"strct": True}})
+    assert read_settings({"SIGNALS": {"COLOUR": "red"}, "OTHER_KIT": {}}) == Settings()
 
 
 @pytest.mark.parametrize(
