@@ -531,12 +531,9 @@ class Signal(blinker.NamedSignal):
                     logger.exception("Signal %r failed to tell who was collected", self.name)
 
     def _mourn(self, link: Link) -> None:
-        """Tell of a link that the garbage collector ended."""
-        receiver = link.resolve()
-        sender = ANY if link.sender_key is None else link.held_sender()
-        if receiver is None and self._on_collected is not None:
+        """Report a collected receiver; like blinker, without sending `receiver_disconnected`."""
+        if self._on_collected is not None and link.resolve() is None:
             self._on_collected(link.describe(self.name))
-        self._tell_disconnected(link.describe(self.name) if receiver is None else receiver, sender)
 
     def _forget_plan(self) -> None:
         self._version += 1
@@ -550,7 +547,7 @@ class Signal(blinker.NamedSignal):
         if "receiver_connected" in self.__dict__ and self.receiver_connected.receivers:
             self.receiver_connected.send(self, receiver=receiver, sender=sender, weak=weak)
 
-    def _tell_disconnected(self, receiver: Any, sender: Any) -> None:
+    def _tell_disconnected(self, receiver: Receiver, sender: Any) -> None:
         if "receiver_disconnected" in self.__dict__ and self.receiver_disconnected.receivers:
             self.receiver_disconnected.send(self, receiver=receiver, sender=sender)
 
@@ -591,9 +588,10 @@ class Signal(blinker.NamedSignal):
         """End one link."""
         self._discard(lambda other: other is link, link.receiver_key)
         self._changed()
-        self._tell_disconnected(
-            link.resolve(), ANY if link.sender_key is None else link.held_sender()
-        )
+        receiver = link.resolve()
+        if receiver is not None:
+            sender = ANY if link.sender_key is None else link.held_sender()
+            self._tell_disconnected(receiver, sender)
 
     def with_uid(self, uid: str) -> list[Link]:
         """Return the links that have this ``uid``, in no order."""

@@ -1,0 +1,18 @@
+"""Blinker's own test suite, with the kit's classes in place of blinker's."""
+
+import re
+
+from tests.suites.conftest import RunSuite
+
+
+def test_blinkers_suite_passes_but_for_three_tests_of_private_parts(run_suite: RunSuite) -> None:
+    """Those three are listed, each with its reason, in `kit_for_blinker.py`."""
+    printed = run_suite(
+        "blinker",
+        "kit_for_blinker",
+        "-p",
+        "pytest_asyncio.plugin",
+        "-o",
+        "asyncio_default_fixture_loop_scope=function",
+    )
+    assert re.search(r"^22 passed, 3 xfailed", printed, re.MULTILINE), printed
