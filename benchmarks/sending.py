@@ -15,7 +15,7 @@ from pydispatch import dispatcher
 from pyee.base import EventEmitter
 
 from flask_signals_kit import Signal, SignalsKit
-from flask_signals_kit.settings import OnError
+from flask_signals_kit.records import OnError
 
 from .measure import Case, ratio, time_rounds
 

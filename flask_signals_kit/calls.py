@@ -11,8 +11,7 @@ from time import perf_counter
 from typing import Any, Literal, Protocol, TypeAlias
 
 from .callables import place_of
-from .records import Connection, Emission, Place, Source
-from .settings import OnError
+from .records import Connection, Emission, OnError, Place, Source
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 

@@ -217,6 +217,8 @@ def _notes(receiver: ReceiverInfo) -> Iterator[str]:
         yield f"priority {receiver.priority}"
     if receiver.delivery != "immediate":
         yield receiver.delivery
+    if receiver.on_error is not None:
+        yield f"on_error={receiver.on_error}"
     if receiver.sender is not None:
         yield f"sender {receiver.sender}"
     if receiver.when is not None:
@@ -235,6 +237,8 @@ def _details(receiver: ReceiverInfo) -> Iterator[str]:
     if receiver.when is not None:
         yield f"when {receiver.when.module}.{receiver.when.name}"
     yield receiver.delivery
+    if receiver.on_error is not None:
+        yield f"on_error={receiver.on_error}"
     if receiver.is_async:
         yield "async"
     yield "weak" if receiver.weak else "strong"

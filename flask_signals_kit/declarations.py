@@ -17,8 +17,7 @@ from .callables import parameters_of, place_of, signature_of, type_name, unwrap
 from .calls import Delivery, Receiver
 from .dispatch import explain_recursion
 from .errors import ContractError, DeclarationError, ReceiverError
-from .records import Outcome, Place
-from .settings import ON_ERROR, OnError
+from .records import OnError, Outcome, Place
 from .signals import Signal
 
 S = TypeVar("S")
@@ -271,19 +270,6 @@ def _suggest(name: object) -> str:
     return words.lower() if words.isidentifier() else "account_funded"
 
 
-def check_on_error(on_error: object, signal: str) -> OnError | None:
-    """Return a failure policy, or refuse one that does not exist.
-
-    :raises DeclarationError: with those that do.
-    """
-    if on_error is None or on_error in ON_ERROR:
-        return on_error
-    raise DeclarationError(
-        f"Signal {signal!r} has on_error={on_error!r}; use one of {_names(ON_ERROR)}, "
-        "or leave it out for SIGNALS_KIT_ON_ERROR."
-    )
-
-
 class Wiring(Protocol):
     """What a handle needs from the kit or from one app's half: where to resolve and to connect."""
 
@@ -300,6 +286,7 @@ class Wiring(Protocol):
         priority: int = 0,
         when: Callable[..., Any] | None = None,
         delivery: str | Delivery = "immediate",
+        on_error: OnError | None = None,
         uid: str | None = None,
         weak: bool = False,
     ) -> None:
@@ -528,6 +515,7 @@ class DomainSignal(Generic[S, P, R]):
         priority: int = 0,
         when: Deciding[S, P] | None = None,
         delivery: str | Delivery = "immediate",
+        on_error: OnError | None = None,
         uid: str | None = None,
         weak: bool = False,
     ) -> Connected[S, P]:
@@ -543,6 +531,7 @@ class DomainSignal(Generic[S, P, R]):
             priority=priority,
             when=when,
             delivery=delivery,
+            on_error=on_error,
             uid=uid,
             weak=weak,
         )

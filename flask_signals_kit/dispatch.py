@@ -25,8 +25,7 @@ from .calls import (
 )
 from .errors import AsyncReceiverError
 from .links import Link
-from .records import Connection, Deferred, Emission, Failed, Ok, Outcome, Place
-from .settings import OnError
+from .records import Connection, Deferred, Emission, Failed, Ok, OnError, Outcome, Place
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
@@ -50,7 +49,7 @@ class Sending:
     :param around: the signal's surroundings.
     :param sender: who sends.
     :param payload: what is passed by name.
-    :param on_error: the failure policy of this send.
+    :param robust: whether every failure is isolated, whatever the policies are.
     :param asynchronous: whether async receivers are awaited.
     :param wrapper: makes the other kind of receiver fit.
     """
@@ -63,6 +62,7 @@ class Sending:
         "number",
         "on_error",
         "payload",
+        "robust",
         "sender",
         "steps",
         "transactions",
@@ -74,14 +74,15 @@ class Sending:
         around: Surroundings,
         sender: Any,
         payload: dict[str, Any],
-        on_error: OnError,
+        robust: bool,
         asynchronous: bool,
         wrapper: Wrapper | None,
     ) -> None:
         self.around: Surroundings = around
         self.sender: Any = sender
         self.payload: dict[str, Any] = payload
-        self.on_error: OnError = on_error
+        self.on_error: OnError = around.on_error  # as it was when the send began
+        self.robust: bool = robust
         self.asynchronous: bool = asynchronous
         self.wrapper: Wrapper | None = wrapper
         self._emission: Emission | None = None
@@ -138,7 +139,7 @@ class Sending:
                         raise
                 if status != "skipped":
                     steps.append((link, receiver, status, value, perf_counter() - began))
-                if status == "failed" and not self._goes_on_after(value, receiver):
+                if status == "failed" and not self._goes_on_after(value, link, receiver):
                     break
         finally:
             value = None  # as in `results`
@@ -165,18 +166,30 @@ class Sending:
             if find is not None and session is not self and session not in self.transactions:
                 self.transactions[session] = find(session)
 
-    def _goes_on_after(self, error: Exception, receiver: Receiver) -> bool:
+    def policy(self, link: Link) -> OnError:
+        """Return the failure policy that holds for a receiver in this emission."""
+        return "isolate" if self.robust else link.on_error or self.on_error
+
+    def _goes_on_after(self, error: Exception, link: Link, receiver: Receiver) -> bool:
         """Do with a failure what the policy says; tell whether the next receiver is called.
 
         A ``RecursionError`` does not come here. To go on with the next receiver, which sends again
         as well, would double the work at each level of the recursion.
         """
-        if self.on_error == "raise":
+        policy = self.policy(link)
+        if policy == "raise":
+            self._report_grouped()
             return False
         note(error, self.emission)
-        if self.on_error == "isolate":
+        if policy == "isolate":
             contain(error, self.around, receiver, self.emission, "receiver")
         return True
+
+    def _report_grouped(self) -> None:
+        """Report the failures of a group that is not raised, as another exception is."""
+        for link, receiver, status, error, _ in self.steps:
+            if status == "failed" and self.policy(link) == "group":
+                contain(error, self.around, receiver, self.emission, "receiver")
 
     def _tell_observers(self, started: float) -> None:
         steps = self.steps
@@ -399,23 +412,28 @@ def explain_recursion(error: RecursionError) -> None:
     error.add_note(f"Signals sent one within another: … → {' → '.join(reversed(chain))}.")
 
 
-def results(steps: list[Step], on_error: OnError, name: str) -> Results:
+def results(sending: Sending) -> Results:
     """Return what a send returns, or raise what it raises.
 
     The frames that an exception has gone through must not hold it, or it, and the request with it,
     would wait for the garbage collector: so the steps are cleared.
     """
-    failures = [value for _, _, status, value, _ in steps if status == "failed"]
+    steps = sending.steps
+    failures = [
+        (sending.policy(k), error) for k, _, status, error, _ in steps if status == "failed"
+    ]
+    grouped = [error for policy, error in failures if policy == "group"]
     sent = [(receiver, value) for _, receiver, status, value, _ in steps if status == "ok"]
     steps.clear()
     try:
-        if failures and on_error == "raise":
-            raise failures[0]
-        if failures and on_error == "group":
-            noun = "receiver" if len(failures) == 1 else "receivers"
-            raise ExceptionGroup(f"{len(failures)} {noun} of signal {name!r} failed", failures)
+        if failures and failures[-1][0] == "raise":  # no receiver runs after it
+            raise failures[-1][1]
+        if grouped:
+            noun = "receiver" if len(grouped) == 1 else "receivers"
+            name = sending.around.name
+            raise ExceptionGroup(f"{len(grouped)} {noun} of signal {name!r} failed", grouped)
     finally:
-        del failures
+        del failures, grouped
     return sent
 
 

@@ -24,9 +24,8 @@ from .declarations import DomainSignal
 from .errors import did_you_mean, nearest
 from .journal import tally_of
 from .links import Tally, sender_label
-from .records import IMMEDIATE, Connection, Place
+from .records import IMMEDIATE, Connection, OnError, Place
 from .registry import is_glob
-from .settings import OnError
 from .signals import Signal
 from .state import AppSignals
 from .transactions import begins_late, engine_label
@@ -109,6 +108,8 @@ class ReceiverInfo:
     """Its ``uid``."""
     takes_extra: bool
     """Whether it has ``**kwargs``."""
+    on_error: OnError | None = None
+    """Its own failure policy, or ``None`` where the signal's counts."""
     foreign: bool = False
     """Whether somebody else connected it, to the very signal of Flask or of an extension."""
     calls: int | None = None
@@ -462,6 +463,7 @@ def _receiver(connection: Connection, tally: Tally | None) -> ReceiverInfo:
         weak=connection.weak,
         uid=None if connection.uid is None else _plain(connection.uid),
         takes_extra=connection.takes_extra,
+        on_error=connection.on_error,
         **_counted(tally),
     )
 

@@ -17,7 +17,8 @@ from blinker import ANY
 from .callables import is_async, place_of, takes_extra, type_name
 from .calls import Delivery, Receiver
 from .errors import ConfigurationError, ReceiverError
-from .records import IMMEDIATE, Connection, Place
+from .records import IMMEDIATE, Connection, OnError, Place
+from .settings import check_on_error
 
 _order = count()
 
@@ -84,6 +85,7 @@ class Link:
     __slots__ = (
         "delivery",
         "is_async",
+        "on_error",
         "order",
         "place",
         "plain",
@@ -111,6 +113,7 @@ class Link:
     plain: bool  # whether a plain call is all there is to do
     when: Callable[..., Any] | None
     delivery: Delivery | None
+    on_error: OnError | None  # its own failure policy, or None where the signal's counts
     uid: str | None
     scope: object | None
     tally: Tally | None  # what the journal counts of it
@@ -140,6 +143,7 @@ class Link:
             weak=self.weak,
             uid=self.uid,
             takes_extra=receiver is None or takes_extra(receiver),
+            on_error=self.on_error,
         )
 
     def held_by(self, ref: Ref | MethodRef) -> bool:
@@ -182,11 +186,16 @@ class Plan:
         return links
 
 
-def check_options(receiver: Receiver, priority: object, when: object, uid: object) -> None:
+def check_options(
+    receiver: Receiver, priority: object, when: object, on_error: object, uid: object
+) -> None:
     """Refuse what a receiver cannot be connected with, before a send would stumble over it.
 
     :raises ReceiverError: naming the receiver and the option.
+    :raises DeclarationError: for a failure policy that does not exist.
     """
+    if on_error is not None:
+        check_on_error(on_error, f"Receiver {place_of(receiver)}", "the signal's policy")
     if when is not None and (not callable(when) or is_async(when)):
         kind = "an async function" if is_async(when) else type_name(when)
         raise ReceiverError(

@@ -21,6 +21,9 @@ AFTER_COMMIT = "after_commit"
 IMMEDIATE = "immediate"
 """The name of the delivery that runs a receiver in the sender's own stack."""
 
+OnError: TypeAlias = Literal["raise", "group", "isolate"]
+"""What a failing receiver does to its sender and to the other receivers."""
+
 Source: TypeAlias = Literal["request", "receiver", "teardown", "stream", "cli", "delivery"]
 """Where an exception hook's exception comes from."""
 
@@ -78,6 +81,8 @@ class Connection:
     """The ``uid`` that it was connected with."""
     takes_extra: bool = True
     """Whether the receiver has ``**kwargs``, so that a new payload name does not break it."""
+    on_error: OnError | None = None
+    """Its own failure policy, or ``None`` where the signal's counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ from .declarations import Contract, DomainSignal
 from .errors import ConfigurationError, DuplicateReceiverError, ReceiverError, did_you_mean
 from .links import next_order
 from .records import (
+    OnError,
     Place,
     Source,
 )
@@ -66,6 +67,7 @@ class Registration:
         "_sender",
         "delivery",
         "key",
+        "on_error",
         "order",
         "place",
         "priority",
@@ -84,6 +86,7 @@ class Registration:
         priority: int,
         when: Callable[..., Any] | None,
         delivery: Delivery | None,
+        on_error: OnError | None,
         uid: str | None,
         weak: bool,
         forget: Callable[[Registration], None],
@@ -95,6 +98,7 @@ class Registration:
         self.priority: int = priority
         self.when: Callable[..., Any] | None = when
         self.delivery: Delivery | None = delivery
+        self.on_error: OnError | None = on_error
         self.uid: str | None = uid
         self.weak: bool = weak
         self.order: int = next_order()

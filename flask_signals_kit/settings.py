@@ -5,16 +5,32 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, get_args
 
-from .errors import ConfigurationError, did_you_mean
+from .errors import ConfigurationError, DeclarationError, did_you_mean
+from .records import OnError
 
 PREFIX = "SIGNALS_KIT_"
 
-OnError: TypeAlias = Literal["raise", "group", "isolate"]
-"""What a failing receiver does to its sender and its siblings."""
-
 ON_ERROR: tuple[OnError, ...] = get_args(OnError)
+"""Every failure policy."""
+
+
+def check_on_error(on_error: Any, owner: str, default: str) -> OnError | None:
+    """Return the failure policy of a signal or a receiver, ``None`` for one without its own.
+
+    :param on_error: what was given as ``on_error``.
+    :param owner: what it was given for, as the error names it.
+    :param default: what counts without it, as the error names it.
+    :raises DeclarationError: for a policy that does not exist, with those that do.
+    """
+    if on_error is None or (isinstance(on_error, str) and on_error in ON_ERROR):
+        return on_error
+    shown = repr(on_error) if isinstance(on_error, str) else type(on_error).__name__
+    raise DeclarationError(
+        f"{owner} has on_error={shown}; use one of {', '.join(map(repr, ON_ERROR))}, "
+        f"or leave it out for {default}."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

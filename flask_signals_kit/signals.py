@@ -48,7 +48,7 @@ from .dispatch import (
     results,
     send_watched,
 )
-from .errors import DeclarationError, ReceiverError
+from .errors import ReceiverError
 from .links import (
     Link,
     MethodRef,
@@ -62,8 +62,8 @@ from .links import (
     not_held_by,
     weak_ref,
 )
-from .records import Connection, Emission, Outcome, Source
-from .settings import ON_ERROR, OnError
+from .records import Connection, Emission, OnError, Outcome, Source
+from .settings import check_on_error
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -129,11 +129,6 @@ class Signal(blinker.NamedSignal):
         transaction: Callable[[Any], Transaction | None] | None = None,
         sessions: Callable[[], list[Any]] = list,
     ) -> None:
-        if on_error not in ON_ERROR:
-            raise DeclarationError(
-                f"Signal {name!r} has on_error={on_error!r}; "
-                f"use one of {', '.join(map(repr, ON_ERROR))}."
-            )
         self._plan: Plan | None = None
         self._version = 0
         self._only: Receiver | None = None
@@ -150,7 +145,7 @@ class Signal(blinker.NamedSignal):
         self._on_collected = on_collected
         self._around = Surroundings(
             name=name,
-            on_error=on_error,
+            on_error=check_on_error(on_error, f"Signal {name!r}", "'raise'") or "raise",
             check_payload=check_payload,
             async_wrapper=async_wrapper,
             sync_wrapper=sync_wrapper,
@@ -196,6 +191,7 @@ class Signal(blinker.NamedSignal):
         priority: int = 0,
         when: Callable[..., Any] | None = None,
         delivery: Delivery | None = None,
+        on_error: OnError | None = None,
         uid: str | None = None,
         order: int | None = None,
     ) -> F:
@@ -212,20 +208,24 @@ class Signal(blinker.NamedSignal):
         :param when: ``when(sender, **payload)`` decides at each send whether the receiver is
             called.
         :param delivery: how the receiver gets it; at once, if left out.
+        :param on_error: its own failure policy; the signal's, if left out.
         :param uid: kept for :class:`Connection`.
         :param order: a place in connection order other than the last.
         :return: the receiver, unchanged.
         :raises ReceiverError: if the receiver is not callable or cannot be held weakly, or for a
             priority, a predicate or a uid that is none.
+        :raises DeclarationError: for a failure policy that does not exist.
         :raises ConfigurationError: for a delivery that is none.
         :raises Exception: what a receiver of ``receiver_connected`` raised. Then everything is as
             it was before: a new connection is gone, and a changed one has its old options.
         """
         self._check_callable(receiver)
-        check_options(receiver, priority, when, uid)
+        check_options(receiver, priority, when, on_error, uid)
         check_delivery(receiver, delivery)
         link, before = self._make_link(receiver, sender, weak, None)
-        self._set_options(link, priority, when, delivery, uid, order if before is None else None)
+        if before is not None:
+            order = None
+        self._set_options(link, priority, when, delivery, on_error, uid, order)
         self._put(link)
         try:
             self._changed()
@@ -249,14 +249,16 @@ class Signal(blinker.NamedSignal):
         priority: int,
         when: Callable[..., Any] | None,
         delivery: Delivery | None,
+        on_error: OnError | None,
         uid: str | None,
         order: int | None,
     ) -> None:
         link.priority = priority
         link.when = when
         link.delivery = delivery
+        link.on_error = on_error
         link.uid = uid
-        link.plain = not link.is_async and when is None and delivery is None
+        link.plain = not link.is_async and all(o is None for o in (when, delivery, on_error))
         if order is not None:
             link.order = order
 
@@ -271,7 +273,7 @@ class Signal(blinker.NamedSignal):
         before = self._find(link.receiver_key, link.sender_key, scope)
         link.order = next_order() if before is None else before.order
         link.priority = 0
-        link.when = link.delivery = link.uid = None
+        link.when = link.delivery = link.on_error = link.uid = None
         link.tally = None if before is None else before.tally
         link.is_async = is_async(receiver)
         link.plain = not link.is_async
@@ -719,8 +721,9 @@ class Signal(blinker.NamedSignal):
         if not links and not around.observers:
             return []
         wrapper = wrapper or around.async_wrapper
-        sending = Sending(around, sender, payload, around.on_error, False, wrapper)
-        return results(finish(sending.run(links)), sending.on_error, self.name)
+        sending = Sending(around, sender, payload, False, False, wrapper)
+        finish(sending.run(links))
+        return results(sending)
 
     def _links(self, sender: Any, payload: dict[str, Any]) -> tuple[Link, ...]:
         """Return the links that a send reaches, after the checks that come before any receiver."""
@@ -748,9 +751,9 @@ class Signal(blinker.NamedSignal):
         """
         around = self._around
         wrapper = _sync_wrapper or around.sync_wrapper
-        sending = Sending(around, sender, payload, around.on_error, True, wrapper)
-        steps = await sending.run(self._links(sender, payload))
-        return results(steps, sending.on_error, self.name)
+        sending = Sending(around, sender, payload, False, True, wrapper)
+        await sending.run(self._links(sender, payload))
+        return results(sending)
 
     def send_robust(
         self,
@@ -771,7 +774,7 @@ class Signal(blinker.NamedSignal):
         """
         around = self._around
         wrapper = _async_wrapper or around.async_wrapper
-        sending = Sending(around, sender, payload, "isolate", False, wrapper)
+        sending = Sending(around, sender, payload, True, False, wrapper)
         return outcomes(finish(sending.run(self._links(sender, payload))))
 
     async def send_robust_async(
@@ -790,7 +793,7 @@ class Signal(blinker.NamedSignal):
         """
         around = self._around
         wrapper = _sync_wrapper or around.sync_wrapper
-        sending = Sending(around, sender, payload, "isolate", True, wrapper)
+        sending = Sending(around, sender, payload, True, True, wrapper)
         return outcomes(await sending.run(self._links(sender, payload)))
 
 

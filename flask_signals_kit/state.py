@@ -35,7 +35,7 @@ from .errors import (
 )
 from .journal import Journal
 from .links import Link
-from .records import Connection, Emission, Place, Source, same_function
+from .records import Connection, Emission, OnError, Place, Source, same_function
 from .registry import (
     BUILTIN_PAYLOADS,
     GONE,
@@ -46,7 +46,7 @@ from .registry import (
     is_glob,
     taken_uid,
 )
-from .settings import OnError, Settings
+from .settings import Settings
 from .signals import (
     Namespace,
     Signal,
@@ -478,6 +478,7 @@ class AppSignals(Verbs):
             priority=registration.priority,
             when=registration.when,
             delivery=registration.delivery,
+            on_error=registration.on_error,
             uid=registration.uid,
             order=registration.order,
         )

@@ -22,7 +22,6 @@ from .declarations import (
     Fitting,
     Wiring,
     check_name,
-    check_on_error,
     check_takes_sender,
     contract_from,
     not_callable,
@@ -32,7 +31,7 @@ from .delivery import find_delivery
 from .dispatch import Results
 from .errors import AppContextError, DeclarationError, ReceiverError
 from .links import check_options
-from .records import Outcome, Place, Source, same_function
+from .records import OnError, Outcome, Place, Source, same_function
 from .registry import (
     BUILTIN_PAYLOADS,
     HookRegistration,
@@ -42,7 +41,7 @@ from .registry import (
     register_hook,
     taken_uid,
 )
-from .settings import OnError
+from .settings import check_on_error
 from .signals import (
     Signal,
 )
@@ -196,7 +195,7 @@ class Verbs:
         'account_funded'
         """
         check_name(name)
-        policy = check_on_error(on_error, name)
+        policy = check_on_error(on_error, f"Signal {name!r}", "SIGNALS_KIT_ON_ERROR")
         place = call_site(sys._getframe())
         with self.registry.lock:
             handle = self.handle(name)
@@ -261,7 +260,7 @@ class Verbs:
             )
         name = check_name(stub.__name__)
         contract = contract_from(stub)
-        policy = check_on_error(on_error, name)
+        policy = check_on_error(on_error, f"Signal {name!r}", "SIGNALS_KIT_ON_ERROR")
         if name in BUILTIN_PAYLOADS:
             raise DeclarationError(
                 f"The stub {contract.place} has the name of Flask's own signal {name!r}; rename it."
@@ -313,6 +312,7 @@ class Verbs:
         priority: int = 0,
         when: Callable[..., Any] | None = None,
         delivery: str | Delivery = "immediate",
+        on_error: OnError | None = None,
         uid: str | None = None,
         weak: bool = False,
     ) -> Callable[[F], F]: ...
@@ -327,6 +327,7 @@ class Verbs:
         priority: int = 0,
         when: Deciding[S, ...] | None = None,
         delivery: str | Delivery = "immediate",
+        on_error: OnError | None = None,
         uid: str | None = None,
         weak: bool = False,
     ) -> Callable[[Fitting[S, P, R]], Connected[S, P]]: ...
@@ -338,6 +339,7 @@ class Verbs:
         priority: int = 0,
         when: Callable[..., Any] | None = None,
         delivery: str | Delivery = "immediate",
+        on_error: OnError | None = None,
         uid: str | None = None,
         weak: bool = False,
     ) -> Callable[[F], F]:
@@ -352,12 +354,15 @@ class Verbs:
         :param when: ``when(sender, **payload)`` decides at each send.
         :param delivery: ``"immediate"``, ``"after_commit"``, or an object with ``name`` and
             ``deliver(call)``.
+        :param on_error: its own failure policy, ``"raise"``, ``"group"`` or ``"isolate"``; the
+            signal's, if left out.
         :param uid: one receiver per signal has it: the same module and name replaces the earlier
             one, another is refused.
         :param weak: do not keep the receiver alive.
         :return: a decorator that returns the function unchanged.
         :raises ReceiverError: if what is decorated is not callable.
         :raises ContractError: if it cannot take the payload.
+        :raises DeclarationError: for a failure policy that does not exist.
         :raises DuplicateReceiverError: if another receiver has the ``uid``.
         :raises UnknownSignalError: for a name that nobody declared, under ``SIGNALS_KIT_STRICT``.
 
@@ -380,6 +385,7 @@ class Verbs:
                 priority=priority,
                 when=when,
                 delivery=delivery,
+                on_error=on_error,
                 uid=uid,
                 weak=weak,
             )
@@ -396,6 +402,7 @@ class Verbs:
         priority: int = 0,
         when: Callable[..., Any] | None = None,
         delivery: str | Delivery = "immediate",
+        on_error: OnError | None = None,
         uid: str | None = None,
         weak: bool = False,
     ) -> None:
@@ -403,7 +410,7 @@ class Verbs:
         targets = [self._target(signal) for signal in signals]
         if not callable(receiver):
             raise not_callable(receiver, targets[0])
-        check_options(receiver, priority, when, uid)
+        check_options(receiver, priority, when, on_error, uid)
         sender = self._real_sender(sender, receiver)
         way = find_delivery(delivery)
         for target in targets:
@@ -419,6 +426,7 @@ class Verbs:
                 priority=priority,
                 when=when,
                 delivery=way,
+                on_error=on_error,
                 uid=uid,
                 weak=weak,
                 forget=self.registry.forget,

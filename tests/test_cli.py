@@ -54,7 +54,7 @@ def make_app(*, healthy: bool = True) -> Flask:
 
     kit.signal("campaign_archived", "Nobody cares about it yet.")
     kit.on(account_funded, priority=10, when=is_large, uid="alerts")(dismiss_alert)
-    kit.on(account_funded, sender="acme")(sync_to_ledger)  # type: ignore[misc]  # no Account
+    kit.on(account_funded, sender="acme", on_error="raise")(sync_to_ledger)  # type: ignore[misc]  # no Account
     kit.on("request_started")(dismiss_alert)
     if not healthy:
         kit.on(account_funded)(thank_by_mail)
@@ -107,7 +107,8 @@ def test_list_shows_receivers_in_calling_order_on_one_line_each() -> None:
         "account_funded(amount, note?)  on_error=isolate\n"
         "  Money arrived in an Account.\n"
         f"  1  {__name__}.dismiss_alert   {place(dismiss_alert)}  priority 10, when is_large\n"
-        f"  2  {__name__}.sync_to_ledger  {place(sync_to_ledger)}  sender 'acme', async\n"
+        f"  2  {__name__}.sync_to_ledger  {place(sync_to_ledger)}  "
+        "on_error=raise, sender 'acme', async\n"
     ) in output
     assert "campaign_archived(...)  orphan\n  Nobody cares about it yet.\n" in output
     assert "request_started()  flask\n" in output
@@ -206,7 +207,7 @@ def test_show_tells_all_of_one_signal() -> None:
         "uid alerts\n"
         f"  2  {__name__}.sync_to_ledger\n"
         f"     {place(sync_to_ledger)}\n"
-        "     priority 0, sender 'acme', immediate, async, strong, **kwargs\n"
+        "     priority 0, sender 'acme', immediate, on_error=raise, async, strong, **kwargs\n"
     ) in result.output
 
 

@@ -665,6 +665,65 @@ def test_the_half_of_a_dropped_app_says_so(kit: SignalsKit) -> None:
             use()
 
 
+# -- on_error -------------------------------------------------------------------------------------
+
+
+def fail(sender: object, **extra: object) -> None:
+    """Raise."""
+    raise ValueError("boom")
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_receivers_policy_holds_in_each_app(when: str) -> None:
+    """However it is connected, before and after `init_app`; one without it raises."""
+    kit = SignalsKit()
+    apps = [make(kit)] if when == "after" else []
+    account_funded = kit.signal("account_funded")
+    kit.on("account_*", on_error="isolate")(fail)
+    account_funded.connect(partial(fail), on_error="isolate")
+    account_funded.connect(lambda sender: "fine")
+    for app in apps or [make(kit)]:
+        kit.for_app(app).on("account_funded", on_error="isolate")(partial(fail))
+        assert results(kit, app) == ["fine"]
+        kit.on("account_funded", priority=-1)(fail)  # by its name, it follows the signal
+        with pytest.raises(ValueError, match="boom"):
+            results(kit, app)
+
+
+def test_a_receivers_policy_counts_for_more_than_the_signals_and_the_apps() -> None:
+    """Per receiver over signal over app."""
+    kit = SignalsKit()
+    app = make(kit, SIGNALS_KIT_ON_ERROR="isolate")
+    kit.signal("account_funded", on_error="group")
+    kit.on("account_funded")(fail)
+    with pytest.raises(ExceptionGroup):
+        results(kit, app)
+    kit.on("account_funded", on_error="raise")(fail)
+    with pytest.raises(ValueError, match="boom"):
+        results(kit, app)
+
+
+def test_a_receivers_isolated_failure_reaches_the_exception_hooks(
+    kit: SignalsKit, app: Flask
+) -> None:
+    """As one of a signal that isolates does."""
+    told: list[Any] = []
+    kit.on_exception(
+        lambda app, error, *, source, receiver, **extra: told.append((source, receiver))
+    )
+    kit.on("account_funded", on_error="isolate")(fail)
+    assert results(kit, app) == []
+    assert told == [("receiver", fail)]
+
+
+def test_a_receivers_policy_that_does_not_exist_is_refused(kit: SignalsKit, app: Flask) -> None:
+    """By the kit as by a signal, and nothing is connected."""
+    for connect in (kit.on, kit.for_app(app).on):
+        with pytest.raises(DeclarationError, match=r"fail \(.*on_error='ignore'; use one of"):
+            connect("account_funded", on_error="ignore")(fail)  # type: ignore[arg-type]
+    assert results(kit, app) == []
+
+
 # -- uid ------------------------------------------------------------------------------------------
 
 

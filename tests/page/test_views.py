@@ -70,7 +70,7 @@ def make_app() -> Flask:
     kit.signal("campaign_archived", "Nobody cares about it yet.")
     kit.on(account_funded)(thank)
     kit.on(account_funded, priority=10, when=is_large, uid="alerts")(dismiss_alert)
-    kit.on(account_funded, sender="acme")(sync_to_ledger)  # type: ignore[misc]  # no Account
+    kit.on(account_funded, sender="acme", on_error="raise")(sync_to_ledger)  # type: ignore[misc]  # no Account
     kit.on("acount_funded", delivery=Later())(sent_by_hand)
     kit.on("request_started")(watch_requests)
     return app
@@ -125,9 +125,10 @@ def test_receivers_stand_in_calling_order_with_their_places() -> None:
 
 
 def test_what_limits_a_receiver_is_shown() -> None:
-    """Sender, predicate, priority and delivery, and whether it is async."""
+    """Sender, predicate, priority, delivery and policy, and whether it is async."""
     app = make_app()
     card = words(cards(page(app))["account_funded"])
+    assert "sync_to_ledger async on_error: raise" in card
     assert "when is_large 10 immediate" in card
     assert "sync_to_ledger async" in card
     assert "sender 'acme' 0 immediate" in card
@@ -196,6 +197,7 @@ def test_a_signal_has_a_view_of_its_own() -> None:
     assert "the sender goes on" in text
     assert "3 receivers, in calling order" in text
     assert "strong yes alerts" in text  # held, takes **kwargs, uid
+    assert "sync_to_ledger async on_error: raise" in text
     assert "has no **kwargs" in text
     assert "def receiver(sender, *, amount, method, note=None, **extra):" in text
 
@@ -393,6 +395,7 @@ def test_the_twin_has_all_that_the_page_shows() -> None:
             "weak": False,
             "uid": "alerts",
             "takes_extra": True,
+            "on_error": None,
             "foreign": False,
         }
         == first

@@ -37,6 +37,7 @@ class Link:
     way: Way
     block: int | None  # the `connected_to` block that it belongs to
     uid: str | None
+    on_error: Policy | None  # its own policy
 
     def holds(self, name: str) -> bool:
         """Whether the connection keeps an object alive: a sender only if there is no other way."""
@@ -63,6 +64,7 @@ class Model:
         way: Way = "immediate",
         block: int | None = None,
         uid: str | None = None,
+        on_error: Policy | None = None,
     ) -> Link | None:
         """Connect, or change a connection: it keeps its place and never becomes weak.
 
@@ -74,7 +76,7 @@ class Model:
         if weak and not takes_weak_references(receiver):
             return None
         order = before[0].order if before else next(self._order)
-        link = Link(receiver, sender, weak, order, priority, when, way, block, uid)
+        link = Link(receiver, sender, weak, order, priority, when, way, block, uid, on_error)
         self.links = [link for link in self.links if link not in before] + [link]
         return link
 
@@ -120,7 +122,7 @@ class Send:
     sender: str
     payload: dict[str, Any]
     links: list[Link]  # whom it reaches: those that are connected when it begins
-    policy: Policy  # as it is when it begins
+    policy: Policy  # the signal's, as it is when it begins
     given_wrapper: bool
     default_wrapper: bool
     elsewhere: bool  # whether it runs in a context of its own
@@ -171,8 +173,12 @@ class Send:
         """Note a failure: the exception, or the name of one that is not ours."""
         contained = link.way == "contained" if contained is None else contained
         self.done.append((link, "contained" if contained else "failed", error))
-        if self.policy == "raise" and not (self.robust or contained):
+        if self.policy_of(link) == "raise" and not contained:
             self.rest = []
+
+    def policy_of(self, link: Link) -> Policy:
+        """Return the policy that holds for a receiver."""
+        return "isolate" if self.robust else link.on_error or self.policy
 
     def stop(self, link: Link, error: BaseException) -> None:
         """Note an exception that no policy contains."""

@@ -121,6 +121,7 @@ CONNECTION = (
     st.integers(-1, 1),
     st.sampled_from(["always", "always", "odd", "broken"]),
     st.sampled_from(["immediate", "immediate", "now", "contained", "later"]),
+    st.sampled_from([None, None, *POLICIES]),
 )
 SEND = (
     st.sampled_from(["send", "send", "send", "send_robust", "send_async", "send_robust_async"]),
@@ -361,19 +362,30 @@ class SignalMachine(RuleBasedStateMachine):
 
     def connect_everybody(self, rise: int) -> None:
         for number in range(len(self.receivers)):
-            self.connect(number, 0, self.weak, number * rise, "always", "immediate")
+            self.connect(number, 0, self.weak, number * rise, "always", "immediate", None)
 
     def connect(
-        self, receiver: int, limit: int, weak: bool, priority: int, when: When, way: Way
+        self,
+        receiver: int,
+        limit: int,
+        weak: bool,
+        priority: int,
+        when: When,
+        way: Way,
+        on_error: Policy | None,
     ) -> None:
         if "special" not in self.game:
             when, way = "always", "immediate"
+        if "policies" not in self.game:
+            on_error = None
         if self.game in ("strong", "weak"):
             weak = self.weak
         who, sender = self._pick(self.receivers, receiver), self._limit(limit)
         uid = f"uid {next(self.number)}"
-        note(f"connect({who}, {sender}, {weak=}, {priority=}, {when=}, {way=}, {uid=})")
-        options: Any = {"priority": priority, "uid": uid}
+        note(
+            f"connect({who}, {sender}, {weak=}, {priority=}, {when=}, {way=}, {on_error=}, {uid=})"
+        )
+        options: Any = {"priority": priority, "uid": uid, "on_error": on_error}
         link = self.model.connect(
             self._name(who), self._name(sender), weak, when=when, way=way, **options
         )
@@ -539,6 +551,10 @@ class SignalMachine(RuleBasedStateMachine):
         assert [name for name, _, _ in send.called] == send.expected
         assert all(call[1:] == (send.sender, send.payload) for call in send.called)
         failures = [value for _, status, value in send.done if status == "failed"]
+        policies = [send.policy_of(link) for link, status, _ in send.done if status == "failed"]
+        grouped = [
+            failure for failure, own in zip(failures, policies, strict=True) if own == "group"
+        ]
         stopped = bool(failures) and isinstance(failures[-1], Stop)
         if stopped:
             assert error is failures[-1]
@@ -546,22 +562,23 @@ class SignalMachine(RuleBasedStateMachine):
             assert error is None
             assert len(result) == len(send.done)
             assert all(map(_is_outcome, result, send.done))
-        elif failures and send.policy == "raise":
-            assert _is_error(error, failures[0])
-        elif failures and send.policy == "group":
+        elif policies and policies[-1] == "raise":
+            assert _is_error(error, failures[-1])
+        elif grouped:
             assert isinstance(error, ExceptionGroup)
-            assert len(error.exceptions) == len(failures)
-            assert all(map(_is_error, error.exceptions, failures))
+            assert len(error.exceptions) == len(grouped)
+            assert all(map(_is_error, error.exceptions, grouped))
         else:
             assert error is None
             fine = [(link.receiver, value) for link, status, value in send.done if status == "ok"]
             assert [(name_of(receiver), value) for receiver, value in result] == fine
-        self._expect_reports(send, failures[:-1] if stopped else failures)
+        self._expect_reports(send, policies[:-1] if stopped else policies)
 
-    def _expect_reports(self, send: Send, failures: list[Any]) -> None:
+    def _expect_reports(self, send: Send, policies: list[Policy]) -> None:
         contained = ["delivery" for _, status, _ in send.done if status == "contained"]
-        if send.robust or send.policy == "isolate":
-            contained += ["receiver"] * len(failures)
+        contained += ["receiver"] * policies.count("isolate")
+        if policies and policies[-1] == "raise":  # what was to be raised as a group is not
+            contained += ["receiver"] * policies.count("group")
         for source in contained:
             self.to_tell += [("failed", source), ("logged", "Receiver")]
         seen = tuple((link.uid, status) for link, status, _ in send.done)
@@ -572,7 +589,16 @@ class SignalMachine(RuleBasedStateMachine):
     def connections_are_those_of_the_model(self) -> None:
         assert bool(self.signal.receivers) == bool(self.model.links)
         assert [
-            (c.uid, c.priority, c.weak, c.sender, c.is_async, c.when is None, c.delivery)
+            (
+                c.uid,
+                c.priority,
+                c.weak,
+                c.sender,
+                c.is_async,
+                c.when is None,
+                c.delivery,
+                c.on_error,
+            )
             for c in self.signal.connections
         ] == [
             (
@@ -583,6 +609,7 @@ class SignalMachine(RuleBasedStateMachine):
                 is_async(link.receiver),
                 link.when == "always",
                 link.way,
+                link.on_error,
             )
             for link in self.model.in_order()
         ]

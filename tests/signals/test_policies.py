@@ -1,5 +1,6 @@
 """What a failing receiver does to its sender and its siblings, and how it is told."""
 
+import asyncio
 import logging
 from time import sleep
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import pytest
 
 from flask_signals_kit import Call, DeclarationError, Deferred, Emission, Failed, Ok, Signal
-from flask_signals_kit.settings import OnError
+from flask_signals_kit.dispatch import run_directly
+from flask_signals_kit.records import OnError
 
 BOOM = ValueError("boom")
 
@@ -212,6 +214,135 @@ def test_a_policy_that_does_not_exist_is_refused() -> None:
     assert "'account_funded'" in message
     assert "'ignore'" in message
     assert "'raise', 'group', 'isolate'" in message
+
+
+# -- a policy of its own ---------------------------------------------------------------------------
+
+
+def test_a_receiver_that_isolates_fails_alone(caplog: pytest.LogCaptureFixture) -> None:
+    """Its failure is logged, reported and noted; the others run, and the sender goes on."""
+    told: list[Any] = []
+    signal = Signal("account_funded", on_failure=lambda *told_of: told.append(told_of))
+    signal.connect(fail, on_error="isolate")
+    signal.connect(fine)
+    assert signal.send("acme") == [(fine, "fine")]
+    [(error, receiver, *_)] = told
+    assert (error, receiver) == (BOOM, fail)
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert asyncio.run(async_twin("raise", (fail, "isolate"), (fine, None))) == [(fine, "fine")]
+
+
+@pytest.mark.parametrize("on_error", ["group", "isolate"])
+def test_a_receiver_that_raises_ends_a_signal_that_contains(on_error: OnError) -> None:
+    """The very exception goes up, and later receivers do not run."""
+    signal = Signal("account_funded", on_error=on_error)
+    calls: list[str] = []
+    signal.connect(fail, on_error="raise")
+    signal.connect(lambda sender: calls.append("later"), weak=False)
+    with pytest.raises(ValueError, match="boom") as caught:
+        signal.send()
+    assert caught.value is BOOM
+    assert calls == []
+
+
+@pytest.mark.parametrize("on_error", ["raise", "isolate"])
+def test_a_receiver_that_groups_raises_a_group_after_the_last(on_error: OnError) -> None:
+    """Of the receivers whose policy it is, and of no other."""
+    signal = Signal("account_funded", on_error=on_error)
+    calls: list[str] = []
+    signal.connect(fail, on_error="group")
+    signal.connect(lambda sender: calls.append("later"), weak=False)
+    signal.connect(fail_too, on_error="isolate")
+    with pytest.raises(ExceptionGroup, match="1 receiver of signal 'account_funded' failed") as up:
+        signal.send()
+    assert up.value.exceptions == (BOOM,)
+    assert calls == ["later"]
+
+
+def test_a_failure_meant_for_a_group_is_reported_if_another_exception_is_raised(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """One send raises one exception; the other failures are not lost."""
+    told: list[Any] = []
+    signal = Signal("account_funded", on_failure=lambda *told_of: told.append(told_of[0]))
+    signal.connect(fail, on_error="group")
+    signal.connect(fail_too)
+    with pytest.raises(KeyError, match="bang"):
+        signal.send()
+    assert told == [BOOM]
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+@pytest.mark.parametrize("own", ["raise", "group"])
+def test_send_robust_isolates_whatever_a_receivers_policy_is(own: OnError) -> None:
+    """It asks what became of each."""
+    signal = Signal("account_funded")
+    signal.connect(fail, on_error=own)
+    signal.connect(fine)
+    first, second = signal.send_robust()
+    assert isinstance(first, Failed)
+    assert isinstance(second, Ok)
+
+
+def test_a_receivers_policy_covers_its_when_and_its_delivery() -> None:
+    """What fails before the receiver runs is its failure, too."""
+
+    class Broken:
+        name = "broken"
+
+        def deliver(self, call: Call, /) -> None:
+            raise BOOM
+
+    signal = Signal("account_funded")
+    signal.connect(fine, when=fail, on_error="isolate")
+    signal.connect(other := lambda sender: "other", delivery=Broken(), on_error="isolate")
+    signal.connect(last := lambda sender: "last")
+    assert signal.send() == [(last, "last")]
+    del other
+
+
+def test_an_observer_sees_what_became_of_a_receiver_with_its_own_policy() -> None:
+    """The failure, and the receivers that ran nevertheless."""
+    signal = Signal("account_funded")
+    signal.connect(fail, on_error="isolate")
+    signal.connect(fine)
+    seen: list[Any] = []
+    signal.observe(lambda watched: seen.extend(status for _, status, *_ in watched.steps()))
+    signal.send()
+    assert seen == ["failed", "ok"]
+
+
+def test_connecting_again_changes_a_receivers_policy() -> None:
+    """Without one, the signal's counts again, and a send is a plain one again."""
+    signal = Signal("account_funded")
+    signal.connect(fine, on_error="group")
+    assert [connection.on_error for connection in signal.connections] == ["group"]
+    signal.connect(fine)
+    assert [connection.on_error for connection in signal.connections] == [None]
+
+
+@pytest.mark.parametrize("on_error", ["ignore", "", 3, True, ["raise"]])
+def test_a_receivers_policy_that_does_not_exist_is_refused(on_error: Any) -> None:
+    """The message names receiver, place, value and the ones that exist; nothing is connected."""
+    signal = Signal("account_funded")
+    with pytest.raises(DeclarationError) as caught:
+        signal.connect(fail, on_error=on_error)
+    message = str(caught.value)
+    assert f"fail ({__file__}:{fail.__code__.co_firstlineno})" in message
+    assert (repr(on_error) if isinstance(on_error, str) else type(on_error).__name__) in message
+    assert "'raise', 'group', 'isolate'" in message
+    assert not signal.receivers
+
+
+async def async_twin(on_error: OnError, *connected: tuple[Any, OnError | None]) -> Any:
+    """Send to plain receivers with `send_async`."""
+    signal = Signal("account_funded", on_error=on_error, sync_wrapper=run_directly)
+    for receiver, own in connected:
+        signal.connect(receiver, on_error=own)
+    return await signal.send_async()
+
+
+# -- when and delivery -----------------------------------------------------------------------------
 
 
 def test_when_decides_at_each_send() -> None:

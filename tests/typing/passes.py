@@ -82,7 +82,7 @@ def with_every_name(account: Account, *, amount: int, method: str) -> None:
     """Take what the stub says, word by word."""
 
 
-@kit.on(account_funded, priority=1, uid="with_one_name", weak=False)
+@kit.on(account_funded, priority=1, on_error="isolate", uid="with_one_name", weak=False)
 def with_one_name(account: Account, *, amount: int, **extra: Any) -> str:
     """Take one name of the payload; return something all the same."""
     return "thanks"
@@ -184,7 +184,9 @@ kit.on(account_funded)(ledger)
 kit.on(account_funded)(ledger.write)
 kit.on(account_funded)(ledger.send)
 kit.on(account_funded)(partial(write_to, "savings"))
-account_funded.connect(ledger, account, priority=3, delivery="immediate", uid="ledger")
+account_funded.connect(
+    ledger, account, priority=3, delivery="immediate", on_error="group", uid="ledger"
+)
 
 assert_type(kit.on(price_asked)(with_the_result)(account, quantity=1), Any)
 
