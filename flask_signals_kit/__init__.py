@@ -21,6 +21,7 @@ from .errors import (
 )
 from .extension import SignalsKit, current_emission
 from .records import Connection, Deferred, Emission, Failed, Ok, Outcome, Place
+from .registry import DEFAULT_IGNORED
 from .signals import Namespace, Signal
 from .state import AppSignals
 from .testing import Captured
@@ -30,7 +31,7 @@ if _t.TYPE_CHECKING:
 
 __version__ = "0.1.0.dev0"
 
-__all__ = [
+__all__ = [  # noqa: RUF022 - sorted as Python sorts, which a test checks
     "AfterCommit",
     "AlreadyInitializedError",
     "AppContextError",
@@ -41,6 +42,7 @@ __all__ = [
     "ConfigurationError",
     "Connection",
     "ContractError",
+    "DEFAULT_IGNORED",
     "DeclarationError",
     "Deferred",
     "Delivery",

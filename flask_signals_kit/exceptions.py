@@ -1,4 +1,4 @@
-"""Exception hooks: every exception that leaves the app's code, each once, labelled with its source.
+"""Exception hooks: every failure that leaves the app's code, each once, labelled with its source.
 
 Flask signals only what fails in a request and is not handled. The rest is seen here: ``handled`` by
 the app's own ``handle_user_exception``, ``teardown`` by wrappers of ``wsgi_app`` and of
@@ -108,10 +108,24 @@ class ExceptionHooks:
         if app is None or self._wsgi is not None:
             return
         self._wsgi = _WatchedApp(app, self)
-        self._handler = _WatchedHandler(app, self)
         self._teardown = _WatchedTeardown(app, self)
         got_request_exception.connect(self._in_request, app)
         appcontext_tearing_down.connect(self._in_context, app)
+
+    def watch_handlers(self) -> None:
+        """Watch the app's error handling; called for each request, done for the first.
+
+        By then, every extension has been initialised, and what one of them has put in the place of
+        ``handle_user_exception`` is inside the wrapper, whichever came first.
+        """
+        if self._handler is None:
+            with self._lock:
+                self._watch_handlers()
+
+    def _watch_handlers(self) -> None:
+        app = self._app()
+        if self._handler is None and app is not None and not self._closed:
+            self._handler = _WatchedHandler(app, self)
 
     def close(self) -> None:
         """Take everything away that was installed in the app, for good."""
@@ -167,9 +181,11 @@ class ExceptionHooks:
         receiver: Receiver | None = None,
         unit: _Unit | None = None,
     ) -> None:
-        """Tell each hook that asked for it, once in a request; never raise an ``Exception``.
+        """Call each hook that asked for it, once in a request; never raise an ``Exception``.
 
-        :param exception: the exception; it is not stored.
+        :param exception: the exception; it is not stored. What is no ``Exception`` ends something
+            on purpose (``SystemExit``, ``CancelledError``, gevent's ``GreenletExit``) and is not a
+            failure, so no hook is called for it.
         :param source: where it comes from.
         :param handled: whether an error handler turned it into a response.
         :param signal: the signal's name, for a receiver's failure.
@@ -177,7 +193,7 @@ class ExceptionHooks:
         :param unit: the token of the request, where it cannot be seen from here.
         """
         app = self._app()
-        if app is None:
+        if app is None or not isinstance(exception, Exception):
             return
         unit = unit or self._current_unit()
         for registration in self._hooks:
@@ -201,7 +217,7 @@ class ExceptionHooks:
         return unit
 
     def _is_news(
-        self, exception: BaseException, registration: HookRegistration, unit: _Unit | None
+        self, exception: Exception, registration: HookRegistration, unit: _Unit | None
     ) -> bool:
         """Tell whether this hook has not had this exception in this request; note it.
 
@@ -223,7 +239,7 @@ class ExceptionHooks:
         self,
         app: Flask,
         hook: Callable[..., Any],
-        exception: BaseException,
+        exception: Exception,
         details: dict[str, Any],
     ) -> None:
         running = _running.get()
@@ -282,7 +298,7 @@ class _Wrapper:
 
 
 class _WatchedApp(_Wrapper):
-    """Watches ``wsgi_app`` for what Flask does not signal: teardown, streams, ``BaseException``."""
+    """Watches ``wsgi_app`` for what Flask does not signal: teardown and streams."""
 
     attribute = "wsgi_app"
 
@@ -294,6 +310,7 @@ class _WatchedApp(_Wrapper):
         preserve = environ.get("werkzeug.debug.preserve_context")
         if preserve is not None:
             environ["werkzeug.debug.preserve_context"] = _both(hooks.keep, preserve)
+        hooks.watch_handlers()
         unit = _Unit()
         token = _unit.set(unit)
         watches = False
@@ -390,7 +407,7 @@ class _WatchedBody:
             return step()
         except StopIteration:
             raise
-        except BaseException as error:
+        except Exception as error:
             self._hooks.report(error, "stream", unit=self._unit)
             raise
         finally:

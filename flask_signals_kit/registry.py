@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
+from abc import ABCMeta
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -183,15 +184,31 @@ def is_glob(name: str) -> bool:
 SOURCES: tuple[Source, ...] = get_args(Source)
 """Where exceptions come from."""
 
-IGNORED: tuple[type[BaseException], ...] = (
+
+class CeleryControlFlow(Exception, metaclass=ABCMeta):  # noqa: N818 - it is never raised
+    """The base of Celery's ``Retry``, ``Ignore`` and ``Reject``, as far as ``isinstance`` goes.
+
+    They are recognised by module and name, because the kit does not import Celery, and a program
+    may import it at any time after the kit.
+    """
+
+    @classmethod
+    def __subclasshook__(cls, kind: type, /) -> bool:
+        names = [(base.__module__, base.__name__) for base in kind.__mro__]
+        return cls in kind.__mro__ or ("celery.exceptions", "TaskPredicate") in names
+
+
+DEFAULT_IGNORED: tuple[type[Exception], ...] = (
     HTTPException,
     click.ClickException,
     click.exceptions.Exit,
     click.Abort,
-    SystemExit,
-    GeneratorExit,
+    CeleryControlFlow,
 )
-"""What hooks are not told of, unless they say what to ignore: these end something on purpose."""
+"""What exception hooks are not called for by default: exceptions that end something on purpose.
+
+Extend it with ``ignore=(*DEFAULT_IGNORED, KeyError)``.
+"""
 
 
 _hook_numbers = count(1)
@@ -206,7 +223,7 @@ class HookRegistration:
     sources: tuple[str, ...]
     """Where the exceptions come from."""
     ignore: tuple[type[BaseException], ...]
-    """Classes that it is not told of."""
+    """Classes that it is not called for."""
     handled: bool
     """Whether it is told of what an error handler turned into a response, too."""
     number: int = field(default_factory=_hook_numbers.__next__)
@@ -272,7 +289,7 @@ def register_hook(
                 f"Exception hook {place_of(hook)} asks for source {source!r}."
                 f"{did_you_mean(str(source), SOURCES)} Sources are {', '.join(SOURCES)}."
             )
-    ignored = IGNORED if ignore is None else _classes(ignore)
+    ignored = DEFAULT_IGNORED if ignore is None else _classes(ignore)
     for kind in ignored:
         if not (isinstance(kind, type) and issubclass(kind, BaseException)):
             raise ConfigurationError(

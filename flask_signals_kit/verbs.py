@@ -650,7 +650,7 @@ class Verbs:
         ignore: Iterable[type[BaseException]] | None = None,
         handled: bool = False,
     ) -> Any:
-        """Call a hook for every exception that leaves the app's code, each once in a request.
+        """Call a hook for every failure that leaves the app's code, each once in a request.
 
         The hook is called as ``hook(app, exception, *, source, handled, signal=None, receiver=None,
         **extra)``; ``signal`` is the name of the signal and ``receiver`` the receiver where a
@@ -660,10 +660,9 @@ class Verbs:
         :param hook: the hook; or use ``@kit.on_exception(…)``.
         :param sources: any of ``"request"``, ``"receiver"``, ``"teardown"``, ``"stream"``,
             ``"cli"``, ``"delivery"``; all, if left out.
-        :param ignore: exception classes to leave out. If not given: Werkzeug's ``HTTPException``,
-            click's ``ClickException``, ``Exit`` and ``Abort``, ``SystemExit`` and
-            ``GeneratorExit``.
-        :param handled: tell of what an error handler turned into a response, too.
+        :param ignore: exception classes to leave out; ``DEFAULT_IGNORED`` if not given. What is
+            no ``Exception``, such as ``SystemExit``, is left out in any case.
+        :param handled: call it as well for what an error handler turned into a response.
         :return: the hook, unchanged.
         :raises ReceiverError: if the hook is not callable.
         :raises ConfigurationError: for a source or an ignored class that is none.

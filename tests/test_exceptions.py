@@ -19,12 +19,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 import pytest
 from flask import (
+    Blueprint,
     Flask,
     Response,
     abort,
@@ -38,7 +40,7 @@ from flask import (
 from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.test import create_environ
 
-from flask_signals_kit import ConfigurationError, ReceiverError, SignalsKit
+from flask_signals_kit import DEFAULT_IGNORED, ConfigurationError, ReceiverError, SignalsKit
 from flask_signals_kit.records import Source
 from tests.support import serving
 
@@ -269,22 +271,262 @@ def test_what_is_ignored_can_be_chosen() -> None:
     assert watched.told == [(BOOM, "request", False)]
 
 
-def test_base_exceptions_are_told_and_go_up(watched: Watch) -> None:
-    """Flask signals none of them; `SystemExit` is ignored."""
+@pytest.mark.parametrize(
+    "ending",
+    [
+        SystemExit(3),
+        KeyboardInterrupt(),
+        GeneratorExit(),
+        asyncio.CancelledError(),
+        BaseExceptionGroup("two", [KeyboardInterrupt(), ValueError("boom")]),
+        type("Stop", (BaseException,), {})("now"),
+    ],
+    ids=lambda ending: type(ending).__name__,
+)
+def test_hooks_are_not_called_for_what_is_no_exception(ending: BaseException) -> None:
+    """Whatever the hook ignores: these end something on purpose, and they propagate."""
+    watched = watch(ignore=(), handled=True)
 
-    class Stop(BaseException):
-        pass
+    def end(*args: Any, **extra: Any) -> Any:
+        raise ending
 
-    def stop() -> Any:
-        raise Stop("now")
+    def body() -> Iterator[str]:
+        yield "a line"
+        end()
 
-    watched.app.add_url_rule("/stop", "stop", view_func=stop)
-    watched.app.add_url_rule("/exit", "exit", view_func=lambda: sys.exit(3))
-    with pytest.raises(Stop):
-        watched.app.test_client().get("/stop")
-    with pytest.raises(SystemExit):
-        watched.app.test_client().get("/exit")
-    assert watched.told == [("Stop: now", "request", False)]
+    watched.kit.signal("account_funded", on_error="isolate")
+    watched.kit.on("account_funded")(end)
+    app = watched.app
+    app.add_url_rule("/end", "end", view_func=end)
+    app.add_url_rule("/stream", "stream", view_func=lambda: Response(body()))
+    app.add_url_rule("/fund", "fund", view_func=lambda: watched.kit.send("account_funded"))
+    app.cli.command("end")(end)
+    for path in ("/end", "/stream", "/fund"):
+        with pytest.raises(type(ending)):
+            _ = app.test_client().get(path).data
+    with pytest.raises(type(ending)), app.app_context():
+        end()
+    with suppress(BaseException):
+        app.test_cli_runner().invoke(args=["end"])
+    app.teardown_request_funcs.setdefault(None, []).append(end)
+    with pytest.raises(BaseException):  # noqa: B017, PT011 - Flask 3.2 raises a group
+        app.test_client().get("/fine")
+    assert watched.told == []
+
+
+def test_a_cancelled_async_view_is_not_reported(watched: Watch) -> None:
+    """A task that is cancelled raises `CancelledError`, which is no failure."""
+
+    @watched.app.get("/cancelled")
+    async def view() -> str:
+        task = asyncio.ensure_future(asyncio.sleep(10))
+        asyncio.get_running_loop().call_soon(task.cancel)
+        await task
+        return "never"
+
+    with pytest.raises(asyncio.CancelledError):
+        watched.app.test_client().get("/cancelled")
+    assert watched.told == []
+
+
+def test_an_async_task_that_times_out_is_reported(watched: Watch) -> None:
+    """`TimeoutError` is an `Exception`, unlike the cancellation that it comes from."""
+
+    @watched.app.get("/late")
+    async def view() -> str:
+        async with asyncio.timeout(0.01):
+            await asyncio.sleep(10)
+        return "never"
+
+    assert watched.app.test_client().get("/late").status_code == 500
+    assert [source for _, source, _ in watched.told] == ["request"]
+
+
+GEVENT = """
+from gevent import monkey
+monkey.patch_all()
+import gevent
+from flask import Flask
+from flask_signals_kit import SignalsKit
+
+app = Flask("shop")
+app.logger.disabled = True
+kit = SignalsKit(app)
+
+@kit.on_exception(ignore=())
+def report(app, exception, *, source, **extra):
+    print(source, type(exception).__name__, flush=True)
+
+app.add_url_rule("/sleep", "sleep", view_func=lambda: gevent.sleep(10))
+app.add_url_rule("/fail", "fail", view_func=lambda: {}["key"])
+
+@app.get("/timeout")
+def timeout():
+    with gevent.Timeout(0.01):
+        gevent.sleep(10)
+
+def job():
+    with app.app_context():
+        gevent.sleep(10)
+
+def ended(greenlet):
+    greenlet.join(10)
+    return greenlet.value if greenlet.successful() else greenlet.exception
+
+for target in (lambda: app.test_client().get("/sleep"), job):
+    greenlet = gevent.spawn(target)
+    gevent.sleep(0.05)
+    greenlet.kill()
+    print("killed", type(ended(greenlet)).__name__, flush=True)
+greenlet = gevent.spawn(lambda: app.test_client().get("/timeout"))
+greenlet.join(10)
+print("timed out", type(greenlet.exception).__name__, flush=True)
+print(gevent.spawn(lambda: app.test_client().get("/fail")).get().status_code)
+"""
+
+
+def run_script(script: str, *args: str) -> list[str]:
+    """Run a script in a process of its own, and return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", script, *args],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_gevents_own_exceptions_are_not_reported() -> None:
+    """A killed greenlet and a `gevent.Timeout` are control flow; a `KeyError` is a failure."""
+    pytest.importorskip("gevent")
+    assert run_script(GEVENT) == [
+        "killed GreenletExit",
+        "killed GreenletExit",
+        "timed out Timeout",
+        "request KeyError",
+        "500",
+    ]
+
+
+CELERY = """
+import sys
+from flask import Flask
+from flask_signals_kit import DEFAULT_IGNORED, SignalsKit
+
+kit = SignalsKit()
+assert "celery" not in sys.modules
+reported = []
+
+@kit.on_exception
+def report(app, exception, *, source, **extra):
+    reported.append(f"{source} {type(exception).__name__}")
+
+@kit.on_exception(ignore=())
+def report_all(app, exception, *, source, **extra):
+    reported.append(f"all: {source} {type(exception).__name__}")
+
+@kit.on_exception(ignore=(*DEFAULT_IGNORED, KeyError))
+def report_some(app, exception, *, source, **extra):
+    reported.append(f"some: {source} {type(exception).__name__}")
+
+app = Flask("shop")
+kit.init_app(app)
+
+from celery import Celery, Task
+from celery.exceptions import Ignore, Reject, Retry
+
+class ContextTask(Task):
+    def __call__(self, *args, **kwargs):
+        with app.app_context():
+            return self.run(*args, **kwargs)
+
+celery = Celery("shop", task_cls=ContextTask, broker="memory://", backend="cache+memory://")
+celery.conf.update(worker_hijack_root_logger=False, task_acks_late=True)
+
+class OwnRetry(Retry):
+    pass
+
+@celery.task(bind=True, max_retries=2)
+def retry_twice(self):
+    if self.request.retries < 2:
+        raise self.retry(countdown=0)
+    return "done"
+
+@celery.task(bind=True)
+def end(self, how):
+    raise {"ignore": Ignore, "reject": Reject, "own": OwnRetry}[how]()
+
+@celery.task
+def fail(error):
+    raise {"KeyError": KeyError, "ValueError": ValueError}[error]("boom")
+
+def show(title, *results):
+    print(title, *results, *[";".join(sorted(set(reported))) or "nothing"], flush=True)
+    reported.clear()
+
+mode = sys.argv[1]
+if mode == "apply":
+    call = lambda task, *args: task.apply(args)
+    settle = lambda result: result.get(propagate=False)
+else:
+    import logging
+    logging.disable(logging.CRITICAL)
+    from celery.contrib.testing.worker import start_worker
+    worker = start_worker(celery, pool="solo", perform_ping_check=False, loglevel="CRITICAL")
+    worker.__enter__()
+    call = lambda task, *args: task.apply_async(args)
+    settle = lambda result: result.get(propagate=False, timeout=20)
+done = settle(call(retry_twice))
+print(done, any(line.startswith("all: cli Retry") for line in reported))
+print([line for line in reported if not line.startswith("all:")])
+reported.clear()
+for how in ("ignore", "reject"):
+    result = call(end, how)
+    settle(call(fail, "KeyError"))
+    print(how, [line for line in reported if not line.startswith("all:")])
+    reported.clear()
+settle(call(fail, "ValueError"))
+print(reported)
+if mode == "worker":
+    worker.__exit__(None, None, None)
+"""
+
+
+@pytest.mark.parametrize("mode", ["apply", "worker"])
+def test_celerys_control_flow_is_not_reported(mode: str) -> None:
+    """`self.retry()`, `Ignore` and `Reject` end a task on purpose; Celery comes after the kit."""
+    pytest.importorskip("celery")
+    assert run_script(CELERY, mode) == [
+        "done True",
+        "[]",
+        "ignore ['cli KeyError']",
+        "reject ['cli KeyError']",
+        "['cli ValueError', 'all: cli ValueError', 'some: cli ValueError']",
+    ]
+
+
+def test_default_ignored_knows_celerys_classes() -> None:
+    """With `isinstance` and with `issubclass`, subclasses included; Celery's errors are others."""
+    exceptions = pytest.importorskip("celery.exceptions")
+    own = type("OwnRetry", (exceptions.Retry,), {})
+    for kind in (exceptions.Retry, exceptions.Ignore, exceptions.Reject, own):
+        assert issubclass(kind, DEFAULT_IGNORED)
+        assert isinstance(kind(), DEFAULT_IGNORED)
+    assert not issubclass(exceptions.MaxRetriesExceededError, DEFAULT_IGNORED)
+    assert not issubclass(type("Retry", (Exception,), {}), DEFAULT_IGNORED)
+
+
+def test_default_ignored_can_be_extended() -> None:
+    """`ignore=(*DEFAULT_IGNORED, KeyError)` adds a class to what is ignored by default."""
+    watched = watch(ignore=(*DEFAULT_IGNORED, KeyError), handled=True)
+    watched.app.add_url_rule("/abort", "abort", view_func=lambda: abort(403))
+    watched.app.add_url_rule("/miss", "miss", view_func=miss)
+    for path in ("/abort", "/miss", "/fail"):
+        watched.app.test_client().get(path)
+    assert watched.told == [(BOOM, "request", False)]
 
 
 # -- receivers ------------------------------------------------------------------------------------
@@ -1051,23 +1293,15 @@ def test_a_failing_hook_harms_nobody(watched: Watch, caplog: pytest.LogCaptureFi
     assert isinstance(flasks.exc_info[1], ValueError)
 
 
-@pytest.mark.parametrize("path", ["/stream", "/teardown", "/base"])
+@pytest.mark.parametrize("path", ["/stream", "/teardown"])
 def test_a_failing_hook_replaces_no_exception(watched: Watch, path: str) -> None:
     """Outside of Flask's handling, too, the original goes up."""
-
-    class Stop(BaseException):
-        pass
-
-    def stop() -> Any:
-        raise Stop
-
     watched.kit.on_exception(miss)
     watched.app.add_url_rule("/stream", "stream", view_func=streaming(1, with_context=False))
     watched.app.add_url_rule("/teardown", "teardown", view_func=lambda: "fine")
-    watched.app.add_url_rule("/base", "base", view_func=stop)
     if path == "/teardown":
         watched.app.teardown_request(fail)
-    with pytest.raises((ValueError, Stop)):
+    with pytest.raises(ValueError, match="boom"):
         _ = watched.app.test_client().get(path).data
     assert len(watched.told) == 1
 
@@ -1351,6 +1585,89 @@ def test_apps_that_replace_flasks_handlers_are_watched_all_the_same() -> None:
     kit.on_exception(handled=True)(lambda app, exception, handled, **extra: told.append(handled))
     assert app.test_client().get("/fail").text == "answered"
     assert told == [True]
+
+
+@pytest.mark.parametrize("first", ["kit", "restx"])
+@pytest.mark.parametrize("asked", [False, True])
+@pytest.mark.parametrize("mounted", ["app", "blueprint"])
+def test_what_flask_restx_answers_is_reported_as_handled(
+    first: str, asked: bool, mounted: str
+) -> None:
+    """It replaces `app.handle_user_exception`, before the kit or after it."""
+    restx: Any = pytest.importorskip("flask_restx")
+    app = Flask("shop")
+    app.logger.disabled = True
+    kit = SignalsKit()
+    kit.on_exception(handled=asked)((watched := Watch(app, kit)).hook)
+    api = restx.Api()
+
+    @api.errorhandler(KeyError)
+    def answer(error: Exception) -> Any:
+        return {"message": "answered"}, 409
+
+    @api.route("/<kind>")
+    class Account(restx.Resource):  # type: ignore[misc]
+        def get(self, kind: str) -> Any:
+            miss() if kind == "answered" else fail()
+
+    def init_restx(app: Flask) -> None:
+        if mounted == "app":
+            api.init_app(app)
+        else:
+            blueprint = Blueprint("api", __name__)
+            api.init_app(blueprint)
+            app.register_blueprint(blueprint)
+
+    extensions: list[Callable[[Flask], None]] = [kit.init_app, init_restx]
+    for init_app in extensions if first == "kit" else reversed(extensions):
+        init_app(app)
+    app.add_url_rule("/plain", "plain", view_func=fail)
+    with app.app_context():
+        pass  # as a factory does that creates its tables
+    client = app.test_client()
+    assert client.get("/answered").status_code == 409
+    assert client.get("/unexpected").status_code == 500
+    assert client.get("/plain").status_code == 500
+    assert client.get("/").status_code == 200
+    assert watched.told == [
+        *([("KeyError: 'key'", "request", True)] if asked else []),
+        (BOOM, "request", False),
+        (BOOM, "request", False),
+    ]
+    replaced = [watched.app.__dict__.get(name) for name in ("handle_user_exception", "wsgi_app")]
+    assert None not in replaced
+    kit.detach(app)
+    assert {"wsgi_app", "do_teardown_appcontext"}.isdisjoint(app.__dict__)
+    assert isinstance(app.__dict__["handle_user_exception"], partial)
+    assert "flask_signals_kit" not in repr(app.__dict__["handle_user_exception"])
+
+
+def test_error_handling_is_left_alone_until_the_first_request(watched: Watch) -> None:
+    """An app that is detached before it serves is as it was, whatever replaced the method."""
+    assert "handle_user_exception" not in watched.app.__dict__
+    original = watched.app.handle_user_exception
+    watched.app.handle_user_exception = replaced = partial(original)  # type: ignore[method-assign]
+    watched.kit.detach(watched.app)
+    assert watched.app.handle_user_exception is replaced
+
+
+def test_first_requests_from_many_threads_watch_error_handling_once() -> None:
+    """The wrapper is installed by one of them."""
+    for _ in range(20):
+        watched = watch(handled=True)
+        watched.app.register_error_handler(ValueError, lambda error: "handled")
+        ready = threading.Barrier(4)
+
+        def visit(watched: Watch = watched, ready: threading.Barrier = ready) -> None:
+            ready.wait(10)
+            watched.app.test_client().get("/fail")
+
+        with ThreadPoolExecutor(4) as pool:
+            for done in [pool.submit(visit) for _ in range(4)]:
+                done.result(10)
+        assert watched.told == [(BOOM, "request", True)] * 4
+        watched.kit.detach(watched.app)
+        assert "handle_user_exception" not in watched.app.__dict__
 
 
 # -- beside Sentry --------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ PUBLIC = [
     "ConfigurationError",
     "Connection",
     "ContractError",
+    "DEFAULT_IGNORED",
     "DeclarationError",
     "Deferred",
     "Delivery",
