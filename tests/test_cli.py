@@ -54,7 +54,7 @@ def make_app(*, healthy: bool = True) -> Flask:
 
     kit.signal("campaign_archived", "Nobody cares about it yet.")
     kit.on(account_funded, priority=10, when=is_large, uid="alerts")(dismiss_alert)
-    kit.on(account_funded, sender="acme", on_error="raise")(sync_to_ledger)  # type: ignore[misc]  # no Account
+    kit.on(account_funded, sender="acme", on_error="raise")(sync_to_ledger)  # type: ignore[call-overload]  # no Account
     kit.on("request_started")(dismiss_alert)
     if not healthy:
         kit.on(account_funded)(thank_by_mail)

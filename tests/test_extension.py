@@ -720,7 +720,7 @@ def test_a_receivers_policy_that_does_not_exist_is_refused(kit: SignalsKit, app:
     """By the kit as by a signal, and nothing is connected."""
     for connect in (kit.on, kit.for_app(app).on):
         with pytest.raises(DeclarationError, match=r"fail \(.*on_error='ignore'; use one of"):
-            connect("account_funded", on_error="ignore")(fail)  # type: ignore[arg-type]
+            connect("account_funded", on_error="ignore")(fail)  # type: ignore[call-overload]
     assert results(kit, app) == []
 
 

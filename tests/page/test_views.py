@@ -70,7 +70,7 @@ def make_app() -> Flask:
     kit.signal("campaign_archived", "Nobody cares about it yet.")
     kit.on(account_funded)(thank)
     kit.on(account_funded, priority=10, when=is_large, uid="alerts")(dismiss_alert)
-    kit.on(account_funded, sender="acme", on_error="raise")(sync_to_ledger)  # type: ignore[misc]  # no Account
+    kit.on(account_funded, sender="acme", on_error="raise")(sync_to_ledger)  # type: ignore[call-overload]  # no Account
     kit.on("acount_funded", delivery=Later())(sent_by_hand)
     kit.on("request_started")(watch_requests)
     return app
