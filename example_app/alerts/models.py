@@ -17,6 +17,11 @@ class Kind(StrEnum):
     OUT_OF_FUNDS = "out of funds"
     ONBOARDING_COMPLETED = "onboarding completed"
 
+    @property
+    def needs_action(self) -> bool:
+        """Whether the account must do something; a congratulation is only to be read."""
+        return self is Kind.OUT_OF_FUNDS
+
 
 class Alert(Model):
     """Something an account should know; open until it is dismissed."""

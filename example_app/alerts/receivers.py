@@ -32,6 +32,4 @@ def dismiss_out_of_funds(account: Account, *, method: str, **extra: object) -> N
 @kit.on(onboarding_completed)
 def congratulate(account: Account, **extra: object) -> None:
     """Tell the account that nothing is left to do."""
-    raise_alert(
-        account, Kind.ONBOARDING_COMPLETED, "Your account is set up. Your campaigns can run."
-    )
+    raise_alert(account, Kind.ONBOARDING_COMPLETED, "Every step is done. Your account is set up.")

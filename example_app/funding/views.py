@@ -64,11 +64,11 @@ def card() -> ResponseReturnValue:
         try:
             payment = pay_by_card(account, cards[form.card.data], form.amount.data)
         except CardDeclinedError as declined:
-            flash(str(declined), "error")
-            return redirect(url_for("funding.card"))
-        db.session.commit()
-        flash(f"{format_money(payment.amount)} arrived by card.", "success")
-        return redirect(url_for("funding.index"))
+            form.card.errors = [str(declined)]
+        else:
+            db.session.commit()
+            flash(f"{format_money(payment.amount)} arrived by card.", "success")
+            return redirect(url_for("funding.index"))
     return render_template("funding/card.html", form=form)
 
 

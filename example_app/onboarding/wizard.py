@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from flask import g
 from sqlalchemy import select
 
 from example_app.accounts.models import Account
@@ -84,10 +85,13 @@ def progress_of(account: Account) -> Progress:
 
 
 def tick_off(account: Account, task: Task) -> None:
-    """Note that an account has done a task; say so when it was the last one."""
+    """Mark a task as done; send ``onboarding_completed`` after the last one."""
     if db.session.get(Tick, (account.id, task)):
         return
     db.session.add(Tick(account_id=account.id, task=task))
     db.session.flush()
-    if progress_of(account).next_step is None:
+    progress = progress_of(account)
+    if any(task in step.tasks and done_at for step, done_at in progress.steps):
+        g.finished_step = True
+    if progress.next_step is None:
         onboarding_completed.send(account)

@@ -6,7 +6,7 @@ from sqlalchemy.exc import IntegrityError
 
 from example_app.alerts.models import Alert, Kind
 from example_app.extensions import db
-from tests.example_app.support import Visitor
+from tests.example_app.support import Visitor, words
 
 ALERT = "Your campaigns are paused until you add funds."
 
@@ -63,6 +63,43 @@ def test_the_user_can_dismiss_the_alert(app: Flask, broke: Visitor) -> None:
     assert "you" in broke.read("/alerts/").split("By")[1]
     broke.serve(views=3)
     assert ALERT not in broke.read("/"), "a paused account does not run out a second time"
+
+
+def test_a_congratulation_contradicts_no_other_alert(broke: Visitor) -> None:
+    """The last step may be done while campaigns are paused."""
+    broke.submit("/funding/cards/new", holder="Newcomer", last4="4242")
+    broke.submit("/funding/wire", amount="5")
+    broke.serve()
+    page = words(
+        broke.submit(
+            "/accounts/identification",
+            legal_name="Newcomer Ltd",
+            country="Ireland",
+            document="Passport",
+            document_number="P-1",
+        )
+    )
+    assert ALERT in page
+    assert "Every step is done. Your account is set up." in page
+    assert "can run" not in page
+
+
+def test_only_an_alert_that_needs_action_is_shown_as_open(broke: Visitor) -> None:
+    """A congratulation is there to be read."""
+    broke.submit("/funding/cards/new", holder="Newcomer", last4="4242")
+    broke.submit(
+        "/accounts/identification",
+        legal_name="Newcomer Ltd",
+        country="Ireland",
+        document="Passport",
+        document_number="P-1",
+    )
+    assert "Out of funds" in broke.read("/alerts/")
+    assert "Open" in broke.read("/alerts/")
+    broke.submit("/funding/wire", amount="5")
+    page = broke.read("/alerts/")
+    assert "Onboarding completed" in page
+    assert "Open" not in page
 
 
 def test_a_declined_card_leaves_the_alert(broke: Visitor) -> None:

@@ -1,5 +1,6 @@
 """Money in: by card, by wire transfer, or not at all."""
 
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -46,6 +47,16 @@ def test_a_declined_card_sends_and_books_nothing(
     page = newcomer.read("/funding/")
     assert "Newcomer €25.00" in page
     assert "None so far" in page
+
+
+def test_a_declined_card_keeps_card_and_amount_in_the_form(newcomer: Visitor) -> None:
+    """The visitor can change one of them and try again."""
+    newcomer.submit("/funding/cards/new", holder="Newcomer", last4="4242")
+    newcomer.submit("/funding/cards/new", holder="Newcomer", last4="0002")
+    page = newcomer.submit("/funding/card", card="2", amount="99.90").text
+    assert 'id="card-error">The card was declined' in page
+    assert re.search(r'<option selected value="2">', page)
+    assert re.search(r'name="amount"[^>]* value="99.90"', page)
 
 
 @pytest.mark.parametrize(

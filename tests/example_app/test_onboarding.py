@@ -73,6 +73,40 @@ def test_what_is_done_elsewhere_ticks_off_its_step(
     assert done(newcomer) == expected
 
 
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        (
+            "/accounts/identification",
+            {
+                "legal_name": "Newcomer Ltd",
+                "country": "Ireland",
+                "document": "Passport",
+                "document_number": "P-1",
+            },
+        ),
+        ("/funding/cards/new", {"holder": "Newcomer", "last4": "4242"}),
+        ("/funding/wire", {"amount": "50"}),
+    ],
+)
+def test_finishing_a_step_leads_back_to_the_wizard(
+    newcomer: Visitor, path: str, fields: dict[str, str]
+) -> None:
+    """The first time, the form leads to the wizard; done again, to its own page."""
+    assert newcomer.submit(path, **fields).request.path == "/onboarding/"
+    assert newcomer.submit(path, **fields).request.path != "/onboarding/"
+
+
+def test_a_step_of_several_tasks_leads_back_after_the_last(newcomer: Visitor) -> None:
+    """A new campaign needs a creative and a bid first."""
+    show = newcomer.submit("/campaigns/new", name="Launch").request.path
+    assert show.startswith("/campaigns/")
+    bid = newcomer.submit(f"{show}/bids", show, placement="search", amount="1")
+    assert bid.request.path == show
+    creative = newcomer.submit(f"{show}/creatives", show, headline="Look", text="Here we are.")
+    assert creative.request.path == "/onboarding/"
+
+
 def test_a_campaign_counts_once_it_has_a_creative_and_a_bid(newcomer: Visitor) -> None:
     """The last step is done when all three of its parts are."""
     show = newcomer.submit("/campaigns/new", name="Launch").request.path
