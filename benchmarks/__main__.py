@@ -104,6 +104,9 @@ def measure() -> Iterator[Row]:
         limit=None,
         figure=footprint.commit_overhead(),
     )
+    for url, seconds in footprint.page_seconds().items():
+        what = f"`{url}` with 1,000 signals of 10 receivers, in seconds"
+        yield Row(what=what, limit=1.0, figure=seconds)
 
 
 def growth() -> Iterator[str]:

@@ -9,8 +9,10 @@ import sys
 import tracemalloc
 from collections.abc import Callable
 from contextvars import copy_context
+from functools import partial
 from statistics import median
 from tempfile import TemporaryDirectory
+from time import perf_counter
 from typing import Any
 
 import blinker
@@ -27,6 +29,7 @@ from .sending import ACCOUNT, make_receivers
 CONNECTIONS = 2_000
 IMPORTS = 25
 PAIRS = 7
+PAGES = ("/_signals", "/_signals/signals.json")
 
 
 def request_overhead() -> float:
@@ -143,6 +146,29 @@ def commit_overhead() -> float:
     context.run(app.app_context().push)
     times = time_rounds({"kit": with_kit, "bare": bare}, contexts={"kit": context})
     return ratio(times, "kit", "bare")
+
+
+def page_seconds() -> dict[str, float]:
+    """Return how long the page's list and its JSON take, in an app of 10,000 connections."""
+    app = Flask("bench")
+    app.testing = True
+    kit = SignalsKit(app)
+    for number in range(1_000):
+        account_funded = kit.signal(f"account_funded_{number}", "Money arrived in an account.")
+        for receiver in make_receivers(10):
+            account_funded.connect(receiver)
+    client = app.test_client()
+    client.get("/_signals")
+    return {url: _seconds(partial(client.get, url)) for url in PAGES}
+
+
+def _seconds(case: Case) -> float:
+    times: list[float] = []
+    for _ in range(PAIRS):
+        began = perf_counter()
+        case()
+        times.append(perf_counter() - began)
+    return median(times)
 
 
 def _session() -> Session:

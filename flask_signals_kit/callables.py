@@ -206,8 +206,15 @@ def is_async(receiver: Any) -> bool:
 
 def takes_extra(receiver: Any) -> bool:
     """Tell whether a receiver has ``**kwargs``; one whose signature cannot be read is trusted."""
+    if type(receiver) is types.FunctionType and not _has_other_signature(receiver):
+        return bool(receiver.__code__.co_flags & inspect.CO_VARKEYWORDS)
     parameters = parameters_of(receiver)
     return parameters is None or any(p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+def _has_other_signature(function: types.FunctionType) -> bool:
+    """Tell whether :mod:`inspect` would read another signature than the function's own."""
+    return any(hasattr(function, name) for name in ("__wrapped__", "__signature__"))
 
 
 def parameters_of(target: Any, *, follow_wrapped: bool = True) -> list[inspect.Parameter] | None:

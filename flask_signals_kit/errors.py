@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from heapq import nlargest
+from itertools import pairwise
 
 
 class SignalsKitError(Exception):
@@ -68,5 +70,22 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the one of ``known`` that is most like a word, or ``None`` if none is."""
-    return next(iter(difflib.get_close_matches(word, sorted(known), n=1)), None)
+    """Return the one of ``known`` that is most like a word, or ``None`` if none is.
+
+    Among thousands of names, only those that share most pairs of letters with the word are compared
+    in full: that takes a hundred times as long.
+    """
+    names = sorted(known)
+    if len(names) > COMPARED:
+        wanted = set(pairwise(word))
+        names = nlargest(COMPARED, names, key=lambda name: _likeness(wanted, name))
+    return next(iter(difflib.get_close_matches(word, names, n=1)), None)
+
+
+COMPARED = 50
+"""How many names are compared with a word letter by letter."""
+
+
+def _likeness(wanted: set[tuple[str, str]], name: str) -> float:
+    """Return the share of pairs of letters that a name has in common with a word (Dice)."""
+    return len(wanted.intersection(pairwise(name))) / (len(wanted) + len(name))

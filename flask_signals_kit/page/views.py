@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
+from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
 from flask import Response, request
@@ -28,6 +29,8 @@ from ..inspection import (
 )
 from ..state import AppSignals
 
+T = TypeVar("T")
+
 PACKAGE = __name__.rpartition(".")[0]
 """The package that has the templates and the static files."""
 
@@ -39,6 +42,16 @@ STATIC = {
 """The static files, which are served by the views' own guarded route, and what they are."""
 
 
+PAGE = 100
+"""How many signals the list shows at once, or a signal's own view receivers."""
+
+BRIEF = 20
+"""How many receivers of each signal the list shows, and how many problems a view."""
+
+COMPLETE = 1000
+"""Up to how many receivers of all signals together a short list is sent whole to be filtered by
+the browser."""
+
 LINE = 88
 """How long a line of code may be, as most formatters have it."""
 
@@ -47,6 +60,45 @@ NAVIGATION = (("signals", "Signals", ""),)
 
 One that is added here gets its link on every view.
 """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Paged(Generic[T]):
+    """One page of something long."""
+
+    items: Sequence[T]
+    """What is on this page."""
+    total: int
+    """How many there are on all pages."""
+    number: int
+    """Which page this is, counted from 1."""
+    last: int
+    """How many pages there are."""
+
+    @property
+    def before(self) -> int:
+        """How many there are on the pages before."""
+        return (self.number - 1) * PAGE
+
+    @property
+    def nearby(self) -> list[int | None]:
+        """The pages to link to: the first, the last and those around; ``None`` for a gap."""
+        around = range(self.number - 2, self.number + 3)
+        wanted = sorted({1, self.last, *(page for page in around if 1 <= page <= self.last)})
+        found: list[int | None] = []
+        for page in wanted:
+            if found and page - 1 not in wanted:
+                found.append(None)
+            found.append(page)
+        return found
+
+
+def _paged(items: Sequence[T], number: int) -> Paged[T]:
+    """Return one page of these; the last one, if there are not so many."""
+    last = max(1, -(-len(items) // PAGE))
+    number = min(number, last)
+    there = items[(number - 1) * PAGE : number * PAGE]
+    return Paged(items=there, total=len(items), number=number, last=last)
 
 
 class Views:
@@ -70,22 +122,35 @@ class Views:
         filters.update(place=_place, quote=_quote)
 
     def signals(self, state: AppSignals) -> Response:
-        """Show every signal with its receivers; those that a filter leaves out are hidden."""
-        selection = _read_selection()
+        """Show the signals with their receivers, a page of them at a time.
+
+        If all are on one page, those that a filter leaves out are there and hidden, so that the
+        browser can filter.
+        """
+        selection, found = _read_selection(), report(state)
+        chosen = found.select(selection).signals
+        complete = len(found.signals) <= PAGE and len(found.receivers) <= COMPLETE
+        paged = _paged(chosen, _read_number("page"))
         return self._render(
             "signals.html",
-            report(state),
+            found,
             view="signals",
             selection=selection,
             query=_query(selection),
+            back=_query(selection, paged.number),
             origins=ORIGINS,
             traits=tuple(TRAITS),
+            tally=found.tally(),
+            complete=complete,
+            paged=paged,
+            cards=found.signals if complete else paged.items,
+            shown=frozenset(signal.name for signal in paged.items),
         )
 
     def signals_json(self, state: AppSignals) -> Response:
         """Answer with what :meth:`signals` and :meth:`signal` show, as JSON."""
         found = report(state, request.args.get("name")).select(_read_selection())
-        body = json.dumps(found.to_json(), indent=2, ensure_ascii=False)
+        body = json.dumps(found.to_json(), ensure_ascii=False)
         return Response(_encode(f"{body}\n"), mimetype="application/json")
 
     def signal(self, state: AppSignals, name: str) -> Response:
@@ -101,7 +166,8 @@ class Views:
             found,
             view="signals",
             signal=signal,
-            query=_query(_read_selection()),
+            paged=_paged(signal.receivers, _read_number("receivers")),
+            back=_query(_read_selection(), _read_number("page")),
             sample=_sample(signal),
             policies=POLICIES,
         )
@@ -115,7 +181,7 @@ class Views:
 
     def _render(self, template: str, found: Report, status: int = 200, **context: Any) -> Response:
         body = self._templates.get_template(template).render(
-            report=found, navigation=NAVIGATION, url=self._url, **context
+            report=found, navigation=NAVIGATION, url=self._url, brief=BRIEF, **context
         )
         return Response(_encode(body), status, mimetype="text/html")
 
@@ -144,9 +210,19 @@ def _read_selection() -> Selection:
     )
 
 
-def _query(selection: Selection) -> dict[str, Any]:
-    """Return the query that :func:`_read_selection` reads so, without what is empty."""
-    query = {"q": selection.words, "origin": selection.origins, "only": selection.traits}
+def _read_number(name: str) -> int:
+    """Read the number of a page from the query; what is none means the first."""
+    return max(1, request.args.get(name, 1, type=int))
+
+
+def _query(selection: Selection, page: int = 1) -> dict[str, Any]:
+    """Return the query that is read so, without what is empty."""
+    query: dict[str, Any] = {
+        "q": selection.words,
+        "origin": selection.origins,
+        "only": selection.traits,
+        "page": page if page > 1 else None,
+    }
     return {name: value for name, value in query.items() if value}
 
 

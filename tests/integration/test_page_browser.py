@@ -8,6 +8,7 @@ import pytest
 from flask import Flask
 
 from flask_signals_kit import SignalsKit
+from tests.page.test_paging import make_app as make_long_app
 from tests.page.test_views import QUERIES, make_app
 
 if TYPE_CHECKING:
@@ -89,7 +90,10 @@ def test_nothing_needs_scripts(browser: "Browser", url: str) -> None:
 
 
 def test_typing_filters_at_once(page: "Page", url: str) -> None:
-    """Without a request; the address and the JSON link follow, and a reload shows the same."""
+    """Without a request, if all signals are on one page.
+
+    The address and the JSON link follow, and a reload shows the same.
+    """
     page.goto(url)
     requests: list[str] = []
     page.on("request", lambda request: requests.append(request.url))
@@ -118,6 +122,69 @@ def test_the_way_back_from_a_signal_leads_to_the_same_view(page: "Page", url: st
         page.wait_for_url(f"{url}?q=money**")
         assert shown(page) == ["account_funded"]
         assert page.get_by_role("searchbox").input_value() == "money"
+
+
+@pytest.fixture
+def long_url(serve: "Serve") -> str:
+    """Serve an app with more signals than one page shows; give its page's URL."""
+    return f"{serve(make_long_app(250, 1))}/_signals"
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_search_and_filters_of_a_long_list_look_through_all_pages(
+    browser: "Browser", long_url: str, scripts: bool
+) -> None:
+    """The server filters, with scripts and without."""
+    with browser.new_context(java_script_enabled=scripts) as context:
+        page = context.new_page()
+        page.goto(long_url)
+        assert page.get_by_role("status").inner_text() == "All 260 signals"
+        page.get_by_role("link", name="Next").click()
+        page.get_by_role("link", name="3", exact=True).click()
+        page.wait_for_url(f"{long_url}?page=3")
+        assert page.locator("article.signal:visible").count() == 60
+        box = page.get_by_role("searchbox")
+        box.fill("receiver_7")
+        assert page.get_by_role("status").inner_text() == "All 260 signals"
+        page.get_by_role("button", name="Search").click()
+        page.wait_for_url(f"{long_url}?q=receiver_7")
+        assert page.get_by_role("status").inner_text() == "11 of 260 signals"
+        page.get_by_text("Orphans 0", exact=True).click()
+        if not scripts:
+            page.get_by_role("button", name="Search").click()
+        page.wait_for_url(f"{long_url}?q=receiver_7&only=orphans")
+        assert page.get_by_text("No signal is like that.").is_visible()
+        page.get_by_role("link", name="Clear the filters").click()
+        page.wait_for_url(long_url)
+        assert page.locator("article.signal:visible").count() == 100
+
+
+def test_the_keyboard_finds_its_way_through_a_long_list(page: "Page", long_url: str) -> None:
+    """Enter searches, and Escape leaves the search with what was asked."""
+    page.goto(long_url)
+    page.keyboard.press("/")
+    page.keyboard.type("receiver_7_")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"{long_url}?q=receiver_7_")
+    assert shown(page) == ["account_00007_funded"]
+    page.keyboard.press("/")
+    page.keyboard.press("Escape")
+    assert page.get_by_role("searchbox").input_value() == "receiver_7_"
+    page.keyboard.press("j")
+    assert focused(page) == "account_00007_funded"
+
+
+@pytest.mark.parametrize("width", [320, 1360])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_pages_of_a_long_list_fit_and_can_be_read(
+    page: "Page", long_url: str, width: int, scheme: Any
+) -> None:
+    """At any width, in both colour schemes."""
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(f"{long_url}?page=2")
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert [found for found in page.evaluate(CONTRASTS) if found[0] < 4.5] == []
 
 
 HEADINGS = """() => [...document.querySelectorAll(".group")]

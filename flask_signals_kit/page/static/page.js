@@ -1,4 +1,5 @@
-/* The page works without this. It filters while you type, and lets the keyboard find its way. */
+/* The page works without this. It filters while you type, if all signals are there; if there are
+   more pages of them, the server filters. And it lets the keyboard find its way. */
 "use strict";
 
 document.documentElement.classList.add("js");
@@ -8,6 +9,7 @@ if (form) {
   const search = document.getElementById("q");
   const cards = [...document.querySelectorAll("article.signal")];
   const links = cards.map((card) => card.querySelector("h3 a"));
+  const complete = "complete" in form.dataset;
   const twin = document.getElementById("twin");
   const twinPath = twin.getAttribute("href").split("?")[0];
 
@@ -55,7 +57,9 @@ if (form) {
     const address = location.pathname + suffix + location.hash;
     if (suffix !== location.search) history.replaceState(null, "", address);
   };
-  for (const leaving of ["click", "pagehide"]) addEventListener(leaving, readdress, true);
+  if (complete) {
+    for (const leaving of ["click", "pagehide"]) addEventListener(leaving, readdress, true);
+  }
 
   /* Move along the signals that are shown, from the one that has the focus. */
   const move = (step) => {
@@ -67,19 +71,25 @@ if (form) {
     shown[next]?.closest("article.signal").scrollIntoView({ block: "nearest" });
   };
 
-  form.addEventListener("input", filter);
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    filter();
-    move(1);
-  });
-  document.getElementById("clear").addEventListener("click", (event) => {
-    event.preventDefault();
-    for (const box of form.querySelectorAll("input:checked")) box.checked = false;
-    search.value = "";
-    search.focus();
-    filter();
-  });
+  if (complete) {
+    form.addEventListener("input", filter);
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      filter();
+      move(1);
+    });
+    document.getElementById("clear").addEventListener("click", (event) => {
+      event.preventDefault();
+      for (const box of form.querySelectorAll("input:checked")) box.checked = false;
+      search.value = "";
+      search.focus();
+      filter();
+    });
+  } else {
+    form.addEventListener("change", (event) => {
+      if (event.target !== search) form.requestSubmit();
+    });
+  }
 
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
@@ -88,8 +98,10 @@ if (form) {
       search.focus();
       search.select();
     } else if (event.key === "Escape" && typing) {
-      search.value = "";
-      filter();
+      if (complete) {
+        search.value = "";
+        filter();
+      }
       search.blur();
     } else if (event.key === "ArrowDown" && typing) {
       move(1);
@@ -102,5 +114,5 @@ if (form) {
   });
 
   /* The browser may have kept what was typed before a reload. */
-  filter();
+  if (complete) filter();
 }

@@ -1,0 +1,195 @@
+"""What is long is paged on the server, and answered fast."""
+
+import re
+import time
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from flask_signals_kit import SignalsKit
+from flask_signals_kit.page.views import BRIEF, PAGE
+from tests.page.test_views import cards, page, twin, words
+
+
+def make_app(signals: int, receivers: int, *, extra: bool = True) -> Flask:
+    """Return an app with so many signals of so many receivers each."""
+    app = Flask("shop")
+    app.testing = True
+    kit = SignalsKit(app)
+    for number in range(signals):
+        name = f"account_{number:05}_funded"
+        kit.signal(name, f"Money arrived in account {number}.")
+        for position in range(receivers):
+            kit.on(name)(make_receiver(f"receiver_{number}_{position}", extra=extra))
+    return app
+
+
+def make_receiver(name: str, *, extra: bool = True) -> Any:
+    """Return a receiver of this name, with or without ``**kwargs``."""
+
+    def with_extra(account: object, **extra: object) -> None: ...
+    def without(account: object) -> None: ...
+
+    receiver = with_extra if extra else without
+    receiver.__name__ = receiver.__qualname__ = name
+    return receiver
+
+
+def receivers(html: str) -> list[str]:
+    """Return the names of the receivers in the first table of a view, with their positions."""
+    table = html[html.index("<tbody>") : html.index("</tbody>")]
+    rows = re.findall(r"<tr>.*?</tr>", table, re.DOTALL)
+    return [" ".join(words(row).split()[:4]) for row in rows]
+
+
+def seconds(client: FlaskClient, url: str) -> tuple[float, TestResponse]:
+    """Return how long an answer takes the processor, whatever else the machine does, and it."""
+    client.get("/_signals/static/page.css")
+    began = time.process_time()
+    response = client.get(f"/_signals{url}")
+    return time.process_time() - began, response
+
+
+# -- speed ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("signals", "each", "extra"), [(1000, 10, True), (1000, 10, False), (10_000, 1, True)]
+)
+def test_the_page_and_its_json_answer_within_a_second(signals: int, each: int, extra: bool) -> None:
+    """With 10,000 connections, for any query, and with as many problems."""
+    client = make_app(signals, each, extra=extra).test_client()
+    for url in (
+        "",
+        "/signals.json",
+        "?q=account+funded&only=receivers",
+        "/signals/account_00001_funded",
+        "/signals/account_00001_fundedd",
+    ):
+        taken, response = seconds(client, url)
+        assert response.status_code in {200, 404}
+        assert taken < 1, url
+        assert url == "/signals.json" or len(response.data) < 1_500_000
+
+
+def test_one_signal_with_ten_thousand_receivers_is_shown_within_a_second() -> None:
+    """In the list and in its own view."""
+    client = make_app(1, 10_000).test_client()
+    for url in ("", "/signals/account_00000_funded", "/signals.json?name=account_00000_funded"):
+        taken, response = seconds(client, url)
+        assert taken < 1, url
+        assert response.status_code == 200
+        assert ".json" in url or len(response.data) < 500_000
+
+
+# -- pages of signals -----------------------------------------------------------------------------
+
+
+def test_a_long_list_is_paged() -> None:
+    """Each page links to the next; together they have each signal once, in the usual order."""
+    app = make_app(2 * PAGE + 5, 1)
+    everything = list(twin(app))
+    found: list[str] = []
+    url = ""
+    for number in (1, 2, 3):
+        html = page(app, url)
+        names = list(cards(html))
+        assert len(names) == (PAGE if number < 3 else 15)
+        assert f"{len(found) + 1} to {len(found) + len(names)} of 215 signals" in words(html)
+        found += names
+        following = re.search(r'href="/_signals(\?page=\d)" rel="next"', html)
+        assert (following is None) is (number == 3)
+        url = following[1] if following else ""
+    assert sorted(found) == sorted(everything)
+    assert found[: 2 * PAGE + 5] == everything[: 2 * PAGE + 5]
+
+
+def test_a_short_list_has_no_pages() -> None:
+    """Nothing to turn."""
+    assert "Pages" not in page(make_app(3, 1))
+
+
+@pytest.mark.parametrize(
+    ("asked", "first"), [("0", 0), ("-3", 0), ("x", 0), ("2", 100), ("99", 200), ("9" * 99, 200)]
+)
+def test_a_page_that_does_not_exist_is_the_nearest_one(asked: str, first: int) -> None:
+    """A bookmark outlives signals."""
+    html = page(make_app(2 * PAGE + 5, 1), f"?page={asked}")
+    assert next(iter(cards(html))) == f"account_{first:05}_funded"
+
+
+def test_search_and_filters_look_through_all_pages() -> None:
+    """The counts are those of all signals, and the pages those of what was found."""
+    app = make_app(3 * PAGE, 1)
+    app.extensions["signals_kit"].signal("zebra_seen", "Stripes.")
+    html = page(app, "?q=stripes")
+    assert list(cards(html)) == ["zebra_seen"]
+    assert "1 of 311 signals" in words(html)
+    assert "Pages" not in html
+    html = page(app, "?q=receiver_2&page=2")
+    assert list(cards(html)) == [f"account_{number:05}_funded" for number in range(289, 300)]
+    assert "111 of 311 signals" in words(html)
+    assert 'href="/_signals?q=receiver_2&amp;page=1" rel="prev"' in html
+    assert re.search(r"Only .* Orphans 1 ", words(html))
+
+
+def test_the_way_back_from_a_signal_leads_to_its_page() -> None:
+    """A signal's link takes the page along."""
+    app = make_app(2 * PAGE, 1)
+    html = page(app, "?only=receivers&page=2")
+    link = "/_signals/signals/account_00150_funded?only=receivers&amp;page=2"
+    assert f'href="{link}"' in html
+    html = page(app, "/signals/account_00150_funded?only=receivers&page=2")
+    back = "/_signals?only=receivers&amp;page=2#signal-account_00150_funded"
+    assert f'href="{back}"' in html
+
+
+def test_the_json_of_a_long_list_is_complete() -> None:
+    """Scripts need not turn pages."""
+    app = make_app(2 * PAGE, 1)
+    assert len(twin(app, "?page=2")) == 2 * PAGE + 10
+    assert 'href="/_signals/signals.json?q=account"' in page(app, "?q=account&page=2")
+
+
+# -- receivers and problems -----------------------------------------------------------------------
+
+
+def test_the_list_shows_a_signals_first_receivers() -> None:
+    """And links to its view for the others."""
+    app = make_app(1, BRIEF + 7)
+    card = cards(page(app))["account_00000_funded"]
+    assert len(receivers(card)) == BRIEF
+    assert words(card).endswith("7 more receivers")
+    assert "more receivers</a>" in card
+    assert "more receivers" not in page(make_app(1, BRIEF))
+
+
+def test_a_signals_view_pages_its_receivers() -> None:
+    """Their positions go on from page to page, in both tables."""
+    app = make_app(1, PAGE + 2)
+    html = page(app, "/signals/account_00000_funded?q=money&receivers=2")
+    assert [text.split()[:3:2] for text in receivers(html)] == [
+        ["101", "receiver_0_100"],
+        ["102", "receiver_0_101"],
+    ]
+    assert "101 to 102 of 102 receivers" in words(html)
+    assert "102 receivers, in calling order" in words(html)
+    positions = re.findall(r'<td class="order">(\d+)</td>', html)
+    assert positions == ["101", "102"] * 2
+    back = "/_signals/signals/account_00000_funded?q=money&amp;receivers=1"
+    assert f'href="{back}" rel="prev"' in html
+
+
+def test_a_view_shows_the_first_problems_and_says_where_the_others_are() -> None:
+    """Ten thousand of them would hide everything else."""
+    app = make_app(3, BRIEF, extra=False)
+    html = page(app)
+    assert html.count("Add **extra to its parameters.") == BRIEF
+    assert f"And {2 * BRIEF} more: see the signals that have problems" in words(html)
+    assert 'href="/_signals?only=problems"' in html
+    html = page(make_app(1, BRIEF + 1, extra=False), "/signals/account_00000_funded")
+    assert html.count("Add **extra to its parameters.") == BRIEF
+    assert "And 1 more: see the JSON" in words(html)
