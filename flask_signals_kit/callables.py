@@ -32,6 +32,7 @@ def place_of(target: Any) -> Place:
 
 def _look_at(target: Any) -> Place:
     # The type is asked, and not isinstance(): to that, a proxy or a mock passes for something else.
+    target = _in_celery_proxy(target)[0]
     kind = type(target)
     if issubclass(kind, staticmethod):
         return place_of(target.__func__)
@@ -57,7 +58,10 @@ def _look_at(target: Any) -> Place:
         return place_of(inner)
     else:
         identity = kind.__module__, kind.__qualname__
-    code = _code_inside(target) or _code_inside(inspect.getattr_static(kind, "__call__", None))
+    run = _run_of(target)
+    if run is None:
+        run = inspect.getattr_static(kind, "__call__", None)
+    code = _code_inside(target) or _code_inside(getattr(run, "__func__", run))
     return _place(*identity, code)
 
 
@@ -105,6 +109,61 @@ def _wrapped_by(thing: Any) -> Any:
     if type(thing) is types.FunctionType:  # asked for it, each would get a __dict__, and keep it
         return getattr(thing, "__wrapped__", _NOTHING)
     return _own(thing).get("__wrapped__", _NOTHING)
+
+
+def _in_celery_proxy(target: Any) -> tuple[Any, bool]:
+    """Return what a proxy of Celery's stands for, and whether a call passes the task itself first.
+
+    That is the task, or its function if there is no task yet: Celery makes it when the proxy is
+    first used, from the settings that its app has then. So the proxy is not used here, and what it
+    was made with is read. A shared task does not keep its ``bind``: a ``self`` tells.
+    """
+    celery = sys.modules.get("celery.local")
+    if celery is None or not issubclass(type(target), celery.Proxy):
+        return target, False
+    own = functools.partial(object.__getattribute__, target)
+    try:
+        return own("__thing"), False
+    except AttributeError:
+        pass
+    if own("_Proxy__args"):
+        return own("_Proxy__args")[0], bool(own("_Proxy__kwargs").get("bind"))
+    function = inspect.getclosurevars(own("_Proxy__local")).nonlocals.get("fun", target)
+    code = _code_inside(function)
+    return function, code is not None and code.co_varnames[:1] == ("self",)
+
+
+def _run_of(target: Any) -> Any:
+    """Return what an object's ``__call__(*args, **kwargs)`` calls, or ``None`` if that is unknown.
+
+    That is its ``run``, as of Celery's tasks, or what it keeps in ``__wrapped__``.
+    """
+    kind = type(target)
+    call, run = (inspect.getattr_static(kind, name, None) for name in ("__call__", "run"))
+    if kind is types.FunctionType or type(call) is not types.FunctionType:
+        return None
+    code = call.__code__
+    takes_all = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
+    if code.co_argcount > 1 or code.co_kwonlyargcount or code.co_flags & takes_all != takes_all:
+        return None
+    if type(run) is staticmethod:
+        return run.__func__
+    if type(run) is types.FunctionType:
+        return types.MethodType(run, target)
+    inner = _inside(target)
+    return None if inner is target else inner
+
+
+def _function_in(target: Any) -> Any:
+    """Return what gets the arguments of a call, where that is not the object itself.
+
+    A function that is a decorator's is not looked into: it may add arguments and take some away.
+    """
+    target, is_bound = _in_celery_proxy(target)
+    if is_bound:
+        return types.MethodType(target, object())
+    run = _run_of(target)
+    return target if run is None else run
 
 
 def _code_inside(target: Any) -> types.CodeType | None:
@@ -192,6 +251,7 @@ def receiver_key(receiver: Any) -> Hashable:
 
 def is_async(receiver: Any) -> bool:
     """Tell whether calling this gives a coroutine, for objects with ``async __call__`` as well."""
+    receiver, _ = _in_celery_proxy(receiver)
     while issubclass(kind := type(receiver), (functools.partial, staticmethod)):
         receiver = receiver.func if issubclass(kind, functools.partial) else receiver.__func__
     if not issubclass(kind, (types.FunctionType, types.MethodType, type)):
@@ -231,17 +291,21 @@ def parameters_of(target: Any, *, follow_wrapped: bool = True) -> list[inspect.P
 def signature_of(target: Any, *, follow_wrapped: bool = True) -> inspect.Signature:
     """Read a signature without resolving its annotations.
 
+    Of a Celery task, and of any other object that hands all arguments on to its ``run`` or to what
+    it keeps in ``__wrapped__``, it is the signature of that.
+
     :param follow_wrapped: read what :func:`functools.wraps` says is inside, and not what is called.
     """
+    target = _function_in(target)
+    how: dict[str, Any] = {}
     if sys.version_info >= (3, 14):  # there, reading a signature evaluates annotations by default
         import annotationlib
 
-        return inspect.signature(
-            target,
-            follow_wrapped=follow_wrapped,
-            annotation_format=annotationlib.Format.FORWARDREF,
-        )
-    return inspect.signature(target, follow_wrapped=follow_wrapped)
+        how["annotation_format"] = annotationlib.Format.FORWARDREF
+    try:
+        return inspect.signature(target, follow_wrapped=follow_wrapped, **how)
+    except ValueError:  # a builtin: one that wraps a function, such as functools.cache, has its
+        return inspect.signature(_inside(target), follow_wrapped=follow_wrapped, **how)
 
 
 # A `with` block of the kit's is entered through the standard library.
