@@ -62,7 +62,7 @@ def values(results: list[tuple[Any, Any]]) -> list[Any]:
     return [value for _, value in results]
 
 
-@proves("order")
+@proves("order of receivers")
 def test_order(plain: blinker.Signal, kit: AppSignals) -> None:
     """Blinker runs receivers in the order of a set; the kit by priority, then as connected."""
     signal = kit.signal("account_funded")
@@ -76,7 +76,7 @@ def test_order(plain: blinker.Signal, kit: AppSignals) -> None:
     assert values(signal.send()) == ["first", *numbers]
 
 
-@proves("lifetime")
+@proves("lifetime of a receiver")
 def test_lifetime(plain: blinker.Signal, app: Flask, kit: AppSignals) -> None:
     """A closure connected with Blinker is gone; with the kit it stays, or its end is reported."""
     signal = kit.signal("account_funded")
@@ -321,7 +321,7 @@ def test_two_apps(plain: blinker.Signal) -> None:
         assert values(kit.send("account_funded")) == ["heard"]
 
 
-@proves("who is connected?")
+@proves("which receivers are connected?")
 def test_who_is_connected(plain: blinker.Signal, app: Flask, kit: AppSignals) -> None:
     """Blinker has the receivers of one signal and sender; the kit shows all, with their places."""
 
