@@ -1,10 +1,11 @@
 """Exception hooks: every failure that leaves the app's code, each once, labelled with its source.
 
 Flask signals only what fails in a request and is not handled. The rest is seen here: ``handled`` by
-the app's own ``handle_user_exception``, ``teardown`` by wrappers of ``wsgi_app`` and of
-``do_teardown_appcontext``, ``stream`` by the response's iterable, ``cli`` by the app context that
-ends outside of a request, and ``receiver`` and ``delivery`` by the kit itself. Nothing is installed
-until there is a hook.
+the app's own ``handle_user_exception``, what fails while the answer to a failure is finished by
+``process_response``, ``teardown`` by wrappers of ``wsgi_app`` and of ``do_teardown_appcontext``,
+``stream`` by the response's iterable or the file in it, ``cli`` by the app context that ends
+outside of a request, and ``receiver`` and ``delivery`` by the kit itself. Without a hook, nothing
+is installed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar, copy_context
-from io import IOBase
 from itertools import count
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,6 @@ import click
 from flask import Flask
 from flask.globals import _cv_app
 from flask.signals import appcontext_tearing_down, got_request_exception
-from werkzeug.wsgi import FileWrapper
 
 from .callables import is_async, place_of
 from .calls import Receiver
@@ -60,10 +59,11 @@ _PYTHON_CLASS = 1 << 9
 class _Unit:
     """A request, a command or an app context: in each a hook is told of an exception once."""
 
-    __slots__ = ("number", "over")
+    __slots__ = ("number", "over", "unfinished")
 
     def __init__(self) -> None:
         self.number: int = next(_numbers)
+        self.unfinished: bool = False  # its response could not be finished, and is made anew
         self.over: bool = False  # a request and its body; jobs that it began may live longer
 
 
@@ -85,6 +85,7 @@ class ExceptionHooks:
         self._hooks: list[HookRegistration] = []
         self._wsgi: _WatchedApp | None = None
         self._handler: _WatchedHandler | None = None
+        self._response: _WatchedResponse | None = None
         self._teardown: _WatchedTeardown | None = None
         self._kept: weakref.WeakSet[Any] = weakref.WeakSet()
         self._contexts: weakref.WeakKeyDictionary[Any, _Unit] = weakref.WeakKeyDictionary()
@@ -113,7 +114,7 @@ class ExceptionHooks:
         appcontext_tearing_down.connect(self._in_context, app)
 
     def watch_handlers(self) -> None:
-        """Watch the app's error handling; called for each request, done for the first.
+        """Watch how the app handles and finishes; called for each request, done for the first.
 
         By then, every extension has been initialised, and what one of them has put in the place of
         ``handle_user_exception`` is inside the wrapper, whichever came first.
@@ -125,6 +126,7 @@ class ExceptionHooks:
     def _watch_handlers(self) -> None:
         app = self._app()
         if self._handler is None and app is not None and not self._closed:
+            self._response = _WatchedResponse(app, self)
             self._handler = _WatchedHandler(app, self)
 
     def close(self) -> None:
@@ -135,10 +137,10 @@ class ExceptionHooks:
             if app is not None and self._wsgi is not None:
                 leave(got_request_exception, self._in_request, app)
                 leave(appcontext_tearing_down, self._in_context, app)
-            for watched in (self._wsgi, self._handler, self._teardown):
+            for watched in (self._wsgi, self._handler, self._response, self._teardown):
                 if app is not None and watched is not None:
                     watched.remove(app)
-            self._wsgi = self._handler = self._teardown = None
+            self._wsgi = self._handler = self._response = self._teardown = None
             self._hooks = []
 
     # -- seen by Flask's signals --------------------------------------------------------------
@@ -312,11 +314,14 @@ class _WatchedApp(_Wrapper):
             environ["werkzeug.debug.preserve_context"] = _both(hooks.keep, preserve)
         hooks.watch_handlers()
         unit = _Unit()
+        wrap_file = environ.get("wsgi.file_wrapper")
+        if wrap_file is not None:
+            environ["wsgi.file_wrapper"] = _watch_files(wrap_file, hooks, unit)
         token = _unit.set(unit)
         watches = False
         try:
             body = inner(environ, start_response)
-            watches = _is_stream(body, environ)
+            watches = _is_stream(body, wrap_file)
         except BaseException as error:
             if _from_teardown(error):
                 hooks.report(error, "teardown")
@@ -327,24 +332,38 @@ class _WatchedApp(_Wrapper):
         finally:
             _unit.reset(token)
             unit.over = not watches
+            if wrap_file is not None:  # the server looks whether the body is of this class
+                environ["wsgi.file_wrapper"] = wrap_file
         # Whatever the hooks ask for: the body may end an app context, and is no command.
         return _WatchedBody(body, hooks, unit) if watches else body
 
 
-def _is_stream(body: Iterable[bytes], environ: WSGIEnvironment) -> bool:
+def _is_stream(body: Iterable[bytes], wrap_file: object) -> bool:
     """Tell whether a body may be wrapped: not a list, and no file that the server sends itself.
 
-    Werkzeug's and middlewares' bodies are Python classes; a server's own file wrapper is known by
-    its class, or is no Python class at all, or hands the very file on.
+    The server knows such a file by the class of its own file wrapper, or by being the very file
+    that was wrapped. Werkzeug's and middlewares' bodies are Python classes.
     """
-    wrapper = environ.get("wsgi.file_wrapper")
-    if (
-        isinstance(body, FileWrapper)
-        or (wrapper is not None and isinstance(body, IOBase))
-        or (isinstance(wrapper, type) and isinstance(body, wrapper))
+    if isinstance(body, _WatchedFile) or (
+        isinstance(wrap_file, type) and isinstance(body, wrap_file)
     ):
         return False
     return inspect.isgenerator(body) or bool(type(body).__flags__ & _PYTHON_CLASS)
+
+
+def _watch_files(
+    wrap_file: Callable[..., Any], hooks: ExceptionHooks, unit: _Unit
+) -> Callable[..., Any]:
+    """Return the server's file wrapper, which is given watched files instead of plain ones.
+
+    The body stays of the server's own class, and a real file keeps its ``fileno``; so the server
+    sends it as it would without the kit.
+    """
+
+    def wrap(file: Any, *args: Any) -> Any:
+        return wrap_file(_WatchedFile(file, hooks, unit), *args)
+
+    return wrap
 
 
 class _WatchedHandler(_Wrapper):
@@ -359,6 +378,26 @@ class _WatchedHandler(_Wrapper):
         if hooks is not None:
             hooks.report(args[-1], "request", handled=True)
         return response
+
+
+class _WatchedResponse(_Wrapper):
+    """Watches ``process_response``: ``after_request`` functions, and how the session is saved.
+
+    While Flask answers a failure, it only logs what fails here.
+    """
+
+    attribute = "process_response"
+
+    def __call__(self, *args: Any) -> Any:
+        try:
+            return self.inner()(*args)
+        except Exception as error:
+            unit, hooks = _served() or _Unit(), self.hooks
+            # Flask then makes another response and finishes that: the same failure once more.
+            if hooks is not None and not unit.unfinished:
+                hooks.report(error, "request")
+            unit.unfinished = True
+            raise
 
 
 class _WatchedTeardown(_Wrapper):
@@ -402,16 +441,36 @@ class _WatchedBody:
             self._unit.over = True
 
     def _watch(self, step: Callable[[], Any]) -> Any:
-        token = _unit.set(self._unit)
-        try:
-            return step()
-        except StopIteration:
-            raise
-        except Exception as error:
-            self._hooks.report(error, "stream", unit=self._unit)
-            raise
-        finally:
-            _unit.reset(token)
+        return _watch_step(step, self._hooks, self._unit)
+
+
+class _WatchedFile:
+    """Watches a file while the server reads it through a file wrapper of its own."""
+
+    def __init__(self, file: Any, hooks: ExceptionHooks, unit: _Unit) -> None:
+        self._file = file
+        self._hooks = hooks
+        self._unit = unit
+
+    def read(self, *args: Any) -> Any:
+        return _watch_step(lambda: self._file.read(*args), self._hooks, self._unit)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def _watch_step(step: Callable[[], Any], hooks: ExceptionHooks, unit: _Unit) -> Any:
+    """Take one step in sending a body; report what fails."""
+    token = _unit.set(unit)
+    try:
+        return step()
+    except StopIteration:
+        raise
+    except Exception as error:
+        hooks.report(error, "stream", unit=unit)
+        raise
+    finally:
+        _unit.reset(token)
 
 
 def _served() -> _Unit | None:

@@ -9,19 +9,23 @@ import json
 import logging
 import os
 import pickle
+import socket
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 import weakref
+import wsgiref.simple_server
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
+from wsgiref.simple_server import ServerHandler, WSGIRequestHandler
 
 import click
 import pytest
@@ -37,6 +41,7 @@ from flask import (
     send_file,
     stream_with_context,
 )
+from flask.sessions import SecureCookieSessionInterface
 from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.test import create_environ
 
@@ -809,6 +814,229 @@ def test_bodies_are_what_they_were(watched: Watch, tmp_path: Path) -> None:
             ours.close()
             theirs.close()
     assert watched.told == []
+
+
+class Download:
+    """A file of a remote store that breaks after its first kilobyte; it has no `fileno`."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+
+    def read(self, size: int = -1) -> bytes:
+        self.reads += 1
+        if self.reads > 1:
+            raise OSError("connection lost")
+        return b"x" * 1024
+
+
+class SeekableDownload(Download):
+    """One that tells its size before it is read, as Waitress asks for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.position = 0
+
+    def tell(self) -> int:
+        return self.position
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self.position = 4096 if whence == 2 else offset
+        return self.position
+
+
+LOST = ("OSError: connection lost", "stream", False)
+
+
+def downloads() -> Watch:
+    """Make an app with downloads that break, and one that does not."""
+    watched = watch()
+    app = watched.app
+    for name, kind in (("broken", Download), ("seekable", SeekableDownload)):
+        view = partial(lambda kind: send_file(kind(), mimetype="text/plain"), kind)
+        app.add_url_rule(f"/{name}", name, view_func=view)
+    app.add_url_rule("/file", "file", view_func=lambda: send_file(__file__))
+    return watched
+
+
+def read_all(connection: http.client.HTTPConnection, path: str) -> bytes:
+    """Get a path; a body that breaks is as long as it is."""
+    connection.request("GET", path)
+    try:
+        return connection.getresponse().read()
+    except http.client.IncompleteRead as error:
+        return error.partial
+    except (http.client.HTTPException, ConnectionError):
+        return b""
+    finally:
+        connection.close()
+
+
+def test_a_download_that_breaks_is_reported() -> None:
+    """Without a server's file wrapper, Werkzeug's own is a stream like any other."""
+    watched = downloads()
+    with pytest.raises(OSError, match="connection lost"):
+        _ = watched.app.test_client().get("/broken").data
+    assert watched.told == [LOST]
+    with watched.app.test_client().get("/file") as response:
+        assert response.data == Path(__file__).read_bytes()
+
+
+@contextmanager
+def on_wsgiref(app: Flask) -> Iterator[int]:
+    """Serve with the standard library, whose server has a file wrapper."""
+
+    class Quiet(ServerHandler):
+        def log_exception(self, exc_info: Any) -> None:
+            pass
+
+    class Handler(WSGIRequestHandler):
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    wsgiref.simple_server.ServerHandler, former = Quiet, ServerHandler  # type: ignore[misc]
+    server = wsgiref.simple_server.make_server("127.0.0.1", 0, app, handler_class=Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        wsgiref.simple_server.ServerHandler = former  # type: ignore[misc]
+
+
+@contextmanager
+def on_waitress(app: Flask) -> Iterator[int]:
+    """Serve with Waitress, which sends a seekable file from its own thread."""
+    waitress: Any = pytest.importorskip("waitress")
+    logging.getLogger("waitress").setLevel(logging.CRITICAL)
+    sockets: dict[Any, Any] = {}
+    server = waitress.create_server(app, host="127.0.0.1", port=0, map=sockets)
+    ended = threading.Event()
+
+    def run() -> None:
+        while not ended.is_set():
+            waitress.server.wasyncore.loop(timeout=0.05, map=sockets, count=1)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield server.effective_port
+    finally:
+        ended.set()
+        thread.join()
+        server.task_dispatcher.shutdown()
+        waitress.server.wasyncore.close_all(sockets)
+
+
+@pytest.mark.parametrize("serve", [on_wsgiref, on_waitress])
+@pytest.mark.parametrize("path", ["/broken", "/seekable"])
+def test_a_download_that_breaks_under_a_file_wrapper_of_the_server_is_reported(
+    serve: Callable[[Flask], Any], path: str
+) -> None:
+    """The server gets its own file wrapper; the file in it is watched."""
+    watched = downloads()
+    arrived = threading.Event()
+    watched.kit.on_exception(lambda app, exception, **extra: arrived.set())
+    with serve(watched.app) as port:
+        connect = partial(http.client.HTTPConnection, "127.0.0.1", port, timeout=10)
+        assert read_all(connect(), path)[:1024] in (b"x" * 1024, b"")
+        assert arrived.wait(10)
+        assert read_all(connect(), "/file") == Path(__file__).read_bytes()
+    assert {*watched.told} == {LOST}  # Waitress may read a second time, which fails anew
+
+
+ON_GUNICORN = """
+import gunicorn.http.wsgi
+from tests.test_exceptions import downloads
+
+watched = downloads()
+app = watched.app
+write_file = gunicorn.http.wsgi.Response.sendfile
+
+def sendfile(self, respiter):
+    sent = write_file(self, respiter)
+    print("sendfile", sent, flush=True)
+    return sent
+
+gunicorn.http.wsgi.Response.sendfile = sendfile
+
+@watched.kit.on_exception
+def report(app, exception, *, source, **extra):
+    print(source, type(exception).__name__, flush=True)
+"""
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """A connection to a socket in the file system."""
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(10)
+        self.sock.connect(self.host)
+
+
+def test_gunicorn_sends_files_itself_and_reports_downloads_that_break(tmp_path: Path) -> None:
+    """What has a `fileno` goes out by `sendfile`, as without the kit."""
+    pytest.importorskip("gunicorn")
+    (tmp_path / "serve.py").write_text(ON_GUNICORN)
+    address = tmp_path / "socket"
+    with subprocess.Popen(
+        [sys.executable, "-m", "gunicorn", "--bind", f"unix:{address}", "serve:app"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+    ) as server:
+        try:
+            deadline = time.monotonic() + 30
+            while not address.exists() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            connect = partial(UnixConnection, str(address))
+            assert read_all(connect(), "/file") == Path(__file__).read_bytes()
+            assert read_all(connect(), "/broken") == b"x" * 1024
+        finally:
+            server.terminate()
+        assert server.stdout is not None
+        assert server.stdout.read().splitlines() == [
+            "sendfile True",
+            "sendfile False",
+            "stream OSError",
+        ]
+
+
+class BrokenSessions(SecureCookieSessionInterface):
+    """A store of sessions that is full."""
+
+    def save_session(self, *args: Any) -> None:
+        raise OSError("disk full")
+
+
+@pytest.mark.parametrize("how", ["session", "after_request"])
+@pytest.mark.parametrize("path", ["/fine", "/fail", "/nowhere"])
+def test_a_response_that_cannot_be_finished_is_reported_once(
+    watched: Watch, path: str, how: str
+) -> None:
+    """Be it that of a view or that of a failure, where Flask only logs it."""
+    if how == "session":
+        watched.app.secret_key = "key"
+        watched.app.session_interface = BrokenSessions()
+    else:
+
+        def break_down(response: Response) -> Response:
+            raise OSError("disk full")
+
+        watched.app.after_request(break_down)
+    assert watched.app.test_client().get(path).status_code == 500
+    failed = [(BOOM, "request", False)] if path == "/fail" else []
+    assert watched.told == [*failed, ("OSError: disk full", "request", False)]
+    watched.told.clear()
+    watched.app.testing = True
+    with pytest.raises((OSError, ValueError)):
+        watched.app.test_client().get(path)
+    assert watched.told == (failed or [("OSError: disk full", "request", False)])
 
 
 # -- commands and scripts -------------------------------------------------------------------------
