@@ -76,13 +76,13 @@ def test_the_files_of_a_page_run_on_their_own(page: Path, tmp_path: Path) -> Non
         (tmp_path / name).write_text(text, encoding="utf-8")
     assert "test_shop.py" in files
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-sq", "-W", "error", "-p", "no:cacheprovider", tmp_path],
+        [sys.executable, "-m", "pytest", "-sq", "-p", "no:cacheprovider", tmp_path],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout
+    assert done.returncode == 0, done.stdout + done.stderr
     printed = PRINTED.findall(page.read_text(encoding="utf-8"))
     assert all(text in done.stdout for text in printed)
 
