@@ -1,4 +1,4 @@
-# Every target sets up what it needs by itself; `make` alone lists them.
+# Every target installs what it needs; `make` alone lists the targets.
 
 # With CI=true the tests import the built wheel and never the source tree: the virtual environment
 # is one of its own, and the tests run in a folder that holds everything but flask_signals_kit/.
@@ -35,28 +35,33 @@ help: ## list the targets
 
 # --- environments --------------------------------------------------------------------------------
 
-# The stamp is written last, so that a half-made environment is made anew.
+# The stamp is written last, so that an incomplete environment is made again.
 .venv/.created .venv-ci/.created:
 	@test -n "$(PYTHON)" || { \
 		echo "No Python >= 3.11 found. Install one, or name it: make $(MAKECMDGOALS) PYTHON=..."; \
 		exit 1; } >&2
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "$(PYTHON) is not a Python >= 3.11: name another with PYTHON=..."; exit 1; } >&2
-	"$(PYTHON)" -m venv --clear $(@D)
-	$(PIP) install --upgrade 'pip>=25.1'
+	@echo "Creating $(@D) with $$("$(PYTHON)" --version)"
+	@"$(PYTHON)" -m venv --clear $(@D)
+	@echo "Upgrading pip in $(@D)"
+	@$(PIP) install --upgrade 'pip>=25.1'
 	@touch $@
 
 .venv/.demo: .venv/.created pyproject.toml constraints.txt
-	$(PIP) install --constraint constraints.txt --editable . --group demo
+	@echo "Installing the kit and what the example needs (this can take a minute)"
+	@$(PIP) install --constraint constraints.txt --editable . --group demo
 	@touch $@
 
 # The development tools include what the demo needs.
 .venv/.setup: .venv/.created pyproject.toml constraints.txt
-	$(PIP) install --constraint constraints.txt --editable . --group dev
+	@echo "Installing the kit and the development tools (this can take a minute)"
+	@$(PIP) install --constraint constraints.txt --editable . --group dev
 	@touch .venv/.demo $@
 
 .venv-ci/.setup: .venv-ci/.created pyproject.toml constraints.txt
-	$(PIP) install --constraint constraints.txt --group dev
+	@echo "Installing the development tools into .venv-ci (this can take a minute)"
+	@$(PIP) install --constraint constraints.txt --group dev
 	@touch $@
 
 setup: $(VENV)/.setup ## make .venv with everything for development
@@ -82,7 +87,7 @@ types: setup ## mypy and Pyright
 	$(BIN)/mypy $(TYPED)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-imports: setup ## import-linter: which room may import which
+imports: setup ## import-linter: which module may import which
 	$(BIN)/lint-imports --no-logo
 
 wheel: setup ## build the wheel into build/dist
@@ -95,6 +100,7 @@ endif
 
 docs: $(INSTALLED) ## build the manual into build/docs, warnings are errors
 	$(BIN)/sphinx-build -q -E -n -W --keep-going -d build/doctrees docs build/docs
+	@echo "The manual is in build/docs/index.html"
 
 # Where the tests run. On CI, a folder with everything but the package.
 ifeq ($(CI),true)
@@ -114,7 +120,7 @@ endif
 pytest: tree ## run the tests alone (ARGS="-k relay -x")
 	@cd $(TREE) && $(CURDIR)/$(BIN)/pytest -n auto $(ARGS) --cov
 
-oldest: tree ## run the library's tests with the oldest Flask, blinker and SQLAlchemy it works with
+oldest: tree ## run the library's tests with the oldest Flask, blinker and SQLAlchemy that it supports
 	rm -rf build/oldest
 	$(BIN)/python -m pip -qq install --target build/oldest -r tests/oldest.txt
 	cd $(TREE) && PYTHONPATH=$(CURDIR)/build/oldest $(CURDIR)/$(BIN)/pytest -q \
@@ -126,7 +132,7 @@ bench: $(INSTALLED) ## measure the kit against its peers
 
 # --- upkeep --------------------------------------------------------------------------------------
 
-format: setup ## let ruff mend and format what it can
+format: setup ## let ruff fix and format what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -141,7 +147,7 @@ constraints: ## renew constraints.txt (PYTHON=... names the oldest Python 3.11 a
 	build/constraints/bin/python -m pip freeze --exclude-editable > constraints.txt
 	rm -rf build/constraints
 
-clean: ## remove what the builds and tests left (not .venv)
+clean: ## remove what builds and tests leave behind (not .venv)
 	rm -rf build dist .venv-ci .coverage .hypothesis .import_linter_cache .mypy_cache \
 		.pytest_cache .ruff_cache
 	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
