@@ -16,7 +16,7 @@ from .dispatch import Observation
 from .records import Emission
 from .registry import is_glob
 from .state import AppSignals
-from .transactions import Waiting
+from .transactions import Pending
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -47,7 +47,7 @@ def capture(
     """
     captured: list[Captured] = []
     started = attrgetter("started")
-    kept: list[tuple[Waiting, Call]] = []
+    kept: list[tuple[Pending, Call]] = []
 
     def record(seen: Observation) -> None:
         found = Captured(
@@ -62,16 +62,16 @@ def capture(
     undo = _observe(state, list(names), record)
     thread = get_ident()
 
-    def keep(waiting: Waiting, call: Call) -> None:
+    def keep(pending: Pending, call: Call) -> None:
         if run_after_commit and get_ident() == thread:  # another thread's session is not ours
-            kept.append((waiting, call))
+            kept.append((pending, call))
 
     with state.watch_kept(keep):
         try:
             yield captured
             while kept:
                 # Those that no commit has run and no rollback dropped; all, before one commits.
-                calls = [call for waiting, call in kept if waiting.withdraw(call)]
+                calls = [call for pending, call in kept if pending.withdraw(call)]
                 kept.clear()
                 for call in sorted(calls, key=attrgetter("number")):
                     call.run_contained()

@@ -1,22 +1,24 @@
 """SQLAlchemy sessions, seen from outside: what waits for a commit, and when it may go on.
 
-SQLAlchemy is an optional dependency: whoever hands a session in has it, and nobody else needs it.
+SQLAlchemy is an optional dependency: an app that hands a session in has it, others do without.
 
-Each ``SessionTransaction`` keeps what was sent in it. A savepoint that is released hands its calls
-to the transaction around it; a root that has committed marks them ready. Only when a transaction
-has ended are they run, or dropped: inside ``after_commit`` no SQL is possible, and it fires for
-savepoints as well.
+What was sent in a transaction waits with it. A savepoint that is released hands its calls to the
+transaction around it; a root that has committed marks them ready. Only when a transaction has ended
+are they run, or dropped: inside ``after_commit`` no SQL is possible, and it fires for savepoints as
+well.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
-from operator import attrgetter
+from contextvars import ContextVar
+from functools import partial
+from heapq import heappop, heappush
+from itertools import count
+from threading import Lock
 from typing import Any, TypeAlias
-from weakref import WeakKeyDictionary, WeakSet
 
 from flask import Flask, g
 
@@ -29,168 +31,260 @@ logger: logging.Logger = logging.getLogger("flask_signals_kit")
 Session: TypeAlias = Any
 """A ``sqlalchemy.orm.Session``."""
 
-_WAITING = "signals_kit_waiting"
-"""The key in ``Session.info`` of what waits for its transactions."""
+Sessions: TypeAlias = Callable[[], list[Session]]
+"""Returns sessions that a receiver may use besides the app's."""
+
+_PENDING = "_signals_kit_pending"
+"""The attribute of a ``SessionTransaction`` that keeps its :class:`Pending`.
+
+No app reaches it, as it does ``session.info``. A mapping from sessions would never let go of one
+that its own payload refers to; here the garbage collector finds the cycle.
+"""
 
 
-class Waiting:
-    """The calls that wait for the transactions of one session."""
+class Pending:
+    """The calls that wait for one transaction of a session."""
+
+    __slots__ = ("_calls", "_committed", "_ended", "_outer")
 
     def __init__(self) -> None:
-        self._calls: WeakKeyDictionary[Any, list[Call]] = WeakKeyDictionary()
-        self._committed: WeakSet[Any] = WeakSet()
-        self._ended: WeakSet[Any] = WeakSet()
-        self._released: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+        self._calls: dict[Call, None] = {}
+        self._committed = False
+        self._ended = False
+        self._outer: Pending | None = None
 
-    def keep(self, sessions: list[Session], transaction: Any, call: Call) -> bool:
-        """Keep a call until this transaction ends; tell whether it has to wait.
+    def keep(self, call: Call, session: Session | None) -> bool:
+        """Keep a call until the transaction ends; tell whether it has to wait.
 
         An earlier receiver of the same emission may have ended it: then the call goes where those
         that were kept before have gone. One that has committed or failed, and has not ended yet, is
         still waited for: until then the session takes no statement.
+
+        :param session: its session, where what the receiver begins there can be committed.
         """
-        while transaction in self._released:
-            transaction = self._released[transaction]
-        if transaction not in self._ended:
-            self._calls.setdefault(transaction, []).append(call)
+        pending = self._current()
+        if not pending._ended:
+            pending._calls[call] = None
             return True
-        if transaction in self._committed:
-            run_by_itself(call, lambda: sessions)
+        if pending._committed:
+            run_ready(session, [call])
         else:
             call.drop()
         return False
 
+    def _current(self) -> Pending:
+        """Return where the calls are now: released savepoints have handed theirs on."""
+        pending = self
+        while pending._outer is not None:
+            pending = pending._outer
+        return pending
+
     def committed(self, transaction: Any) -> None:
         """Hand a savepoint's calls to the transaction around it; mark a root's ready."""
         if not transaction.nested:
-            self._committed.add(transaction)
+            self._committed = True
             return
-        self._released[transaction] = transaction.parent
-        if transaction in self._calls:
-            self._calls.setdefault(transaction.parent, []).extend(self._calls.pop(transaction))
+        self._outer = _pending_of(transaction.parent)
+        self._outer._calls.update(self._calls)
+        self._calls = {}
 
-    def ended(self, session: Session, transaction: Any) -> None:
+    def ended(self, session: Session) -> None:
         """Run the calls of a transaction that has committed; drop those of one that has not."""
-        self._ended.add(transaction)
-        calls = self._calls.pop(transaction, None)
-        if calls is None:
-            return
-        if transaction in self._committed:
-            _run(session, calls)
+        self._ended = True
+        calls, self._calls = self._calls, {}
+        if self._committed and calls:
+            run_ready(session, calls)
         else:
             for call in calls:
                 call.drop()
 
     def withdraw(self, call: Call) -> bool:
         """Take a call out; tell whether it was still waiting."""
-        for calls in self._calls.values():
-            if call in calls:
-                calls.remove(call)
-                return True
-        return False
+        calls = self._current()._calls
+        waits = call in calls
+        calls.pop(call, None)
+        return waits
+
+    def __del__(self) -> None:
+        if self._calls:  # the session was collected, and has neither committed nor been closed
+            _drop("A session was discarded without commit, rollback or close", self._calls)
 
 
-def _run(session: Session, calls: list[Call]) -> None:
-    """Run calls whose transaction has committed, in the order in which they were sent.
+def _pending_of(transaction: Any) -> Pending:
+    """Return what waits for a transaction."""
+    pending: Pending | None = getattr(transaction, _PENDING, None)
+    if pending is None:
+        pending = Pending()
+        setattr(transaction, _PENDING, pending)
+    return pending
 
-    Nothing but a ``BaseException`` may reach ``commit()``, which has done its work: not even what
-    fails around a receiver, in a teardown function or in a rollback.
+
+def _drop(reason: str, calls: Iterable[Call]) -> None:
+    """Drop calls that a user would expect to run, with a warning that names the receivers."""
+    receivers = ", ".join(f"{call.receiver} of signal {call.emission.signal!r}" for call in calls)
+    logger.warning("%s; these receivers are not called: %s", reason, receivers)
+    for call in calls:
+        call.drop()
+
+
+class _Loop:
+    """Runs calls whose transaction has committed, in the order in which they were sent.
+
+    What becomes ready while one of them runs is queued, so that a chain of receivers that send is a
+    loop and no recursion. Each runs in a transaction of its own.
+
+    :param session: the session that has committed, or ``None`` if there was nothing to wait for.
     """
-    # Until a block "with session.begin():" is left, the session would refuse every statement.
-    block, session._trans_context_manager = session._trans_context_manager, None
-    left = deque(sorted(calls, key=attrgetter("number")))
-    try:
-        while left:
-            call = left.popleft()
-            try:
-                run_by_itself(call, lambda: [session])
-            except Exception:
-                logger.exception("What surrounds after-commit receiver %s failed", call.receiver)
-    finally:
-        session._trans_context_manager = block
-        if left:  # after a KeyboardInterrupt or SystemExit
-            logger.warning(
-                "Interrupted after a commit, these receivers are not called: %s",
-                ", ".join(f"{call.receiver} of signal {call.emission.signal!r}" for call in left),
-            )
-        for call in left:
-            call.drop()
 
+    __slots__ = ("_begun", "_lock", "_over", "_queue", "outer", "session")
 
-def run_by_itself(call: Call, sessions: Callable[[], list[Session]] = list) -> None:
-    """Run a call, contained, in a transaction of its own in each of the sessions that it uses.
+    def __init__(self, session: Session | None) -> None:
+        self.session = session
+        self.outer: _Loop | None = _loop.get()
+        self._queue: list[tuple[int, int, Call, Sessions]] = []
+        self._over = False
+        self._lock = Lock()  # a receiver's thread may have inherited the context
+        self._begun: list[tuple[Session, Any]] = []
 
-    What the receiver has begun is committed when it is done, and rolled back if it has failed, so
-    that neither its neighbours nor the sender find anything of it in their session. What was open
-    before is left alone.
+    def add(self, calls: Iterable[Call], sessions: Sessions) -> bool:
+        """Queue calls; tell whether the loop still runs."""
+        with self._lock:
+            if not self._over:
+                for call in calls:
+                    heappush(self._queue, (call.number, next(_order), call, sessions))
+            return not self._over
 
-    :param sessions: returns what it may use besides the app's sessions.
-    """
+    def _next(self) -> tuple[Call, Sessions] | None:
+        with self._lock:
+            self._over = not self._queue
+            return None if self._over else heappop(self._queue)[2:]
+
+    def run(self) -> None:
+        """Run what is queued, and what is added meanwhile.
+
+        Nothing but a ``BaseException`` may reach ``commit()``, which has done its work: not even
+        what fails around a receiver, in a teardown function or in a rollback.
+        """
+        session, block = self.session, None
+        if session is not None:
+            # Until a block "with session.begin():" is left, the session refuses every statement.
+            block, session._trans_context_manager = session._trans_context_manager, None
+        token = _loop.set(self)
+        try:
+            while (item := self._next()) is not None:
+                call, sessions = item
+                try:
+                    call.run_contained(partial(self._own_transactions, call, sessions))
+                except Exception:
+                    logger.exception(
+                        "What surrounds after-commit receiver %s failed", call.receiver
+                    )
+        finally:
+            _loop.reset(token)
+            if session is not None:
+                session._trans_context_manager = block
+            self._interrupted()
+
+    def _interrupted(self) -> None:
+        """Drop what is left after a ``KeyboardInterrupt`` or ``SystemExit``."""
+        with self._lock:
+            self._over = True
+            left = [call for _, _, call, _ in sorted(self._queue)]
+        if left:
+            _drop("Interrupted after a commit", left)
+
+    def begins(self, session: Session, transaction: Any) -> None:
+        """Note a transaction that the running receiver has begun."""
+        self._begun.append((session, transaction))
 
     @contextmanager
-    def own_transactions() -> Generator[None]:
-        before = [(session, session.get_transaction()) for session in used()]
+    def _own_transactions(self, call: Call, sessions: Sessions) -> Generator[None]:
+        """Run a receiver in a transaction of its own in each of the sessions that it uses.
 
-        def begun() -> list[Session]:
-            return [
-                session
-                for session in used()
-                if (transaction := session.get_transaction()) is not None
-                and not any(known is session and was is transaction for known, was in before)
-            ]
-
+        What it has begun is committed when it is done, and rolled back if it has failed, so that
+        neither its neighbours nor the sender find anything of it in their session. What was open
+        before is left alone.
+        """
+        self._begun.clear()
         try:
             yield
-            for session in begun():
+            for session in self._left_open(call, sessions):
                 session.commit()
         except BaseException:
-            for session in begun():
+            for session in self._left_open(call, sessions):
                 try:
                     session.rollback()
                 except Exception:
                     logger.exception("The rollback after receiver %s failed", call.receiver)
             raise
 
-    def used() -> list[Session]:
-        return list({id(session): session for session in [*sessions(), *call.sessions()]}.values())
+    def _left_open(self, call: Call, sessions: Sessions) -> list[Session]:
+        """Return the sessions in which the receiver has begun a transaction and not ended it.
 
-    call.run_contained(own_transactions)
+        Sessions that the app has not named are left to the receiver.
+        """
+        found = {id(s): s for s, t in self._begun if s.get_transaction() is t}
+        if not found:
+            return []
+        used = {id(session) for session in (self.session, *sessions(), *call.sessions())}
+        return [session for key, session in found.items() if key in used]
 
 
-KeptWatcher: TypeAlias = Callable[[Waiting, Call], None]
-"""Told of each call that is kept for a commit."""
+_loop: ContextVar[_Loop | None] = ContextVar("signals_kit_after_commit", default=None)
+"""The innermost loop that runs here."""
+
+_order = count()
+"""Numbers calls as they are queued: those of one emission keep the order of its receivers."""
+
+
+def run_ready(session: Session | None, calls: Iterable[Call], sessions: Sessions = list) -> None:
+    """Run calls, contained, or queue them where the kit is running a receiver of this session.
+
+    Another session may end with the receiver that uses it, and detach the sender: what has waited
+    for it runs at once.
+
+    :param session: the session that has committed; ``None`` if the calls have not waited.
+    :param sessions: returns what receivers may use besides it and the app's sessions.
+    """
+    loop = _loop.get()
+    while loop is not None:
+        if session in (None, loop.session) and loop.add(calls, sessions):
+            return
+        loop = loop.outer
+    loop = _Loop(session)
+    loop.add(calls, sessions)
+    loop.run()
+
+
+KeptWatcher: TypeAlias = Callable[[Pending, Call], None]
+"""Called for each call that is kept for a commit."""
 
 
 class OpenTransaction:
     """The innermost open transaction of a session, as an after-commit delivery waits for it."""
 
-    __slots__ = ("_sessions", "_tell", "_transaction", "_waiting")
+    __slots__ = ("_notify", "_pending", "_session")
 
     def __init__(
-        self,
-        waiting: Waiting,
-        sessions: list[Session],
-        transaction: Any,
-        tell: tuple[KeptWatcher, ...],
+        self, pending: Pending, session: Session | None, notify: tuple[KeptWatcher, ...]
     ) -> None:
-        self._waiting = waiting
-        self._sessions = sessions
-        self._transaction = transaction
-        self._tell = tell
+        self._pending = pending
+        self._session = session
+        self._notify = notify
 
     def keep(self, call: Call) -> None:
         """Keep a call until the transaction has committed with all that is around it."""
-        if self._waiting.keep(self._sessions, self._transaction, call):
-            for tell in self._tell:
-                tell(self._waiting, call)
+        if self._pending.keep(call, self._session):
+            for notify in self._notify:
+                notify(self._pending, call)
 
 
 def open_transaction(
-    session: Session | None, tell: tuple[KeptWatcher, ...] = ()
+    session: Session | None, notify: tuple[KeptWatcher, ...] = ()
 ) -> OpenTransaction | None:
     """Return the innermost open transaction of a session, or ``None`` if it has none.
 
-    :param tell: called for each call that is kept for it.
+    :param notify: called for each call that is kept for it.
     """
     plain = _plain_session(session)
     if plain is None:
@@ -198,12 +292,9 @@ def open_transaction(
     transaction = plain.get_nested_transaction() or plain.get_transaction()
     if transaction is None:
         return None
-    waiting: Waiting | None = plain.info.get(_WAITING)
-    if waiting is None:
-        listen()  # if SQLAlchemy was imported after the receivers were connected
-        waiting = plain.info[_WAITING] = Waiting()
-    sessions = [plain] if plain is _current_of(session) else []  # an async one is its task's
-    return OpenTransaction(waiting, sessions, transaction, tell)
+    listen()  # if SQLAlchemy was imported after the receivers were connected
+    own = plain if plain is _current_of(session) else None  # an async one is its task's
+    return OpenTransaction(_pending_of(transaction), own, notify)
 
 
 def _plain_session(session: Any) -> Any:
@@ -231,13 +322,6 @@ def _current_of(session: Any) -> Any:
 def _is_scoped(session: Any) -> bool:
     """Tell a ``scoped_session`` from a session; a mapped class has a registry of another kind."""
     return callable(getattr(getattr(session, "registry", None), "has", None))
-
-
-def waiting_in(session: Session | None) -> Waiting | None:
-    """Return what waits for a session's transactions."""
-    plain: Any = getattr(session, "sync_session", session)
-    waiting: Waiting | None = None if plain is None else plain.info.get(_WAITING)
-    return waiting
 
 
 class SessionSource:
@@ -350,20 +434,26 @@ def listen() -> None:
 
     if not event.contains(OrmSession, "after_commit", _after_commit):
         event.listen(OrmSession, "after_commit", _after_commit, insert=True)
+        event.listen(OrmSession, "after_transaction_create", _after_transaction_create)
         event.listen(OrmSession, "after_transaction_end", _after_transaction_end)
 
 
 def _after_commit(session: Session) -> None:
-    waiting: Waiting | None = session.info.get(_WAITING)
-    if waiting is None:  # another listener may yet send, in the transaction that has committed
-        waiting = session.info[_WAITING] = Waiting()
-    waiting.committed(session.get_nested_transaction() or session.get_transaction())
+    # Also if nothing waits: another listener may yet send, in the transaction that has committed.
+    transaction = session.get_nested_transaction() or session.get_transaction()
+    _pending_of(transaction).committed(transaction)
+
+
+def _after_transaction_create(session: Session, transaction: Any) -> None:
+    loop = _loop.get()
+    if loop is not None and transaction.parent is None:
+        loop.begins(session, transaction)
 
 
 def _after_transaction_end(session: Session, transaction: Any) -> None:
-    waiting = waiting_in(session)
-    if waiting is not None:
-        waiting.ended(session, transaction)
+    pending: Pending | None = getattr(transaction, _PENDING, None)
+    if pending is not None:
+        pending.ended(session)
 
 
 def begin_immediate(engine: Any, mode: str = "IMMEDIATE") -> None:

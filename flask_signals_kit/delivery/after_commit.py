@@ -7,7 +7,7 @@ from typing import Any
 
 from ..calls import Call
 from ..records import AFTER_COMMIT
-from ..transactions import run_by_itself, source_of
+from ..transactions import run_ready, source_of
 
 
 class AfterCommit:
@@ -47,6 +47,6 @@ class AfterCommit:
     def deliver(self, call: Call, /) -> None:
         """Keep the call until the commit, or run it if there is nothing to wait for."""
         if call.transaction is None:
-            run_by_itself(call, self._sessions)
+            run_ready(None, [call], self._sessions)
         else:
             call.transaction.keep(call)

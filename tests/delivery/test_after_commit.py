@@ -279,20 +279,22 @@ def test_send_in_a_receiver_waits_for_its_transaction(any_shop: Shop, end: str) 
     assert any_shop.rows() == ["acme", *expected]
 
 
-def test_send_in_a_receiver_without_transaction_runs_at_once(any_shop: Shop) -> None:
-    """A receiver that touches no database and sends: its transaction is over, so it runs now."""
+def test_send_in_a_receiver_without_transaction_runs_after_it(any_shop: Shop) -> None:
+    """A receiver that touches no database and sends: that call runs when it has returned."""
     seen = any_shop.listen("account_opened")
-    early: list[str] = []
+    early: list[int] = []
 
     @any_shop.kit.on("account_funded", delivery="after_commit")
     def send(sender: str, **extra: object) -> None:
         any_shop.opened.send(sender)
-        early.extend(seen)
+        early.append(len(seen))
 
     with any_shop.open() as session:
         any_shop.fund("acme")
         session.commit()
-    assert early == seen == ["acme"]
+        assert (early, seen) == ([0], ["acme"])
+        any_shop.funded.send("globex")
+    assert (early, seen) == ([0, 1], ["acme", "globex"])
 
 
 def test_order_across_signals_and_priorities(any_shop: Shop) -> None:

@@ -56,7 +56,7 @@ def test_current_emission_tells_where_it_was_sent(shop: Shop) -> None:
         shop.funded.send("acme")
         session.commit()
         assert not bool(current_emission)
-    assert seen == [("account_opened", "account_opened"), ("account_funded", "account_funded")]
+    assert seen == [("account_funded", "account_funded"), ("account_opened", "account_opened")]
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)

@@ -340,10 +340,10 @@ def test_a_receiver_that_fails_in_the_database_leaves_the_session_usable(
         if how == "after the commit":
             scoped.execute(INSERT)
         kit.send("account_opened" if how == "in a receiver" else "account_funded", "acme")
-        assert counted == ([] if how == "after the commit" else [0])
+        assert len(counted) == (how != "after the commit")
         scoped.execute(INSERT)
         scoped.commit()
-        expected = {"at once": (1, [0]), "in a receiver": (2, [0]), "after the commit": (2, [2])}
+        expected = {"at once": (1, [0]), "in a receiver": (2, [1]), "after the commit": (2, [2])}
         assert (scoped.scalar(COUNT), counted) == expected[how]
 
 
