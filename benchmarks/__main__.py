@@ -91,6 +91,12 @@ def measure() -> Iterator[Row]:
         quoted=True,
     )
     yield Row(
+        what="a Flask request with a receiver of `request_started`, against plain blinker",
+        limit=1.02,
+        figure=footprint.relay_overhead(),
+        quoted=True,
+    )
+    yield Row(
         what="importing the kit, against importing Flask (time on top)",
         limit=0.15,
         figure=footprint.import_overhead(),

@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Iterable, Mapping
+from types import CodeType
 from typing import Any
 
 import blinker
@@ -15,13 +16,13 @@ from blinker import ANY
 from flask import Flask
 
 from .callables import sender_behind, type_name
+from .calls import Receiver
 from .declarations import check_name
+from .dispatch import explain_recursion
 from .errors import DeclarationError, UnknownSignalError, did_you_mean
 from .links import leave
 from .registry import BUILTIN_PAYLOADS
-from .signals import (
-    Signal,
-)
+from .signals import Signal
 from .state import is_current
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
@@ -51,24 +52,25 @@ class Relay:
         self.name: str = target.name
         self._app = app
         self._sender: Any = None if sender is ANY else weakref.ref(sender)
+        self._pass_on = _pass_on_to(target)
         self._connected = False
         self._closed = False
 
-    def __call__(self, sender: Any = None, /, **payload: Any) -> Any:
-        """Send the app's signal; return the first result that is not ``None``.
+    @property
+    def receiver(self) -> Receiver:
+        """What is connected to the source: a function if it is connected for the app as sender.
 
-        Some senders act on what a receiver returns (Flask-Dance stores no token if it is
-        ``False``), and to them this relay is one receiver. They know nothing of async receivers
-        here, so these run even where an event loop is running.
+        Then blinker calls it for that app alone, so nothing is to be checked; and blinker finds out
+        faster that a function is not async than that an object is not.
         """
+        return self if self._sender is None else self._pass_on
+
+    def __call__(self, sender: Any = None, /, **payload: Any) -> Any:
+        """Send the app's signal, unless the sender belongs to another app."""
         sender = sender_behind(sender)
         if self._closed or not self._concerns_app(sender):
             return None
-        payload.setdefault("_async_wrapper", self._target._around.late_async_wrapper)
-        for _, result in self._target.send(sender, **payload):
-            if result is not None:
-                return result
-        return None
+        return self._pass_on(sender, **payload)
 
     def _concerns_app(self, sender: Any) -> bool:
         app = self._app()
@@ -95,10 +97,40 @@ class Relay:
         if wanted is self._connected or sender is None:  # blinker forgets a sender that is gone
             return
         if wanted:
-            self.source.connect(self, sender, weak=True)
+            self.source.connect(self.receiver, sender, weak=True)
             self._connected = True
         else:
-            self._connected = not leave(self.source, self, sender)
+            self._connected = not leave(self.source, self.receiver, sender)
+
+
+def _pass_on_to(signal: Signal) -> Receiver:
+    """Make a receiver that sends a signal and returns the first result that is not ``None``.
+
+    Some senders act on what a receiver returns (Flask-Dance stores no token if it is ``False``),
+    and to them a relay is one receiver. They know nothing of async receivers here, so these run
+    even where an event loop is running.
+    """
+    wrapper = signal._around.late_async_wrapper
+
+    def pass_on(sender: Any = None, /, **payload: Any) -> Any:
+        try:
+            only = signal._only
+            if only is not None:  # what Signal.send does, without packing the payload once more
+                return only(sender, **payload)
+            payload.setdefault("_async_wrapper", wrapper)
+            for _, result in signal.send(sender, **payload):
+                if result is not None:
+                    return result
+        except RecursionError as error:
+            explain_recursion(error)
+            raise
+        return None
+
+    return pass_on
+
+
+RELAY_CODE: CodeType = _pass_on_to(Signal("relay")).__code__
+"""The code of every relay: a frame of it may be one of a plain send."""
 
 
 class _Turns:

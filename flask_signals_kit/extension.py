@@ -21,7 +21,7 @@ from flask.signals import appcontext_pushed, request_started
 from werkzeug.local import LocalProxy
 
 from . import catalogue
-from .bridge import FLASK_SIGNALS, Relays, choose
+from .bridge import FLASK_SIGNALS, RELAY_CODE, Relays, choose
 from .callables import place_of, signature_of, type_name, unwrap
 from .declarations import Contract, DomainSignal, Wiring
 from .errors import (
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
 
-_PLAIN_SENDS = (Signal.send.__code__, DomainSignal.send.__code__)
+_PLAIN_SENDS = (Signal.send.__code__, DomainSignal.send.__code__, RELAY_CODE)
 
 
 def _current_emission() -> Emission:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from types import MethodType
+from types import FunctionType, MethodType
 from typing import Any, Literal, Protocol, cast
 
 import blinker
@@ -568,7 +568,8 @@ def _is_own(receiver: Any) -> bool:
     """
     owner = receiver.__self__ if type(receiver) is MethodType else receiver
     kind = type(owner)
-    kit = place_of(kind).module.partition(".")[0] == __name__.partition(".")[0]
+    module = place_of(owner if kind is FunctionType else kind).module
+    kit = module.partition(".")[0] == __name__.partition(".")[0]
     return kit and not issubclass(kind, (Signal, DomainSignal))
 
 

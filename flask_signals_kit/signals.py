@@ -891,8 +891,7 @@ def find_emission(plain_sends: tuple[types.CodeType, ...]) -> Emission | None:
             return cast(Emission, frame.f_locals["self"].emission_from(frame))
         if code in plain_sends:
             plain = frame.f_locals
-            return make_emission(
-                plain.get("signal", plain["self"])._around, plain["sender"], plain["payload"], frame
-            )
+            signal = plain["signal"] if "signal" in plain else plain["self"]
+            return make_emission(signal._around, plain["sender"], plain["payload"], frame)
         frame = frame.f_back
     return carried_emission.get()

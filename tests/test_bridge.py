@@ -3,10 +3,12 @@
 import asyncio
 import gc
 import logging
+import sys
 import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
 from typing import Any
 
 import blinker
@@ -429,6 +431,39 @@ def test_a_relay_returns_what_receivers_return(kit: SignalsKit, app: Flask) -> N
     kit.on("oauth_authorized")(lambda sender, **extra: True)
     with app.app_context():
         assert [result for _, result in theirs.send()] == [False]
+
+
+def test_a_single_receiver_of_a_flask_signal_costs_one_more_call_than_with_blinker(
+    kit: SignalsKit, app: Flask
+) -> None:
+    """Between Flask's `send` and the receiver there is the relay and nothing else."""
+    calls: list[str] = []
+
+    @kit.on("request_started")
+    def receive(sender: Any, **payload: Any) -> None: ...
+
+    def note(frame: FrameType, event: str, arg: Any) -> None:
+        module = str(frame.f_globals["__name__"])
+        if event == "call" and module.startswith("flask_signals_kit"):
+            calls.append(f"{module}.{frame.f_code.co_name}")
+
+    flask.signals.request_started.send(app)  # the first send resolves the receivers
+    sys.setprofile(note)
+    flask.signals.request_started.send(app, _async_wrapper=app.ensure_sync)
+    sys.setprofile(None)
+    assert calls == ["flask_signals_kit.bridge.pass_on"]
+
+
+def test_a_recursion_through_a_flask_signal_names_it(kit: SignalsKit, app: Flask) -> None:
+    """A receiver of `message_flashed` that flashes a message."""
+
+    @kit.on("message_flashed")
+    def flash_again(sender: Any, **payload: Any) -> None:
+        flask.signals.message_flashed.send(app, message="again", category="message")
+
+    with pytest.raises(RecursionError) as caught:
+        flask.signals.message_flashed.send(app, message="once", category="message")
+    assert "→ message-flashed →" in "".join(caught.value.__notes__)
 
 
 def test_a_failing_receiver_of_a_bridged_signal_obeys_the_policy(kit: SignalsKit) -> None:

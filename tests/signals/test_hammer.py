@@ -581,7 +581,7 @@ def flask_receivers(app: Flask, signal: Any = request_finished) -> Iterator[Any]
     """Yield who of the kit would hear Flask's own signal from this app."""
     for receiver in signal.receivers_for(app):
         owner = getattr(receiver, "__self__", receiver)
-        if type(owner).__module__.startswith("flask_signals_kit"):
+        if getattr(owner, "__module__", "").startswith("flask_signals_kit"):
             yield receiver
 
 
