@@ -23,7 +23,7 @@ def test_active_contexts_yields_each_context_once_innermost_first():
 def test_active_contexts_includes_the_context_of_a_request():
     """A request's app context, and that of a command around it, are both active."""
     app = Flask("app")
-    seen = []
+    seen: list[Flask] = []
 
     @app.get("/")
     def index():
