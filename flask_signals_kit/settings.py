@@ -35,12 +35,12 @@ def check_on_error(on_error: Any, owner: str, default: str) -> OnError | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """One app's settings; ``None`` means "as debug or testing says", settled as the app starts."""
+    """One app's settings; ``None`` means "in debug and testing", resolved as the app starts."""
 
     strict: bool = False
-    """Refuse signal names that nobody declared."""
+    """Refuse names of signals that are not declared."""
     on_error: OnError = "raise"
-    """The failure policy of signals that do not name their own."""
+    """The failure policy of signals without a policy of their own."""
     validate: bool | None = None
     """Check the payload's names against the declaration at each send."""
     page: bool | None = None
@@ -48,7 +48,7 @@ class Settings:
     page_url: str = "/_signals"
     """Where the page is served."""
     journal: bool | None = None
-    """Keep count of calls and failures, and the last emissions."""
+    """Count calls and failures, and keep the last emissions."""
     journal_size: int = 1000
     """How many emissions are kept."""
     imports: tuple[str, ...] = ()
@@ -64,7 +64,7 @@ class Setting:
     field: str
     """The field of :class:`Settings` that it fills."""
     expects: str
-    """What a value must be, as the error message says it."""
+    """What a value must be, for the error message."""
     doc: str
     """One sentence for the documentation."""
     read: Callable[[Any], Any]
@@ -130,7 +130,7 @@ TABLE: tuple[Setting, ...] = (
         key="SIGNALS_KIT_STRICT",
         field="strict",
         expects="True or False",
-        doc="Refuse to connect to, or to send, a name that nobody declared.",
+        doc="Refuse to connect to, or to send, a signal that is not declared.",
         read=_flag,
         environment="true",
     ),
@@ -138,7 +138,7 @@ TABLE: tuple[Setting, ...] = (
         key="SIGNALS_KIT_ON_ERROR",
         field="on_error",
         expects="one of 'raise', 'group', 'isolate'",
-        doc="The failure policy of every signal that does not name its own.",
+        doc="The failure policy of every signal without a policy of its own.",
         read=_on_error,
     ),
     Setting(
@@ -163,7 +163,7 @@ TABLE: tuple[Setting, ...] = (
         field="page_url",
         expects="a path such as '/_signals', of parts that are letters, digits and '-._~', but not "
         "'.' or '..' alone",
-        doc="The path that the page is served at.",
+        doc="The path at which the page is served.",
         read=_url,
     ),
     Setting(
