@@ -96,8 +96,9 @@ class Surroundings:
     """Used for an async receiver that a delivery runs, wherever that is."""
     enter: Callable[[], AbstractContextManager[Any]] = nullcontext
     """Makes the app current, where it is not."""
-    transaction: Callable[[Any], Transaction | None] | None = None
-    """Finds the open transaction to wait for, in the session given or in the app's."""
+    transaction: Callable[[Any, Any, dict[str, Any]], Transaction | None] | None = None
+    """Finds the open transaction to wait for: in the session given, if any, or in the one that
+    holds the sender or a model instance in the payload, or in the app's."""
     sessions: Callable[[], list[Any]] = list
     """Returns the app's SQLAlchemy sessions, as far as there are any here."""
     observers: tuple[Observer, ...] = ()

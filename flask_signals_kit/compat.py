@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextvars import Token
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextvars import Token, copy_context
+from typing import Any, TypeVar
 
 from flask.globals import _cv_app
+
+T = TypeVar("T")
 
 
 def active_contexts() -> Iterator[Any]:
@@ -31,3 +33,17 @@ def active_contexts() -> Iterator[Any]:
             tokens = [context._cv_token]  # Flask 3.2: one for the first push
         earlier = [token.old_value for token in reversed(tokens) if token is not None]
         context = next((c for c in earlier if c is not Token.MISSING and id(c) not in met), None)
+
+
+def call_inside(context: Any, function: Callable[[], T]) -> T:
+    """Call a function as if an app context that is pushed here were the current one.
+
+    >>> from flask import Flask, current_app
+    >>> outer, inner = Flask("outer"), Flask("inner")
+    >>> with outer.app_context() as context, inner.app_context():
+    ...     call_inside(context, lambda: current_app.name)
+    'outer'
+    """
+    run = copy_context().run
+    run(_cv_app.set, context)
+    return run(function)

@@ -164,7 +164,7 @@ class Sending:
         for link in links:
             session = getattr(link.delivery, "session", self)
             if find is not None and session is not self and session not in self.transactions:
-                self.transactions[session] = find(session)
+                self.transactions[session] = find(session, self.sender, self.payload)
 
     def policy(self, link: Link) -> OnError:
         """Return the failure policy that holds for a receiver in this emission."""

@@ -126,7 +126,7 @@ class Signal(blinker.NamedSignal):
         app: Callable[[], Any] | None = None,
         late_async_wrapper: Wrapper | None = None,
         enter: Callable[[], AbstractContextManager[Any]] = nullcontext,
-        transaction: Callable[[Any], Transaction | None] | None = None,
+        transaction: Callable[[Any, Any, dict[str, Any]], Transaction | None] | None = None,
         sessions: Callable[[], list[Any]] = list,
     ) -> None:
         self._plan: Plan | None = None

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from threading import Lock
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import blinker
 from blinker import ANY
@@ -23,6 +23,7 @@ from flask import Flask, current_app, has_app_context, has_request_context, requ
 
 from .callables import call_site, place_of
 from .calls import Delivery, Receiver
+from .compat import active_contexts, call_inside
 from .declarations import Contract, DomainSignal, Wiring
 from .dispatch import Observation, run_directly
 from .errors import (
@@ -58,8 +59,11 @@ from .transactions import (
     listen,
     open_transaction,
     session_of,
+    sessions_holding,
 )
 from .verbs import App, Verbs
+
+T = TypeVar("T")
 
 EXTENSION = "signals_kit"
 """The key of the app's half in ``app.extensions``."""
@@ -363,6 +367,12 @@ class AppSignals(Verbs):
     def sessions(self) -> list[Any]:
         """Return the app's sessions, as far as there are any here."""
         found: list[Any] = []
+        for sessions in self._in_contexts(self._current_sessions):
+            found += sessions
+        return found
+
+    def _current_sessions(self) -> list[Any]:
+        found: list[Any] = []
         for source in self.session_sources():
             try:
                 found += source.plain_sessions()
@@ -370,19 +380,37 @@ class AppSignals(Verbs):
                 logger.debug("A source of sessions of app %r failed", self.app.name, exc_info=True)
         return found
 
-    def transaction(self, session: Callable[[], Any] | None = None) -> OpenTransaction | None:
-        """Return the open transaction of a session, or of the first of the app's that has one."""
-        for source in self.session_sources() if session is None else [session]:
-            try:
-                current = source()
-            except RuntimeError:
-                if has_app_context():
-                    raise
-                continue  # a session of Flask-SQLAlchemy, which there is none of outside a context
-            transaction = open_transaction(current, self._kept_watchers)
-            if transaction is not None:
-                return transaction
-        return None
+    def transaction(
+        self, session: Callable[[], Any] | None, sender: Any, payload: dict[str, Any]
+    ) -> OpenTransaction | None:
+        """Return the open transaction that an after-commit receiver waits for.
+
+        It is that of the session given, or else of the session that holds what was sent, or else of
+        the first of the app's sessions that has one.
+        """
+        if session is not None:
+            return self._first_open([_current(session)])
+        holding = sessions_holding((sender, *payload.values()))
+        if holding:
+            return self._first_open(holding)
+        found = self._in_contexts(lambda: self._first_open(map(_current, self.session_sources())))
+        return next((transaction for transaction in found if transaction is not None), None)
+
+    def _first_open(self, sessions: Iterable[Any]) -> OpenTransaction | None:
+        found = (open_transaction(session, self._kept_watchers) for session in sessions)
+        return next((transaction for transaction in found if transaction is not None), None)
+
+    def _in_contexts(self, find: Callable[[], T]) -> Generator[T, None, None]:
+        """Call a function in each context of this app that is pushed here, the innermost first.
+
+        Where there is none, it is called as things are.
+        """
+        active = list(active_contexts())
+        own = [context for context in active if context.app is self.app]
+        if not own:
+            yield find()
+        for context in own:
+            yield find() if context is active[0] else call_inside(context, find)
 
     def engines(self, delivery: Delivery | None) -> list[Any]:
         """Return the engines behind the sessions that a delivery may wait for.
@@ -747,9 +775,11 @@ class _SignalMaker:
             return nullcontext()
         return app.app_context()
 
-    def _transaction(self, session: Callable[[], Any] | None) -> OpenTransaction | None:
+    def _transaction(
+        self, session: Callable[[], Any] | None, sender: Any, payload: dict[str, Any]
+    ) -> OpenTransaction | None:
         state = self._state()
-        return None if state is None else state.transaction(session)
+        return None if state is None else state.transaction(session, sender, payload)
 
     def _sessions(self) -> list[Any]:
         state = self._state()
@@ -771,6 +801,16 @@ class _SignalMaker:
         state = self._state()
         if state is not None:
             state.collected.append(connection)
+
+
+def _current(source: Callable[[], Any]) -> Any:
+    """Return the current session, or ``None`` for one that there is in app contexts alone."""
+    try:
+        return source()
+    except RuntimeError:
+        if has_app_context():
+            raise
+        return None
 
 
 def is_current(app: Flask) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
 from heapq import heappop, heappush
@@ -40,6 +40,9 @@ _PENDING = "_signals_kit_pending"
 No app reaches it, as it does ``session.info``. A mapping from sessions would never let go of one
 that its own payload refers to; here the garbage collector finds the cycle.
 """
+
+
+_NOTHING: dict[str, Any] = {}
 
 
 class Pending:
@@ -226,7 +229,7 @@ class _Loop:
         found = {id(s): s for s, t in self._begun if s.get_transaction() is t}
         if not found:
             return []
-        used = {id(session) for session in (self.session, *sessions(), *call.sessions())}
+        used = {id(s) for s in (self.session, *sessions(), *holding(call), *call.sessions())}
         return [session for key, session in found.items() if key in used]
 
 
@@ -243,7 +246,8 @@ def run_ready(session: Session | None, calls: Iterable[Call], sessions: Sessions
     Another session may end with the receiver that uses it, and detach the sender: what has waited
     for it runs at once.
 
-    :param session: the session that has committed; ``None`` if the calls have not waited.
+    :param session: the session that has committed, or that holds what was sent; ``None`` if there
+        is none.
     :param sessions: returns what receivers may use besides it and the app's sessions.
     """
     loop = _loop.get()
@@ -297,6 +301,27 @@ def open_transaction(
     return OpenTransaction(_pending_of(transaction), own, notify)
 
 
+def sessions_holding(values: Iterable[Any]) -> list[Session]:
+    """Return the sessions that model instances among these values belong to."""
+    found: dict[int, Session] = {}
+    for value in values:
+        with suppress(Exception):  # a proxy that stands for nothing here, say
+            state = getattr(value, "__dict__", _NOTHING).get("_sa_instance_state")
+            session = None if state is None else state.async_session or state.session
+            if session is not None:
+                found[id(session)] = session
+    return [*found.values()]
+
+
+def _plain_sessions(sessions: Iterable[Session | None]) -> list[Session]:
+    """Return the sessions themselves, but for async ones: these work in a task alone."""
+    return [
+        _plain_session(session)
+        for session in map(_current_of, sessions)
+        if session is not None and not hasattr(session, "sync_session")
+    ]
+
+
 def _plain_session(session: Any) -> Any:
     """Return the session behind an ``AsyncSession`` or a ``scoped_session``.
 
@@ -324,6 +349,11 @@ def _is_scoped(session: Any) -> bool:
     return callable(getattr(getattr(session, "registry", None), "has", None))
 
 
+def holding(call: Call) -> list[Session]:
+    """Return the sessions that what was sent belongs to, but for async ones."""
+    return _plain_sessions(sessions_holding((call._sender, *call._payload.values())))
+
+
 class SessionSource:
     """Where the current session is found, and the engines that it uses.
 
@@ -349,13 +379,8 @@ class SessionSource:
         return self._session()
 
     def plain_sessions(self) -> list[Session]:
-        """Return the current sessions, but for async ones: these work in a task alone."""
-        found = (_current_of(session) for session in self._every())
-        return [
-            _plain_session(session)
-            for session in found
-            if session is not None and not hasattr(session, "sync_session")
-        ]
+        """Return the current sessions, but for async ones."""
+        return _plain_sessions(self._every())
 
     def engines(self) -> list[Any]:
         """Return the engines, as far as they are known before there is a session."""

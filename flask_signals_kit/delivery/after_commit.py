@@ -7,7 +7,7 @@ from typing import Any
 
 from ..calls import Call
 from ..records import AFTER_COMMIT
-from ..transactions import run_ready, source_of
+from ..transactions import holding, run_ready, source_of
 
 
 class AfterCommit:
@@ -24,8 +24,9 @@ class AfterCommit:
     ``delivery="after_commit"`` stands for ``AfterCommit()``.
 
     :param session: the session to wait for, where the app has several: a ``scoped_session``, or a
-        function that returns the current ``Session`` or ``None``. If left out, the first of the
-        app's sessions that has a transaction open.
+        function that returns the current ``Session`` or ``None``. If left out, it is the one that
+        holds the sender or a model instance in the payload; else the first of the app's
+        sessions that has a transaction open, those of enclosing app contexts included.
 
     >>> AfterCommit().name
     'after_commit'
@@ -47,6 +48,7 @@ class AfterCommit:
     def deliver(self, call: Call, /) -> None:
         """Keep the call until the commit, or run it if there is nothing to wait for."""
         if call.transaction is None:
-            run_ready(None, [call], self._sessions)
+            held = None if self.session else next(iter(holding(call)), None)
+            run_ready(held, [call], self._sessions)
         else:
             call.transaction.keep(call)
