@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextvars import Token, copy_context
 from typing import Any, TypeVar
 
+from flask import globals as flask_globals
 from flask.globals import _cv_app
 
 T = TypeVar("T")
@@ -47,3 +48,9 @@ def call_inside(context: Any, function: Callable[[], T]) -> T:
     run = copy_context().run
     run(_cv_app.set, context)
     return run(function)
+
+
+def request_context() -> Any:
+    """Return the context of the current request: in Flask 3.2, it is the app context."""
+    variable = vars(flask_globals).get("_cv_request", _cv_app)
+    return variable.get()

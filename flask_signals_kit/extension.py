@@ -49,6 +49,7 @@ from .verbs import App, Target, Verbs
 
 if TYPE_CHECKING:
     from .inspection import Problem
+    from .page import Page
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
@@ -159,8 +160,7 @@ class SignalsKit(Verbs):
     def detach(self, app: Flask) -> None:
         """Undo what :meth:`init_app` did to an app.
 
-        Its receivers, relays, hooks and commands go. Flask cannot take a route away again: where
-        the page had one, it answers 404.
+        Its receivers, relays, hooks, commands and page go.
 
         :param app: the app.
         :raises NotInitializedError: if this kit has not initialised it.
@@ -169,7 +169,7 @@ class SignalsKit(Verbs):
         state = self.for_app(app)
         state.close()
         if state.startup is not None:
-            state.startup.close(app)
+            state.startup.undo(app)
         with self.registry.lock:
             self._apps.discard(state)
         del app.extensions[EXTENSION]
@@ -335,14 +335,15 @@ class _Commands(AppGroup):
 
 
 class _Startup:
-    """Takes up what follows debug or testing each time a context is pushed until the first request.
+    """Applies debug or testing each time a context is pushed until the first request.
 
     ``app.run(debug=True)`` and ``app.testing = True`` come after the factory, which may itself have
-    pushed a context. The page's routes are made in time for the first request to find them.
+    pushed a context. The page is installed in time to answer the first request.
     """
 
     def __init__(self, state: AppSignals) -> None:
         self._state = weakref.ref(state)
+        self._page: Page | None = None
         self._lock = threading.RLock()
         self._closed = False
         app = state.app
@@ -350,7 +351,7 @@ class _Startup:
         request_started.connect(self.close, app)
 
     def settle(self, app: Flask, **extra: Any) -> None:
-        with self._lock:  # a second first request must not be served before the routes are there
+        with self._lock:  # a second first request must not be served before the page is there
             if not self._closed:
                 self._settle(app)
 
@@ -361,23 +362,23 @@ class _Startup:
         state.settle()
         if not state.page_enabled:
             return
-        from . import page  # a face: a process that serves no page does without
+        if self._page is None:
+            from . import page  # a process that serves no page does without
 
-        if page.NAME not in app.blueprints:
-            if getattr(app, "_got_first_request", False):
-                logger.warning(
-                    "The page of app %r cannot be served: Flask takes no routes after the first "
-                    "request; call init_app before it.",
-                    app.name,
-                )
-                self.close(app)
-                return
-            app.register_blueprint(page.make_blueprint(), url_prefix=state.settings.page_url)
+            self._page = page.Page(state.settings.page_url)
+        self._page.install(app, listed=state.page_auth is None)
 
     def close(self, app: Flask, /, **extra: Any) -> None:
+        """Wait no longer."""
         self._closed = True
         leave(appcontext_pushed, self.settle, app)
         leave(request_started, self.close, app)
+
+    def undo(self, app: Flask) -> None:
+        """Take the page away as well."""
+        self.close(app)
+        if self._page is not None:
+            self._page.remove(app)
 
 
 def _flask_app(app: object, method: str) -> Flask:

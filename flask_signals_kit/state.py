@@ -102,8 +102,8 @@ class Bridge(Protocol):
 class Startup(Protocol):
     """What the app's half needs of whatever waits for the app's first request."""
 
-    def close(self, app: Flask, /) -> None:
-        """Wait no longer."""
+    def undo(self, app: Flask, /) -> None:
+        """Wait no longer, and take the page away."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -3,64 +3,171 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from typing import Any, TypeVar
+from urllib.parse import quote
 
-from flask import Blueprint
-from flask.blueprints import BlueprintSetupState
+from flask import Flask, Response, current_app, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+from werkzeug.routing import BuildError, Map, RequestRedirect, Rule, WebsocketMismatch
 
-from .guard import EveryMethod, EveryScheme, guarded
+from ..compat import request_context
+from ..state import EXTENSION, AppSignals
+from .guard import may_see, respond
 from .views import Views
 
-__all__ = ["NAME", "make_blueprint"]
+__all__ = ["NAME", "Page"]
 
 NAME = "flask_signals_kit"
-"""The blueprint's name: what ``request.blueprint`` is while the page is served."""
+"""What ``request.blueprint`` is while the page is served, and what its endpoints begin with."""
+
+PATHS = {
+    "signals": "",
+    "signals_json": "/signals.json",
+    "signal": "/signals/<path:name>",
+    "static": "/static/<path:filename>",
+}
+"""The paths of the views below the page's URL."""
+
+UNROUTED = (NotFound, MethodNotAllowed, RequestRedirect, WebsocketMismatch)
+"""How the app's routing may have failed where the page is served all the same.
+
+An untrusted host, for one, is refused as everywhere.
+"""
+
+T = TypeVar("T")
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
 
-def make_blueprint() -> Blueprint:
-    """Return the page's blueprint, for one app; it is registered under the page's URL.
+class Page:
+    """The page of one app.
 
-    It brings no templates and no static folder into the app: the page renders with an environment
-    of its own, so that no template, filter or context processor of the app can change or break it.
+    Its routes are not among those of the app. It is the last of the app's ``before_request``
+    functions and answers those who may see it. For all others, the request goes on as the app
+    routed it, as if there were no page.
+
+    :param prefix: the page's URL within the app.
     """
-    blueprint = Blueprint(NAME, __name__)
-    blueprint.record(_add_rules)
-    return blueprint
 
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._views = Views(prefix)
+        # Without redirects, which would lead to whatever host the request names.
+        self._routes = Map(self._rules(), strict_slashes=False, merge_slashes=False)
+        self._is_reported = False
 
-def _add_rules(setup: BlueprintSetupState) -> None:
-    app, prefix = setup.app, setup.url_prefix or ""
-    taken = next((r for r in app.url_map.iter_rules() if r.rule.rstrip("/") == prefix), None)
-    if taken is not None:
-        logger.warning(
-            "The page of app %r is not served: the app has a route of its own at %s (endpoint %r). "
-            "Set SIGNALS_KIT_PAGE_URL to another path.",
-            app.name,
-            taken.rule,
-            taken.endpoint,
-        )
-        return
-    views = Views(prefix)
-    for path, view in (
-        ("", views.signals),
-        ("/signals.json", views.signals_json),
-        ("/signals/<path:name>", views.signal),
-        ("/static/<path:filename>", views.static),
-    ):
-        endpoint = f"{setup.name}.{view.__name__}"
-        app.add_url_rule(
-            prefix + path,
+    def _rules(self, **options: Any) -> list[Rule]:
+        return [
+            Rule(self._prefix + path, endpoint=f"{NAME}.{view}", **options)
+            for view, path in PATHS.items()
+        ]
+
+    def install(self, app: Flask, *, listed: bool) -> None:
+        """Answer the app's requests, after its ``before_request`` functions up to now.
+
+        :param listed: let ``app.url_map`` list the page, as for ``flask routes``.
+        """
+        functions = app.before_request_funcs.get(None, [])
+        if functions[-1:] != [self.answer]:
+            # A new list: a request of another thread may be going through the old one.
+            app.before_request_funcs[None] = [*_without(functions, self.answer), self.answer]
+        if self.build_url not in app.url_build_error_handlers:
+            app.url_build_error_handlers.append(self.build_url)
+        if (
+            listed
+            and NAME not in app.blueprints
+            and not any(map(_is_listed, app.url_map.iter_rules()))
+        ):
+            host = "<host>" if app.url_map.host_matching else None
+            for rule in self._rules(methods=["GET"], build_only=True, host=host):
+                app.url_map.add(rule)
+
+    def remove(self, app: Flask) -> None:
+        """Undo :meth:`install`, but for the list: a rule cannot be removed from a map."""
+        functions = app.before_request_funcs.get(None, [])
+        app.before_request_funcs[None] = _without(functions, self.answer)
+        app.url_build_error_handlers[:] = _without(app.url_build_error_handlers, self.build_url)
+
+    def answer(self) -> Response | None:
+        """Answer a request for the page; return ``None`` to leave it to the app."""
+        state = current_app.extensions.get(EXTENSION)
+        if not isinstance(state, AppSignals) or not state.page_enabled:
+            return None
+        found = self._match()
+        if found is None or self._is_taken() or not may_see(state):
+            return None
+        rule, values = found
+        view = getattr(self._views, rule.endpoint.rpartition(".")[2])
+        # The hooks of a blueprint of the app's that has this name are not for the page.
+        request.url_rule = None if NAME in current_app.blueprints else rule
+        request.view_args = values
+        request.routing_exception = None
+        return respond(view, state, **values)
+
+    def _match(self) -> tuple[Rule, dict[str, Any]] | None:
+        """Return the page's rule that the request matches, and its values."""
+        if not request.path.startswith(self._prefix):
+            return None
+        failure = request.routing_exception
+        if failure is not None and not isinstance(failure, UNROUTED):
+            return None
+        adapter = request_context().url_adapter
+        if adapter is None or adapter.subdomain not in {None, adapter.map.default_subdomain}:
+            return None
+        try:
+            rule, values = self._routes.bind("").match(request.path, return_rule=True)
+        except HTTPException:
+            return None
+        return rule, dict(values)
+
+    def _is_taken(self) -> bool:
+        """Tell whether the app has a route of its own at one of the page's URLs."""
+        matched = request.url_rule
+        if matched is None or "<" in matched.rule:
+            matched = next(filter(self._takes, _rules_of(current_app)), None)
+        if matched is not None and not self._is_reported:
+            self._is_reported = True
+            logger.warning(
+                "The page of app %r is not served: the app has a route of its own at %s (endpoint "
+                "%r). Set SIGNALS_KIT_PAGE_URL to another path.",
+                current_app.name,
+                matched.rule,
+                matched.endpoint,
+            )
+        return matched is not None
+
+    def _takes(self, rule: Rule) -> bool:
+        """Tell whether a rule of the app is for the page's URL, or for any URL below it."""
+        path = rule.rule.rstrip("/")
+        any_below = path.startswith(f"{self._prefix}/") and "<" in path
+        return any_below or path in {self._prefix + each for each in PATHS.values()}
+
+    def build_url(self, error: Exception, endpoint: str, values: dict[str, Any]) -> str:
+        """Build the page's URLs for ``url_for``, which asks where the app has no such endpoint."""
+        name, _, view = endpoint.partition(".")
+        adapter = error.adapter if isinstance(error, BuildError) else None
+        if name != NAME or view not in PATHS or adapter is None:
+            raise error
+        arguments = {key: value for key, value in values.items() if not key.startswith("_")}
+        host, root = adapter.server_name, adapter.script_name
+        url = self._routes.bind(host, root, url_scheme=adapter.url_scheme).build(
             endpoint,
-            guarded(view),
-            methods=EveryMethod.USUAL,
-            provide_automatic_options=False,
-            # A redirect would tell everybody that something is here, and lead to whatever host the
-            # request names.
-            strict_slashes=False,
-            merge_slashes=False,
-            host="<host>" if app.url_map.host_matching else None,
+            arguments,
+            force_external=bool(values.get("_external")),
+            url_scheme=values.get("_scheme"),
         )
-        for rule in app.url_map.iter_rules(endpoint):
-            rule.methods = EveryMethod(rule.methods or ())
-            rule.websocket = EveryScheme()  # type: ignore[assignment]
+        return f"{url}#{quote(values['_anchor'])}" if values.get("_anchor") else url
+
+
+def _rules_of(app: Flask) -> Iterator[Rule]:
+    """Yield the rules that the app itself has."""
+    return (rule for rule in app.url_map.iter_rules() if not _is_listed(rule))
+
+
+def _is_listed(rule: Rule) -> bool:
+    return rule.build_only and rule.endpoint.startswith(f"{NAME}.")
+
+
+def _without(functions: list[T], left_out: object) -> list[T]:
+    return [function for function in functions if function != left_out]

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import wraps
 from inspect import iscoroutine
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from flask import Response, abort, after_this_request, current_app, request
-from flask.globals import request_ctx
+from flask import Response, after_this_request, current_app, request
 from werkzeug.exceptions import HTTPException
 
 from ..callables import place_of, type_name
-from ..state import EXTENSION, AppSignals
+from ..compat import request_context
+from ..state import AppSignals
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -42,71 +41,11 @@ CROSS_ORIGIN = (
 """What no answer carries: an app that opens its routes to other sites does not mean this one."""
 
 
-class EveryMethod(set[str]):
-    """The methods of a route that takes every method, of which it lists the usual ones.
+def may_see(state: AppSignals) -> bool:
+    """Tell whether the visitor may see the page, as things stand now.
 
-    A route for some methods would answer all others with 405, and so give itself away.
+    For one who may not, the session is as if it had not been read.
     """
-
-    USUAL: ClassVar[tuple[str, ...]] = (
-        "GET",
-        "HEAD",
-        "POST",
-        "PUT",
-        "PATCH",
-        "DELETE",
-        "OPTIONS",
-        "TRACE",
-        "CONNECT",
-    )
-
-    def __contains__(self, method: object) -> bool:
-        return True
-
-
-class EveryScheme:
-    """The ``websocket`` of a route that takes WebSocket handshakes as well as plain requests.
-
-    A route for plain requests alone would answer a handshake with 400, and so give itself away.
-    """
-
-    def __eq__(self, websocket: object) -> bool:
-        return True
-
-    def __bool__(self) -> bool:
-        return False
-
-    def __hash__(self) -> int:
-        return hash(EveryScheme)
-
-
-def guarded(view: Callable[..., Response]) -> Callable[..., Response]:
-    """Give a view to those who may see the page alone; it gets the app's half as first argument.
-
-    To everybody else the URL does not exist: they get the app's own 404, whatever the method, with
-    nothing added that would tell it from others.
-    """
-
-    @wraps(view)
-    def wrapper(*, host: str | None = None, **values: Any) -> Response:
-        state = _admit()
-        after_this_request(seal)
-        if request.method not in ("GET", "HEAD"):
-            return Response("GET only.\n", 405, {"Allow": "GET, HEAD"}, mimetype="text/plain")
-        return view(state, **values)
-
-    return wrapper
-
-
-def _admit() -> AppSignals:
-    """Return the app's half if whoever asks may see the page, as things stand now."""
-    state = current_app.extensions.get(EXTENSION)
-    if not isinstance(state, AppSignals) or not state.page_enabled or not _is_allowed(state):
-        abort(404)
-    return state
-
-
-def _is_allowed(state: AppSignals) -> bool:
     page_auth = state.page_auth
     if page_auth is None:
         return True
@@ -114,25 +53,39 @@ def _is_allowed(state: AppSignals) -> bool:
     accessed = getattr(session, "accessed", None)
     allowed = _says_yes(page_auth)
     if not allowed and getattr(session, "accessed", None) is not accessed:
-        # Looking into the session adds "Vary: Cookie", which other URLs' 404 does not have.
+        # Reading the session adds "Vary: Cookie", which the app's answer may not have.
         session.accessed = accessed
     return allowed
+
+
+def respond(view: Callable[..., Response], state: AppSignals, **values: Any) -> Response:
+    """Answer a visitor who may see the page."""
+    after_this_request(seal)
+    if request.method not in ("GET", "HEAD"):
+        return Response("GET only.\n", 405, {"Allow": "GET, HEAD"}, mimetype="text/plain")
+    response = view(state, **values)
+    # Tools that add markup to pages, such as Flask-DebugToolbar, leave streams alone. The policy
+    # would break what they add.
+    response.content_length = len(response.data)
+    response.response = iter([response.data])
+    return response
 
 
 def _session() -> Any:
     """Return the request's session without marking it as accessed."""
     # Up to Flask 3.1.2, the context's ``session`` does not mark it; there is no other name for it.
-    return getattr(request_ctx, "_session" if hasattr(request_ctx, "_session") else "session")
+    context = request_context()
+    return getattr(context, "_session" if hasattr(context, "_session") else "session")
 
 
 def _says_yes(page_auth: Callable[[], object]) -> bool:
     try:
         answer = current_app.ensure_sync(page_auth)()
-    except HTTPException:  # abort(403): as plain a no as False
+    except HTTPException:  # abort(403) refuses, as False does
         return False
     except Exception:
         logger.warning(
-            "page_auth %s failed, so the page answers 404",
+            "page_auth %s failed, so the page is not shown",
             place_of(page_auth),
             exc_info=True,
         )
@@ -141,7 +94,7 @@ def _says_yes(page_auth: Callable[[], object]) -> bool:
         answer.close()
     if answer is not True and _is_truthy(answer):
         logger.warning(
-            "page_auth %s returned %s, so the page answers 404: only True lets anybody in. "
+            "page_auth %s returned %s, so the page is not shown: it must return True. "
             "Return bool(…), and make it 'async def' if there is something to await.",
             place_of(page_auth),
             type_name(answer),

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from flask import Flask, Response, abort, g, request, session
+from flask import Blueprint, Flask, Response, abort, g, request, session
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask.testing import FlaskClient
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
@@ -117,7 +117,7 @@ def test_the_url_can_be_set() -> None:
 @pytest.mark.parametrize("url", URLS)
 @pytest.mark.parametrize("method", METHODS)
 def test_an_app_that_leaves_debug_answers_404(url: str, method: str) -> None:
-    """The routes stay, as Flask cannot take them away; they answer as if they were not there."""
+    """As if the page had never been there."""
     assert client_after_debug(url).open(url, method=method).status_code == 404
 
 
@@ -233,7 +233,7 @@ def test_nothing_but_true_lets_in(
     assert record.levelno == logging.WARNING
     assert "page_auth" in record.getMessage()
     assert kind in record.getMessage()
-    assert "only True" in record.getMessage()
+    assert "must return True" in record.getMessage()
 
 
 @pytest.mark.parametrize("answer", [False, None, 0, ""])
@@ -378,20 +378,140 @@ def test_in_debug_the_page_comes_before_a_catch_all_route() -> None:
     assert client.get("/else").text == "own else"
 
 
-@pytest.mark.parametrize("own", ["/_signals", "/_signals/"])
-def test_a_route_of_the_app_at_the_same_url_stays(
-    own: str, caplog: pytest.LogCaptureFixture
+OWN = (
+    "/_signals",
+    "/_signals/",
+    "/_signals/signals.json",
+    "/_signals/signals/<path:name>",
+    "/_signals/<path:rest>",
+)
+
+
+@pytest.mark.parametrize("own", OWN)
+@pytest.mark.parametrize("late", [False, True])
+def test_a_route_of_the_app_at_the_same_url_wins(
+    own: str, late: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The page is not served then, and the log says why and what to do."""
+    """Also after a factory has pushed a context; the log says once why and what to do."""
     app = make_app(testing=True)
-    app.add_url_rule(own, view_func=lambda: "own page", endpoint="own")
+    if late:
+        with app.app_context():  # as db.create_all() needs
+            pass
+    app.add_url_rule(own, "own", lambda **values: "own page")
     client = app.test_client()
-    assert client.get("/_signals", follow_redirects=True).text == "own page"
-    assert client.get("/_signals/signals.json").status_code == 404
-    assert client.post(own).status_code == 405
+    url = own.replace("<path:name>", "account_funded").replace("<path:rest>", "signals.json")
+    assert client.get(url, follow_redirects=True).text == "own page"
+    assert client.post(url).status_code == 405
+    assert [
+        client.get(each).text for each in URLS if "account_funded" in client.get(each).text
+    ] == []
     [record] = [record for record in caplog.records if record.name == "flask_signals_kit"]
     assert "SIGNALS_KIT_PAGE_URL" in record.getMessage()
     assert "'own'" in record.getMessage()
+
+
+def test_other_routes_below_the_pages_url_stay_beside_it(caplog: pytest.LogCaptureFixture) -> None:
+    """They are not in its way."""
+    app = make_app(testing=True)
+    app.add_url_rule("/_signals/health", "health", lambda: "well")
+    app.add_url_rule("/_signals-of-mine/<path:rest>", "mine", lambda rest: "mine")
+    client = app.test_client()
+    assert client.get("/_signals/health").text == "well"
+    assert client.get("/_signals-of-mine/signals.json").text == "mine"
+    assert [client.get(url).status_code for url in URLS] == [200] * len(URLS)
+    assert caplog.records == []
+
+
+def routed(path: str, **options: Any) -> Callable[[Flask], None]:
+    """Return what gives an app a catch-all route."""
+
+    def add(app: Flask) -> None:
+        blueprint = Blueprint("rest", __name__)
+        blueprint.add_url_rule(path, "all", lambda **values: f"own {values}", **options)
+        app.register_blueprint(blueprint)
+
+    return add
+
+
+CATCH_ALL: dict[str, Callable[[Flask], None]] = {
+    "none": lambda app: None,
+    "path": routed("/<path:path>"),
+    "every method": routed("/<path:path>", methods=METHODS),
+    "slash": routed("/<path:path>/"),
+    "default": routed("/<path:path>", defaults={"lang": "en"}),
+    "two segments": routed("/<first>/<second>"),
+    "websocket": routed("/<path:path>", websocket=True),
+    "static": lambda app: app.add_url_rule(
+        "/<path:filename>", "static_files", app.send_static_file
+    ),
+    "404 handler": lambda app: app.register_error_handler(404, lambda error: ("the shell", 200)),
+}
+
+
+def watched(add: Callable[[Flask], None], seen: list[Any]) -> Flask:
+    """Return an app that notes all that its hooks can see of a request's routing."""
+    app = Flask("shop")
+    app.secret_key = "secret"
+    add(app)
+
+    def note(*args: Any) -> Any:
+        failure = request.routing_exception
+        seen.append((request.endpoint, request.url_rule and request.url_rule.rule))
+        seen.append((request.blueprint, request.blueprints, request.view_args))
+        seen.append((type(failure), getattr(failure, "valid_methods", None)))
+        seen.append(sorted(rule.rule for rule in app.url_map.iter_rules()))
+        return args[0] if args and isinstance(args[0], Response) else None
+
+    app.url_value_preprocessor(note)
+    app.before_request(note)
+    app.after_request(note)
+    app.teardown_request(note)
+    return app
+
+
+@pytest.mark.parametrize("catch_all", CATCH_ALL)
+@pytest.mark.parametrize("method", [*METHODS, "handshake"])
+def test_a_refused_visitor_gets_what_an_app_without_the_page_answers(
+    method: str, catch_all: str
+) -> None:
+    """Whatever route or handler answers there; the app's hooks see no difference either."""
+    headers = HANDSHAKE if method == "handshake" else {}
+    method = "GET" if method == "handshake" else method
+    seen: list[Any] = []
+    without: list[Any] = []
+    bare = watched(CATCH_ALL[catch_all], without).test_client()
+    app = watched(CATCH_ALL[catch_all], seen)
+    app.config["SIGNALS_KIT_PAGE"] = True
+    SignalsKit(app, page_auth=is_admin)
+    client = app.test_client()
+    for url in (*URLS, "/_signals//", "//_signals", "/_signals/signals"):
+        expected = told(bare.open(url, method=method, headers=headers))
+        assert told(client.open(url, method=method, headers=headers)) == expected, url
+        assert seen == without, url
+
+
+@pytest.mark.parametrize("catch_all", CATCH_ALL)
+def test_a_visitor_who_may_see_the_page_gets_it_before_a_catch_all_route(catch_all: str) -> None:
+    """With its own endpoint, so that hooks do not take it for the other route."""
+    app = make_app(is_admin, SIGNALS_KIT_PAGE=True)
+    CATCH_ALL[catch_all](app)
+    served: list[Any] = []
+
+    @app.after_request
+    def note(response: Response) -> Response:
+        served.append((request.blueprint, request.endpoint, request.view_args))
+        return response
+
+    client = app.test_client()
+    with client.session_transaction() as login:
+        login["role"] = "admin"
+    assert [client.get(url).status_code for url in URLS] == [200] * len(URLS)
+    assert client.post("/_signals").status_code == 405
+    assert served[3] == (
+        "flask_signals_kit",
+        "flask_signals_kit.signal",
+        {"name": "account_funded"},
+    )
 
 
 def test_each_app_shows_its_own_signals() -> None:

@@ -11,10 +11,13 @@ from typing import Any, NoReturn
 
 import pytest
 from flask import Blueprint, Flask, Response, g, jsonify, request, url_for
+from flask.cli import routes_command
 from flask.json.provider import JSONProvider
+from flask_debugtoolbar import DebugToolbarExtension
 from flask_wtf import CSRFProtect
 from jinja2 import StrictUndefined
 from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.routing import BuildError
 from werkzeug.test import Client
 
 from flask_signals_kit import SignalsKit
@@ -133,11 +136,24 @@ def test_an_app_that_matches_hosts_has_the_page_on_each() -> None:
         assert_works(app.test_client(), base_url=f"http://{host}/")
 
 
+def test_a_catch_all_route_of_one_host_does_not_hide_the_page() -> None:
+    """It is less precise, on its own host as on others."""
+    app = with_kit(Flask("shop", host_matching=True, static_folder=None))
+    app.add_url_rule("/<path:path>", "all", lambda path: "own", host="a.example")
+    for host in ("a.example", "b.example"):
+        assert_works(app.test_client(), base_url=f"http://{host}/")
+    assert app.test_client().get("/else", base_url="http://a.example/").text == "own"
+
+
 def test_an_app_with_subdomains_has_the_page_on_its_main_domain() -> None:
     """As every route that names no subdomain."""
     app = Flask("shop", subdomain_matching=True)
     app.config["SERVER_NAME"] = "shop.example"
-    assert_works(with_kit(app).test_client(), base_url="http://shop.example/")
+    client = with_kit(app).test_client()
+    assert_works(client, base_url="http://shop.example/")
+    assert client.get("/_signals", base_url="http://acme.shop.example/").status_code == 404
+    with pytest.warns(UserWarning, match="doesn't match configured server name"):
+        assert client.get("/_signals", base_url="http://evil.example/").status_code == 404
 
 
 @pytest.mark.parametrize("strict", [True, False])
@@ -159,8 +175,11 @@ def test_a_csrf_guard_of_the_app_lets_the_page_be_read() -> None:
     assert_works(with_kit(app).test_client())
 
 
-def test_hooks_of_the_app_run_as_for_any_route() -> None:
-    """A wall around the whole app is around the page as well."""
+def test_hooks_of_the_app_run_as_for_any_url() -> None:
+    """A wall around the whole app is around the page as well.
+
+    Before the app's hooks have run, nobody knows whether the visitor may see the page.
+    """
     app = with_kit(Flask("shop"))
     seen: list[str | None] = []
 
@@ -169,18 +188,86 @@ def test_hooks_of_the_app_run_as_for_any_route() -> None:
         seen.append(request.blueprint)
         return None if "key" in request.args else jsonify(error="closed")
 
+    @app.after_request
+    def note(response: Response) -> Response:
+        seen.append(request.blueprint)
+        return response
+
     assert app.test_client().get("/_signals").json == {"error": "closed"}
     assert "account_funded" in app.test_client().get("/_signals?key=1").text
-    assert seen == ["flask_signals_kit"] * 2
+    assert seen == [None, None, None, "flask_signals_kit"]
 
 
-def test_the_app_can_link_to_the_page() -> None:
+@pytest.mark.parametrize("config", [{"TESTING": True}, {"SIGNALS_KIT_PAGE": True}])
+@pytest.mark.parametrize("host_matching", [False, True])
+def test_the_app_can_link_to_the_page(config: dict[str, bool], host_matching: bool) -> None:
     """As to any endpoint of a blueprint."""
-    app = with_kit(Flask("shop"))
-    with app.test_request_context():
-        assert url_for("flask_signals_kit.signals") == "/_signals"
-        url = url_for("flask_signals_kit.signal", name="account_funded", _external=True)
-        assert url == "http://localhost/_signals/signals/account_funded"
+    app = Flask("shop", host_matching=host_matching, static_folder=None)
+    app.config.update(config)
+    SignalsKit(app, page_auth=lambda: True)
+    with app.test_request_context(base_url="https://shop.example/mounted"):
+        assert url_for("flask_signals_kit.signals") == "/mounted/_signals"
+        url = url_for("flask_signals_kit.signal", name="a/b", q="x", _external=True, _anchor="c d")
+        assert url == "https://shop.example/mounted/_signals/signals/a/b?q=x#c%20d"
+        url = url_for("flask_signals_kit.signals_json", _external=True, _scheme="http")
+        assert url == "http://shop.example/mounted/_signals/signals.json"
+        for endpoint in ("flask_signals_kit.none_such", "flask_signals_kit", "other.signals"):
+            with pytest.raises(BuildError):
+                url_for(endpoint)
+
+
+@pytest.mark.parametrize("host_matching", [False, True])
+def test_flask_routes_lists_the_page_as_get_only(host_matching: bool) -> None:
+    """Where every visitor may see it."""
+    app = with_kit(Flask("shop", host_matching=host_matching, static_folder=None))
+    listed = flask_routes(app)
+    lines = [line.split() for line in listed.splitlines() if "_signals" in line]
+    assert len(lines) == 4
+    assert all(line.count("GET") == 1 for line in lines)
+    assert {"POST", "PUT", "DELETE"}.isdisjoint(word.strip(",") for line in lines for word in line)
+    app.test_client().get("/", base_url="http://shop.example")
+    assert flask_routes(app) == listed
+
+
+def test_a_page_for_some_visitors_is_not_listed() -> None:
+    """An app may show its list of routes to all, as a site map."""
+    app = Flask("shop")
+    app.config["SIGNALS_KIT_PAGE"] = True
+    SignalsKit(app, page_auth=lambda: True)
+    assert app.test_client().get("/_signals").status_code == 200
+    listed = flask_routes(app)
+    assert "static" in listed
+    assert "_signals" not in listed
+
+
+def flask_routes(app: Flask) -> str:
+    """Return what ``flask routes`` prints."""
+    return app.test_cli_runner().invoke(routes_command).output
+
+
+@pytest.mark.parametrize("toolbar_first", [True, False])
+@pytest.mark.parametrize("context_first", [True, False])
+def test_flask_debugtoolbar_leaves_the_page_alone(toolbar_first: bool, context_first: bool) -> None:
+    """The page's policy would break the panels; the app's own pages have them."""
+    app = Flask("shop")
+    app.debug = True
+    app.secret_key = "secret"
+    app.add_url_rule("/", "home", lambda: "<html><body>Home</body></html>")
+    toolbar, kit = DebugToolbarExtension(), SignalsKit()
+    kit.signal("account_funded", "Money arrived in an <account>.")
+    for extension in (toolbar, kit) if toolbar_first else (kit, toolbar):
+        extension.init_app(app)
+        if context_first:
+            with app.app_context():
+                pass
+    client = app.test_client()
+    assert "flDebug" in client.get("/").text
+    assert_works(client)
+    for url in VIEWS:
+        response = client.get(url)
+        assert "flDebug" not in response.text
+        assert response.content_length == len(response.data)
+    assert "flDebug" in client.get("/").text
 
 
 def test_blueprints_with_hooks_and_error_pages_of_their_own_do_not_matter() -> None:
@@ -193,11 +280,27 @@ def test_blueprints_with_hooks_and_error_pages_of_their_own_do_not_matter() -> N
     assert_works(with_kit(app).test_client())
 
 
-def test_a_blueprint_of_the_app_may_be_called_as_the_extension() -> None:
-    """The page's has a name of its own, whichever comes first."""
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("name", ["signals_kit", "flask_signals_kit"])
+def test_a_blueprint_of_the_app_may_be_called_as_the_extension(name: str, late: bool) -> None:
+    """Neither hides the other, whichever comes first; its hooks are not for the page."""
+    blueprint = Blueprint(name, __name__, url_prefix="/own")
+    blueprint.add_url_rule("/overview", "overview", lambda: "own overview")
+    blueprint.before_request(lambda: None)
+    blueprint.after_request(fail)
+    blueprint.errorhandler(404)(fail)
     app = Flask("shop")
-    app.register_blueprint(Blueprint("signals_kit", __name__))
-    assert_works(with_kit(app).test_client())
+    if not late:
+        app.register_blueprint(blueprint)
+    with_kit(app)
+    with app.app_context():
+        pass
+    if late:
+        app.register_blueprint(blueprint)
+    assert_works(app.test_client())
+    with app.test_request_context():
+        assert url_for(f"{name}.overview") == "/own/overview"
+        assert url_for("flask_signals_kit.signals") == "/_signals"
 
 
 def test_the_page_is_there_under_app_run(tmp_path: Path) -> None:
