@@ -1,6 +1,6 @@
-"""Take the pictures of the page anew: ``.venv/bin/python -m docs.screenshots``.
+"""Take new screenshots of the page: ``.venv/bin/python -m docs.screenshots``.
 
-They show the example app after somebody has used it, in light and dark. Needs Chromium.
+They show the example app after some requests, in light and dark. Needs Chromium.
 """
 # ruff: noqa: INP001 - Sphinx's folder is no package; this is run from the project's root.
 

@@ -38,7 +38,7 @@ BLUEPRINTS = (
     serving,
 )
 
-# Nothing imports the modules in which receivers live, so the kit is told where to look.
+# No module imports the receivers, so the kit imports them.
 RECEIVERS = (
     "example_app.activity.receivers",
     "example_app.alerts.receivers",
@@ -54,10 +54,10 @@ RECEIVERS = (
 def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     """Return the app, with its tables made and one account in them.
 
-    :param config: settings that win over the defaults and over ``FLASK_*`` environment variables.
-        ``SQLALCHEMY_DATABASE_URI`` says where the data goes, by default into a file in the
-        instance folder. ``MAIL_OUTBOX`` is the folder that mails are written to, by default one
-        in the instance folder, too.
+    :param config: settings that override the defaults and ``FLASK_*`` environment variables.
+        ``SQLALCHEMY_DATABASE_URI`` is the database, by default a file in the instance folder.
+        ``MAIL_OUTBOX`` is the folder that mails are written to, by default a folder in the
+        instance folder.
     """
     app = Flask(__name__)
     app.config.from_mapping(

@@ -1,4 +1,4 @@
-"""Column types for what SQLite cannot store exactly by itself."""
+"""Column types for values that SQLite cannot store exactly."""
 
 from datetime import UTC, datetime
 from decimal import Decimal

@@ -19,7 +19,7 @@ def text_field(
 ) -> StringField:
     """Return a required one-line text field.
 
-    The white space around what was typed does not count.
+    White space around the text is removed.
     """
     return StringField(
         label,
@@ -46,7 +46,7 @@ def _between(lowest: Decimal, highest: Decimal) -> Callable[[Form, Field], None]
     def check(form: Form, field: Field) -> None:
         value: Decimal | None = field.data
         if value is None:
-            return  # The field has said already that it could not read a number.
+            return  # The field has already reported that this is not a number.
         # NaN and infinity are numbers to Decimal, but can be neither compared nor booked.
         if not value.is_finite() or not lowest <= value <= highest:
             raise ValidationError(f"Enter an amount from {lowest} to {highest}.")

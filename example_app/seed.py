@@ -15,7 +15,7 @@ from example_app.serving.auction import run_auction
 def seed_if_empty() -> None:
     """Fill an empty database through the same functions that the views call.
 
-    So the wizard's ticks, the counts and the alert come from signals here, too.
+    So the wizard's ticks, the counts and the alert come from signals, too.
     """
     if db.session.scalar(select(Account.id).limit(1)) is not None:
         return

@@ -1,8 +1,8 @@
 # ruff: noqa: D401 - these say what happened, not what to do.
 """What happens in this app, declared in one place at the top of the import graph.
 
-A feature sends these and knows nothing of who listens; ``/_signals`` shows who does. Each stub is
-the signal's contract: its first parameter is the sender, its keyword-only ones are the payload.
+A feature sends these signals and does not know their receivers; ``/_signals`` shows them. Each stub
+is the signal's contract: its first parameter is the sender, its keyword-only ones are the payload.
 """
 
 from decimal import Decimal
@@ -22,7 +22,7 @@ def account_opened(sender: "Account") -> None:
 
 @kit.declare
 def identification_submitted(sender: "Account", *, document: str) -> None:
-    """An account handed in its identification for verification."""
+    """An account submitted its identification for verification."""
 
 
 @kit.declare
@@ -67,12 +67,12 @@ def onboarding_completed(sender: "Account") -> None:
 
 @kit.declare
 def alert_raised(sender: "Account", *, kind: str, message: str) -> None:
-    """An account has a new alert that waits for an answer."""
+    """An account has a new alert."""
 
 
 @kit.declare(on_error="isolate")
 def breakage_requested(sender: "Account") -> None:
-    """Somebody asked the error report for a failing receiver.
+    """The button for a failing receiver on the error report was pressed.
 
-    Isolated: the failure is logged and reported, and whoever sent the signal goes on.
+    Isolated: the failure is logged and reported, and the sender continues.
     """

@@ -1,4 +1,4 @@
-"""Log the requests that take long: Flask's own signals, received like any other."""
+"""Log slow requests, with receivers of Flask's own signals."""
 
 import time
 from typing import Any

@@ -1,1 +1,1 @@
-"""Activity: what was sent about an account, whatever it was."""
+"""Activity: a log of the signals that were sent about an account."""

@@ -1,4 +1,4 @@
-"""Write down what happens to an account."""
+"""Log what happens to an account."""
 
 from example_app.accounts.models import Account
 from example_app.activity.models import Entry
@@ -6,8 +6,8 @@ from example_app.extensions import db, kit
 from flask_signals_kit import current_emission
 
 
-# By pattern, so that what a later feature declares is written down, too; not ``ad_*``, because
-# single impressions would drown the rest. Before all others, because those may send signals
+# By pattern, so that signals which a later feature declares are logged, too. Not ``ad_*``, because
+# there are too many impressions. Before all other receivers, because these may send signals
 # themselves, which belong after this one.
 @kit.on(
     "account_*",
@@ -20,6 +20,6 @@ from flask_signals_kit import current_emission
     "payment_method_*",
     priority=100,
 )
-def write_down(account: Account, **extra: object) -> None:
+def write_log(account: Account, **extra: object) -> None:
     """Add the signal's name to the account's log."""
     db.session.add(Entry(account_id=account.id, signal=current_emission.signal))

@@ -12,7 +12,7 @@ from example_app.signals import account_funded, account_out_of_funds, onboarding
 
 @kit.on(account_out_of_funds)
 def raise_out_of_funds(account: Account, *, needed: Decimal, **extra: object) -> None:
-    """Tell the account that its bids are paused."""
+    """Raise an alert that says the bids are paused."""
     raise_alert(
         account,
         Kind.OUT_OF_FUNDS,
@@ -23,7 +23,7 @@ def raise_out_of_funds(account: Account, *, needed: Decimal, **extra: object) ->
 
 @kit.on(account_funded)
 def dismiss_out_of_funds(account: Account, *, method: str, **extra: object) -> None:
-    """Dismiss the alert, whatever way the money came."""
+    """Dismiss the alert, whatever the payment method."""
     for alert in open_alerts(account):
         if alert.kind == Kind.OUT_OF_FUNDS:
             dismiss(alert, by=f"funding ({method})")
@@ -31,5 +31,5 @@ def dismiss_out_of_funds(account: Account, *, method: str, **extra: object) -> N
 
 @kit.on(onboarding_completed)
 def congratulate(account: Account, **extra: object) -> None:
-    """Tell the account that nothing is left to do."""
+    """Raise an alert that says every step is done."""
     raise_alert(account, Kind.ONBOARDING_COMPLETED, "Every step is done. Your account is set up.")

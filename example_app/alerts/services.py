@@ -30,7 +30,7 @@ def raise_alert(account: Account, kind: Kind, message: str) -> None:
 
 
 def dismiss(alert: Alert, *, by: str) -> None:
-    """Dismiss an alert and note who did; the first one to do so counts."""
+    """Dismiss an alert and record by what; a second call changes nothing."""
     if alert.dismissed_at is None:
         alert.dismissed_at = now()
         alert.dismissed_by = by

@@ -1,4 +1,4 @@
-"""Campaigns, what they show and what they offer."""
+"""Campaigns with their creatives and bids."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -21,7 +21,7 @@ class Placement(StrEnum):
 
 
 class Campaign(Model):
-    """A set of creatives and bids, and what came of them."""
+    """A set of creatives and bids, with its totals."""
 
     id: Mapped[int] = mapped_column(primary_key=True)
     account_id: Mapped[int] = mapped_column(ForeignKey(Account.id), index=True)

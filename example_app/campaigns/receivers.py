@@ -1,4 +1,4 @@
-"""Count what the auctions bring to a campaign."""
+"""Count the impressions of a campaign and what they cost."""
 
 from decimal import Decimal
 

@@ -1,1 +1,1 @@
-"""The error report: what ``@kit.on_exception`` saw."""
+"""The error report: the exceptions that ``@kit.on_exception`` reported."""

@@ -23,7 +23,7 @@ def record(
     receiver: Callable[..., object] | None = None,
     **extra: object,
 ) -> None:
-    """Note what failed and where, without keeping the exception: its frames hold the request."""
+    """Record what failed and where, without the exception: its frames reference the request."""
     app.extensions["error_report"].append(
         ErrorRecord(
             at=now(),
@@ -37,7 +37,7 @@ def record(
 
 
 def _name(receiver: Callable[..., object] | None) -> str | None:
-    """Return what to call a receiver; one without a name, such as a partial, goes by its type."""
+    """Return the name of a receiver; of one without a name, such as a partial, its type's."""
     if receiver is None:
         return None
     name: str = getattr(receiver, "__qualname__", type(receiver).__qualname__)

@@ -1,4 +1,4 @@
-"""What the error report keeps of an exception: words and numbers, never the exception itself."""
+"""What the error report stores of an exception: text, never the exception itself."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -26,9 +26,9 @@ class ErrorRecord:
 
 
 def init_error_report(app: Flask, *, keep: int = 100) -> None:
-    """Give an app room for its last errors.
+    """Give an app a list of its last errors.
 
-    They are kept in memory: an error report has to work when it is the database that fails.
+    It is kept in memory, so that the error report works if the database fails.
     """
     app.extensions["error_report"] = deque[ErrorRecord](maxlen=keep)
 

@@ -1,4 +1,4 @@
-"""Report to Sentry, if the environment names a project there."""
+"""Report to Sentry, if ``SENTRY_DSN`` is set."""
 
 import os
 
@@ -10,13 +10,13 @@ from example_app.extensions import kit
 def init_sentry(app: Flask) -> None:
     """Send every exception that the kit reports to Sentry when ``SENTRY_DSN`` is set.
 
-    The kit reports what Sentry's own Flask integration misses (receivers, teardown, commands);
-    what both see, Sentry's deduplication drops.
+    The kit reports exceptions that Sentry's own Flask integration misses (receivers, teardown,
+    commands). If both report an exception, Sentry drops the duplicate.
     """
     dsn = os.environ.get("SENTRY_DSN")
     if not dsn:
         return
-    import sentry_sdk  # Optional: only whoever sets a DSN needs it.
+    import sentry_sdk  # Optional: needed only with a DSN.
 
     sentry_sdk.init(dsn=dsn)
 

@@ -19,9 +19,12 @@ def index() -> ResponseReturnValue:
 
 @bp.post("/break-receiver")
 def break_receiver() -> ResponseReturnValue:
-    """Send a signal whose receiver fails; the signal isolates it, so this view goes on."""
+    """Send a signal whose receiver fails; the signal isolates it, so this view continues."""
     breakage_requested.send(current_account())
-    flash("A receiver failed, was isolated and reported. This request went on.", "info")
+    flash(
+        "A receiver failed. Its failure was isolated and reported, and this request continued.",
+        "info",
+    )
     return redirect(url_for("error_report.index"))
 
 

@@ -29,6 +29,6 @@ class CardPaymentForm(Form):
 
 
 class WireForm(Form):
-    """Play the bank that reports a transfer."""
+    """Report a transfer, in place of the bank."""
 
     amount = amount_field("Amount in euros", lowest=LOWEST, highest=HIGHEST)

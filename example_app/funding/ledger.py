@@ -1,4 +1,4 @@
-"""The one place where money enters an account, whatever way it came."""
+"""The one place where money is added to an account, whatever the payment method."""
 
 from decimal import Decimal
 
@@ -9,14 +9,13 @@ from example_app.signals import account_funded
 
 
 def book(account: Account, amount: Decimal, *, method: str, reference: str) -> Payment:
-    """Credit an account and say so.
+    """Credit an account and send ``account_funded``.
 
-    Who wants to know (the wizard, the alerts, the auction) listens to ``account_funded``; none of
-    them is imported here.
+    The wizard, the alerts and the auction receive this signal; none of them is imported here.
     """
     payment = Payment(account_id=account.id, amount=amount, method=method, reference=reference)
     db.session.add(payment)
-    # Added up by the database, so that two payments at once are both counted.
+    # Added by the database, so that two payments at the same time are both counted.
     account.balance = Account.balance + amount
     db.session.flush()
     account_funded.send(account, amount=amount, method=method)

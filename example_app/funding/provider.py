@@ -1,4 +1,4 @@
-"""The stand-in for a payment provider: two test cards, no network, no money."""
+"""A simulated payment provider: two test cards, no network, no money."""
 
 import secrets
 from decimal import Decimal

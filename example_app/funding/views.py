@@ -74,7 +74,7 @@ def card() -> ResponseReturnValue:
 
 @bp.route("/wire", methods=["GET", "POST"])
 def wire() -> ResponseReturnValue:
-    """Show where to send a wire transfer, and let the visitor play the bank that reports one."""
+    """Show where to send a wire transfer, and let the visitor report one in place of the bank."""
     account = current_account()
     form = WireForm()
     if form.validate_on_submit():

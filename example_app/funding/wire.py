@@ -9,7 +9,7 @@ from example_app.funding.models import Payment
 
 
 def purpose_for(account: Account) -> str:
-    """Return the text by which the bank's report tells whose money arrived."""
+    """Return the text that identifies an account in a transfer."""
     return f"PLACARD-{account.id:06d}"
 
 

@@ -1,1 +1,1 @@
-"""Mails: what accounts are told, written to a folder instead of being sent."""
+"""Mails to accounts, written to a folder instead of being sent."""

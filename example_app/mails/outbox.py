@@ -24,7 +24,7 @@ def outbox() -> Path:
 
 
 def address_of(account: Account) -> Address:
-    """Return where an account gets its mail; in a demo, nobody is asked for an address."""
+    """Return an account's mail address; the demo makes one up."""
     # A line break in a name would end the header.
     return Address(" ".join(account.name.split()), f"account-{account.id}", "placard.example")
 
@@ -32,7 +32,7 @@ def address_of(account: Account) -> Address:
 def post(account: Account, *, subject: str, text: str) -> None:
     """Write a mail to an account into the outbox.
 
-    What is written cannot be taken back, so whoever calls this waits for the commit.
+    A mail cannot be taken back, so call this after the commit.
     """
     mail = EmailMessage()
     mail["From"] = SENDER
@@ -46,7 +46,7 @@ def post(account: Account, *, subject: str, text: str) -> None:
     file = folder / f"{time.time_ns()}-{secrets.token_hex(3)}.eml"
     written = file.with_suffix(".part")
     written.write_bytes(mail.as_bytes(policy=UNFOLDED))
-    written.rename(file)  # Whoever looks into the folder sees whole mails only.
+    written.rename(file)  # So that the folder contains only complete mails.
 
 
 def mails_to(account: Account, *, limit: int = 20) -> list[EmailMessage]:
@@ -60,5 +60,5 @@ def mails_to(account: Account, *, limit: int = 20) -> list[EmailMessage]:
 
 
 def _addresses(mail: EmailMessage) -> list[str]:
-    """Return to whom a mail goes."""
+    """Return the addresses that a mail goes to."""
     return [address.addr_spec for address in mail["To"].addresses]

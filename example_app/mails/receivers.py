@@ -1,4 +1,4 @@
-"""Tell accounts by mail what happened, once it is in the database."""
+"""Send mails about what happened, after it is in the database."""
 
 from decimal import Decimal
 
@@ -10,8 +10,8 @@ from example_app.signals import account_funded, alert_raised
 
 @kit.on(account_funded, delivery="after_commit")
 def thank(account: Account, *, amount: Decimal, method: str, **extra: object) -> None:
-    """Thank for the money; a payment that comes to nothing leaves no mail."""
-    # The commit has expired the account, so its balance is read anew: the one with the money.
+    """Thank for the money; a payment that is rolled back sends no mail."""
+    # The commit has expired the account, so its balance is loaded again, with the money.
     post(
         account,
         subject=f"Thank you for €{amount:,.2f}",
@@ -20,6 +20,6 @@ def thank(account: Account, *, amount: Decimal, method: str, **extra: object) ->
 
 
 @kit.on(alert_raised, delivery="after_commit")
-def pass_on(account: Account, *, kind: str, message: str, **extra: object) -> None:
-    """Send an alert to those who do not have the page open."""
+def mail_alert(account: Account, *, kind: str, message: str, **extra: object) -> None:
+    """Send an alert by mail, for accounts that do not have the page open."""
     post(account, subject=f"Placard: {kind}", text=f"{message}\n")

@@ -1,4 +1,4 @@
-"""The mails that an account has got."""
+"""The mails of an account."""
 
 from flask import Blueprint, render_template
 from flask.typing import ResponseReturnValue

@@ -1,1 +1,1 @@
-"""Onboarding: a wizard whose steps live elsewhere and are ticked off by signals alone."""
+"""Onboarding: a wizard whose steps are done in other features and ticked off by signals."""

@@ -1,4 +1,4 @@
-"""What is ticked off in the wizard."""
+"""The tasks of the wizard, and which are done."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -12,7 +12,7 @@ from example_app.extensions import Model
 
 
 class Task(StrEnum):
-    """Something a new advertiser has to have done."""
+    """A task of a new advertiser."""
 
     IDENTIFICATION = "Submit identification"
     PAYMENT_METHOD = "Add a payment method"

@@ -1,7 +1,7 @@
 """Tick off the wizard's steps.
 
-The features in which the steps happen know nothing of the wizard, and the wizard imports none of
-them: what ties them together are the signals.
+The features in which the steps are done do not import the wizard, and the wizard does not import
+them. Signals connect them.
 """
 
 from example_app.accounts.models import Account
@@ -32,7 +32,7 @@ def tick_payment_method(account: Account, **extra: object) -> None:
 
 @kit.on(account_funded)
 def tick_funds(account: Account, **extra: object) -> None:
-    """Tick off the funds, whatever way they came."""
+    """Tick off the funds, whatever the payment method."""
     tick_off(account, Task.FUNDS)
 
 

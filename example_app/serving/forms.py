@@ -8,7 +8,7 @@ from example_app.forms import Form
 
 
 class ViewsForm(Form):
-    """Play the readers who open a publisher's pages."""
+    """Open a publisher's page, as readers do."""
 
     placement = SelectField(
         "Placement",

@@ -1,4 +1,4 @@
-"""What was served, and who may not bid for now."""
+"""Served advertisements, and accounts that may not bid."""
 
 from datetime import datetime
 from decimal import Decimal

@@ -96,7 +96,7 @@ def test_the_attributes_of_log_records_are_documented() -> None:
 
 
 def test_every_extra_is_explained() -> None:
-    """Whoever reads how to install the kit learns what the extras are for."""
+    """The installation instructions say what each extra is for."""
     project = tomllib.loads(text_of("pyproject.toml"))["project"]
     extras = {f"flask-signals-kit[{name}]" for name in project["optional-dependencies"]}
     rows = table("docs/quickstart.md", "extra")

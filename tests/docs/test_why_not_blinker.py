@@ -135,7 +135,7 @@ def test_failures(plain: blinker.Signal, kit: AppSignals, caplog: pytest.LogCapt
 
 @proves("a misspelt signal")
 def test_a_misspelt_signal(app: Flask, caplog: pytest.LogCaptureFixture) -> None:
-    """Blinker makes a new signal of a typing error; the kit warns, or raises where it is strict."""
+    """A typo makes a new signal in Blinker; the kit warns, or raises if it is strict."""
     theirs = blinker.Namespace()
     theirs.signal("account_funded").connect(print)
     assert theirs.signal("acount_funded").send("acme") == []

@@ -1,4 +1,4 @@
-"""Who am I, and nobody else's things."""
+"""The current account, and access to no other account."""
 
 from flask import Flask
 
@@ -51,7 +51,7 @@ def test_two_visitors_act_for_their_own_accounts(app: Flask) -> None:
 
 
 def test_another_accounts_campaign_cannot_be_seen_or_changed(newcomer: Visitor) -> None:
-    """A campaign of somebody else is not found, whatever is asked of it."""
+    """The campaign of another account is not found, by any method."""
     assert newcomer.client.get("/campaigns/1").status_code == 404
     bid = newcomer.submit("/campaigns/1/bids", "/accounts/", placement="search", amount="0.01")
     assert bid.status_code == 404

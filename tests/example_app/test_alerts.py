@@ -20,7 +20,7 @@ def broke(newcomer: Visitor) -> Visitor:
 
 
 def test_an_account_with_funds_has_no_alert(newcomer: Visitor) -> None:
-    """As long as a bid can be paid, nobody is alarmed."""
+    """No alert is raised while a bid can be paid."""
     newcomer.run_campaign(bid="12.50")
     newcomer.serve(views=1)
     assert ALERT not in newcomer.read("/")
@@ -111,20 +111,22 @@ def test_a_declined_card_leaves_the_alert(broke: Visitor) -> None:
 
 
 def test_running_out_again_raises_a_new_alert(broke: Visitor) -> None:
-    """After money came and went, the account is told again."""
+    """After money has come and gone, the alert is raised again."""
     broke.submit("/funding/wire", amount="25")
     broke.serve(views=2)
     assert ALERT in broke.read("/")
     assert broke.read("/alerts/").count("12.50") == 1
 
 
-def test_funding_dismisses_nobody_elses_alert(app: Flask, broke: Visitor) -> None:
+def test_funding_does_not_dismiss_the_alert_of_another_account(app: Flask, broke: Visitor) -> None:
     """The seeded account's alert stays when the newcomer pays."""
     broke.submit("/funding/wire", amount="100")
     assert ALERT in Visitor(app).read("/")
 
 
-def test_nobody_elses_alert_can_be_dismissed_by_hand(app: Flask, broke: Visitor) -> None:
+def test_the_alert_of_another_account_cannot_be_dismissed_by_hand(
+    app: Flask, broke: Visitor
+) -> None:
     """To another account, an alert is not found."""
     assert broke.dismiss(1).status_code == 404
     assert ALERT in Visitor(app).read("/")

@@ -26,7 +26,7 @@ def test_a_failing_receiver_is_reported_and_its_sender_goes_on(
 ) -> None:
     """The signal isolates the failure, the hook notes signal, receiver and place."""
     answer = visitor.submit("/errors/break-receiver", "/errors/")
-    assert "This request went on." in answer.text
+    assert "this request continued." in answer.text
     with app.app_context():
         [record] = error_records()
     assert record.source == "receiver"
@@ -61,13 +61,13 @@ def test_a_propagated_exception_is_reported_once(app: Flask, visitor: Visitor) -
 
 def test_the_page_shows_the_newest_error_first(visitor: Visitor) -> None:
     """Each line has the exception, its source, signal, receiver, place and time."""
-    assert "Nothing failed since the app was started." in visitor.read("/errors/")
+    assert "Nothing has failed since the app was started." in visitor.read("/errors/")
     with pytest.raises(DemonstrationError):
         visitor.submit("/errors/break-request", "/errors/")
     visitor.submit("/errors/break-receiver", "/errors/")
     page = visitor.read("/errors/").split("When", 1)[1]
     assert page.index("breakage_requested") < page.index("views.py:")
-    assert "on purpose" not in page, "an exception's words may hold somebody's data"
+    assert "on purpose" not in page, "the message of an exception may contain personal data"
 
 
 def test_what_is_no_error_is_not_reported(app: Flask, visitor: Visitor) -> None:

@@ -26,7 +26,7 @@ def sent(app: Flask) -> list[tuple[str, Any, str]]:
 def test_both_ways_of_funding_send_the_same_signal(
     newcomer: Visitor, sent: list[tuple[str, Any, str]]
 ) -> None:
-    """Whoever listens to `account_funded` needs to know neither way."""
+    """A receiver of `account_funded` does not depend on the payment method."""
     newcomer.submit("/funding/cards/new", holder="Newcomer", last4="4242")
     newcomer.submit("/funding/card", card="1", amount="12.34")
     newcomer.submit("/funding/wire", amount="1000")

@@ -52,7 +52,7 @@ def test_money_is_thanked_for(
 def test_a_declined_card_leaves_no_mail(
     newcomer: Visitor, mails: Callable[[], list[EmailMessage]]
 ) -> None:
-    """Nobody is thanked for money that did not come."""
+    """No mail thanks for money that did not arrive."""
     newcomer.submit("/funding/cards/new", holder="Newcomer", last4="0002")
     answer = newcomer.submit("/funding/card", card="1", amount="100")
     assert "The card was declined" in answer.text
@@ -129,7 +129,7 @@ def test_a_mail_that_cannot_be_written_takes_no_payment_back(
 
 
 def test_the_page_shows_an_account_its_own_mails(visitor: Visitor, newcomer: Visitor) -> None:
-    """The newest stands first, and nobody reads what others got."""
+    """The newest mail is first, and other accounts' mails are not shown."""
     assert "No mail so far." in newcomer.read("/mails/")
     newcomer.submit("/funding/wire", amount="50")
     newcomer.submit("/funding/wire", amount="60")

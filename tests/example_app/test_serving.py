@@ -59,7 +59,7 @@ def test_an_account_bids_on_while_a_lower_bid_can_be_paid(newcomer: Visitor) -> 
     assert "Your balance is below your lowest bid of €5.00." in newcomer.read("/")
 
 
-def test_nothing_is_shown_where_nobody_can_pay(visitor: Visitor) -> None:
+def test_nothing_is_shown_if_no_bid_can_be_paid(visitor: Visitor) -> None:
     """The seeded account has run out of funds, so the space stays free."""
     page = visitor.serve()
     assert "No bid could be paid" in page

@@ -138,7 +138,7 @@ def test_the_whole_story(url: str, page: "Page") -> None:
     # A receiver fails, and its sender goes on.
     go(page, "Errors")
     page.get_by_role("button", name="Break a receiver").click()
-    assert page.get_by_text("This request went on.").is_visible()
+    assert page.get_by_text("this request continued.").is_visible()
     error = page.get_by_role("row", name="DemonstrationError")
     assert error.get_by_text("breakage_requested").is_visible()
     assert error.get_by_text("fail_on_purpose").is_visible()
