@@ -7,6 +7,7 @@ import inspect
 import sys
 import types
 from collections.abc import Hashable
+from dataclasses import replace
 from typing import Any
 
 from .records import Place
@@ -24,45 +25,76 @@ def place_of(target: Any) -> Place:
     >>> place_of(place_of).name
     'place_of'
     """
+    return look_at(target)[0]
+
+
+def look_at(target: Any) -> tuple[Place, types.CodeType | None]:
+    """Return the place of a callable, and the code in it, behind decorators, methods and partials.
+
+    The code is ``None`` where there is none in Python, as for a builtin or a class.
+    """
     try:
         return _look_at(target)
-    except Exception:  # noqa: BLE001  somebody's metaclass or descriptor: no more can be known
-        return Place(module="?", name="?")
+    except Exception:  # noqa: BLE001  a user's metaclass or descriptor: no more can be known
+        return Place(module="?", name="?"), None
 
 
-def _look_at(target: Any) -> Place:
+def is_reloaded(new: Any, old: Any) -> bool:
+    """Tell whether a function is the new self of another, made when its module was loaded again.
+
+    Module, qualified name and line are the same, and the code object is another: all closures that
+    one loop makes share a code object.
+    """
+    here, code = look_at(new)
+    there, former = look_at(old)
+    key = reload_key(here, code)
+    return key is not None and key == reload_key(there, former) and code is not former
+
+
+def reload_key(place: Place, code: types.CodeType | None) -> Hashable:
+    """Return what a function and its reloaded self have in common; ``None`` without code.
+
+    Several lambdas may stand on one line. Of these, the code tells which is which: code objects are
+    equal if they were compiled from the same source at the same position.
+    """
+    if code is None:
+        return None
+    lambda_code = code if "<lambda>" in place.name else None
+    return place.module, place.name, place.line, lambda_code
+
+
+def _look_at(target: Any) -> tuple[Place, types.CodeType | None]:
     # The type is asked, and not isinstance(): to that, a proxy or a mock passes for something else.
     target = _in_celery_proxy(target)[0]
     kind = type(target)
     if issubclass(kind, staticmethod):
-        return place_of(target.__func__)
+        return look_at(target.__func__)
     if issubclass(kind, functools.partial):
-        inner = place_of(target.func)
-        return Place(
-            module=inner.module, name=f"partial({inner.name})", file=inner.file, line=inner.line
-        )
+        inner, code = look_at(target.func)
+        return replace(inner, name=f"partial({inner.name})"), code
     if kind is types.MethodType:
         owner = target.__self__
         owner = owner if issubclass(type(owner), type) else type(owner)
-        inner = place_of(target.__func__)
+        inner, code = look_at(target.__func__)
         name = inner.name if "." in inner.name else f"{owner.__qualname__}.{inner.name}"
-        return Place(module=inner.module, name=name, file=inner.file, line=inner.line)
+        return replace(inner, name=name), code
     if kind is types.FunctionType or kind is types.BuiltinFunctionType:
-        return _place(target.__module__, target.__qualname__, _code_inside(target))
+        code = _code_inside(target)
+        return _place(target.__module__, target.__qualname__, code), code
     if issubclass(kind, type):
-        return _place(target.__module__, target.__qualname__, None)
-    said, inner = _own(target), _inside(target)
+        return _place(target.__module__, target.__qualname__, None), None
+    said, wrapped = _own(target), _inside(target)
     if isinstance(said.get("__qualname__"), str):
         identity = said.get("__module__", kind.__module__), said["__qualname__"]
-    elif inner is not target:
-        return place_of(inner)
+    elif wrapped is not target:
+        return look_at(wrapped)
     else:
         identity = kind.__module__, kind.__qualname__
     run = _run_of(target)
     if run is None:
         run = inspect.getattr_static(kind, "__call__", None)
     code = _code_inside(target) or _code_inside(getattr(run, "__func__", run))
-    return _place(*identity, code)
+    return _place(*identity, code), code
 
 
 def _place(module: object, name: object, code: types.CodeType | None) -> Place:

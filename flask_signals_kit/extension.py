@@ -254,9 +254,9 @@ class SignalsKit(Verbs):
         """Return what is wrong with the current app's signals.
 
         Weak receivers that were collected, names that nobody declared, receivers without
-        ``**kwargs``, the same module and name connected twice, receivers that are left out because
-        another has their ``uid``, and SQLite engines that need :meth:`begin_immediate` because a
-        receiver waits for their commits.
+        ``**kwargs``, the same function connected twice (by its module and name, or by its file and
+        line), and SQLite engines that need :meth:`begin_immediate` because a receiver waits for
+        their commits.
 
         :raises AppContextError: without a current app.
         """

@@ -18,7 +18,7 @@ import blinker
 from blinker.base import ANY_ID
 from flask import Flask
 
-from .callables import is_async, place_of, takes_extra
+from .callables import is_async, look_at, place_of, takes_extra
 from .catalogue import CATALOGUE
 from .declarations import DomainSignal
 from .errors import did_you_mean, nearest
@@ -30,7 +30,7 @@ from .signals import Signal
 from .state import AppSignals
 from .transactions import begins_late, engine_label
 
-ProblemKind = Literal["dead", "undeclared", "unknown", "no_extra", "duplicate", "uid", "sqlite"]
+ProblemKind = Literal["dead", "undeclared", "unknown", "no_extra", "duplicate", "sqlite"]
 
 TITLES: dict[ProblemKind, str] = {
     "dead": "Receiver collected",
@@ -38,7 +38,6 @@ TITLES: dict[ProblemKind, str] = {
     "unknown": "Unknown name",
     "no_extra": "No **kwargs",
     "duplicate": "Connected twice",
-    "uid": "Same uid",
     "sqlite": "SQLite begins late",
 }
 """What each kind of problem is called in two words."""
@@ -58,9 +57,9 @@ class Problem:
     kind: ProblemKind
     """``dead``: a weak receiver was collected. ``undeclared``: connected, but nobody declared the
     name. ``unknown``: sent, but nobody declared it or listens. ``no_extra``: a receiver without
-    ``**kwargs``. ``duplicate``: the same module and name connected twice. ``uid``: a glob's
-    receiver is left out, because another of the signal has its ``uid``. ``sqlite``: a receiver
-    waits for the commits of an SQLite engine that needs ``kit.begin_immediate``."""
+    ``**kwargs``. ``duplicate``: the same function connected twice, by its module and name or by
+    its file and line. ``sqlite``: a receiver waits for the commits of an SQLite engine that needs
+    ``kit.begin_immediate``."""
     signal: str
     """The signal's name."""
     message: str
@@ -454,7 +453,6 @@ def _signal(
             *_dead(state, name),
             *_no_extra(connections),
             *_duplicate(name, signal),
-            *_left_out(state, name, signal),
             *engines,
         ),
     )
@@ -632,26 +630,40 @@ def _no_extra(connections: list[Connection]) -> Iterator[Problem]:
 
 
 def _duplicate(name: str, signal: Signal | None) -> Iterator[Problem]:
-    for place, times in _connected_alike(signal):
-        yield Problem(
-            kind="duplicate",
-            signal=name,
-            message=f"Receiver {named(place)} is connected {times} times to signal {name!r}.",
-            fix="In a factory, connect closures with kit.for_app(app).on, or give them a uid.",
-            place=place,
-        )
-
-
-def _left_out(state: AppSignals, name: str, signal: Signal | None) -> Iterator[Problem]:
-    for registration, other in [] if signal is None else state.left_out(signal):
-        yield Problem(
-            kind="uid",
-            signal=name,
-            message=f"Receiver {named(registration.place)}, connected to {registration.target!r}, "
-            f"is left out of signal {name!r}: {named(other)} has uid={registration.uid!r} there.",
-            fix="Give one of them another uid.",
-            place=registration.place,
-        )
+    """Report a function that is connected twice for one sender: by its name, and by its line."""
+    by_name: dict[Any, dict[Any, Place]] = {}
+    by_line: dict[Any, dict[str, Place]] = {}
+    for link in [] if signal is None else signal.links:
+        place = link.where()
+        is_lambda = "<lambda>" in place.name  # on one line, code tells which is which
+        what = place.name, look_at(link.resolve())[1] if is_lambda else None, link.sender_key
+        if link.uid is None:
+            by_name.setdefault((place.module, what), {})[link.receiver_key] = place
+        if place.file is not None:
+            by_line.setdefault((place.file, place.line, what), {})[place.module] = place
+    for places in by_name.values():
+        if len(places) > 1:
+            place = next(iter(places.values()))
+            yield Problem(
+                kind="duplicate",
+                signal=name,
+                message=f"Receiver {named(place)} is connected {len(places)} times to signal "
+                f"{name!r}.",
+                fix="In a factory, connect closures with kit.for_app(app).on, or give them a uid.",
+                place=place,
+            )
+    for places in by_line.values():
+        if len(places) > 1:
+            place, *others = places.values()
+            yield Problem(
+                kind="duplicate",
+                signal=name,
+                message=f"Receiver {named(place)} is connected to signal {name!r} as "
+                f"{' and as '.join(map(named, others))}, too: one file is imported under "
+                f"{len(places)} names.",
+                fix=f"Import the file as {place.module} everywhere, or as {others[-1].module}.",
+                place=place,
+            )
 
 
 def _late_engines(state: AppSignals, names: list[str]) -> dict[str, list[Problem]]:
@@ -679,17 +691,3 @@ def _late_engine(signal: str, engine: Any, receiver: Place) -> Problem:
         fix="Call kit.begin_immediate(engine) once the engine is made.",
         place=receiver,
     )
-
-
-def _connected_alike(signal: Signal | None) -> Iterator[tuple[Place, int]]:
-    """Yield what several receivers of one sender have in common: their module and name."""
-    alike: dict[Any, dict[Any, Place]] = {}
-    for links in [] if signal is None else list(signal.receivers.values()):
-        for link in links:
-            place = link.where()
-            if link.uid is None:
-                same = alike.setdefault((place.module, place.name, link.sender_key), {})
-                same.setdefault(link.receiver_key, place)
-    for places in alike.values():
-        if len(places) > 1:
-            yield next(iter(places.values())), len(places)

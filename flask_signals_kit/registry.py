@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import count
-from types import FunctionType, MethodType
+from types import CodeType, MethodType
 from typing import Any, cast, get_args
 
 import blinker
@@ -18,15 +18,24 @@ import click
 from blinker import ANY
 from werkzeug.exceptions import HTTPException
 
-from .callables import place_of, receiver_key, sender_key, signature_of, type_name
+from .callables import (
+    is_reloaded,
+    look_at,
+    place_of,
+    receiver_key,
+    reload_key,
+    sender_key,
+    signature_of,
+    type_name,
+)
 from .calls import Delivery, Receiver
 from .declarations import Contract, DomainSignal
 from .errors import ConfigurationError, DuplicateReceiverError, ReceiverError, did_you_mean
 from .links import next_order
 from .records import (
     OnError,
-    Place,
     Source,
+    same_function,
 )
 from .transactions import SessionSource
 
@@ -66,6 +75,7 @@ class Registration:
         "__weakref__",
         "_receiver",
         "_sender",
+        "code",
         "delivery",
         "key",
         "on_error",
@@ -95,7 +105,7 @@ class Registration:
         self.target: str = target
         limited_to = None if sender is ANY else sender_key(sender)
         self.key: Key = (target, receiver_key(receiver), limited_to)
-        self.place: Place = place_of(receiver)
+        self.place, self.code = look_at(receiver)
         self.priority: int = priority
         self.when: Callable[..., Any] | None = when
         self.delivery: Delivery | None = delivery
@@ -132,6 +142,17 @@ class Registration:
         return GONE if sender is None else sender
 
     @property
+    def reload_key(self) -> Hashable:
+        """What it has in common with the receiver's reloaded self; ``None`` without code."""
+        return reload_key(self.place, self.code)
+
+    @property
+    def seat(self) -> Hashable:
+        """What it has in common with a connection of the same function that takes its order."""
+        target, _, sender = self.key
+        return target, sender, self.place.module, self.place.name
+
+    @property
     def is_glob(self) -> bool:
         """Whether the target is a pattern."""
         return is_glob(self.target)
@@ -139,14 +160,6 @@ class Registration:
     def matches(self, name: str) -> bool:
         """Tell whether a glob takes in this name."""
         return fnmatchcase(name, self.target)
-
-
-def taken_uid(registration: Registration, signal: str, by: Place) -> DuplicateReceiverError:
-    """Return the error for a ``uid`` that another receiver of the signal has."""
-    return DuplicateReceiverError(
-        f"Receiver {registration.place} cannot have uid={registration.uid!r} on signal "
-        f"{signal!r}: {by} already has it. Give one of them another uid."
-    )
 
 
 def _hold_sender(sender: Any, owner: Registration, forget: Callable[[Registration], None]) -> Any:
@@ -230,23 +243,8 @@ class HookRegistration:
     """Which hook of the process it is."""
 
     def replaces(self, other: HookRegistration) -> bool:
-        """Tell whether this is the same hook: the very same, or that of a module loaded anew.
-
-        Two hooks of one name in one module, such as ``_``, stand on different lines; so one that
-        has moved before its module is loaded anew counts as another.
-        """
-        new, old = self.hook, other.hook
-        return bool(new == old) or (
-            type(new) is FunctionType and type(old) is FunctionType and _home(new) == _home(old)
-        )
-
-
-def _home(function: FunctionType) -> object:
-    """Return where a module keeps a function; a closure or a lambda has no such place."""
-    if "<" in function.__qualname__:
-        return function
-    code = function.__code__
-    return function.__module__, function.__qualname__, code.co_qualname, code.co_firstlineno
+        """Tell whether this is the same hook, perhaps of a module that was reloaded."""
+        return bool(self.hook == other.hook) or is_reloaded(self.hook, other.hook)
 
 
 _HOOK = "hook(app, exception, *, source, handled, **extra)"
@@ -318,6 +316,9 @@ class Registry:
         self.declarations: dict[str, DomainSignal[Any, ..., Any]] = {}
         self._names: dict[str, dict[Key, Registration]] = {}
         self._globs: dict[str, dict[Key, Registration]] = {}
+        self._uids: dict[str, dict[Key, Registration]] = {}
+        self._codes: dict[Hashable, CodeType | None] = {}  # the last code of each reload key
+        self._orders: dict[Hashable, list[int]] = {}  # of former connections, by their seat
         self.bridged: dict[str, blinker.Signal] = {}
         self.hooks: list[HookRegistration] = []
         self.sessions: list[SessionSource] = []
@@ -329,18 +330,76 @@ class Registry:
     @property
     def registrations(self) -> list[Registration]:
         """Everything that is connected, in connection order."""
+        return _in_order(self._every())
+
+    def _every(self) -> list[Registration]:
         targets = [*self._names.copy().values(), *self._globs.copy().values()]
-        return _in_order(registration for same in targets for registration in list(same.values()))
+        return [registration for same in targets for registration in list(same.values())]
 
     def add(self, registration: Registration) -> None:
         """Keep a registration, in the place of one with the same key."""
+        before = self.find(registration.key)
+        if before is not None:
+            self.forget(before)
         target = registration.target
         self._targets(target).setdefault(target, {})[registration.key] = registration
+        if registration.uid is not None:
+            self._uids.setdefault(registration.uid, {})[registration.key] = registration
+        if registration.code is not None:
+            self._codes[registration.reload_key] = registration.code
+
+    def replace_former(self, registration: Registration) -> list[Registration]:
+        """Forget and return the connections of the function whose place a new one's takes.
+
+        That is the one that has the ``uid``, or the one that a reloaded module had before. Where it
+        was connected to the same target and sender, the new one gets its order.
+
+        :raises DuplicateReceiverError: if another function has the ``uid``.
+        """
+        former = self._with_uid(registration)
+        key, code = registration.reload_key, registration.code
+        if self._codes.get(key, code) is not code:
+            same = (other for other in self._every() if other.reload_key == key)
+            former += [o for o in same if o.code is not code and o not in former]
+        orders: dict[Hashable, list[int]] = {}
+        for other in _in_order(former):
+            self.forget(other)
+            orders.setdefault(other.seat, []).append(other.order)
+        self._orders |= orders
+        if free := self._orders.get(registration.seat):
+            registration.order = free.pop(0)
+        return former
+
+    def refuse_taken_uid(self, registration: Registration) -> None:
+        """Refuse a ``uid`` that another function has, whatever it is connected to.
+
+        :raises DuplicateReceiverError: naming both.
+        """
+        self._with_uid(registration)
+
+    def _with_uid(self, registration: Registration) -> list[Registration]:
+        """Return the connections of an earlier self of the function that has the ``uid``."""
+        if registration.uid is None:
+            return []
+        key = registration.key[1]
+        same_uid = self._uids.get(registration.uid, {}).copy().values()
+        former = [other for other in same_uid if other.key[1] != key]
+        for other in former:
+            if not same_function(registration.place, other.place):
+                raise DuplicateReceiverError(
+                    f"Receiver {registration.place} cannot have uid={registration.uid!r} on signal "
+                    f"{registration.target!r}: {other.place} already has it on {other.target!r}. "
+                    "Give one of them another uid."
+                )
+        return former
 
     def forget(self, registration: Registration) -> None:
         """Drop a registration, if it is still there; the garbage collector may call this."""
-        if self.find(registration.key) is registration:
-            self.of(registration.target).pop(registration.key, None)
+        key = registration.key
+        same_uid = {} if registration.uid is None else self._uids.get(registration.uid, {})
+        for same in (self.of(registration.target), same_uid):
+            if same.get(key) is registration:
+                same.pop(key, None)
 
     def find(self, key: Key) -> Registration | None:
         """Return what is connected under this key."""

@@ -586,20 +586,6 @@ class Signal(blinker.NamedSignal):
         links = [link for links in list(self.receivers.values()) for link in links]
         return sorted(links, key=Link.rank)
 
-    def end(self, link: Link) -> None:
-        """End one link."""
-        self._discard(lambda other: other is link, link.receiver_key)
-        self._changed()
-        receiver = link.resolve()
-        if receiver is not None:
-            sender = ANY if link.sender_key is None else link.held_sender()
-            self._tell_disconnected(receiver, sender)
-
-    def with_uid(self, uid: str) -> list[Link]:
-        """Return the links that have this ``uid``, in no order."""
-        every = list(self.receivers.values())
-        return [link for links in every for link in links if link.uid == uid]
-
     @property
     def connections(self) -> list[Connection]:
         """Every connection in calling order, described; it keeps no receiver alive."""

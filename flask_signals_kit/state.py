@@ -30,13 +30,11 @@ from .errors import (
     AppContextError,
     AsyncReceiverError,
     ConfigurationError,
-    DuplicateReceiverError,
     UnknownSignalError,
     did_you_mean,
 )
 from .journal import Journal
-from .links import Link
-from .records import Connection, Emission, OnError, Place, Source, same_function
+from .records import Connection, Emission, OnError, Place, Source
 from .registry import (
     BUILTIN_PAYLOADS,
     GONE,
@@ -45,7 +43,6 @@ from .registry import (
     Registry,
     builtin_contracts,
     is_glob,
-    taken_uid,
 )
 from .settings import Settings
 from .signals import (
@@ -157,7 +154,6 @@ class AppSignals(Verbs):
         self._watchers_lock = Lock()
         self.collected: deque[Connection] = deque(maxlen=100)
         self.unknown: dict[str, UnknownName] = {}
-        self._told_of_uids: set[tuple[str, str | None, Place]] = set()
         self.hooks = hooks
         self.relays = relays
         self._choose_signals = choose
@@ -465,7 +461,7 @@ class AppSignals(Verbs):
     def _connect_glob(self, registration: Registration, signal: Signal) -> None:
         """Connect what a glob means, unless the receiver is connected by the very name as well."""
         if not self._by_name(registration, signal):
-            self._connect_if_free(registration, signal)
+            self._connect(registration, signal)
 
     def _by_name(self, registration: Registration, signal: Signal) -> list[Registration]:
         """Return what connects the same receiver for the same sender by the signal's very name."""
@@ -473,32 +469,10 @@ class AppSignals(Verbs):
         found = [registry.find(exact) for registry in (self.kit, self.registry)]
         return [same for same in found if same is not None]
 
-    def _connect_if_free(self, registration: Registration, signal: Signal) -> None:
-        """Connect, unless another receiver has the ``uid``: whoever sends cannot help that."""
-        try:
-            self._connect(registration, signal)
-        except DuplicateReceiverError as error:
-            place = registration.place
-            told = (signal.name, registration.uid, place)
-            if told in self._told_of_uids:
-                return
-            self._told_of_uids.add(told)
-            logger.warning(
-                "%s Until then, it is left out.",
-                error,
-                extra={
-                    "signals_kit_signal": signal.name,
-                    "signals_kit_receiver": f"{place.module}.{place.name}",
-                },
-            )
-
     def _connect(self, registration: Registration, signal: Signal) -> None:
         receiver, sender = registration.receiver, registration.sender
         if receiver is None or sender is GONE:
             return
-        self._refuse_taken_uid(registration, signal)
-        for rival in self._rivals(registration, signal):
-            signal.end(rival)
         signal.connect(
             receiver,
             sender,
@@ -511,41 +485,10 @@ class AppSignals(Verbs):
             order=registration.order,
         )
 
-    def _rivals(self, registration: Registration, signal: Signal) -> list[Link]:
-        """Return the connections of this signal that another receiver has under the same ``uid``.
-
-        Kit and app, names and globs meet on one signal, so its uids are shared.
-        """
-        if registration.uid is None:
-            return []
-        key = registration.key[1]
-        return [link for link in signal.with_uid(registration.uid) if link.receiver_key != key]
-
-    def _refuse_taken_uid(self, registration: Registration, signal: Signal) -> None:
-        """Refuse a ``uid`` that another function has."""
-        taken_by = self._taken_by(registration, signal)
-        if taken_by is not None:
-            raise taken_uid(registration, signal.name, taken_by)
-
-    def _taken_by(self, registration: Registration, signal: Signal) -> Place | None:
-        """Return which function has the ``uid``, unless it is this one, of a module loaded anew."""
-        places = [rival.where() for rival in self._rivals(registration, signal)]
-        return next((p for p in places if not same_function(registration.place, p)), None)
-
-    def left_out(self, signal: Signal) -> Generator[tuple[Registration, Place], None, None]:
-        """Yield whom globs do not connect because another has the ``uid``, and that other."""
-        for registration in self._globs_of(signal.name):
-            taken_by = self._taken_by(registration, signal)
-            if taken_by is not None and not self._by_name(registration, signal):
-                yield registration, taken_by
-
     def check_registration(self, registration: Registration) -> None:
         """Refuse what could not be connected here, before anything is."""
         self.refuse_unknown(registration.target, registration.place)
         self._check_session(registration)
-        for name in self._names_of(registration) if registration.uid is not None else []:
-            if self._concerns(registration, name):
-                self._refuse_taken_uid(registration, self.namespace.signal(name))
 
     def _names_of(self, registration: Registration) -> list[str]:
         """Return the names in the namespace that a registration means, or has once meant."""
@@ -570,28 +513,18 @@ class AppSignals(Verbs):
         for name in self._names_of(registration):
             signal = self.namespace.signal(name)
             signal.disconnect_from(receiver, sender)
-            self._let_in(registration, signal)
+            self._reconnect(registration, signal)
 
-    def _let_in(self, gone: Registration, signal: Signal) -> None:
-        """Connect what was registered for the signal as well, and had to stand back for this.
+    def _reconnect(self, gone: Registration, signal: Signal) -> None:
+        """Connect what connects the same receiver to the signal in another way.
 
-        A name and a glob, the kit and the app may have connected the same receiver. And of all that
-        have one ``uid``, one is connected.
+        A name and a glob, the kit and the app may have connected it; they share one connection.
         """
         for same in self._by_name(gone, signal):
-            self._connect_if_free(same, signal)
-        globs = self._globs_of(signal.name)
-        for other in globs:
+            self._connect(same, signal)
+        for other in self._globs_of(signal.name):
             if other.key[1:] == gone.key[1:]:
                 self._connect_glob(other, signal)
-        if gone.uid is None:
-            return
-        named = [*self.kit.of(signal.name).copy().values()]
-        named += self.registry.of(signal.name).copy().values()
-        for other in (*named, *globs):
-            if other.uid == gone.uid and not self._rivals(other, signal):
-                connect = self._connect_glob if other.is_glob else self._connect_if_free
-                connect(other, signal)
 
     def _globs_of(self, name: str) -> list[Registration]:
         """Return what was registered for globs that mean this name, in connection order."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from fnmatch import fnmatchcase
 from itertools import chain
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
@@ -39,7 +38,6 @@ from .registry import (
     Registry,
     is_glob,
     register_hook,
-    taken_uid,
 )
 from .settings import check_on_error
 from .signals import (
@@ -346,7 +344,8 @@ class Verbs:
         """Connect the decorated function.
 
         May be used before and after ``init_app``. Connecting the same function to the same signal
-        and sender again changes its options and nothing else.
+        and sender again changes its options and nothing else. A function of a reloaded module (the
+        same module, qualified name and line) replaces its former self.
 
         :param signals: names, globs such as ``"account_*"``, handles, or any blinker signal.
         :param sender: only sends by this sender; strings and integers match by value.
@@ -356,8 +355,9 @@ class Verbs:
             ``deliver(call)``.
         :param on_error: its own failure policy, ``"raise"``, ``"group"`` or ``"isolate"``; the
             signal's, if left out.
-        :param uid: one receiver per signal has it: the same module and name replaces the earlier
-            one, another is refused.
+        :param uid: a stable name for the receiver, which no other receiver of the kit, or of the
+            kit and the app, has: the same module and name replaces the earlier one, another is
+            refused.
         :param weak: do not keep the receiver alive.
         :return: a decorator that returns the function unchanged.
         :raises ReceiverError: if what is decorated is not callable.
@@ -433,76 +433,42 @@ class Verbs:
             )
             for target in targets
         ]
+        others = self._other_registries()
         for registration in registrations:  # all are checked before any is connected
-            self._same_uid(registration)
+            for registry in (self.registry, *others):
+                registry.refuse_taken_uid(registration)
             for state in self._states():
                 state.check_registration(registration)
         for registration in registrations:
             self._register(registration)
 
+    def _other_registries(self) -> list[Registry]:
+        """Return those that meet this one in an app: the kit's, or those of the kit's apps."""
+        states = self._states()
+        return [s.kit if s.registry is self.registry else s.registry for s in states]
+
     def _register(self, registration: Registration) -> None:
         with self.registry.lock:
-            replaced = self._same_uid(registration)
+            former = self.registry.replace_former(registration)
             before = self.registry.find(registration.key)
             if before is not None:
                 registration.order = before.order
                 if registration.weak and not before.weak:
                     registration.keep()
-            if replaced is not None:
-                registration.order = replaced.order
-                self.registry.forget(replaced)
             self.registry.add(registration)
         # An app that is initialised meanwhile either sees the registration or is seen here.
         try:
             for state in self._states():
                 state.attach_registration(registration)
         except Exception:
-            others = [other for other in (before, replaced) if other is not None]
-            for other in others:
-                self.registry.add(other)
             self._unregister(registration)
-            for other in others:
+            for other in [*former, *([] if before is None else [before])]:
+                self.registry.add(other)
                 for state in self._states():
                     state.attach_registration(other)
             raise
-        if replaced is not None and replaced is not before:
-            self._unregister(replaced)
-
-    def _same_uid(self, registration: Registration) -> Registration | None:
-        """Return the registration whose ``uid`` and place this one takes over.
-
-        :raises DuplicateReceiverError: if another function has the ``uid``, here or on a glob.
-        """
-        if registration.uid is None:
-            return None
-        same = None
-        registry, target = self.registry, registration.target
-        for other in registry.registrations if registration.is_glob else registry.meant_by(target):
-            if other.uid != registration.uid:
-                continue
-            if not same_function(registration.place, other.place):
-                shared = self._shared_name(target, other.target)
-                if shared is not None:
-                    raise taken_uid(registration, shared, other.place)
-            elif other.target == target:
-                same = other
-        return same
-
-    def _shared_name(self, one: str, other: str) -> str | None:
-        """Return a name that two targets are known to have in common."""
-        if one == other:
-            return one
-        names = [name for name in (one, other) if not is_glob(name)] or self.registry.declarations
-        for name in list(names):
-            if self._is_domain(name) and all(
-                t == name or fnmatchcase(name, t) for t in (one, other)
-            ):
-                return name
-        return None
-
-    def _is_domain(self, name: str) -> bool:
-        """Tell whether a glob may take in this name."""
-        return name not in BUILTIN_PAYLOADS and name not in self.registry.bridged
+        for other in former:
+            self._unregister(other)
 
     def _unregister(self, registration: Registration) -> None:
         self.registry.forget(registration)
@@ -775,12 +741,8 @@ class Verbs:
 
 
 def _refuse_second_stub(old: Contract, new: Contract) -> None:
-    """Let a reloaded module declare its stub again, and nobody else."""
-    same = (
-        old.place is not None
-        and new.place is not None
-        and (old.place.module, old.place.name) == (new.place.module, new.place.name)
-    )
+    """Let a reloaded module declare its stub again, and no other."""
+    same = old.place is not None and new.place is not None and same_function(old.place, new.place)
     if not same:
         raise DeclarationError(
             f"Signal {new.signal!r} is declared twice: by {old.place} and by {new.place}. "

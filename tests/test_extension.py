@@ -762,48 +762,60 @@ def test_a_uid_taken_by_another_receiver_is_refused(kit: SignalsKit, app: Flask)
     assert results(kit, app) == ["first"]
 
 
-def test_a_uid_is_per_signal(kit: SignalsKit, app: Flask) -> None:
-    """The same uid on another signal is another thing."""
-    kit.on("account_funded", uid="ledger")(lambda sender: "funded")
+def test_a_uid_is_unique_in_the_kit_whatever_the_signal(kit: SignalsKit, app: Flask) -> None:
+    """One function may be connected to several signals with it, and no other function to any."""
+    kit.on("account_funded", uid="ledger")(write_down)
+    kit.on("campaign_*", "request_started", uid="ledger")(write_down)
+    for target in ("account_funded", "account_closed", "account_*", "request_finished"):
+        with pytest.raises(DuplicateReceiverError, match=r"send_mail.*write_down.*already has it"):
+            kit.on(target, uid="ledger")(send_mail)
+    for name in ("account_funded", "campaign_created", "request_started"):
+        assert results(kit, app, name, app) == ["written down"]
+    assert results(kit, app, "account_closed") == []
 
-    @kit.on("campaign_created", uid="ledger")
-    def created(sender: Any) -> str:
-        return "created"
 
-    assert results(kit, app) == ["funded"]
-    assert results(kit, app, "campaign_created") == ["created"]
+def test_a_uid_is_unique_among_the_kit_and_one_app(kit: SignalsKit, app: Flask) -> None:
+    """Whichever has it first; two apps may give it to functions of their own."""
+    other_app = make(kit, "other")
+    half, other = kit.for_app(app), kit.for_app(other_app)
+    kit.on("account_funded", uid="ledger")(write_down)
+    half.on("account_closed", uid="ledger")(write_down)  # the same function
+    half.on("account_funded", uid="mail")(send_mail)
+    other.on("account_funded", uid="mail")(read_back)
+    for taken, connect, receiver in (
+        ("ledger", half.on, send_mail),
+        ("mail", kit.on, write_down),
+        ("mail", kit.on, send_mail),  # not in the other app
+    ):
+        with pytest.raises(DuplicateReceiverError, match="already has it"):
+            connect("campaign_created", uid=taken)(receiver)
+    other.disconnect(read_back)
+    kit.on("campaign_created", uid="mail")(send_mail)
 
 
-def test_a_uid_is_taken_for_the_kit_and_its_apps_alike(kit: SignalsKit, app: Flask) -> None:
-    """Receivers of the kit and of one app meet on one signal, so they share its uids."""
-
-    @kit.on("account_funded", uid="ledger")
-    def first(sender: Any) -> None:
-        pass
-
-    @kit.for_app(app).on("campaign_created", uid="ledger")
-    def second(sender: Any) -> None:
-        pass
-
+def test_a_uid_is_free_again_once_its_receiver_is_gone(kit: SignalsKit, app: Flask) -> None:
+    """Disconnected, given another uid, or collected."""
+    kit.on("account_funded", "account_closed", uid="ledger")(write_down)
+    kit.disconnect(write_down, "account_closed")
     with pytest.raises(DuplicateReceiverError):
-        kit.for_app(app).on("account_funded", uid="ledger")(second)
+        kit.on("account_closed", uid="ledger")(send_mail)
+    kit.on("account_funded", uid="other")(write_down)
+    kit.on("account_closed", uid="ledger")(send_mail)
+    kit.disconnect(send_mail)
+    receiver = Receiver()
+    kit.on("account_funded", uid="ledger", weak=True)(receiver)
+    del receiver
+    gc.collect()
+    kit.on("account_closed", uid="ledger")(send_mail)
+    assert results(kit, app, "account_closed") == ["mailed"]
+
+
+def test_a_taken_uid_is_refused_before_anything_is_connected(kit: SignalsKit, app: Flask) -> None:
+    """Of several signals in one `on`, none is connected."""
+    kit.on("account_funded", uid="ledger")(write_down)
     with pytest.raises(DuplicateReceiverError):
-        kit.on("campaign_created", uid="ledger")(first)
-
-
-def test_a_uid_is_taken_by_glob_and_name_alike(kit: SignalsKit, app: Flask) -> None:
-    """What a glob connects to the signal has the uid there."""
-    kit.signal("account_funded")
-
-    @kit.on("account_*", uid="ledger")
-    def first(sender: Any) -> None:
-        pass
-
-    def second(sender: Any) -> None:
-        pass
-
-    with pytest.raises(DuplicateReceiverError):
-        kit.on("account_funded", uid="ledger")(second)
+        kit.on("campaign_created", "account_closed", uid="ledger")(send_mail)
+    assert kit.registry.registrations[1:] == []
 
 
 def write_down(sender: Any, **extra: Any) -> str:
@@ -816,91 +828,220 @@ def send_mail(sender: Any, **extra: Any) -> str:
     return "mailed"
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("account_*", "account_funded"),
-        ("account_funded", "*_funded"),
-        ("account_*", "*_funded"),
-        ("account_*", "account_*"),
-    ],
-)
-def test_a_uid_is_taken_by_glob_and_name_before_there_is_an_app(
-    kit: SignalsKit, one: str, other: str
-) -> None:
-    """What is declared or named is enough to see it; `init_app` does not fail later."""
-    kit.signal("account_funded")
-    kit.on(one, uid="ledger")(write_down)
-    with pytest.raises(DuplicateReceiverError, match=r"'account_(funded|\*)'.*write_down"):
-        kit.on(other, uid="ledger")(send_mail)
-    assert results(kit, make(kit)) == ["written down"]
+def read_back(sender: Any, **extra: Any) -> str:
+    """Be a third."""
+    return "read"
 
 
-def test_a_uid_of_a_name_that_no_glob_means_is_free(kit: SignalsKit, app: Flask) -> None:
-    """Globs leave Flask's signals and bridged ones alone."""
-    kit.bridge(blinker.NamedSignal("request_paid"))
-    kit.on("request_*", uid="ledger")(write_down)
-    kit.on("request_started", "request_paid", uid="ledger")(send_mail)
-    assert results(kit, app, "request_started", app) == ["mailed"]
-    assert results(kit, app, "request_paid") == ["mailed"]
+def test_a_glob_with_a_uid_is_replaced_as_a_name_is(kit: SignalsKit, app: Flask) -> None:
+    """At its place, with the later options alone."""
 
-
-def test_globs_that_meet_in_a_later_name_let_the_first_have_the_uid(
-    kit: SignalsKit, app: Flask, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Whoever sends or declares gets no error; one line is logged, and `check` tells of it."""
-    kit.on("account_*", uid="ledger")(write_down)
-    kit.on("*_funded", uid="ledger")(send_mail)
-    for _ in range(2):
-        assert results(kit, app) == ["written down"]
-    account_funded = kit.signal("account_funded")
-    [message] = caplog.messages
-    assert "send_mail" in message
-    assert "write_down" in message
-    assert "left out" in message
-    for each in (app, make(kit, "later")):
-        assert results(kit, each) == ["written down"]
-        [problem] = kit.for_app(each).check()
-        assert (problem.kind, problem.signal) == ("uid", "account_funded")
-        assert problem.message == (
-            f"Receiver {__name__}.send_mail, connected to '*_funded', is left out of signal "
-            f"'account_funded': {__name__}.write_down has uid='ledger' there."
-        )
-    assert results(kit, app, "invoice_funded") == ["mailed"]
-    account_funded.connect(send_mail)
-    assert results(kit, app) == ["written down", "mailed"]
-    assert {problem.kind for problem in kit.for_app(app).check()} == {"undeclared"}
-
-
-def test_a_glob_that_is_connected_anew_keeps_its_uid(kit: SignalsKit, app: Flask) -> None:
-    """A module that is loaded again finds its receivers connected as they were."""
-
-    def load(number: int) -> None:
-        @kit.on("account_*", uid="ledger")
+    def load(number: int, **options: Any) -> None:
+        @kit.on("account_*", uid="ledger", **options)
         def receive(sender: Any) -> int:
             return number
 
-    load(1)
-    kit.on("*_funded", uid="ledger")(send_mail)
-    assert results(kit, app) == [1]
+    load(1, priority=-1, when=lambda sender: True)
+    kit.on("*_funded")(send_mail)
+    assert results(kit, app) == ["mailed", 1]
     load(2)
-    assert results(kit, app) == [2]
+    assert results(kit, app) == [2, "mailed"]
     assert len(kit.registry.registrations) == 2
 
 
-def test_a_uid_that_becomes_free_goes_to_whoever_was_left_out(kit: SignalsKit, app: Flask) -> None:
-    """What is disconnected makes room, and nothing else changes."""
-    half = kit.for_app(app)
-    kit.on("account_*", uid="ledger")(write_down)
-    half.on("*_funded", uid="ledger")(send_mail)
-    assert results(kit, app) == ["written down"]
-    kit.on("campaign_created", uid="ledger")(send_mail)
-    kit.disconnect(send_mail)
-    assert results(kit, app) == ["written down"]
-    kit.disconnect(write_down)
-    assert results(kit, app) == ["mailed"]
-    half.disconnect(send_mail, "*_funded")
-    assert results(kit, app) == []
+def test_a_uid_may_move_to_another_signal(kit: SignalsKit, app: Flask) -> None:
+    """The earlier function goes from all of its signals: it is another one that has the name."""
+
+    def load(*signals: str) -> None:
+        @kit.on(*signals, uid="ledger")
+        def receive(sender: Any) -> str:
+            return signals[0]
+
+    load("account_funded", "account_closed")
+    load("campaign_created")
+    assert results(kit, app) == results(kit, app, "account_closed") == []
+    assert results(kit, app, "campaign_created") == ["campaign_created"]
+
+
+# -- reloaded modules -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def wired(modules: Path) -> Any:
+    """Give a module with a kit and an app, which stays while others are reloaded."""
+    (modules / "wired.py").write_text(
+        "from flask import Flask\n"
+        "from flask_signals_kit import SignalsKit\n"
+        "kit = SignalsKit()\n"
+        "app = Flask('shop')\n"
+        "kit.init_app(app)\n"
+        "half = kit.for_app(app)\n"
+        "turn = 0\n"
+    )
+    return importlib.import_module("wired")
+
+
+HOW_CONNECTED = {
+    "a name": "@kit.on('account_funded')",
+    "a glob": "@kit.on('account_*')",
+    "one app": "@half.on('account_funded')",
+    "a sender": "@kit.on('account_funded', sender='acme')",
+    "a handle": "@kit.signal('account_funded').connect",
+    "several": "@kit.on('account_funded', 'account_closed')",
+    "weak": "@kit.on('account_funded', weak=True)",
+    "stacked": "@kit.on('account_*')\n@kit.on('account_funded')",
+}
+
+
+@pytest.mark.parametrize("how", HOW_CONNECTED)
+def test_a_reloaded_function_replaces_its_former_self(wired: Any, modules: Path, how: str) -> None:
+    """However it is connected, at its place, in the apps that are there and in later ones."""
+    (modules / "wired_receivers.py").write_text(
+        "import wired\n"
+        "from wired import half, kit\n"
+        f"{HOW_CONNECTED[how]}\n"
+        "def receive(sender, turn=wired.turn, **extra):\n"
+        "    return f'turn {turn}'\n"
+    )
+    module = importlib.import_module("wired_receivers")
+    kit, app = wired.kit, wired.app
+    kit.on("account_funded")(lambda sender: "later")
+    former = module.receive
+    assert results(kit, app) == ["turn 0", "later"]
+    wired.turn = 1
+    importlib.reload(module)
+    assert results(kit, app) == ["turn 1", "later"]
+    namespace = kit.for_app(app).namespace
+    assert former not in list(namespace.signal("account_funded").receivers_for("acme"))
+    assert former not in list(namespace.signal("account_closed").receivers_for("acme"))
+    if how != "one app":
+        assert results(kit, make(kit, "later")) == ["turn 1", "later"]
+
+
+def test_a_reloaded_function_keeps_none_of_its_former_options(wired: Any, modules: Path) -> None:
+    """Signal, sender, priority, predicate, policy and uid are those of the new source."""
+    source = "from wired import kit\n{}\ndef receive(sender, **extra):\n    return 'once'\n"
+    file = modules / "wired_receivers.py"
+    file.write_text(
+        source.format(
+            "@kit.on('account_funded', 'account_closed', sender='acme', priority=9, uid='ledger', "
+            "when=lambda sender, **extra: False, on_error='isolate')"
+        )
+    )
+    module = importlib.import_module("wired_receivers")
+    file.write_text(source.format("@kit.on('account_funded')"))
+    importlib.reload(module)
+    kit, app = wired.kit, wired.app
+    assert results(kit, app, "account_closed") == []
+    assert results(kit, app, sender="globex") == ["once"]
+    [connection] = kit.for_app(app).namespace.signal("account_funded").connections
+    assert (connection.priority, connection.when, connection.uid) == (0, None, None)
+    assert connection.on_error is None
+    kit.on("account_closed", uid="ledger")(write_down)
+
+
+def test_a_reloaded_module_keeps_its_receivers_in_order(wired: Any, modules: Path) -> None:
+    """Also where one is connected to several signals, in more than one `on`."""
+    (modules / "wired_receivers.py").write_text(
+        "from wired import kit\n"
+        "@kit.on('account_funded')\n"
+        "@kit.on('account_closed')\n"
+        "def first(sender): return 'first'\n"
+        "@kit.on('account_funded', 'account_closed')\n"
+        "def second(sender): return 'second'\n"
+    )
+    module = importlib.import_module("wired_receivers")
+    for _ in range(3):
+        importlib.reload(module)
+        for name in ("account_funded", "account_closed"):
+            assert results(wired.kit, wired.app, name) == ["first", "second"]
+
+
+def test_reloaded_closures_methods_partials_and_lambdas_are_replaced(
+    wired: Any, modules: Path
+) -> None:
+    """All that the former module connected goes; all that the new one connects stays."""
+    (modules / "wired_receivers.py").write_text(
+        "import functools\n"
+        "from wired import kit\n"
+        "def wrap(function):\n"
+        "    @functools.wraps(function)\n"
+        "    def call(*args, **extra): return function(*args, **extra)\n"
+        "    return call\n"
+        "class Ledger:\n"
+        "    def add(self, sender): return 'add'\n"
+        "    def __call__(self, sender): return 'call'\n"
+        "for number in (1, 2):\n"
+        "    @kit.on('account_funded')\n"
+        "    @wrap\n"
+        "    def loop(sender, number=number): return number\n"
+        "    kit.on('account_funded')(Ledger().add)\n"
+        "    kit.on('account_funded')(Ledger())\n"
+        "    kit.on('account_funded')(functools.partial(loop, number=number * 10))\n"
+        "on = kit.on('account_funded')\n"
+        "on(lambda sender: 'a'), on(lambda sender: 'b')\n"
+    )
+    module = importlib.import_module("wired_receivers")
+    expected = [1, "add", "call", 10, 2, "add", "call", 20, "a", "b"]
+    for _ in range(3):
+        assert results(wired.kit, wired.app) == expected
+        importlib.reload(module)
+
+
+def test_a_function_on_another_line_is_another_one(wired: Any, modules: Path) -> None:
+    """A reloaded module that was edited above it connects it twice, unless it has a uid."""
+    source = (
+        "from wired import kit\n{}"
+        "@kit.on('account_funded')\n"
+        "def receive(sender, **extra): return 'no uid'\n"
+        "@kit.on('account_funded', uid='ledger')\n"
+        "def named(sender, **extra): return 'uid'\n"
+    )
+    file = modules / "wired_receivers.py"
+    file.write_text(source.format(""))
+    module = importlib.import_module("wired_receivers")
+    file.write_text(source.format("# moved\n"))
+    importlib.reload(module)
+    wired.kit.signal("account_funded")
+    assert sorted(results(wired.kit, wired.app)) == ["no uid", "no uid", "uid"]
+    [problem] = wired.half.check()
+    assert problem.kind == "duplicate"
+    assert "wired_receivers.receive is connected 2 times" in problem.message
+
+
+def test_closures_of_one_function_all_stay(kit: SignalsKit, app: Flask) -> None:
+    """They share a code object, however often the function runs."""
+
+    def factory(number: int) -> None:
+        @kit.on("account_funded")
+        def receive(sender: Any) -> int:
+            return number
+
+    for number in range(3):
+        factory(number)
+    assert results(kit, app) == [0, 1, 2]
+
+
+def test_a_failed_reload_leaves_the_former_function(wired: Any, modules: Path) -> None:
+    """What refuses the new one, such as a receiver of `receiver_connected`, changes nothing."""
+    (modules / "wired_receivers.py").write_text(
+        "from wired import kit\n"
+        "@kit.on('account_funded', uid='ledger')\n"
+        "def receive(sender): return 'heard'\n"
+    )
+    module = importlib.import_module("wired_receivers")
+    former = module.receive
+    signal = wired.half.namespace.signal("account_funded")
+
+    def refuse(who: Signal, *, receiver: Any, **how: Any) -> None:
+        if receiver is not former:
+            raise RuntimeError("not you")
+
+    signal.receiver_connected.connect(refuse)
+    with pytest.raises(RuntimeError, match="not you"):
+        importlib.reload(module)
+    assert list(signal.receivers_for("acme")) == [former]
+    assert [r.receiver for r in wired.kit.registry.registrations] == [former]
 
 
 # -- disconnecting --------------------------------------------------------------------------------
@@ -1857,7 +1998,7 @@ def test_a_half_tells_what_is_wrong_with_its_app(kit: SignalsKit, app: Flask) ->
 
 
 def test_a_reloaded_module_replaces_its_exception_hooks(modules: Path) -> None:
-    """A function of a module is known by its name; methods, lambdas and closures are not."""
+    """As it does its receivers; those of one loop stay."""
     (modules / "wired.py").write_text(
         "from flask import Flask\n"
         "from flask_signals_kit import SignalsKit\n"
@@ -1881,7 +2022,7 @@ def test_a_reloaded_module_replaces_its_exception_hooks(modules: Path) -> None:
         app.add_url_rule("/", view_func=lambda: str(1 / 0))
         wired.told.clear()
         app.test_client().get("/")
-        assert sorted(wired.told) == ["one", "one", "report", "two", "two"]
+        assert sorted(wired.told) == ["one", "report", "two"]
 
 
 def test_a_pattern_cannot_be_sent(kit: SignalsKit, app: Flask) -> None:

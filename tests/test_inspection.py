@@ -3,6 +3,7 @@
 import gc
 import json
 import re
+import runpy
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -416,6 +417,39 @@ def test_the_same_module_and_name_connected_twice_is_a_problem(shop: AppSignals)
     assert problem.kind == "duplicate"
     assert "3 times" in problem.message
     assert "uid" in problem.fix
+
+
+def test_a_file_that_is_imported_under_two_names_is_a_problem(
+    shop: AppSignals, tmp_path: Path
+) -> None:
+    """Each of its receivers is connected twice: by a module of another name, or by `__main__`."""
+    file = tmp_path / "shop_models.py"
+    file.write_text(
+        "def connect(kit):\n"
+        "    kit.on('account_funded')(receive)\n"
+        "    kit.on('account_funded')(lambda sender, **extra: 1)\n"
+        "def receive(sender, **extra): ...\n"
+    )
+    shop.signal("account_funded")
+    for name in ("shop_models", "app.shop_models"):
+        runpy.run_path(str(file), run_name=name)["connect"](shop)
+    assert kinds(shop) == ["duplicate", "duplicate"]
+    first = shop.check()[0]
+    assert "shop_models.receive" in first.message
+    assert "app.shop_models.receive" in first.message
+    assert "imported under 2 names" in first.message
+    assert first.fix == "Import the file as shop_models everywhere, or as app.shop_models."
+    assert first.place is not None
+    assert (first.place.file, first.place.line) == (str(file), 4)
+
+
+def test_lambdas_on_two_lines_or_on_one_are_no_duplicates(shop: AppSignals) -> None:
+    """They share a name and perhaps a line, and are not the same."""
+    shop.signal("account_funded")
+    on = shop.on("account_funded")
+    on(lambda sender, **extra: 1)
+    on(lambda sender, **extra: 2), on(lambda sender, **extra: 3)
+    assert kinds(shop) == []
 
 
 def test_what_only_looks_like_a_duplicate_is_none(shop: AppSignals) -> None:

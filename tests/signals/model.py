@@ -106,12 +106,19 @@ class Model:
         return sorted(self.links, key=lambda link: (-link.priority, link.order))
 
     def reached(self, sender: str, blocks: AbstractSet[int]) -> list[Link]:
-        """Return the connections that concern a sender, in calling order."""
-        return [
-            link
-            for link in self.in_order()
-            if link.sender in (ANYBODY, sender) and (link.block is None or link.block in blocks)
-        ]
+        """Return the connections that concern a sender, in calling order.
+
+        Of each receiver, only those up to the first without a predicate count.
+        """
+        settled: set[str] = set()
+        reached: list[Link] = []
+        for link in self.in_order():
+            concerned = link.sender in (ANYBODY, sender) and link.block in (None, *blocks)
+            if concerned and link.receiver not in settled:
+                reached.append(link)
+                if link.when == "always":
+                    settled.add(link.receiver)
+        return reached
 
 
 @dataclass
