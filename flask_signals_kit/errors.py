@@ -65,8 +65,22 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     >>> did_you_mean("zebra", ["account_funded"])
     ''
     """
-    near = nearest(word, known)
+    return suggestion(nearest(word, known))
+
+
+def suggestion(near: str | None) -> str:
+    """Return ``" Did you mean 'x'?"`` for a name that is near, or an empty string."""
     return f" Did you mean {near!r}?" if near else ""
+
+
+def how_to_declare(name: str, near: str | None, otherwise: str | None = None) -> str:
+    """Return what to do about a name that is not declared.
+
+    :param near: the declared name that was probably meant; to use it comes first.
+    :param otherwise: what to do if the name is right; to declare it, if left out.
+    """
+    fix = otherwise or f"Declare it with kit.signal({name!r}, doc) or @kit.declare."
+    return f"Use {near!r}. If {name!r} is a signal of its own: {fix}" if near else fix
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

@@ -21,7 +21,7 @@ from flask import Flask
 from .callables import is_async, look_at, place_of, takes_extra
 from .catalogue import CATALOGUE
 from .declarations import DomainSignal
-from .errors import did_you_mean, nearest
+from .errors import did_you_mean, how_to_declare, nearest, suggestion
 from .journal import tally_of
 from .links import Tally, sender_label
 from .records import IMMEDIATE, Connection, OnError, Place
@@ -400,7 +400,7 @@ def report(state: AppSignals, name: str | None = None) -> Report:
     }
     names = sorted(map(_plain, known), key=lambda each: (ORIGINS.index(state.origin(each)), each))
     engines = _late_engines(state, names)
-    suggest = _suggester(state)
+    suggest = _suggester([each for each in names if state.is_declared(each)])
     return Report(
         app=state.app.name,
         signals=tuple(
@@ -412,10 +412,10 @@ def report(state: AppSignals, name: str | None = None) -> Report:
     )
 
 
-def _suggester(state: AppSignals) -> Callable[[str], str]:
-    """Return what suggests a name to the first few that ask, and nothing to the others."""
+def _suggester(declared: list[str]) -> Callable[[str], str | None]:
+    """Return a function that finds the nearest of these names, for its first few calls alone."""
     left = iter(range(SUGGESTIONS))
-    return lambda name: "" if next(left, None) is None else state.suggest(name)
+    return lambda name: None if next(left, None) is None else nearest(name, declared)
 
 
 def _plain(text: str) -> str:
@@ -424,7 +424,7 @@ def _plain(text: str) -> str:
 
 
 def _signal(
-    state: AppSignals, name: str, suggest: Callable[[str], str], engines: Iterable[Problem]
+    state: AppSignals, name: str, suggest: Callable[[str], str | None], engines: Iterable[Problem]
 ) -> SignalInfo:
     handle = state.handle(name)
     signal = cast("Signal | None", state.namespace.get(name))
@@ -571,25 +571,30 @@ def _is_own(receiver: Any) -> bool:
     return kit and not issubclass(kind, (Signal, DomainSignal))
 
 
-def _how_to_declare(name: str) -> str:
+def _how_to_fix(name: str, near: str | None) -> str:
     source, dot, _ = name.rpartition(".")
     if dot and source in CATALOGUE:
-        return f"Bring that extension's signals in with kit.bridge({source!r})."
-    return f"Declare it with kit.signal({name!r}, doc) or @kit.declare."
+        bridge = f"Bring that extension's signals in with kit.bridge({source!r})."
+        return how_to_declare(name, near, bridge)
+    return how_to_declare(name, near)
 
 
 def _undeclared(
-    state: AppSignals, name: str, connections: list[Connection], suggest: Callable[[str], str]
+    state: AppSignals,
+    name: str,
+    connections: list[Connection],
+    suggest: Callable[[str], str | None],
 ) -> Iterator[Problem]:
     if state.is_declared(name):
         return
     unknown = state.unknown.get(name)
     if connections:
+        near = suggest(name)
         yield Problem(
             kind="undeclared",
             signal=name,
-            message=f"Signal {name!r} has receivers, but nobody declared it.{suggest(name)}",
-            fix=_how_to_declare(name),
+            message=f"Signal {name!r} has receivers, but nobody declared it.{suggestion(near)}",
+            fix=_how_to_fix(name, near),
             place=connections[0].receiver,
         )
     elif unknown is not None:
@@ -597,8 +602,8 @@ def _undeclared(
             kind="unknown",
             signal=name,
             message=f"Signal {name!r} was sent, but nobody declared it and nobody listens."
-            f"{unknown.suggestion}",
-            fix="Correct the name, or declare it.",
+            f"{suggestion(unknown.near)}",
+            fix=_how_to_fix(name, unknown.near),
             place=unknown.site,
         )
 

@@ -31,7 +31,9 @@ from .errors import (
     AsyncReceiverError,
     ConfigurationError,
     UnknownSignalError,
-    did_you_mean,
+    how_to_declare,
+    nearest,
+    suggestion,
 )
 from .journal import Journal
 from .records import Connection, Emission, OnError, Place, Source
@@ -111,8 +113,8 @@ class UnknownName:
     """The name."""
     site: Place | None
     """Where it was first sent."""
-    suggestion: str
-    """The nearest known name as a question, or an empty string."""
+    near: str | None
+    """The nearest known name, or ``None``."""
 
 
 class AppSignals(Verbs):
@@ -255,10 +257,9 @@ class AppSignals(Verbs):
         """Return each :class:`Problem` of the app's signals, as the kit's ``check`` does."""
         return self._problems(self)
 
-    def suggest(self, name: str) -> str:
-        """Return the nearest declared name as a question, or an empty string."""
-        declared = {known for known in self.known_names() if self.is_declared(known)}
-        return did_you_mean(name, declared - {name})
+    def nearest(self, name: str) -> str | None:
+        """Return the declared name that is most like this one, or ``None``."""
+        return nearest(name, filter(self.is_declared, self.known_names() - {name}))
 
     def on_error(self, name: str) -> OnError:
         """Return the failure policy of a signal."""
@@ -299,10 +300,10 @@ class AppSignals(Verbs):
         :raises UnknownSignalError: with the place and the nearest name.
         """
         if self.settings.strict and not is_glob(name) and not self.is_declared(name):
+            near = self.nearest(name)
             raise UnknownSignalError(
                 f"Nobody declared signal {name!r}, used by {place}, and SIGNALS_KIT_STRICT is on."
-                f"{self.suggest(name)} Declare it with kit.signal({name!r}, doc) "
-                "or @kit.declare before it is used."
+                f"{suggestion(near)} {how_to_declare(name, near)}"
             )
 
     def warn_unknown(self, name: str) -> None:
@@ -318,7 +319,7 @@ class AppSignals(Verbs):
                 "Signal %r is captured by %s, but nobody declared it and nobody listens.%s",
                 name,
                 place,
-                self.suggest(name),
+                suggestion(self.nearest(name)),
                 extra={"signals_kit_signal": name, "signals_kit_site": str(place)},
             )
 
@@ -327,13 +328,13 @@ class AppSignals(Verbs):
         self.refuse_unknown(name, place)
         if name in self.unknown:
             return
-        suggestion = did_you_mean(name, self.known_names() - {name})
-        self.unknown[name] = UnknownName(name=name, site=place, suggestion=suggestion)
+        near = nearest(name, self.known_names() - {name})
+        self.unknown[name] = UnknownName(name=name, site=place, near=near)
         logger.warning(
             "Signal %r was sent from %s, but nobody declared it and nobody listens.%s",
             name,
             place,
-            suggestion,
+            suggestion(near),
             extra={"signals_kit_signal": name, "signals_kit_site": str(place)},
         )
 

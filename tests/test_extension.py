@@ -1170,7 +1170,11 @@ def test_strict_refuses_to_send_an_unknown_name(kit: SignalsKit) -> None:
     assert __file__ in message
     assert "SIGNALS_KIT_STRICT" in message
     assert "Did you mean 'account_funded'?" in message
-    assert "Declare it with kit.signal('acount_funded', doc)" in message
+    fix = message.partition("? ")[2]
+    assert fix.startswith("Use 'account_funded'. If 'acount_funded' is a signal of its own: ")
+    assert fix.endswith("Declare it with kit.signal('acount_funded', doc) or @kit.declare.")
+    with app.app_context(), pytest.raises(UnknownSignalError, match=r"on\. Declare it with"):
+        kit.send("zebra_seen")
     assert isinstance(caught.value, LookupError)
 
 

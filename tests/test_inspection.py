@@ -346,7 +346,24 @@ def test_a_name_that_is_connected_and_not_declared_is_a_problem(shop: AppSignals
     problem = only_problem(shop)
     assert (problem.kind, problem.signal) == ("undeclared", "acount_funded")
     assert "Did you mean 'account_funded'?" in problem.message
-    assert "kit.signal('acount_funded', doc)" in problem.fix
+    assert problem.fix == (
+        "Use 'account_funded'. If 'acount_funded' is a signal of its own: "
+        "Declare it with kit.signal('acount_funded', doc) or @kit.declare."
+    )
+
+
+def test_a_name_that_is_like_no_other_is_to_be_declared(shop: AppSignals) -> None:
+    """Connected or sent, or of an extension: each with the fix that helps."""
+    shop.signal("account_funded")
+    shop.on("zebra_seen", "flask_login.user_logged_in")(hears)
+    shop.send("horse_fed")
+    assert {problem.signal: problem.fix for problem in shop.check()} == {
+        "zebra_seen": "Declare it with kit.signal('zebra_seen', doc) or @kit.declare.",
+        "horse_fed": "Declare it with kit.signal('horse_fed', doc) or @kit.declare.",
+        "flask_login.user_logged_in": (
+            "Bring that extension's signals in with kit.bridge('flask_login')."
+        ),
+    }
 
 
 def test_a_name_that_is_only_looked_at_is_no_problem(shop: AppSignals) -> None:
@@ -380,6 +397,7 @@ def test_a_name_that_was_sent_and_not_declared_is_a_problem(
     shop.send("account_fundd", "acme")
     problem = only_problem(shop)
     assert (problem.kind, problem.signal) == ("unknown", "account_fundd")
+    assert problem.fix.startswith("Use 'account_funded'. If 'account_fundd' is a signal of its own")
     assert problem.place is not None
     assert problem.place.file == __file__
     assert [signal.name for signal in report(shop).orphans] == ["account_funded"]

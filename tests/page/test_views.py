@@ -152,6 +152,7 @@ def test_problems_are_summed_up_at_the_top() -> None:
     assert "thank of signal 'account_funded' has no **kwargs" in text
     assert "Fix Add **extra to its parameters." in text
     assert "nobody declared it. Did you mean 'account_funded'?" in text
+    assert "Fix Use 'account_funded'. If 'acount_funded' is a signal of its own: Declare it" in text
     assert 'href="/_signals/signals/acount_funded"' in summary
     assert "Not declared" in words(cards(html)["acount_funded"])
 
