@@ -83,6 +83,7 @@ def test_the_whole_story(url: str, page: "Page") -> None:
         document="Passport",
         document_number="P-1",
     )
+    assert page.url == f"{url}/onboarding/", "a finished step leads back"
     assert steps_done(page) == 1
 
     page.get_by_role("link", name="Go to: Add a payment method").click()
