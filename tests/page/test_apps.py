@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from http.client import HTTPConnection
+from inspect import signature
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,7 +14,6 @@ import pytest
 from flask import Blueprint, Flask, Response, g, jsonify, request, url_for
 from flask.cli import routes_command
 from flask.json.provider import JSONProvider
-from flask_debugtoolbar import DebugToolbarExtension
 from flask_wtf import CSRFProtect
 from jinja2 import StrictUndefined
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -249,6 +249,10 @@ def flask_routes(app: Flask) -> str:
 @pytest.mark.parametrize("context_first", [True, False])
 def test_flask_debugtoolbar_leaves_the_page_alone(toolbar_first: bool, context_first: bool) -> None:
     """The page's policy would break the panels; the app's own pages have them."""
+    if "ctx" in signature(Flask.dispatch_request).parameters:
+        pytest.skip("Flask-DebugToolbar does not work with Flask 3.2 yet")
+    from flask_debugtoolbar import DebugToolbarExtension
+
     app = Flask("shop")
     app.debug = True
     app.secret_key = "secret"
