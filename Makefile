@@ -27,11 +27,11 @@ TYPED := flask_signals_kit tests $(wildcard example_app benchmarks)
 .DELETE_ON_ERROR:
 # The steps of `make test` print in order and end with pytest's closing line, with -j, too.
 .NOTPARALLEL:
-.PHONY: help setup demo test lint types imports wheel docs oldest pytest tree bench format \
-	constraints clean
+.PHONY: help setup demo test lint types imports wheel docs oldest flask-head pytest tree bench \
+	format constraints clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # --- environments --------------------------------------------------------------------------------
 
@@ -126,6 +126,20 @@ oldest: tree ## run the library's tests with the oldest Flask, blinker and SQLAl
 	cd $(TREE) && PYTHONPATH=$(CURDIR)/build/oldest $(CURDIR)/$(BIN)/pytest -q \
 		--ignore-glob='*/test_model.py' --ignore-glob='*/test_hammer.py' \
 		tests/test_*.py tests/signals tests/delivery tests/page
+
+# A git URL, or a folder with a repository or a work tree.
+FLASK_SOURCE ?= https://github.com/pallets/flask
+
+flask-head: tree ## run the tests with Flask's development head (FLASK_SOURCE=URL or folder)
+	@rm -rf build/flask-head build/flask-source
+	@mkdir -p build
+	@if ! GIT_TERMINAL_PROMPT=0 git clone -q --depth 1 "$(FLASK_SOURCE)" build/flask-source \
+		&& ! { test -f "$(FLASK_SOURCE)/pyproject.toml" && cp -R "$(FLASK_SOURCE)" build/flask-source; }; then \
+		echo "Skipped: there is no Flask at $(FLASK_SOURCE); name a source with FLASK_SOURCE=..."; \
+		exit 0; \
+	fi; \
+	$(BIN)/python -m pip -qq install --no-deps --target build/flask-head build/flask-source \
+	&& cd $(TREE) && PYTHONPATH=$(CURDIR)/build/flask-head $(CURDIR)/$(BIN)/pytest -n auto $(ARGS)
 
 bench: $(INSTALLED) ## measure the kit against its peers
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -1,13 +1,21 @@
-"""The only place that depends on Flask's version: 3.1, and 3.2 with its merged contexts."""
+"""The only place that depends on Flask's version: 3.1, and 3.2 with its merged contexts.
+
+What is private in Flask or Werkzeug is looked at here alone, too.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextvars import Token, copy_context
+from types import FrameType
 from typing import Any, TypeVar
 
 from flask import globals as flask_globals
 from flask.globals import _cv_app
+from werkzeug.wrappers import Response
+from werkzeug.wsgi import ClosingIterator
+
+_close = Response.close
 
 T = TypeVar("T")
 
@@ -54,3 +62,60 @@ def request_context() -> Any:
     """Return the context of the current request: in Flask 3.2, it is the app context."""
     variable = vars(flask_globals).get("_cv_request", _cv_app)
     return variable.get()
+
+
+def request_of_frames(frame: FrameType | None) -> Any:
+    """Return the request whose context is being pushed or popped in these frames, or ``None``.
+
+    Flask signals ``appcontext_pushed`` before a request's context is there (Flask 3.1), and
+    ``appcontext_popped`` after it.
+    """
+    while frame is not None:
+        kind, _, method = frame.f_code.co_qualname.rpartition(".")
+        if method in {"push", "pop"} and kind in {"RequestContext", "AppContext"}:
+            context = frame.f_locals["self"]
+            # A context of Flask 3.2 has no public way to ask for a request that may be missing.
+            request = getattr(context, "_request", None) or context.__dict__.get("request")
+            if request is not None:
+                return request
+        frame = frame.f_back
+    return None
+
+
+def teardown_failures(error: BaseException) -> list[BaseException]:
+    """Return what failed while a context was torn down.
+
+    Flask 3.1 raises the first exception. Flask 3.2 runs every teardown function and raises what
+    they raised in groups within a group. A group that a teardown function raised is left whole.
+    """
+    if not isinstance(error, BaseExceptionGroup) or not _is_collected(error):
+        return [error]
+    return [failure for inner in error.exceptions for failure in teardown_failures(inner)]
+
+
+def _is_collected(group: BaseExceptionGroup[Any]) -> bool:
+    """Tell whether Flask made a group of what it collected."""
+    traceback = group.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback is not None and traceback.tb_frame.f_code.co_qualname == (
+        "_CollectErrors.raise_any"
+    )
+
+
+def is_in_memory(body: object) -> bool:
+    """Tell whether a body is that of a Werkzeug response with one chunk and nothing to do on close.
+
+    Nothing can fail in it. The response is known by its ``close``, which comes last in the body's
+    callbacks. These are private; without them, no body is known to be in memory.
+    """
+    if type(body) is not ClosingIterator:
+        return False
+    try:
+        response: Any = body._callbacks[-1].__self__  # type: ignore[attr-defined]
+        chunks = response.response
+        if type(chunks) is not list or len(chunks) != 1 or response._on_close:
+            return False
+        return type(chunks[0]) is bytes and type(response).close is _close
+    except (AttributeError, IndexError):
+        return False

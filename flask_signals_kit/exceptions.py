@@ -19,16 +19,17 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar, copy_context
 from itertools import count
-from types import FrameType
+from types import FrameType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 import click
 from flask import Flask
 from flask.globals import _cv_app
-from flask.signals import appcontext_tearing_down, got_request_exception
+from flask.signals import got_request_exception
 
 from .callables import is_async, place_of
 from .calls import Receiver
+from .compat import is_in_memory, teardown_failures
 from .links import leave
 from .records import (
     Emission,
@@ -37,7 +38,7 @@ from .records import (
 from .registry import HookRegistration
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
@@ -57,14 +58,22 @@ _PYTHON_CLASS = 1 << 9
 
 
 class _Unit:
-    """A request, a command or an app context: in each a hook is told of an exception once."""
+    """A request, a command or an app context: in each a hook is called once for an exception.
 
-    __slots__ = ("number", "over", "unfinished")
+    There is one for each request, so what it needs only after a failure is made then.
+    """
 
-    def __init__(self) -> None:
-        self.number: int = next(_numbers)
-        self.unfinished: bool = False  # its response could not be finished, and is made anew
-        self.over: bool = False  # a request and its body; jobs that it began may live longer
+    over = False
+    """Whether a request and its body are over; jobs that it began may live longer."""
+
+    _number: int | None = None
+
+    @property
+    def number(self) -> int:
+        """What it is known by; two threads may ask for it at once."""
+        if self._number is None:
+            self.__dict__.setdefault("_number", next(_numbers))
+        return self.__dict__["_number"]  # type: ignore[no-any-return]
 
 
 _unit: ContextVar[_Unit | None] = ContextVar("signals_kit_unit", default=None)
@@ -85,6 +94,7 @@ class ExceptionHooks:
         self._hooks: list[HookRegistration] = []
         self._wsgi: _WatchedApp | None = None
         self._handler: _WatchedHandler | None = None
+        self.watches_handlers: bool = False
         self._response: _WatchedResponse | None = None
         self._teardown: _WatchedTeardown | None = None
         self._kept: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -111,23 +121,27 @@ class ExceptionHooks:
         self._wsgi = _WatchedApp(app, self)
         self._teardown = _WatchedTeardown(app, self)
         got_request_exception.connect(self._in_request, app)
-        appcontext_tearing_down.connect(self._in_context, app)
 
     def watch_handlers(self) -> None:
-        """Watch how the app handles and finishes; called for each request, done for the first.
+        """Watch how the app handles exceptions; called with its first request.
 
         By then, every extension has been initialised, and what one of them has put in the place of
         ``handle_user_exception`` is inside the wrapper, whichever came first.
         """
-        if self._handler is None:
-            with self._lock:
-                self._watch_handlers()
-
-    def _watch_handlers(self) -> None:
         app = self._app()
-        if self._handler is None and app is not None and not self._closed:
-            self._response = _WatchedResponse(app, self)
-            self._handler = _WatchedHandler(app, self)
+        with self._lock:
+            if app is not None and not self.watches_handlers and not self._closed:
+                self._handler = _WatchedHandler(app, self)
+                self.watches_handlers = True
+
+    def _watch_responses(self, app: Flask) -> None:
+        """Watch how the app finishes responses; called with its first failure.
+
+        Until then, Flask signals what fails there. While it answers a failure, it only logs that.
+        """
+        with self._lock:
+            if self._response is None and not self._closed:
+                self._response = _WatchedResponse(app, self)
 
     def close(self) -> None:
         """Take everything away that was installed in the app, for good."""
@@ -136,21 +150,21 @@ class ExceptionHooks:
             app = self._app()
             if app is not None and self._wsgi is not None:
                 leave(got_request_exception, self._in_request, app)
-                leave(appcontext_tearing_down, self._in_context, app)
             for watched in (self._wsgi, self._handler, self._response, self._teardown):
                 if app is not None and watched is not None:
                     watched.remove(app)
             self._wsgi = self._handler = self._response = self._teardown = None
             self._hooks = []
 
-    # -- seen by Flask's signals --------------------------------------------------------------
+    # -- what is seen -------------------------------------------------------------------------
 
     def _in_request(self, sender: Flask, exception: BaseException, **extra: Any) -> None:
+        self._watch_responses(sender)
         self.report(exception, "request")
 
-    def _in_context(self, sender: Flask, exc: BaseException | None = None, **extra: Any) -> None:
+    def see_teardown(self, exc: BaseException | None) -> None:
         """See what ends an app context that is no request's: a command, or a script's ``with``."""
-        if _served() is not None or _cv_app.get(None) in self._kept:
+        if _cv_app.get(None) in self._kept:
             return
         exc = exc or _ends_command()
         if exc is not None:
@@ -195,9 +209,24 @@ class ExceptionHooks:
         :param unit: the token of the request, where it cannot be seen from here.
         """
         app = self._app()
-        if app is None or not isinstance(exception, Exception):
+        if app is None:
             return
+        failures = teardown_failures(exception) if source == "teardown" else [exception]
         unit = unit or self._current_unit()
+        for failure in failures:
+            if isinstance(failure, Exception):
+                self._report(app, failure, source, handled, signal, receiver, unit)
+
+    def _report(
+        self,
+        app: Flask,
+        exception: Exception,
+        source: Source,
+        handled: bool,
+        signal: str | None,
+        receiver: Receiver | None,
+        unit: _Unit | None,
+    ) -> None:
         for registration in self._hooks:
             asked = source in registration.sources and (registration.handled or not handled)
             if not asked or isinstance(exception, registration.ignore):
@@ -263,8 +292,8 @@ class ExceptionHooks:
 class _Wrapper:
     """Replaces one method of an app, and puts it back.
 
-    A method that only the class has is not held: ``app.wsgi_app`` kept on the app itself would be a
-    cycle, and Flask takes care that a dropped app is freed at once.
+    A method that only the class has is not held as a bound one: ``app.wsgi_app`` kept on the app
+    itself would be a cycle, and Flask takes care that a dropped app is freed at once.
     """
 
     attribute: str
@@ -274,29 +303,44 @@ class _Wrapper:
         self._hooks: Callable[[], ExceptionHooks | None] = weakref.ref(hooks)
         self._app = weakref.ref(app)
         self._before = app.__dict__.get(self.attribute)
-        app.__dict__[self.attribute] = self
+        self._method: Callable[..., Any] = _unbound(type(app), self.attribute, self._before)
+        app.__dict__[self.attribute] = self.__call__  # faster than an object with ``__call__``
+
+    def __call__(self, *args: Any) -> Any:
+        """Do what the method does, and watch it."""
+        raise NotImplementedError
 
     @property
     def hooks(self) -> ExceptionHooks | None:
-        """The hooks to tell, or ``None`` once the app is rid of them."""
+        """The hooks to call, or ``None`` once the app is rid of them."""
         return self._hooks()
 
-    def inner(self) -> Callable[..., Any]:
-        if self._before is not None:
-            return self._before  # type: ignore[no-any-return]
-        app = self._app()
-        method: Any = getattr(type(app), self.attribute)
-        bind = getattr(type(method), "__get__", None)  # a callable object has none
-        return method if bind is None else bind(method, app)  # type: ignore[no-any-return]
+    def inner(self, *args: Any) -> Any:
+        """Call what was replaced."""
+        return self._method(self._app(), *args)
 
     def remove(self, app: Flask) -> None:
         """Put the method back; where somebody has wrapped this since, only stop watching."""
         self._hooks = lambda: None
-        if app.__dict__.get(self.attribute) is self:
+        if getattr(app.__dict__.get(self.attribute), "__self__", None) is self:
             if self._before is None:
                 del app.__dict__[self.attribute]
             else:
                 app.__dict__[self.attribute] = self._before
+
+
+def _unbound(kind: type[Flask], attribute: str, before: Any) -> Callable[..., Any]:
+    """Return what a method of an app does, as a function whose first argument is the app.
+
+    :param before: what the app itself had in the method's place, or ``None``.
+    """
+    if before is not None:
+        return lambda app, *args: before(*args)
+    method: Any = getattr(kind, attribute)
+    bind = getattr(type(method), "__get__", None)
+    if bind is None:  # a callable object in the class, such as middleware
+        return lambda app, *args: method(*args)
+    return method if type(method) is FunctionType else lambda app, *args: bind(method, app)(*args)
 
 
 class _WatchedApp(_Wrapper):
@@ -305,23 +349,23 @@ class _WatchedApp(_Wrapper):
     attribute = "wsgi_app"
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        inner: WSGIApplication = self.inner()
-        hooks = self.hooks
+        hooks = self._hooks()
         if hooks is None:
-            return inner(environ, start_response)
+            return self.inner(environ, start_response)  # type: ignore[no-any-return]
+        if not hooks.watches_handlers:
+            hooks.watch_handlers()
+        unit = _Unit()
         preserve = environ.get("werkzeug.debug.preserve_context")
         if preserve is not None:
             environ["werkzeug.debug.preserve_context"] = _both(hooks.keep, preserve)
-        hooks.watch_handlers()
-        unit = _Unit()
         wrap_file = environ.get("wsgi.file_wrapper")
         if wrap_file is not None:
             environ["wsgi.file_wrapper"] = _watch_files(wrap_file, hooks, unit)
         token = _unit.set(unit)
         watches = False
         try:
-            body = inner(environ, start_response)
-            watches = _is_stream(body, wrap_file)
+            body = self._method(self._app(), environ, start_response)
+            watches = not is_in_memory(body) and _is_stream(body, wrap_file)
         except BaseException as error:
             if _from_teardown(error):
                 hooks.report(error, "teardown")
@@ -334,6 +378,8 @@ class _WatchedApp(_Wrapper):
             unit.over = not watches
             if wrap_file is not None:  # the server looks whether the body is of this class
                 environ["wsgi.file_wrapper"] = wrap_file
+            if preserve is not None:  # in Flask 3.2, the environ is freed by a collection alone
+                environ["werkzeug.debug.preserve_context"] = preserve
         # Whatever the hooks ask for: the body may end an app context, and is no command.
         return _WatchedBody(body, hooks, unit) if watches else body
 
@@ -373,7 +419,7 @@ class _WatchedHandler(_Wrapper):
 
     def __call__(self, *args: Any) -> Any:
         # What is not handled is raised again, and signalled by Flask.
-        response = self.inner()(*args)
+        response = self.inner(*args)
         hooks = self.hooks
         if hooks is not None:
             hooks.report(args[-1], "request", handled=True)
@@ -381,35 +427,32 @@ class _WatchedHandler(_Wrapper):
 
 
 class _WatchedResponse(_Wrapper):
-    """Watches ``process_response``: ``after_request`` functions, and how the session is saved.
-
-    While Flask answers a failure, it only logs what fails here.
-    """
+    """Watches ``process_response``: ``after_request`` functions, and how the session is saved."""
 
     attribute = "process_response"
 
     def __call__(self, *args: Any) -> Any:
         try:
-            return self.inner()(*args)
+            return self.inner(*args)
         except Exception as error:
-            unit, hooks = _served() or _Unit(), self.hooks
-            # Flask then makes another response and finishes that: the same failure once more.
-            if hooks is not None and not unit.unfinished:
-                hooks.report(error, "request")
-            unit.unfinished = True
+            # Flask answers that by another response and finishes it: the same failure once more.
+            if self.hooks is not None and not _failed_before(error):
+                self.hooks.report(error, "request")
             raise
 
 
 class _WatchedTeardown(_Wrapper):
-    """Watches ``do_teardown_appcontext`` for what fails as a command's context ends."""
+    """Watches ``do_teardown_appcontext``: what ends a command's context, and what fails then."""
 
     attribute = "do_teardown_appcontext"
 
     def __call__(self, *args: Any) -> Any:
+        unit, hooks = _unit.get(), self._hooks()
+        if hooks is not None and (unit is None or unit.over):
+            hooks.see_teardown(args[-1] if args else None)
         try:
-            return self.inner()(*args)
+            return self._method(self._app(), *args)
         except BaseException as error:
-            hooks = self.hooks
             if hooks is not None:
                 hooks.report(error, "teardown")
             raise
@@ -538,10 +581,25 @@ def _ends_command() -> BaseException | None:
 
 def _from_teardown(error: BaseException) -> bool:
     """Tell whether an exception was raised while Flask ended a context."""
+    return _passed(error, "flask.ctx", "pop")
+
+
+def _failed_before(error: BaseException) -> bool:
+    """Tell whether an exception in ``process_response`` comes from answering another one there."""
+    earlier = error.__context__
+    while earlier is not None:
+        if _passed(earlier, "flask.app", "process_response"):
+            return True
+        earlier = earlier.__context__
+    return False
+
+
+def _passed(error: BaseException, module: str, function: str) -> bool:
+    """Tell whether an exception has passed through a function."""
     traceback = error.__traceback__
     while traceback is not None:
         frame = traceback.tb_frame
-        if frame.f_code.co_name == "pop" and frame.f_globals.get("__name__") == "flask.ctx":
+        if frame.f_code.co_name == function and frame.f_globals.get("__name__") == module:
             return True
         traceback = traceback.tb_next
     return False

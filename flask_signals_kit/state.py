@@ -14,7 +14,6 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock
-from types import FrameType
 from typing import Any, Protocol, TypeVar
 
 import blinker
@@ -23,7 +22,7 @@ from flask import Flask, current_app, has_app_context, has_request_context, requ
 
 from .callables import call_site, place_of
 from .calls import Delivery, Receiver
-from .compat import active_contexts, call_inside
+from .compat import active_contexts, call_inside, request_of_frames
 from .declarations import Contract, DomainSignal, Wiring
 from .dispatch import Observation, run_directly
 from .errors import (
@@ -799,12 +798,8 @@ def describe_request_of(seen: Observation) -> str | None:
     if has_request_context():
         return describe_request()
     if seen.around.name.startswith("appcontext_"):
-        frame: FrameType | None = seen.frame
-        while frame is not None:
-            if frame.f_code.co_qualname in {"RequestContext.push", "RequestContext.pop"}:
-                pushed = frame.f_locals["self"].request
-                return f"{pushed.method} {pushed.path}"
-            frame = frame.f_back
+        pushed = request_of_frames(seen.frame)
+        return None if pushed is None else f"{pushed.method} {pushed.path}"
     return None
 
 

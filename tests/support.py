@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from threading import Thread
 from typing import TYPE_CHECKING, TypeVar
 
+import flask.globals
 import pytest
 from werkzeug.serving import make_server
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 T = TypeVar("T")
+
+MERGED_CONTEXTS = not hasattr(flask.globals, "_cv_request")
+"""Whether this is Flask 3.2 or newer, in which the request's context is the app's."""
 
 ON_CI = os.environ.get("CI") == "true"
 
@@ -28,6 +32,11 @@ def require_service(found: T | None, missing: str) -> T:
             pytest.fail(f"CI must have it: {missing}", pytrace=False)
         pytest.skip(missing)
     return found
+
+
+def raises_in_teardown(kind: type[Exception]) -> pytest.RaisesGroup[Exception]:
+    """Expect what a teardown function raises; from Flask 3.2 on it comes in groups."""
+    return pytest.RaisesGroup(kind, allow_unwrapped=True, flatten_subgroups=True)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Flask
 
 from flask_signals_kit.compat import active_contexts
+from tests.support import MERGED_CONTEXTS
 
 
 def test_active_contexts_is_empty_outside_a_context():
@@ -16,8 +17,11 @@ def test_active_contexts_yields_each_context_once_innermost_first():
     """A context that is pushed again, around another one, is yielded once."""
     app, other = Flask("app"), Flask("other")
     outer = app.app_context()
-    with outer, other.app_context() as middle, outer:
-        assert list(active_contexts()) == [outer, middle]
+    with outer, other.app_context() as middle:
+        assert list(active_contexts()) == [middle, outer]
+        if not MERGED_CONTEXTS:  # Flask 3.2 does not make a context the current one again
+            with outer:
+                assert list(active_contexts()) == [outer, middle]
 
 
 def test_active_contexts_includes_the_context_of_a_request():

@@ -47,7 +47,7 @@ from werkzeug.test import create_environ
 
 from flask_signals_kit import DEFAULT_IGNORED, ConfigurationError, ReceiverError, SignalsKit
 from flask_signals_kit.records import Source
-from tests.support import serving
+from tests.support import MERGED_CONTEXTS, raises_in_teardown, serving
 
 
 @dataclass
@@ -246,7 +246,7 @@ def test_http_exceptions_are_ignored_by_default(handled: bool) -> None:
     app.add_url_rule("/slash/", "slash", view_func=lambda: "slash")
     client = app.test_client()
     for path in ("/abort", "/five", "/raise", "/redirect", "/slash", "/nowhere"):
-        assert client.get(path).status_code in {302, 308, 403, 404, 500}
+        assert client.get(path).status_code in {302, 303, 308, 403, 404, 500}
     client.post("/fine")
     assert watched.told == []
 
@@ -610,7 +610,7 @@ def test_a_contained_exception_that_is_raised_after_all_is_told_once(watched: Wa
 def test_a_failing_teardown_is_told(watched: Watch, register: str) -> None:
     """Flask raises it out of the app without a signal."""
     getattr(watched.app, register)(fail)
-    with pytest.raises(ValueError, match="boom"):
+    with raises_in_teardown(ValueError):
         watched.app.test_client().get("/fine")
     assert watched.told == [(BOOM, "teardown", False)]
 
@@ -622,7 +622,7 @@ def test_a_failing_view_and_a_failing_teardown_are_two(watched: Watch) -> None:
         raise KeyError("worse")
 
     watched.app.teardown_request(worse)
-    with pytest.raises(KeyError):
+    with raises_in_teardown(KeyError):
         watched.app.test_client().get("/fail")
     assert watched.told == [(BOOM, "request", False), ("KeyError: 'worse'", "teardown", False)]
 
@@ -632,8 +632,38 @@ def test_a_failing_teardown_of_a_command_is_told(watched: Watch) -> None:
     watched.app.teardown_appcontext(fail)
     watched.app.cli.command("fine")(lambda: None)
     result = watched.app.test_cli_runner().invoke(args=["fine"])
-    assert isinstance(result.exception, ValueError)
-    assert [words for words, _, _ in watched.told] == [BOOM]
+    assert isinstance(result.exception, ExceptionGroup if MERGED_CONTEXTS else ValueError)
+    assert watched.told == [(BOOM, "teardown", False)]
+
+
+def test_every_failing_teardown_function_is_reported_once(watched: Watch) -> None:
+    """Flask 3.1 stops at the first one; Flask 3.2 runs all and raises a group of groups."""
+    watched.app.teardown_request(fail)
+    watched.app.teardown_request(lambda error: abort(400))
+    watched.app.teardown_appcontext(miss)
+    watched.app.teardown_appcontext(fail)
+    for _ in range(2):
+        with pytest.raises(Exception):  # noqa: B017, PT011
+            watched.app.test_client().get("/fine")
+    with pytest.raises(Exception), watched.app.app_context():  # noqa: B017, PT011
+        pass
+    boom, key = (BOOM, "teardown", False), ("KeyError: 'key'", "teardown", False)
+    if MERGED_CONTEXTS:
+        assert sorted(watched.told) == sorted([boom, boom, key] * 2 + [boom, key])
+    else:
+        assert watched.told == [boom] * 3  # the request's teardown ends with abort(400)
+
+
+def test_a_group_that_a_teardown_function_raises_is_left_whole(watched: Watch) -> None:
+    """It is that function's own exception, in every version of Flask."""
+
+    @watched.app.teardown_request
+    def close_all(error: BaseException | None) -> None:
+        raise ExceptionGroup("two", [ValueError("one"), KeyError("two")])
+
+    with pytest.raises(ExceptionGroup):
+        watched.app.test_client().get("/fine")
+    assert watched.told == [("ExceptionGroup: two (2 sub-exceptions)", "teardown", False)]
 
 
 # -- streams --------------------------------------------------------------------------------------
@@ -777,7 +807,7 @@ def test_the_end_of_a_websocket_under_gunicorn_is_not_told(watched: Watch) -> No
 def test_a_teardown_that_calls_next_once_too_often_is_told(watched: Watch) -> None:
     """It is no WebSocket, though Flask has not seen its `StopIteration`."""
     watched.app.teardown_request(lambda error: next(iter(())))
-    with pytest.raises(StopIteration):
+    with raises_in_teardown(StopIteration):
         watched.app.test_client().get("/fine")
     assert watched.told == [("StopIteration", "teardown", False)]
 
@@ -992,9 +1022,12 @@ def test_gunicorn_sends_files_itself_and_reports_downloads_that_break(tmp_path: 
     ) as server:
         try:
             deadline = time.monotonic() + 30
-            while not address.exists() and time.monotonic() < deadline:
-                time.sleep(0.05)
             connect = partial(UnixConnection, str(address))
+            while time.monotonic() < deadline:
+                with socket.socket(socket.AF_UNIX) as probe:
+                    if probe.connect_ex(str(address)) == 0:
+                        break
+                time.sleep(0.05)
             assert read_all(connect(), "/file") == Path(__file__).read_bytes()
             assert read_all(connect(), "/broken") == b"x" * 1024
         finally:
@@ -1489,7 +1522,7 @@ def test_sources_can_be_chosen(source: Any) -> None:
         _ = client.get("/stream").data
     app.test_cli_runner().invoke(args=["fail"])
     app.teardown_request_funcs.setdefault(None, []).append(fail)
-    with pytest.raises(ValueError, match="boom"):
+    with raises_in_teardown(ValueError):
         client.get("/fine")
     expected = [] if source == "delivery" else [(BOOM, source, False)]
     assert watched.told == expected
@@ -1529,7 +1562,7 @@ def test_a_failing_hook_replaces_no_exception(watched: Watch, path: str) -> None
     watched.app.add_url_rule("/teardown", "teardown", view_func=lambda: "fine")
     if path == "/teardown":
         watched.app.teardown_request(fail)
-    with pytest.raises(ValueError, match="boom"):
+    with raises_in_teardown(ValueError):
         _ = watched.app.test_client().get(path).data
     assert len(watched.told) == 1
 
@@ -1804,8 +1837,8 @@ def test_apps_that_replace_flasks_handlers_are_watched_all_the_same() -> None:
     app.add_url_rule("/fail", "fail", view_func=fail)
     original = app.handle_user_exception
 
-    def answer(error: Exception) -> Any:
-        return "answered" if isinstance(error, ValueError) else original(error)
+    def answer(*args: Any) -> Any:
+        return "answered" if isinstance(args[-1], ValueError) else original(*args)
 
     app.handle_user_exception = answer  # type: ignore[method-assign, assignment]
     kit = SignalsKit(app)
@@ -1818,6 +1851,10 @@ def test_apps_that_replace_flasks_handlers_are_watched_all_the_same() -> None:
 @pytest.mark.parametrize("first", ["kit", "restx"])
 @pytest.mark.parametrize("asked", [False, True])
 @pytest.mark.parametrize("mounted", ["app", "blueprint"])
+@pytest.mark.skipif(
+    MERGED_CONTEXTS,
+    reason="Flask-RESTX 1.3 takes one argument in handle_user_exception, Flask 3.2 gives two",
+)
 def test_what_flask_restx_answers_is_reported_as_handled(
     first: str, asked: bool, mounted: str
 ) -> None:
@@ -1960,7 +1997,7 @@ for hook in (False, True):
         Collect.events.clear()
         try:
             app.test_client().get(path).data
-        except ValueError:
+        except (ValueError, ExceptionGroup):
             pass
         sentry_sdk.flush()
         events = [
@@ -1999,7 +2036,11 @@ def test_beside_the_real_sentry_each_exception_is_one_event(
     """Whether a hook captures as well or not: the hook is told once, Sentry has one event."""
     found = beside_sentry[f"/{source} {hook}"]
     assert found["told"] == [source]
-    assert [kind for kind, _ in found["events"]] == ["ValueError"]
+    kinds = ["ValueError"]
+    if MERGED_CONTEXTS and source == "teardown":
+        # Sentry sees the group that Flask raises; the hook gets the exception in it.
+        kinds = ["ValueError", "ExceptionGroup"] if hook else ["ExceptionGroup"]
+    assert [kind for kind, _ in found["events"]] == kinds
     assert found["events"][0][1] == f"http://localhost/{source}"
 
 
