@@ -174,7 +174,7 @@ class Signal(blinker.NamedSignal):
         :param on_error: as in the constructor.
         :param check_payload: as in the constructor.
         """
-        with self._lock:
+        with self._locked():
             self.__doc__ = doc or self.__doc__
             self._around.on_error = on_error
             self._around.check_payload = check_payload
@@ -270,6 +270,8 @@ class Signal(blinker.NamedSignal):
         link.receiver_key = receiver_key(receiver)
         link.sender_key = None if sender is ANY else sender_key(sender)
         link.scope = scope
+        if self._graves:  # else a link of a collected receiver at the same address might be found
+            self._bury(wait=True)
         before = self._find(link.receiver_key, link.sender_key, scope)
         link.order = next_order() if before is None else before.order
         link.priority = 0
@@ -355,14 +357,14 @@ class Signal(blinker.NamedSignal):
         """
         scope = object()
         _scopes.set(_scopes.get() | {scope})
-        with self._lock:
+        with self._locked():
             self._mutes |= {scope}
             self._forget_plan()
         try:
             yield
         finally:
             _scopes.set(_scopes.get() - {scope})
-            with self._lock:
+            with self._locked():
                 self._mutes -= {scope}
                 self._forget_plan()
 
@@ -378,7 +380,7 @@ class Signal(blinker.NamedSignal):
 
     @is_muted.setter
     def is_muted(self, value: bool) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        with self._lock:
+        with self._locked():
             self._muted_everywhere = bool(value)
             self._forget_plan()
 
@@ -421,14 +423,14 @@ class Signal(blinker.NamedSignal):
         :param observer: called with each :class:`~flask_signals_kit.Observation`.
         :return: a function that ends it.
         """
-        with self._lock:
+        with self._locked():
             self._around.observers = (*self._around.observers, observer)
             self._forget_plan()
         self._changed()
         return _once(partial(self._unobserve, observer))
 
     def _unobserve(self, observer: Observer) -> None:
-        with self._lock:
+        with self._locked():
             self._around.observers = _without(observer, self._around.observers)
             self._forget_plan()
         self._changed()
@@ -441,6 +443,15 @@ class Signal(blinker.NamedSignal):
         )
 
     # -- bookkeeping --------------------------------------------------------------------------
+
+    @contextmanager
+    def _locked(self) -> Generator[None, None, None]:
+        """Hold the lock, and then look after what was collected in other threads meanwhile."""
+        try:
+            with self._lock:
+                yield
+        finally:
+            self._bury()
 
     def _find(self, receiver: Hashable, sender: Hashable, scope: object | None) -> Link | None:
         for link in self.receivers.get(receiver, ()):
@@ -475,22 +486,27 @@ class Signal(blinker.NamedSignal):
     def _swap(self, key: Hashable, change: Callable[[tuple[Link, ...]], tuple[Link, ...]]) -> None:
         """Replace one receiver's links.
 
-        The lock keeps other threads out. The garbage collector may still run a weak reference's
-        callback in this very thread between the reading and the writing: then read again.
+        The lock keeps other threads out. The garbage collector may still run in this very thread
+        between the reading and the writing, and there end links of the same receiver: then read
+        again.
         """
-        with self._lock:
+        with self._locked():
             self._replace(key, change)
-        self._bury()
 
     def _replace(
         self, key: Hashable, change: Callable[[tuple[Link, ...]], tuple[Link, ...]]
     ) -> tuple[Link, ...]:
-        """Do what :meth:`_swap` says, with the lock held; return the links as they were."""
+        """Do what :meth:`_swap` says, with the lock held; return the links as they were.
+
+        The collector may run as soon as a call returns. So between the last look at the version
+        and the writing there is no call.
+        """
         receivers = self.receivers
         while True:
+            version = self._version
             old = receivers.get(key, ())
             new = change(old)
-            if receivers.get(key, ()) is old:
+            if self._version == version:
                 break
         if new:
             receivers[key] = new
@@ -554,7 +570,7 @@ class Signal(blinker.NamedSignal):
             self.receiver_disconnected.send(self, receiver=receiver, sender=sender)
 
     def _clear_state(self) -> None:
-        with self._lock:
+        with self._locked():
             self.receivers.clear()
             self._forget_plan()
         self._changed()
@@ -615,7 +631,7 @@ class Signal(blinker.NamedSignal):
 
     def _make_plan(self) -> Plan:
         """Resolve the receivers once, for every send until the next change."""
-        with self._lock:
+        with self._locked():
             while True:
                 version = self._version
                 self._plan = plan = Plan(

@@ -4,7 +4,7 @@ import gc
 import logging
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -284,6 +284,134 @@ def test_nobody_is_told_of_a_collection_while_the_signal_is_held(no_gc: None) ->
     holder.join()
     signal.send()
     assert free == [False, True]
+
+
+def test_a_receiver_at_the_address_of_a_collected_one_is_connected_last(no_gc: None) -> None:
+    """It does not take the place of the other, even if that is not disconnected yet."""
+
+    class Slot:
+        def __call__(self, sender: Any) -> None: ...
+
+    signal = Signal("account_funded")
+    collected, other = Slot(), Slot()
+    signal.connect(collected, uid="collected")
+    signal.connect(other, uid="other")
+    address = id(collected)
+    busy, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with signal._lock:
+            busy.set()
+            done.wait(5)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    busy.wait(5)
+    del collected
+    slots = [Slot() for _ in range(1000)]
+    done.set()
+    holder.join()
+    [slot] = [slot for slot in slots if id(slot) == address]
+    signal.connect(slot, uid="new")
+    assert [connection.uid for connection in signal.connections] == ["other", "new"]
+
+
+class Interrupted(dict[Any, Any]):
+    """The receivers of a signal, read at a moment when the collector runs as the read returns."""
+
+    def __init__(self, receivers: dict[Any, Any], reads: int, collect: Callable[[], None]) -> None:
+        super().__init__(receivers)
+        self.reads = reads
+        self.collect = collect
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        found = super().get(key, default)
+        self.reads -= 1
+        if self.reads == 0:
+            self.collect()
+        return found
+
+
+@pytest.mark.parametrize("reads", [1, 2])
+def test_what_the_collector_changes_within_another_change_is_kept(reads: int) -> None:
+    """It may run a `__del__` that disconnects at any point of a `disconnect` in its thread."""
+    signal = Signal("account_funded")
+    signal.connect(receive := lambda sender: None, "acme")
+    signal.connect(receive, "globex")
+    signal.receivers = Interrupted(
+        signal.receivers, reads, lambda: signal.disconnect(receive, "globex")
+    )
+    signal.disconnect(receive, "acme")
+    signal.disconnect(receive, "initech")
+    assert [connection.sender for connection in signal.connections] == []
+
+
+class Meanwhile(int):
+    """A priority that runs a function in another thread while a send resolves the receivers."""
+
+    function: Callable[[], None]
+
+    def __neg__(self) -> int:
+        thread = threading.Thread(target=self.function)
+        thread.start()
+        thread.join(5)
+        return -int(self)
+
+
+def test_a_receiver_collected_while_another_thread_resolves_receivers_is_disconnected(
+    no_gc: None,
+) -> None:
+    """The thread that holds the signal's lock disconnects it when it releases the lock."""
+    gone: list[str] = []
+    signal = Signal("account_funded", on_collected=lambda lost: gone.append(lost.receiver.name))
+    held = [Account()]
+    signal.connect(held[0].receive)
+    priority = Meanwhile(1)
+    priority.function = held.clear
+    signal.connect(receive := lambda sender: None, priority=priority)
+    signal.send()
+    assert gone == ["Account.receive"]
+    assert [connection.receiver.line for connection in signal.connections] == [
+        receive.__code__.co_firstlineno
+    ]
+
+
+def test_a_receiver_collected_while_another_thread_mutes_or_observes_is_disconnected(
+    no_gc: None,
+) -> None:
+    """The same for whatever else holds the lock."""
+
+    class Busy(Signal):
+        """A signal that loses a receiver in another thread while its lock is held."""
+
+        def _forget_plan(self) -> None:
+            super()._forget_plan()
+            if held:
+                thread = threading.Thread(target=held.clear)
+                thread.start()
+                thread.join(5)
+
+    held: list[Account] = []
+    signal = Busy("account_funded")
+
+    def is_disconnected_after(change: Callable[[], Any]) -> bool:
+        account = Account()
+        signal.connect(account.receive)
+        held.append(account)
+        del account
+        change()
+        return not signal.connections
+
+    def mute() -> None:
+        with signal.muted():
+            pass
+
+    assert is_disconnected_after(mute)
+    assert is_disconnected_after(lambda: setattr(signal, "is_muted", False))
+    assert is_disconnected_after(lambda: signal.observe(print))
+    assert is_disconnected_after(
+        lambda: signal.configure(doc=None, on_error="raise", check_payload=None)
+    )
 
 
 def test_a_collected_sender_is_not_reported_as_a_lost_receiver(no_gc: None) -> None:
