@@ -97,6 +97,12 @@ def measure() -> Iterator[Row]:
         quoted=True,
     )
     yield Row(
+        what="a Flask request with an exception hook, against none",
+        limit=1.05,
+        figure=footprint.hook_overhead(),
+        quoted=True,
+    )
+    yield Row(
         what="importing the kit, against importing Flask (time on top)",
         limit=0.15,
         figure=footprint.import_overhead(),

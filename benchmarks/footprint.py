@@ -59,6 +59,17 @@ def relay_overhead() -> float:
     return _request_ratio(plain, with_kit)
 
 
+def hook_overhead() -> float:
+    """Return the time of a request with an exception hook, against one without."""
+
+    def with_hook() -> Flask:
+        kit = SignalsKit()
+        kit.on_exception(lambda app, exception, **extra: None)
+        return _app_with(kit)
+
+    return _request_ratio(lambda: _app_with(SignalsKit()), with_hook)
+
+
 def _app_with(kit: SignalsKit) -> Flask:
     app = Flask("bench")
     kit.signal("account_funded", "Money arrived in an account.")

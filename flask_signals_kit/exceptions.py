@@ -297,6 +297,7 @@ class _Wrapper:
     """
 
     attribute: str
+    __call__: Callable[..., Any]
 
     def __init__(self, app: Flask, hooks: ExceptionHooks) -> None:
         # They hold this; were it to hold them, they would outlive the app in Flask's signals.
@@ -305,10 +306,6 @@ class _Wrapper:
         self._before = app.__dict__.get(self.attribute)
         self._method: Callable[..., Any] = _unbound(type(app), self.attribute, self._before)
         app.__dict__[self.attribute] = self.__call__  # faster than an object with ``__call__``
-
-    def __call__(self, *args: Any) -> Any:
-        """Do what the method does, and watch it."""
-        raise NotImplementedError
 
     @property
     def hooks(self) -> ExceptionHooks | None:
