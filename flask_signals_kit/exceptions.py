@@ -53,6 +53,8 @@ _attributes_of: Callable[[BaseException], dict[str, Any]] = vars(BaseException)[
 
 _numbers = count(1)
 
+_numbering = threading.RLock()  # the garbage collector may ask for a number anywhere
+
 _PYTHON_CLASS = 1 << 9
 """CPython's flag of a type that is allocated on the heap."""
 
@@ -63,17 +65,22 @@ class _Unit:
     There is one for each request, so what it needs only after a failure is made then.
     """
 
-    over = False
-    """Whether a request and its body are over; jobs that it began may live longer."""
+    __slots__ = ("_number", "over")
 
-    _number: int | None = None
+    _number: int
+    over: bool
+    """Whether a request and its body are over; jobs that it began may live longer."""
 
     @property
     def number(self) -> int:
-        """What it is known by; two threads may ask for it at once."""
-        if self._number is None:
-            self.__dict__.setdefault("_number", next(_numbers))
-        return self.__dict__["_number"]  # type: ignore[no-any-return]
+        """What it is known by."""
+        try:
+            return self._number
+        except AttributeError:
+            with _numbering:  # two threads may ask for it at once
+                if not hasattr(self, "_number"):
+                    self._number = next(_numbers)
+            return self._number
 
 
 _unit: ContextVar[_Unit | None] = ContextVar("signals_kit_unit", default=None)
@@ -245,6 +252,7 @@ class ExceptionHooks:
         owner = _cv_app.get(None) if command is None else command.find_root()
         if unit is None and owner is not None:
             unit = self._contexts.setdefault(owner, _Unit())
+            unit.over = False
         return unit
 
     def _is_news(
@@ -352,6 +360,7 @@ class _WatchedApp(_Wrapper):
         if not hooks.watches_handlers:
             hooks.watch_handlers()
         unit = _Unit()
+        unit.over = False
         preserve = environ.get("werkzeug.debug.preserve_context")
         if preserve is not None:
             environ["werkzeug.debug.preserve_context"] = _both(hooks.keep, preserve)
@@ -444,14 +453,14 @@ class _WatchedTeardown(_Wrapper):
     attribute = "do_teardown_appcontext"
 
     def __call__(self, *args: Any) -> Any:
-        unit, hooks = _unit.get(), self._hooks()
-        if hooks is not None and (unit is None or unit.over):
-            hooks.see_teardown(args[-1] if args else None)
+        unit = _unit.get()
+        if (unit is None or unit.over) and self.hooks is not None:
+            self.hooks.see_teardown(args[-1] if args else None)
         try:
             return self._method(self._app(), *args)
         except BaseException as error:
-            if hooks is not None:
-                hooks.report(error, "teardown")
+            if self.hooks is not None:
+                self.hooks.report(error, "teardown")
             raise
 
 
