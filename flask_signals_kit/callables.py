@@ -7,6 +7,7 @@ import inspect
 import sys
 import types
 from collections.abc import Hashable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -154,15 +155,17 @@ def _in_celery_proxy(target: Any) -> tuple[Any, bool]:
     if celery is None or not issubclass(type(target), celery.Proxy):
         return target, False
     own = functools.partial(object.__getattribute__, target)
-    try:
+    with suppress(AttributeError):
         return own("__thing"), False
-    except AttributeError:
-        pass
-    if own("_Proxy__args"):
-        return own("_Proxy__args")[0], bool(own("_Proxy__kwargs").get("bind"))
-    function = inspect.getclosurevars(own("_Proxy__local")).nonlocals.get("fun", target)
-    code = _code_inside(function)
-    return function, code is not None and code.co_varnames[:1] == ("self",)
+    with suppress(
+        AttributeError, KeyError, TypeError
+    ):  # private names, which another version of Celery may change
+        if own("_Proxy__args"):
+            return own("_Proxy__args")[0], bool(own("_Proxy__kwargs").get("bind"))
+        function = inspect.getclosurevars(own("_Proxy__local")).nonlocals["fun"]
+        code = _code_inside(function)
+        return function, code is not None and code.co_varnames[:1] == ("self",)
+    return target, False
 
 
 def _run_of(target: Any) -> Any:
@@ -171,8 +174,10 @@ def _run_of(target: Any) -> Any:
     That is its ``run``, as of Celery's tasks, or what it keeps in ``__wrapped__``.
     """
     kind = type(target)
+    if kind is types.FunctionType or kind is types.MethodType:
+        return None
     call, run = (inspect.getattr_static(kind, name, None) for name in ("__call__", "run"))
-    if kind is types.FunctionType or type(call) is not types.FunctionType:
+    if type(call) is not types.FunctionType:
         return None
     code = call.__code__
     takes_all = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS

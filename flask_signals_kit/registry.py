@@ -338,11 +338,12 @@ class Registry:
 
     def add(self, registration: Registration) -> None:
         """Keep a registration, in the place of one with the same key."""
-        before = self.find(registration.key)
+        target = registration.target
+        same = self._targets(target).setdefault(target, {})
+        before = same.get(registration.key)
         if before is not None:
             self.forget(before)
-        target = registration.target
-        self._targets(target).setdefault(target, {})[registration.key] = registration
+        same[registration.key] = registration
         if registration.uid is not None:
             self._uids.setdefault(registration.uid, {})[registration.key] = registration
         if registration.code is not None:
@@ -366,7 +367,7 @@ class Registry:
             self.forget(other)
             orders.setdefault(other.seat, []).append(other.order)
         self._orders |= orders
-        if free := self._orders.get(registration.seat):
+        if self._orders and (free := self._orders.get(registration.seat)):
             registration.order = free.pop(0)
         return former
 

@@ -433,7 +433,7 @@ class Verbs:
             )
             for target in targets
         ]
-        others = self._other_registries()
+        others = [] if uid is None else self._other_registries()
         for registration in registrations:  # all are checked before any is connected
             for registry in (self.registry, *others):
                 registry.refuse_taken_uid(registration)
