@@ -105,7 +105,9 @@ class Registration:
         self.target: str = target
         limited_to = None if sender is ANY else sender_key(sender)
         self.key: Key = (target, receiver_key(receiver), limited_to)
-        self.place, self.code = look_at(receiver)
+        place, code = look_at(receiver)
+        self.place: Place = place
+        self.code: CodeType | None = code
         self.priority: int = priority
         self.when: Callable[..., Any] | None = when
         self.delivery: Delivery | None = delivery
