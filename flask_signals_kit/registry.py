@@ -34,6 +34,7 @@ from .errors import ConfigurationError, DuplicateReceiverError, ReceiverError, d
 from .links import next_order
 from .records import (
     OnError,
+    Place,
     Source,
     same_function,
 )
