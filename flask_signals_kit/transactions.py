@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from functools import partial
+from functools import cache, partial
 from heapq import heappop, heappush
 from itertools import count
 from threading import Lock
@@ -130,6 +130,55 @@ def _drop(reason: str, calls: Iterable[Call]) -> None:
         call.drop()
 
 
+class _OwnTransaction:
+    """A transaction that a receiver has begun, and what it has loaded or changed in there.
+
+    The end of a transaction expires every instance in the session, one after the other. But what
+    the receiver has not touched is expired already, from the end of the transaction before. In a
+    session with many instances only what it has touched is therefore looked at.
+
+    :param session: the session.
+    :param transaction: SQLAlchemy's record of the transaction.
+    """
+
+    __slots__ = ("_touched", "session", "transaction")
+
+    def __init__(self, session: Session, transaction: Any) -> None:
+        self.session = session
+        self.transaction = transaction
+        self._touched: set[Any] | None = None
+        if len(session.identity_map) > FEW:
+            self._touched = set()
+            _listen_to_instances(session)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has not ended yet."""
+        return self.session.get_transaction() is self.transaction
+
+    def touch(self, session_id: int, states: Iterable[Any]) -> None:
+        """Note instances that are loaded, refreshed or flushed in a session."""
+        if self._touched is not None and session_id == self.session.hash_key:
+            self._touched.update(states)
+
+    def end(self, how: Callable[[], None]) -> None:
+        """Commit it or roll it back."""
+        if self._touched is None:
+            how()
+            return
+        instances = self.session.identity_map
+        self._touched.update(_states(self.session.dirty))
+        instances.all_states = lambda: [*filter(instances.contains_state, self._touched or ())]
+        try:
+            how()
+        finally:
+            del instances.all_states
+
+
+FEW = 50
+"""Up to so many instances, it is not worth while to note which of them are touched."""
+
+
 class _Loop:
     """Runs calls whose transaction has committed, in the order in which they were sent.
 
@@ -139,7 +188,7 @@ class _Loop:
     :param session: the session that has committed, or ``None`` if there was nothing to wait for.
     """
 
-    __slots__ = ("_begun", "_lock", "_over", "_queue", "outer", "session")
+    __slots__ = ("_lock", "_over", "_queue", "begun", "outer", "session")
 
     def __init__(self, session: Session | None) -> None:
         self.session = session
@@ -147,7 +196,8 @@ class _Loop:
         self._queue: list[tuple[int, int, Call, Sessions]] = []
         self._over = False
         self._lock = Lock()  # a receiver's thread may have inherited the context
-        self._begun: list[tuple[Session, Any]] = []
+        self.begun: list[_OwnTransaction] = []
+        """What the receiver that runs has begun."""
 
     def add(self, calls: Iterable[Call], sessions: Sessions) -> bool:
         """Queue calls; tell whether the loop still runs."""
@@ -196,10 +246,6 @@ class _Loop:
         if left:
             _drop("Interrupted after a commit", left)
 
-    def begins(self, session: Session, transaction: Any) -> None:
-        """Note a transaction that the running receiver has begun."""
-        self._begun.append((session, transaction))
-
     @contextmanager
     def _own_transactions(self, call: Call, sessions: Sessions) -> Generator[None]:
         """Run a receiver in a transaction of its own in each of the sessions that it uses.
@@ -208,29 +254,29 @@ class _Loop:
         neither its neighbours nor the sender find anything of it in their session. What was open
         before is left alone.
         """
-        self._begun.clear()
+        self.begun.clear()
         try:
             yield
-            for session in self._left_open(call, sessions):
-                session.commit()
+            for own in self._left_open(call, sessions):
+                own.end(own.session.commit)
         except BaseException:
-            for session in self._left_open(call, sessions):
+            for own in self._left_open(call, sessions):
                 try:
-                    session.rollback()
+                    own.end(own.session.rollback)
                 except Exception:
                     logger.exception("The rollback after receiver %s failed", call.receiver)
             raise
 
-    def _left_open(self, call: Call, sessions: Sessions) -> list[Session]:
-        """Return the sessions in which the receiver has begun a transaction and not ended it.
+    def _left_open(self, call: Call, sessions: Sessions) -> list[_OwnTransaction]:
+        """Return what the receiver has begun and not ended.
 
         Sessions that the app has not named are left to the receiver.
         """
-        found = {id(s): s for s, t in self._begun if s.get_transaction() is t}
-        if not found:
-            return []
+        left = [own for own in self.begun if own.is_open]
+        if all(own.session is self.session for own in left):
+            return left
         used = {id(s) for s in (self.session, *sessions(), *holding(call), *call.sessions())}
-        return [session for key, session in found.items() if key in used]
+        return [own for own in left if id(own.session) in used]
 
 
 _loop: ContextVar[_Loop | None] = ContextVar("signals_kit_after_commit", default=None)
@@ -448,6 +494,7 @@ def _lite_sessions() -> list[Session]:
     ]
 
 
+@cache
 def listen() -> None:
     """Listen to every session; called as an after-commit receiver connects.
 
@@ -455,12 +502,13 @@ def listen() -> None:
     told of a commit before other listeners are: one that raises keeps it from those behind it.
     """
     from sqlalchemy import event
+    from sqlalchemy.orm import Mapper
     from sqlalchemy.orm import Session as OrmSession
 
-    if not event.contains(OrmSession, "after_commit", _after_commit):
-        event.listen(OrmSession, "after_commit", _after_commit, insert=True)
-        event.listen(OrmSession, "after_transaction_create", _after_transaction_create)
-        event.listen(OrmSession, "after_transaction_end", _after_transaction_end)
+    event.listen(OrmSession, "after_commit", _after_commit, insert=True)
+    event.listen(OrmSession, "after_transaction_create", _after_transaction_create)
+    event.listen(OrmSession, "after_transaction_end", _after_transaction_end)
+    event.listen(Mapper, "refresh", _refresh, raw=True)
 
 
 def _after_commit(session: Session) -> None:
@@ -472,13 +520,53 @@ def _after_commit(session: Session) -> None:
 def _after_transaction_create(session: Session, transaction: Any) -> None:
     loop = _loop.get()
     if loop is not None and transaction.parent is None:
-        loop.begins(session, transaction)
+        loop.begun.append(_OwnTransaction(session, transaction))
 
 
 def _after_transaction_end(session: Session, transaction: Any) -> None:
     pending: Pending | None = getattr(transaction, _PENDING, None)
     if pending is not None:
         pending.ended(session)
+
+
+def _listen_to_instances(session: Session) -> None:
+    """Listen to what a session loads and flushes; most sessions need not be listened to."""
+    from sqlalchemy import event
+
+    if _LISTENS not in vars(session):
+        setattr(session, _LISTENS, True)
+        event.listen(session, "loaded_as_persistent", _load, raw=True)
+        event.listen(session, "detached_to_persistent", _load, raw=True)
+        event.listen(session, "after_flush", _after_flush)
+
+
+_LISTENS = "_signals_kit_listens"
+"""The attribute of a session that is listened to; ``event.contains`` may mean one that is gone."""
+
+
+def _load(session: Session, state: Any) -> None:
+    _touch(session.hash_key, [state])
+
+
+def _refresh(state: Any, *details: Any) -> None:
+    _touch(state.session_id, [state])
+
+
+def _after_flush(session: Session, context: Any) -> None:
+    _touch(session.hash_key, _states([*session.new, *session.dirty]))
+
+
+def _states(instances: Iterable[Any]) -> list[Any]:
+    return [instance._sa_instance_state for instance in instances]
+
+
+def _touch(session_id: int, states: list[Any]) -> None:
+    """Note instances that a receiver uses, in each of the transactions around it."""
+    loop = _loop.get()
+    while loop is not None:
+        for own in loop.begun:
+            own.touch(session_id, states)
+        loop = loop.outer
 
 
 def begin_immediate(engine: Any, mode: str = "IMMEDIATE") -> None:

@@ -3,6 +3,9 @@
 from typing import Any
 
 import pytest
+from sqlalchemy import inspect, select, update
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.state import InstanceState
 
 from flask_signals_kit import AfterCommit
 from tests.delivery.support import Account, Shop, messages
@@ -71,3 +74,121 @@ def test_receiver_that_commits_another_session_runs_what_waits_for_it(
         shop.fund("acme")
         session.commit()
     assert order == ["friend", "committed"]
+
+
+MANY = 400
+
+
+def _expirations(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Count what SQLAlchemy expires."""
+    expired: list[object] = []
+    expire = InstanceState._expire
+
+    def count(state: Any, *args: Any) -> None:
+        expired.append(state)
+        expire(state, *args)
+
+    monkeypatch.setattr(InstanceState, "_expire", count)
+    return expired
+
+
+@pytest.mark.parametrize("what", ["read", "write", "query", "fail", "delete"])
+@pytest.mark.parametrize("start", ["commit", "at once"])
+def test_bulk_work_is_linear(
+    shop: Shop, what: str, start: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of a receiver's transaction expires what the receiver has touched, and no more."""
+    names: list[str] = []
+
+    @shop.kit.on("account_opened", delivery="after_commit")
+    def read(sender: Account, **extra: Any) -> None:
+        names.append(sender.name)
+        if what == "write":
+            shop.session.add(Account(name=f"friend of {sender.name}"))
+        elif what == "query":
+            shop.session.scalars(select(Account).where(Account.name == sender.name)).one()
+        elif what == "fail":
+            sender.balance = 5
+            raise ValueError(sender)
+        elif what == "delete":
+            shop.session.delete(sender)
+
+    with shop.open() as session:
+        accounts = [Account(name=str(number)) for number in range(MANY)]
+        session.add_all(accounts)
+        if start == "at once":
+            session.commit()
+        expired = _expirations(monkeypatch)
+        for account in accounts:
+            shop.opened.send(account)
+        session.commit()
+        assert names == [str(number) for number in range(MANY)]
+        assert len(expired) < 10 * MANY + 60 * 60
+        if what != "delete":
+            assert all(inspect(account).expired for account in accounts)
+            assert {account.balance for account in accounts} == {0}
+        else:
+            assert all(inspect(account).detached for account in accounts)
+        session.rollback()
+    assert len(shop.rows()) == {"write": 2 * MANY, "delete": 0}.get(what, MANY)
+
+
+@pytest.mark.parametrize("how", ["load", "refresh", "change", "add", "attach"])
+def test_each_receiver_finds_fresh_rows(shop: Shop, how: str) -> None:
+    """What a receiver has in its session is loaded anew by the next one, however it came there."""
+    balances: list[int] = []
+    detached: list[Account] = []
+
+    @shop.kit.on("account_funded", delivery="after_commit", priority=1)
+    def touch(sender: Account, **extra: Any) -> None:
+        session = shop.session
+        if how == "load":
+            session.scalars(select(Account).where(Account.name == "other")).one()
+        elif how == "refresh":
+            assert sender.balance == 0
+        elif how == "change":
+            sender.balance = 3
+        elif how == "add":
+            session.add(Account(name="added", balance=4))
+        else:
+            session.add(detached[0])
+
+    @shop.kit.on("account_funded", delivery="after_commit")
+    def change_outside(sender: Account, **extra: Any) -> None:
+        with shop.outside.begin() as connection:
+            connection.execute(update(Account).values(balance=7))
+
+    @shop.kit.on("account_funded", delivery="after_commit", priority=-1)
+    def look(sender: Account, **extra: Any) -> None:
+        balances.extend(account.balance for account in shop.session.scalars(select(Account)))
+
+    with shop.open() as session:
+        session.add_all([Account(name=str(number)) for number in range(MANY)])
+        session.add(Account(name="other"))
+        session.commit()
+        if how == "attach":
+            detached.append(session.scalars(select(Account).where(Account.name == "other")).one())
+            session.expunge(detached[0])
+        kept = session.scalars(select(Account).where(Account.name != "other")).all()
+        shop.funded.send(kept[0])
+        session.commit()
+    assert set(balances) == {7}
+
+
+def test_session_that_does_not_expire_keeps_what_is_loaded(shop: Shop) -> None:
+    """``expire_on_commit=False`` holds for the transactions of the receivers, too."""
+    with Session(shop.engine, expire_on_commit=False) as own, shop.open():
+
+        @shop.kit.on("account_opened", delivery="after_commit")
+        def rename(sender: Account, **extra: Any) -> None:
+            sender.balance += 1
+
+        accounts = [Account(name=str(number), balance=0) for number in range(MANY)]
+        own.add_all(accounts)
+        for account in accounts:
+            shop.opened.send(account)
+        own.commit()
+        assert not any(inspect(account).expired for account in accounts)
+        assert {account.balance for account in accounts} == {1}
+        assert not own.in_transaction()
+    assert len(shop.rows()) == MANY

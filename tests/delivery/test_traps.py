@@ -284,6 +284,7 @@ def breaking_listener() -> Iterator[None]:
         if event.contains(Session, name, listener):
             event.remove(Session, name, listener)
     event.listen(Session, "after_commit", fail)
+    transactions.listen.cache_clear()
     yield
     event.remove(Session, "after_commit", fail)
 
