@@ -101,6 +101,8 @@ class Surroundings:
     holds the sender or a model instance in the payload, or in the app's."""
     sessions: Callable[[], list[Any]] = list
     """Returns the app's SQLAlchemy sessions, as far as there are any here."""
+    unusable: Callable[[Any, dict[str, Any]], bool] | None = None
+    """Tells whether a database transaction that a sender and payload concern is unusable."""
     observers: tuple[Observer, ...] = ()
     """Told of each emission once it is over."""
 
@@ -252,7 +254,31 @@ class Call:
 
 def note(error: Exception, emission: Emission) -> None:
     """Add to an exception which signal it failed in, and where that was sent."""
-    text = f"In a receiver of signal {emission.signal!r}, sent from {emission.site}."
+    _add_note(error, f"In a receiver of signal {emission.signal!r}, sent from {emission.site}.")
+
+
+def note_unusable(error: Exception, receiver: Receiver) -> bool:
+    """Add to an exception why it is raised in spite of the failure policy.
+
+    :return: whether that is new.
+    """
+    notes = getattr(error, "__notes__", [])
+    if isinstance(notes, list) and any(UNUSABLE in text for text in notes):
+        return False
+    _add_note(
+        error,
+        f"Receiver {place_of(receiver)} failed, and {UNUSABLE}: nothing that it commits would be "
+        "stored, so this failure is raised in spite of the failure policy. Run the receiver's "
+        "statements in 'with session.begin_nested():', or connect it with "
+        "delivery='after_commit'.",
+    )
+    return True
+
+
+UNUSABLE = "the database transaction of the sender is unusable"
+
+
+def _add_note(error: Exception, text: str) -> None:
     notes = getattr(error, "__notes__", [])
     if isinstance(notes, list) and text not in notes:  # one object may be raised again and again
         with suppress(Exception):  # a frozen dataclass, say, takes none

@@ -22,6 +22,7 @@ from .calls import (
     carried_emission,
     contain,
     note,
+    note_unusable,
 )
 from .errors import AsyncReceiverError
 from .links import Link
@@ -58,6 +59,7 @@ class Sending:
         "_emission",
         "around",
         "asynchronous",
+        "fatal",
         "heard",
         "number",
         "on_error",
@@ -89,6 +91,7 @@ class Sending:
         self.steps: list[Step] = []
         self.transactions: dict[Any, Transaction | None] = {}
         self.number: int = next(_numbers)
+        self.fatal: bool = False  # the last failure cannot be contained
         self.heard: set[Hashable] | None = None  # whom a connection with a predicate has reached
 
     @property
@@ -181,13 +184,30 @@ class Sending:
             self._report_grouped()
             return False
         note(error, self.emission)
+        if self._is_fatal(error, receiver):
+            self.fatal = True
+            self._report_grouped()
+            return False
         if policy == "isolate":
+            contain(error, self.around, receiver, self.emission, "receiver")
+        return True
+
+    def _is_fatal(self, error: Exception, receiver: Receiver) -> bool:
+        """Tell whether a failure cannot be contained; then report it, and say why.
+
+        A sender that went on with an unusable transaction would come to a commit that stores
+        nothing. The other receivers could only fail as well.
+        """
+        unusable = self.around.unusable
+        if unusable is None or not unusable(self.sender, self.payload):
+            return False
+        if note_unusable(error, receiver):  # not yet raised by a send within the receiver
             contain(error, self.around, receiver, self.emission, "receiver")
         return True
 
     def _report_grouped(self) -> None:
         """Report the failures of a group that is not raised, as another exception is."""
-        for link, receiver, status, error, _ in self.steps:
+        for link, receiver, status, error, _ in self.steps[:-1]:
             if status == "failed" and self.policy(link) == "group":
                 contain(error, self.around, receiver, self.emission, "receiver")
 
@@ -426,7 +446,8 @@ def results(sending: Sending) -> Results:
     sent = [(receiver, value) for _, receiver, status, value, _ in steps if status == "ok"]
     steps.clear()
     try:
-        if failures and failures[-1][0] == "raise":  # no receiver runs after it
+        # No receiver runs after it.
+        if failures and (sending.fatal or failures[-1][0] == "raise"):
             raise failures[-1][1]
         if grouped:
             noun = "receiver" if len(grouped) == 1 else "receivers"
@@ -437,9 +458,12 @@ def results(sending: Sending) -> Results:
     return sent
 
 
-def outcomes(steps: list[Step]) -> list[Outcome[Any]]:
-    """Return what a robust send returns."""
+def outcomes(sending: Sending) -> list[Outcome[Any]]:
+    """Return what a robust send returns, or raise what not even that contains."""
+    if sending.fatal:
+        results(sending)
     made: list[Outcome[Any]] = []
+    steps = sending.steps
     for _, receiver, status, value, seconds in steps:
         if status in {"failed", "contained"}:
             made.append(Failed(receiver=receiver, exception=value, duration=seconds))

@@ -102,6 +102,7 @@ class Signal(blinker.NamedSignal):
     :param enter: makes the app current for a delivery.
     :param transaction: finds the open transaction that a delivery may wait for.
     :param sessions: returns the sessions that a delivery may have to tidy up.
+    :param unusable: tells whether a failure has left a database transaction unusable.
 
     >>> funded = Signal("account_funded")
     >>> _ = funded.connect(lambda account, **extra: f"{account} has money", weak=False)
@@ -128,6 +129,7 @@ class Signal(blinker.NamedSignal):
         enter: Callable[[], AbstractContextManager[Any]] = nullcontext,
         transaction: Callable[[Any, Any, dict[str, Any]], Transaction | None] | None = None,
         sessions: Callable[[], list[Any]] = list,
+        unusable: Callable[[Any, dict[str, Any]], bool] | None = None,
     ) -> None:
         self._plan: Plan | None = None
         self._version = 0
@@ -156,6 +158,7 @@ class Signal(blinker.NamedSignal):
             enter=enter,
             transaction=transaction,
             sessions=sessions,
+            unusable=unusable,
         )
         super().__init__(name, doc)
         # Blinker promises only the truth value of this mapping. Here: receiver's key -> its links.
@@ -777,7 +780,8 @@ class Signal(blinker.NamedSignal):
         around = self._around
         wrapper = _async_wrapper or around.async_wrapper
         sending = Sending(around, sender, payload, True, False, wrapper)
-        return outcomes(finish(sending.run(self._links(sender, payload))))
+        finish(sending.run(self._links(sender, payload)))
+        return outcomes(sending)
 
     async def send_robust_async(
         self,
@@ -796,7 +800,8 @@ class Signal(blinker.NamedSignal):
         around = self._around
         wrapper = _sync_wrapper or around.sync_wrapper
         sending = Sending(around, sender, payload, True, True, wrapper)
-        return outcomes(await sending.run(self._links(sender, payload)))
+        await sending.run(self._links(sender, payload))
+        return outcomes(sending)
 
 
 class Namespace(blinker.Namespace):

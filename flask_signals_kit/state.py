@@ -54,6 +54,7 @@ from .transactions import (
     KeptWatcher,
     OpenTransaction,
     SessionSource,
+    is_unusable,
     listen,
     open_transaction,
     session_of,
@@ -367,14 +368,23 @@ class AppSignals(Verbs):
             found += sessions
         return found
 
-    def _current_sessions(self) -> list[Any]:
+    def _current_sessions(
+        self, find: Callable[[SessionSource], list[Any]] = SessionSource.plain_sessions
+    ) -> list[Any]:
         found: list[Any] = []
         for source in self.session_sources():
             try:
-                found += source.plain_sessions()
+                found += find(source)
             except Exception:  # a session that there is in requests alone, say
                 logger.debug("A source of sessions of app %r failed", self.app.name, exc_info=True)
         return found
+
+    def has_unusable_transaction(self, sender: Any, payload: dict[str, Any]) -> bool:
+        """Tell whether the transaction of what was sent, or of one of the app's sessions, is."""
+        sessions = sessions_holding((sender, *payload.values()))
+        for found in self._in_contexts(lambda: self._current_sessions(SessionSource.sessions)):
+            sessions += found
+        return any(map(is_unusable, sessions))
 
     def transaction(
         self, session: Callable[[], Any] | None, sender: Any, payload: dict[str, Any]
@@ -650,6 +660,7 @@ class _SignalMaker:
             enter=self._enter,
             transaction=self._transaction,
             sessions=self._sessions,
+            unusable=self._is_unusable,
             on_failure=self._report,
             on_change=partial(self._relay, name),
             on_gone=partial(self._relay, name, wait=False),
@@ -713,6 +724,10 @@ class _SignalMaker:
     ) -> OpenTransaction | None:
         state = self._state()
         return None if state is None else state.transaction(session, sender, payload)
+
+    def _is_unusable(self, sender: Any, payload: dict[str, Any]) -> bool:
+        state = self._state()
+        return state is not None and state.has_unusable_transaction(sender, payload)
 
     def _sessions(self) -> list[Any]:
         state = self._state()

@@ -48,10 +48,11 @@ _NOTHING: dict[str, Any] = {}
 class Pending:
     """The calls that wait for one transaction of a session."""
 
-    __slots__ = ("_calls", "_committed", "_ended", "_outer")
+    __slots__ = ("_aborted", "_calls", "_committed", "_ended", "_outer")
 
     def __init__(self) -> None:
         self._calls: dict[Call, None] = {}
+        self._aborted = False
         self._committed = False
         self._ended = False
         self._outer: Pending | None = None
@@ -82,10 +83,17 @@ class Pending:
             pending = pending._outer
         return pending
 
+    def before_commit(self, transaction: Any) -> None:
+        """Look whether the database will turn the commit of this root into a rollback."""
+        self._aborted = bool(self._calls) and _is_aborted(transaction)
+
     def committed(self, transaction: Any) -> None:
         """Hand a savepoint's calls to the transaction around it; mark a root's ready."""
         if not transaction.nested:
-            self._committed = True
+            self._committed = not self._aborted
+            if self._aborted:
+                _drop("A commit was a rollback, as an earlier statement had failed", self._calls)
+                self._calls = {}
             return
         self._outer = _pending_of(transaction.parent)
         self._outer._calls.update(self._calls)
@@ -368,6 +376,31 @@ def _plain_sessions(sessions: Iterable[Session | None]) -> list[Session]:
     ]
 
 
+def is_unusable(session: Session) -> bool:
+    """Tell whether nothing more can be stored in the open transaction of a session."""
+    plain = _plain_session(session)
+    return plain is not None and (not plain.is_active or _is_aborted(plain.get_transaction()))
+
+
+_IN_ERROR = 3
+"""The status of a transaction in which a statement has failed, in psycopg and psycopg2."""
+
+
+def _is_aborted(transaction: Any) -> bool:
+    """Tell whether the database has given up a session's transaction: its commit is a rollback.
+
+    SQLite goes on after a failed statement. A driver that does not tell is taken to do so.
+    """
+    for connection, *_ in set(getattr(transaction, "_connections", _NOTHING).values()):
+        with suppress(Exception):  # such as a connection that is closed
+            if connection.invalidated:
+                return True
+            driver = connection.connection.driver_connection
+            if driver.info.transaction_status == _IN_ERROR:
+                return True
+    return False
+
+
 def _plain_session(session: Any) -> Any:
     """Return the session behind an ``AsyncSession`` or a ``scoped_session``.
 
@@ -423,6 +456,10 @@ class SessionSource:
     def __call__(self) -> Session | None:
         """Return the current session, or ``None``; of several, one that has a transaction open."""
         return self._session()
+
+    def sessions(self) -> list[Session]:
+        """Return the current sessions, async ones included."""
+        return [session for session in map(_current_of, self._every()) if session is not None]
 
     def plain_sessions(self) -> list[Session]:
         """Return the current sessions, but for async ones."""
@@ -505,10 +542,18 @@ def listen() -> None:
     from sqlalchemy.orm import Mapper
     from sqlalchemy.orm import Session as OrmSession
 
+    event.listen(OrmSession, "before_commit", _before_commit)
     event.listen(OrmSession, "after_commit", _after_commit, insert=True)
     event.listen(OrmSession, "after_transaction_create", _after_transaction_create)
     event.listen(OrmSession, "after_transaction_end", _after_transaction_end)
     event.listen(Mapper, "refresh", _refresh, raw=True)
+
+
+def _before_commit(session: Session) -> None:
+    transaction = session.get_transaction()
+    pending: Pending | None = getattr(transaction, _PENDING, None)
+    if pending is not None and session.get_nested_transaction() is None:
+        pending.before_commit(transaction)
 
 
 def _after_commit(session: Session) -> None:

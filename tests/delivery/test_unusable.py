@@ -1,0 +1,232 @@
+"""A failure that leaves the sender's transaction unusable is not contained."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import pytest
+from flask import Flask
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+from sqlalchemy.orm import Session
+
+from flask_signals_kit import Failed, SignalsKit
+from tests.delivery.support import EXTENSIONS, Account, Base, Shop, messages
+
+
+def _send(shop: Shop, *sent: Any, **payload: Any) -> Any:
+    return shop.kit.send("account_changed", *sent, **payload)
+
+
+def _send_async(shop: Shop, *sent: Any, **payload: Any) -> Any:
+    return asyncio.run(shop.kit.send_async("account_changed", *sent, **payload))
+
+
+def _send_robust(shop: Shop, *sent: Any, **payload: Any) -> Any:
+    return shop.kit.send_robust("account_changed", *sent, **payload)
+
+
+WAYS: dict[str, tuple[dict[str, Any], dict[str, Any], Callable[..., Any]]] = {
+    "isolate": ({"on_error": "isolate"}, {}, _send),
+    "group": ({"on_error": "group"}, {}, _send),
+    "of the receiver": ({}, {"on_error": "isolate"}, _send),
+    "robust": ({}, {}, _send_robust),
+    "async": ({"on_error": "isolate"}, {}, _send_async),
+}
+
+
+def fail_flush(session: Session) -> None:
+    """Break the session: it takes nothing more until it is rolled back."""
+    session.add(Account(name="taken"))
+    session.flush()
+
+
+def fail_statement(session: Session) -> None:
+    """Abort the transaction on PostgreSQL; SQLite goes on."""
+    session.execute(text("SELECT * FROM nowhere"))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("breaks", [fail_flush, fail_statement])
+@pytest.mark.parametrize("extension", EXTENSIONS)
+def test_failure_that_breaks_the_transaction_is_raised_at_the_send(
+    database: str, extension: str, breaks: Any, way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is reported once, names receiver and cure, and nothing goes on as if all were well."""
+    if (database.startswith("sqlite"), breaks) == (True, fail_statement):
+        return  # the transaction goes on: see below
+    declared, connected, send = WAYS[way]
+    with closing(Shop(database, extension)) as shop, shop.open() as session:
+        shop.kit.signal("account_changed", "An account is another.", **declared)
+        told: list[tuple[str, Exception]] = []
+        ran: list[str] = []
+        after: list[str] = []
+
+        @shop.kit.on_exception
+        def report(app: Flask, error: Exception, *, source: str, **extra: Any) -> None:
+            told.append((source, error))
+
+        @shop.kit.on("account_changed", priority=1, **connected)
+        def audit(sender: str, **extra: Any) -> None:
+            breaks(session)
+
+        shop.kit.on("account_changed", **connected)(lambda sender, **extra: ran.append(sender))
+        shop.kit.on("account_changed", delivery="after_commit")(
+            lambda sender, **extra: after.append(sender)
+        )
+        session.add(Account(name="taken"))
+        session.commit()
+        session.add(Account(name="acme"))
+        session.flush()
+        with pytest.raises(DBAPIError) as caught:
+            send(shop, "acme")
+        [note] = [n for n in caught.value.__notes__ if "begin_nested" in n]
+        assert "test_unusable" in note
+        assert "audit" in note
+        assert "delivery='after_commit'" in note
+        assert told == [("receiver", caught.value)]
+        assert len(messages(caplog)) == 1
+        assert ran == []
+        session.rollback()
+        assert after == []
+        session.add(Account(name="globex"))
+        session.commit()
+        assert shop.rows() == ["taken", "globex"]
+
+
+def contain_value_error(session: Session) -> None:
+    """Fail without the database."""
+    raise ValueError("no audit")
+
+
+def contain_in_savepoint(session: Session) -> None:
+    """Fail in a savepoint, whose rollback makes everything well."""
+    with session.begin_nested():
+        session.add(Account(name="taken"))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("breaks", [contain_value_error, contain_in_savepoint, fail_statement])
+def test_failure_that_leaves_the_transaction_usable_is_contained(
+    shop: Shop, breaks: Any, way: str
+) -> None:
+    """The sender goes on to its commit."""
+    if (shop.engine.dialect.name, breaks) == ("postgresql", fail_statement):
+        return  # see above
+    declared, connected, send = WAYS[way]
+    shop.kit.signal("account_changed", "An account is another.", **declared)
+    ran: list[str] = []
+
+    @shop.kit.on("account_changed", priority=1, **connected)
+    def audit(sender: str, **extra: Any) -> None:
+        breaks(shop.session)
+
+    shop.kit.on("account_changed", **connected)(lambda sender, **extra: ran.append(sender))
+    with shop.open() as session:
+        session.add(Account(name="taken"))
+        session.commit()
+        session.add(Account(name="acme"))
+        session.flush()
+        if way == "group":
+            with pytest.raises(ExceptionGroup):
+                send(shop, "acme")
+        else:
+            send(shop, "acme")
+        assert ran == ["acme"]
+        session.commit()
+    assert shop.rows() == ["taken", "acme"]
+
+
+@pytest.mark.parametrize("of", ["sender", "payload"])
+def test_broken_transaction_of_a_session_that_holds_what_was_sent(shop: Shop, of: str) -> None:
+    """The app need not have named it."""
+    shop.kit.signal("account_changed", "An account is another.", on_error="isolate")
+    with shop.open(), Session(shop.engine) as own:
+        acme = Account(name="taken")
+        own.add(acme)
+        own.commit()
+        acme.balance = 5
+        shop.kit.on("account_changed")(lambda sender, **extra: fail_flush(own))
+        sent = (acme, {}) if of == "sender" else ("acme", {"account": acme})
+        with pytest.raises(IntegrityError, match="taken"):
+            _send(shop, sent[0], **sent[1])
+
+
+def test_failure_in_nested_sends_is_reported_once(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the inner send raises, the outer one raises as well."""
+    for name in ("account_changed", "account_closed"):
+        shop.kit.signal(name, "A signal.", on_error="isolate")
+    shop.kit.on("account_closed")(lambda sender, **extra: _send(shop, sender))
+    shop.kit.on("account_changed")(lambda sender, **extra: fail_flush(shop.session))
+    with shop.open() as session:
+        session.add(Account(name="taken"))
+        session.flush()
+        with pytest.raises(IntegrityError) as caught:
+            shop.kit.send("account_closed", "acme")
+    assert len([n for n in caught.value.__notes__ if "begin_nested" in n]) == 1
+    assert len(messages(caplog)) == 1
+
+
+def test_failed_statement_of_an_async_session(postgresql: str) -> None:
+    """The status is the driver's, which is asked beneath the async connection."""
+    app, kit = Flask("shop"), SignalsKit()
+    kit.use_session(lambda: current[-1])
+    kit.init_app(app)
+    kit.signal("account_changed", "An account is another.", on_error="isolate")
+    current: list[Any] = [None]
+
+    @kit.on("account_changed")
+    async def audit(sender: str, **extra: Any) -> None:
+        await current[-1].execute(text("SELECT * FROM nowhere"))
+
+    async def main() -> None:
+        engine = create_async_engine(postgresql)
+        async with engine.begin() as connection:
+            await connection.run_sync(Base.metadata.create_all)
+        async with async_sessionmaker(engine)() as session:
+            current.append(session)
+            await session.execute(text("SELECT 1"))
+            with pytest.raises(ProgrammingError, match="nowhere"):
+                await kit.send_async("account_changed", "acme")
+            await session.rollback()
+        await engine.dispose()
+
+    with app.app_context():
+        asyncio.run(main())
+
+
+def test_commit_that_the_database_turns_into_a_rollback(
+    postgresql: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The app itself swallows an error: nothing is stored, and so no receiver runs."""
+    with closing(Shop(postgresql)) as shop, shop.open() as session:
+        seen = shop.listen()
+        shop.fund("acme")
+        session.flush()
+        with pytest.raises(ProgrammingError):
+            fail_statement(session)
+        session.commit()
+        assert seen == shop.rows() == []
+        [warning] = messages(caplog, logging.WARNING)
+        assert "A commit was a rollback" in warning
+        assert "Shop.listen" in warning
+        assert shop.tally().dropped == 1
+        shop.fund("globex")
+        session.commit()
+        assert seen == shop.rows() == ["globex"]
+
+
+def test_contained_failure_of_an_after_commit_receiver_at_once(shop: Shop) -> None:
+    """It has a transaction of its own, which is rolled back: nothing is broken."""
+    shop.kit.signal("account_changed", "An account is another.", on_error="isolate")
+    shop.kit.on("account_changed", delivery="after_commit")(
+        lambda sender, **extra: fail_statement(shop.session)
+    )
+    with shop.open():
+        [outcome] = _send_robust(shop, "acme")
+        assert isinstance(outcome, Failed)
