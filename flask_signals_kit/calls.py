@@ -193,14 +193,18 @@ class Call:
         :return: what the receiver returned.
         :raises Exception: whatever the receiver raised.
         """
+        with self._around.enter():
+            return self._run_here(within)
+
+    def _run_here(self, within: Callable[[], AbstractContextManager[Any]]) -> Any:
+        """Call the receiver where the app is current."""
         token = carried_emission.set(self.emission)
         began = perf_counter()
         try:
-            with self._around.enter():
-                receiver = self._wrap(self._receiver) if self._wrap else self._receiver
-                with within():
-                    value = receiver(self._sender, **self._payload)
-                self.value = value
+            receiver = self._wrap(self._receiver) if self._wrap else self._receiver
+            with within():
+                value = receiver(self._sender, **self._payload)
+            self.value = value
         except Exception as error:
             self._count(began, type(error).__qualname__)
             raise
@@ -215,7 +219,7 @@ class Call:
         """Do what :meth:`run` does; log a failure and tell the exception hooks, but go on."""
         with self._around.enter():  # a context that ended by the failure would report it, too
             try:
-                self.run(within)
+                self._run_here(within)
             except Exception as error:  # noqa: BLE001  this is what containing means
                 note(error, self.emission)
                 contain(error, self._around, self._receiver, self.emission, "delivery")

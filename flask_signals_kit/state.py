@@ -18,7 +18,8 @@ from typing import Any, Protocol, TypeVar
 
 import blinker
 from blinker import ANY
-from flask import Flask, current_app, has_app_context, has_request_context, request
+from flask import Flask, has_app_context, has_request_context, request
+from flask.globals import _cv_app
 
 from .callables import call_site, place_of
 from .calls import Delivery, Receiver
@@ -63,6 +64,8 @@ from .transactions import (
 from .verbs import App, Verbs
 
 T = TypeVar("T")
+
+_NO_CONTEXT: AbstractContextManager[None] = nullcontext()
 
 EXTENSION = "signals_kit"
 """The key of the app's half in ``app.extensions``."""
@@ -403,8 +406,11 @@ class AppSignals(Verbs):
         return next((transaction for transaction in found if transaction is not None), None)
 
     def _first_open(self, sessions: Iterable[Any]) -> OpenTransaction | None:
-        found = (open_transaction(session, self._kept_watchers) for session in sessions)
-        return next((transaction for transaction in found if transaction is not None), None)
+        for session in sessions:
+            transaction = open_transaction(session, self._kept_watchers)
+            if transaction is not None:
+                return transaction
+        return None
 
     def _in_contexts(self, find: Callable[[], T]) -> Generator[T, None, None]:
         """Call a function in each context of this app that is pushed here, the innermost first.
@@ -716,7 +722,7 @@ class _SignalMaker:
         """Make the app current, where it is not."""
         app = self._app()
         if app is None or is_current(app):
-            return nullcontext()
+            return _NO_CONTEXT
         return app.app_context()
 
     def _transaction(
@@ -763,7 +769,8 @@ def _current(source: Callable[[], Any]) -> Any:
 
 def is_current(app: Flask) -> bool:
     """Tell whether an app's context is the innermost here."""
-    return has_app_context() and current_app._get_current_object() is app  # type: ignore[attr-defined]
+    context = _cv_app.get(None)
+    return context is not None and context.app is app
 
 
 def _coroutine_function(
@@ -825,4 +832,7 @@ def _is_page(url: str, request: str) -> bool:
 
 def describe_request() -> str | None:
     """Return method and path of the current request, such as ``POST /funding/card``."""
-    return f"{request.method} {request.path}" if has_request_context() else None
+    if not has_request_context():
+        return None
+    current = request._get_current_object()  # type: ignore[attr-defined]
+    return f"{current.method} {current.path}"

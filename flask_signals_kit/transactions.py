@@ -11,8 +11,8 @@ well.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import cache, partial
 from heapq import heappop, heappush
@@ -235,7 +235,7 @@ class _Loop:
             while (item := self._next()) is not None:
                 call, sessions = item
                 try:
-                    call.run_contained(partial(self._own_transactions, call, sessions))
+                    call.run_contained(partial(_OwnTransactions, self, call, sessions))
                 except Exception:
                     logger.exception(
                         "What surrounds after-commit receiver %s failed", call.receiver
@@ -250,40 +250,58 @@ class _Loop:
         """Drop what is left after a ``KeyboardInterrupt`` or ``SystemExit``."""
         with self._lock:
             self._over = True
-            left = [call for _, _, call, _ in sorted(self._queue)]
-        if left:
-            _drop("Interrupted after a commit", left)
+        if self._queue:
+            _drop("Interrupted after a commit", [call for _, _, call, _ in sorted(self._queue)])
 
-    @contextmanager
-    def _own_transactions(self, call: Call, sessions: Sessions) -> Generator[None]:
-        """Run a receiver in a transaction of its own in each of the sessions that it uses.
 
-        What it has begun is committed when it is done, and rolled back if it has failed, so that
-        neither its neighbours nor the sender find anything of it in their session. What was open
-        before is left alone.
-        """
-        self.begun.clear()
+class _OwnTransactions:
+    """Runs a receiver in a transaction of its own in each of the sessions that it uses.
+
+    What it has begun is committed when it is done, and rolled back if it has failed, so that
+    neither its neighbours nor the sender find anything of it in their session. What was open before
+    is left alone.
+    """
+
+    __slots__ = ("_call", "_loop", "_sessions")
+
+    def __init__(self, loop: _Loop, call: Call, sessions: Sessions) -> None:
+        self._loop = loop
+        self._call = call
+        self._sessions = sessions
+
+    def __enter__(self) -> None:
+        self._loop.begun.clear()
+
+    def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
+        if not self._loop.begun:
+            return
+        if kind is not None:
+            self._roll_back()
+            return
         try:
-            yield
-            for own in self._left_open(call, sessions):
+            for own in self._left_open():
                 own.end(own.session.commit)
         except BaseException:
-            for own in self._left_open(call, sessions):
-                try:
-                    own.end(own.session.rollback)
-                except Exception:
-                    logger.exception("The rollback after receiver %s failed", call.receiver)
+            self._roll_back()
             raise
 
-    def _left_open(self, call: Call, sessions: Sessions) -> list[_OwnTransaction]:
+    def _roll_back(self) -> None:
+        for own in self._left_open():
+            try:
+                own.end(own.session.rollback)
+            except Exception:
+                logger.exception("The rollback after receiver %s failed", self._call.receiver)
+
+    def _left_open(self) -> list[_OwnTransaction]:
         """Return what the receiver has begun and not ended.
 
         Sessions that the app has not named are left to the receiver.
         """
-        left = [own for own in self.begun if own.is_open]
-        if all(own.session is self.session for own in left):
+        session, call = self._loop.session, self._call
+        left = [own for own in self._loop.begun if own.is_open]
+        if all(own.session is session for own in left):
             return left
-        used = {id(s) for s in (self.session, *sessions(), *holding(call), *call.sessions())}
+        used = {id(s) for s in (session, *self._sessions(), *holding(call), *call.sessions())}
         return [own for own in left if id(own.session) in used]
 
 
@@ -344,14 +362,15 @@ def open_transaction(
 
     :param notify: called for each call that is kept for it.
     """
-    plain = _plain_session(session)
+    current = _current_of(session)
+    plain = _plain_session(current)
     if plain is None:
         return None
     transaction = plain.get_nested_transaction() or plain.get_transaction()
     if transaction is None:
         return None
     listen()  # if SQLAlchemy was imported after the receivers were connected
-    own = plain if plain is _current_of(session) else None  # an async one is its task's
+    own = plain if plain is current else None  # an async one is its task's
     return OpenTransaction(_pending_of(transaction), own, notify)
 
 
@@ -359,11 +378,13 @@ def sessions_holding(values: Iterable[Any]) -> list[Session]:
     """Return the sessions that model instances among these values belong to."""
     found: dict[int, Session] = {}
     for value in values:
-        with suppress(Exception):  # a proxy that stands for nothing here, say
+        try:
             state = getattr(value, "__dict__", _NOTHING).get("_sa_instance_state")
             session = None if state is None else state.async_session or state.session
-            if session is not None:
-                found[id(session)] = session
+        except Exception:  # noqa: BLE001  a proxy that stands for nothing here, say
+            session = None
+        if session is not None:
+            found[id(session)] = session
     return [*found.values()]
 
 
@@ -391,22 +412,22 @@ def _is_aborted(transaction: Any) -> bool:
 
     SQLite goes on after a failed statement. A driver that does not tell is taken to do so.
     """
-    for connection, *_ in set(getattr(transaction, "_connections", _NOTHING).values()):
-        with suppress(Exception):  # such as a connection that is closed
-            if connection.invalidated:
-                return True
-            driver = connection.connection.driver_connection
-            if driver.info.transaction_status == _IN_ERROR:
-                return True
+    for connection, *_ in getattr(transaction, "_connections", _NOTHING).values():
+        if connection.invalidated:
+            return True
+        if connection.dialect.driver.startswith("psycopg"):
+            with suppress(Exception):  # such as a connection that is closed
+                info = connection.connection.driver_connection.info
+                if info.transaction_status == _IN_ERROR:
+                    return True
     return False
 
 
 def _plain_session(session: Any) -> Any:
-    """Return the session behind an ``AsyncSession`` or a ``scoped_session``.
+    """Return the session behind an ``AsyncSession``, and any other one as it is.
 
     :raises ConfigurationError: if it is no session.
     """
-    session = _current_of(session)
     plain = getattr(session, "sync_session", session)
     if plain is not None and not hasattr(plain, "get_nested_transaction"):
         raise ConfigurationError(
