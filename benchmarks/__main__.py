@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from . import footprint, sending
+from . import after_commit, footprint, sending
 
 ROOT = Path(__file__).parent.parent
 TABLE = ROOT / "docs" / "benchmarks.md"
@@ -102,6 +102,17 @@ def measure() -> Iterator[Row]:
         figure=footprint.hook_overhead(),
         quoted=True,
     )
+    for count, figure in after_commit.request_overhead().items():
+        what = f"a Flask request that commits, {count} after-commit {_noun(count)}"
+        limit = {1: 1.08, 5: 1.2}[count]
+        yield Row(what=f"{what}, against bare hooks", limit=limit, figure=figure, quoted=True)
+    for writes, do in ((False, "read"), (True, "write")):
+        yield Row(
+            what=f"{after_commit.ROWS:,} after-commit receivers that {do}, against by hand",
+            limit=2.0,
+            figure=after_commit.bulk_against_hand(writes=writes),
+            quoted=True,
+        )
     yield Row(
         what="importing the kit, against importing Flask (time on top)",
         limit=0.15,
@@ -132,7 +143,11 @@ def growth() -> Iterator[str]:
 
 
 def _receivers(count: int) -> str:
-    return "1 receiver" if count == 1 else f"{count:,} receivers"
+    return f"{count:,} {_noun(count)}"
+
+
+def _noun(count: int) -> str:
+    return "receiver" if count == 1 else "receivers"
 
 
 def machine() -> str:

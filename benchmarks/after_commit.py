@@ -52,7 +52,6 @@ def _app(folder: str, name: str) -> tuple[Flask, SQLAlchemy]:
     db = SQLAlchemy(model_class=Base)
     db.init_app(app)
     with app.app_context():
-        SignalsKit.begin_immediate(db.engine)
         Base.metadata.create_all(db.engine)
     return app, db
 
