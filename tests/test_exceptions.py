@@ -890,7 +890,7 @@ def downloads() -> Watch:
 
 def read_all(connection: http.client.HTTPConnection, path: str) -> bytes:
     """Get a path; a body that breaks is as long as it is."""
-    connection.request("GET", path)
+    connection.request("GET", path, headers={"Host": "localhost"})
     try:
         return connection.getresponse().read()
     except http.client.IncompleteRead as error:
