@@ -123,7 +123,7 @@ pytest: tree ## run the tests alone (ARGS="-k relay -x")
 oldest: tree ## run the library's tests with the oldest Flask, blinker and SQLAlchemy that it supports
 	rm -rf build/oldest
 	$(BIN)/python -m pip -qq install --target build/oldest -r tests/oldest.txt
-	cd $(TREE) && PYTHONPATH=$(CURDIR)/build/oldest $(CURDIR)/$(BIN)/pytest -q \
+	cd $(TREE) && PYTHONPATH=$(CURDIR)/build/oldest $(CURDIR)/$(BIN)/pytest -q -n auto \
 		--ignore-glob='*/test_model.py' --ignore-glob='*/test_hammer.py' \
 		tests/test_*.py tests/signals tests/delivery tests/page
 

@@ -36,8 +36,10 @@ nitpicky = True
 elsewhere = "|".join(sorted({*sys.stdlib_module_names, "blinker", "click", "flask", "werkzeug"}))
 nitpick_ignore_regex = [
     (r"py:.*", rf"({elsewhere})(\.\w+)*"),
+    # The default, which needs no framework, is all that a user of Signal needs.
+    (r"py:.*", r"flask_signals_kit\.core\.environment\.Environment"),
     # Type variables: S is a sender, P a payload, R a result, F any function.
-    (r"py:.*", r"(flask_signals_kit\.\w+|typing)\.~?[SPRF]|~?[SPRF]"),
+    (r"py:.*", r"(flask_signals_kit(\.\w+)+|typing)\.~?[SPRF]|~?[SPRF]|Connected"),
 ]
 
 # A copied example has no prompts in it.

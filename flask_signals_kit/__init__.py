@@ -2,10 +2,13 @@
 
 import typing as _t
 
-from .calls import Transaction
-from .declarations import DomainSignal
-from .delivery import AfterCommit, Call, Delivery
-from .dispatch import Observation
+from .app.app_signals import AppSignals
+from .app.handle import DomainSignal
+from .core.delivery import Call, Delivery
+from .core.environment import Transaction
+from .core.observation import Observation
+from .core.signal import Namespace, Signal
+from .deliveries.after_commit import AfterCommit
 from .errors import (
     AlreadyInitializedError,
     AppContextError,
@@ -19,15 +22,13 @@ from .errors import (
     SignalsKitError,
     UnknownSignalError,
 )
+from .exception_hooks import DEFAULT_IGNORED
 from .extension import SignalsKit, current_emission
 from .records import Connection, Deferred, Emission, Failed, Ok, Outcome, Place
-from .registry import DEFAULT_IGNORED
-from .signals import Namespace, Signal
-from .state import AppSignals
 from .testing import Captured
 
 if _t.TYPE_CHECKING:
-    from .inspection import Problem
+    from .debug.report import Problem
 
 __version__ = "0.1.0.dev0"
 
@@ -70,7 +71,7 @@ __all__ = [  # noqa: RUF022 - sorted as Python sorts, which a test checks
 def __getattr__(name: str) -> _t.Any:
     """Import what belongs to the report when it is asked for: most processes show none."""
     if name == "Problem":
-        from .inspection import Problem
+        from .debug.report import Problem
 
         return Problem
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

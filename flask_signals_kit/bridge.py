@@ -8,22 +8,24 @@ import weakref
 from collections import deque
 from collections.abc import Iterable, Mapping
 from types import CodeType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import blinker
 import flask.signals
 from blinker import ANY
 from flask import Flask
 
-from .callables import sender_behind, type_name
-from .calls import Receiver
-from .declarations import check_name
-from .dispatch import explain_recursion
+from . import catalogue
+from .catalogue import BUILTIN_PAYLOADS
+from .compat import is_current
+from .core.introspection import explain_recursion, sender_behind, type_name
+from .core.names import check_name
+from .core.third_party import disconnect
 from .errors import DeclarationError, UnknownSignalError, did_you_mean
-from .links import leave
-from .registry import BUILTIN_PAYLOADS
-from .signals import Signal
-from .state import is_current
+
+if TYPE_CHECKING:
+    from .core.signal import Signal
+    from .records import Receiver
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
@@ -100,7 +102,7 @@ class Relay:
             self.source.connect(self.receiver, sender, weak=True)
             self._connected = True
         else:
-            self._connected = not leave(self.source, self.receiver, sender)
+            self._connected = not disconnect(self.source, self.receiver, sender)
 
 
 def _pass_on_to(signal: Signal) -> Receiver:
@@ -110,13 +112,17 @@ def _pass_on_to(signal: Signal) -> Receiver:
     and to them a relay is one receiver. They know nothing of async receivers here, so these run
     even where an event loop is running.
     """
-    wrapper = signal._around.late_async_wrapper
+    wrapper = signal.context.environment.make_sync_anywhere
 
     def pass_on(sender: Any = None, /, **payload: Any) -> Any:
         try:
-            only = signal._only
-            if only is not None:  # what Signal.send does, without packing the payload once more
-                return only(sender, **payload)
+            fast = signal._fast
+            if fast is not None:  # what Signal.send does, without packing the payload once more
+                first = None
+                for receiver in fast:
+                    result = receiver(sender, **payload)
+                    first = result if first is None else first
+                return first
             payload.setdefault("_async_wrapper", wrapper)
             for _, result in signal.send(sender, **payload):
                 if result is not None:
@@ -129,7 +135,7 @@ def _pass_on_to(signal: Signal) -> Receiver:
     return pass_on
 
 
-RELAY_CODE: CodeType = _pass_on_to(Signal("relay")).__code__
+RELAY_CODE: CodeType = next(c for c in _pass_on_to.__code__.co_consts if isinstance(c, CodeType))
 """The code of every relay: a frame of it may be one of a plain send."""
 
 
@@ -222,6 +228,24 @@ class Relays:
 
 
 def choose(
+    source: str | blinker.Signal | Mapping[str, Any],
+    names: Iterable[str] | None,
+    prefix: str | None,
+) -> dict[str, blinker.Signal]:
+    """Name the signals that ``kit.bridge`` was asked for.
+
+    :param source: an extension of the catalogue, one signal, or signals by name.
+    :param names: which of them; all, if ``None``.
+    :param prefix: put in front of each name; ``None``: that of the extension, if there is one.
+    """
+    names = [names] if isinstance(names, str) else names
+    if isinstance(source, str):
+        found = catalogue.load(source)
+        return _choose(found, names, f"{source}." if prefix is None else prefix, source)
+    return _choose(source, names, prefix or "", type_name(source))
+
+
+def _choose(
     source: blinker.Signal | Mapping[str, Any],
     names: Iterable[str] | None,
     prefix: str,

@@ -10,6 +10,7 @@ from contextvars import Token, copy_context
 from types import FrameType
 from typing import Any, TypeVar
 
+from flask import Flask
 from flask import globals as flask_globals
 from flask.globals import _cv_app
 from werkzeug.wrappers import Response
@@ -119,3 +120,9 @@ def is_in_memory(body: object) -> bool:
         return type(chunks[0]) is bytes and type(response).close is _close
     except (AttributeError, IndexError):
         return False
+
+
+def is_current(app: Flask) -> bool:
+    """Tell whether an app's context is the innermost here."""
+    context = _cv_app.get(None)
+    return context is not None and context.app is app

@@ -6,12 +6,11 @@ import importlib
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
-import blinker
 import click
 from flask import Blueprint, Flask
 from flask.cli import AppGroup
@@ -20,36 +19,29 @@ from flask.sansio.app import App as SansioApp  # pyright: ignore[reportMissingTy
 from flask.signals import appcontext_pushed, request_started
 from werkzeug.local import LocalProxy
 
-from . import catalogue
-from .bridge import FLASK_SIGNALS, RELAY_CODE, Relays, choose
-from .callables import place_of, signature_of, type_name, unwrap
-from .declarations import Contract, DomainSignal, Wiring
+from .app.api import Api, Target
+from .app.app_signals import EXTENSION, AppSignals
+from .app.handle import DomainSignal
+from .app.registry import Registry
+from .bridge import FLASK_SIGNALS, RELAY_CODE, Relays
+from .core.introspection import place_of, signature_of, type_name, unwrap
+from .core.signal import Namespace, Signal, find_emission
+from .core.third_party import disconnect
+from .deliveries.transactions import begin_immediate
 from .errors import (
     AlreadyInitializedError,
     AppContextError,
     ConfigurationError,
     NotInitializedError,
 )
-from .exceptions import ExceptionHooks
-from .links import leave
-from .records import (
-    Emission,
-)
-from .registry import Registry, builtin_contracts
+from .exception_hooks import ExceptionHooks
+from .records import Emission
 from .settings import Settings, read_settings
-from .signals import (
-    Namespace,
-    Signal,
-    find_emission,
-)
-from .state import EXTENSION, AppSignals
 from .testing import Captured, capture
-from .transactions import begin_immediate
-from .verbs import App, Target, Verbs
 
 if TYPE_CHECKING:
-    from .inspection import Problem
-    from .page import Page
+    from .debug.page import Page
+    from .debug.report import Problem
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
@@ -73,7 +65,7 @@ Outside of a receiver it is falsy, and using it raises ``RuntimeError``.
 """
 
 
-class SignalsKit(Verbs):
+class SignalsKit(Api):
     """Domain signals for Flask apps.
 
     Make one at import time, declare and connect on it, and give it each app, in the constructor or
@@ -101,10 +93,9 @@ class SignalsKit(Verbs):
     def __init__(
         self, app: Flask | None = None, *, page_auth: Callable[[], object] | None = None
     ) -> None:
-        self.registry: Registry = Registry()
+        self.registry: Registry = Registry(self)
         self.registry.bridged.update(FLASK_SIGNALS)
         self._page_auth = _check_page_auth(page_auth)
-        self._apps: weakref.WeakSet[AppSignals] = weakref.WeakSet()
         if app is not None:
             self.init_app(app)
 
@@ -141,12 +132,9 @@ class SignalsKit(Verbs):
             auth,
             hooks=ExceptionHooks(app),
             relays=Relays(app),
-            choose=_choose,
             problems=_problems,
         )
         app.extensions[EXTENSION] = state
-        with self.registry.lock:
-            self._apps.add(state)
         try:
             state.startup = _Startup(state)
             state.start()
@@ -170,8 +158,6 @@ class SignalsKit(Verbs):
         state.close()
         if state.startup is not None:
             state.startup.undo(app)
-        with self.registry.lock:
-            self._apps.discard(state)
         del app.extensions[EXTENSION]
         if isinstance(app.cli.commands.get(_COMMAND), _Commands):
             del app.cli.commands[_COMMAND]
@@ -184,7 +170,9 @@ class SignalsKit(Verbs):
         :param app: the app.
         :raises NotInitializedError: if this kit has not initialised it.
         """
-        app = _flask_app(app, "for_app")
+        return self._signals_of(_flask_app(app, "for_app"))
+
+    def _signals_of(self, app: Flask) -> AppSignals:
         state: AppSignals | None = app.extensions.get(EXTENSION)
         if state is None or state.kit is not self.registry:
             fix = "call kit.init_app(app) first"
@@ -260,7 +248,7 @@ class SignalsKit(Verbs):
 
         :raises AppContextError: without a current app.
         """
-        return _problems(self._current("check its signals"))
+        return self._current("check its signals").check()
 
     # -- what the verbs need ------------------------------------------------------------------
 
@@ -286,28 +274,7 @@ class SignalsKit(Verbs):
                 f"Cannot {doing} outside an app context, because signals belong to an app. Push "
                 "one: 'with app.app_context():'; or use kit.for_app(app)."
             )
-        return self.for_app(context.app)
-
-    def _states(self) -> list[App]:
-        with self.registry.lock:
-            return [state for state in self._apps if state.is_alive]
-
-    def _wiring(self) -> Wiring:
-        return self
-
-    def _owns(self, handle: DomainSignal[Any, ..., Any]) -> bool:
-        return self.registry.declarations.get(handle.name) is handle
-
-    def _known_contracts(self, target: str) -> list[Contract]:
-        return [*self.registry.contracts_of(target), *builtin_contracts(target)]
-
-    def _choose(
-        self,
-        source: str | blinker.Signal | Mapping[str, Any],
-        names: Iterable[str] | None,
-        prefix: str | None,
-    ) -> dict[str, blinker.Signal]:
-        return _choose(source, names, prefix)
+        return self._signals_of(context.app)
 
 
 _COMMAND = "signals"
@@ -329,7 +296,7 @@ class _Commands(AppGroup):
         return self._commands().get_command(ctx, cmd_name)
 
     def _commands(self) -> click.Group:
-        from . import cli
+        from .debug import cli
 
         return cli.signals
 
@@ -363,7 +330,7 @@ class _Startup:
         if not state.page_enabled:
             return
         if self._page is None:
-            from . import page  # a process that serves no page does without
+            from .debug import page  # a process that serves no page does without
 
             self._page = page.Page(state.settings.page_url)
         self._page.install(app, listed=state.page_auth is None)
@@ -371,8 +338,8 @@ class _Startup:
     def close(self, app: Flask, /, **extra: Any) -> None:
         """Wait no longer."""
         self._closed = True
-        leave(appcontext_pushed, self.settle, app)
-        leave(request_started, self.close, app)
+        disconnect(appcontext_pushed, self.settle, app)
+        disconnect(request_started, self.close, app)
 
     def undo(self, app: Flask) -> None:
         """Take the page away as well."""
@@ -439,22 +406,10 @@ def _check_page(app: Flask, settings: Settings, page_auth: object) -> None:
         )
 
 
-def _problems(state: AppSignals) -> list[Problem]:
-    from .inspection import report  # the report and its faces are imported when shown
+def _problems(app_signals: AppSignals) -> list[Problem]:
+    from .debug.report import report  # imported when it is shown
 
-    return list(report(state).problems)
-
-
-def _choose(
-    source: str | blinker.Signal | Mapping[str, Any],
-    names: Iterable[str] | None,
-    prefix: str | None,
-) -> dict[str, blinker.Signal]:
-    names = [names] if isinstance(names, str) else names
-    if isinstance(source, str):
-        found = catalogue.load(source)
-        return choose(found, names, f"{source}." if prefix is None else prefix, source)
-    return choose(source, names, prefix or "", type_name(source))
+    return list(report(app_signals).problems)
 
 
 def _add_command(app: Flask) -> None:

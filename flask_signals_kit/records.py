@@ -15,6 +15,9 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 R = TypeVar("R")
 
+Receiver: TypeAlias = Callable[..., Any]
+"""What can be connected: called as ``receiver(sender, **payload)``."""
+
 AFTER_COMMIT = "after_commit"
 """The name of the delivery that waits for a commit."""
 
@@ -23,6 +26,9 @@ IMMEDIATE = "immediate"
 
 OnError: TypeAlias = Literal["raise", "group", "isolate"]
 """What a failing receiver does to its sender and to the other receivers."""
+
+Status: TypeAlias = Literal["ok", "failed", "contained", "deferred", "skipped"]
+"""What became of a receiver; ``contained`` is a failure that its delivery has reported."""
 
 Source: TypeAlias = Literal["request", "receiver", "teardown", "stream", "cli", "delivery"]
 """Where an exception hook's exception comes from."""

@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from operator import attrgetter
 from threading import get_ident
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .calls import Call
-from .dispatch import Observation
+from .core.names import is_glob
 from .records import Emission
-from .registry import is_glob
-from .state import AppSignals
-from .transactions import Pending
+
+if TYPE_CHECKING:
+    from .app.app_signals import AppSignals
+    from .core.delivery import Call
+    from .core.observation import Observation
+    from .deliveries.transactions import Pending
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -66,7 +68,7 @@ def capture(
         if run_after_commit and get_ident() == thread:  # another thread's session is not ours
             kept.append((pending, call))
 
-    with state.watch_kept(keep):
+    with state.sessions.watch_kept(keep):
         try:
             yield captured
             while kept:

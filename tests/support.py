@@ -4,11 +4,16 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Thread
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import flask.globals
 import pytest
 from werkzeug.serving import make_server
+
+from flask_signals_kit import Signal
+from flask_signals_kit.core.environment import Environment
+from flask_signals_kit.core.journal import Tally
+from flask_signals_kit.records import OnError
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -51,3 +56,57 @@ def serving(app: "WSGIApplication") -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+class FunctionsEnvironment(Environment):
+    """An environment made of functions, as :func:`make_signal` takes them."""
+
+    def __init__(self, functions: dict[str, Any]) -> None:
+        self._functions = functions
+
+    def _call(self, name: str, *args: Any) -> Any:
+        function = self._functions.get(name)
+        return None if function is None else function(*args)
+
+    def on_error(self, signal: str) -> Any:
+        return self._functions.get("on_error")
+
+    def check_payload(self, signal: str) -> Any:
+        return self._functions.get("check_payload")
+
+    def changed(self, signal: str, wait: bool) -> None:
+        self._call("on_change")
+
+    def collected(self, connection: Any) -> None:
+        self._call("on_collected", connection)
+
+    def report(self, *args: Any) -> None:
+        self._call("on_failure", *args)
+
+    def make_sync(self, receiver: Any) -> Any:
+        wrapper = self._functions.get("async_wrapper")
+        return super().make_sync(receiver) if wrapper is None else wrapper(receiver)
+
+    def make_async(self, receiver: Any) -> Any:
+        wrapper = self._functions.get("sync_wrapper")
+        return super().make_async(receiver) if wrapper is None else wrapper(receiver)
+
+    @property
+    def app(self) -> Any:
+        return self._call("app")
+
+
+def make_signal(name: str, *, on_error: OnError = "raise", **functions: Any) -> Signal:
+    """Make a signal whose environment consists of these functions.
+
+    They are ``check_payload(payload)``, ``on_change()``, ``on_collected(connection)``,
+    ``on_failure(exception, receiver, emission, source)``, ``async_wrapper(receiver)``,
+    ``sync_wrapper(receiver)`` and ``app()``; ``None`` stands for the default.
+    """
+    return Signal(name, on_error=on_error, environment=FunctionsEnvironment(functions))
+
+
+def tally_of(signal: Signal, index: int = 0) -> Tally:
+    """Return what was counted of one of a signal's connections."""
+    order = signal.live_connections[index].order
+    return signal.context.tallies.get(order) or Tally()

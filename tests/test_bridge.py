@@ -811,8 +811,9 @@ def test_a_receiver_that_is_collected_waits_for_no_other_thread(
             waiting.set()
             super().disconnect(*args)
 
-    library = Namespace(Slow)
-    returned, lent = library.signal("book_returned"), library.signal("book_lent")
+    library = Namespace()
+    returned, lent = Slow("book_returned"), Slow("book_lent")
+    library.update(book_returned=returned, book_lent=lent)
     kit.bridge(library)
     signals = kit.for_app(app).namespace
     kept: list[Any] = [lambda sender, **extra: None]

@@ -10,7 +10,7 @@ from celery.app.task import Task
 from flask import Flask
 
 from flask_signals_kit import ContractError, SignalsKit
-from flask_signals_kit.callables import is_async, place_of, takes_extra
+from flask_signals_kit.core.introspection import is_async, place_of, takes_extra
 
 
 @pytest.fixture

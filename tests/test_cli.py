@@ -19,7 +19,7 @@ from flask.cli import AppGroup
 from flask_sqlalchemy import SQLAlchemy
 
 from flask_signals_kit import Call, SignalsKit
-from flask_signals_kit.cli import signals
+from flask_signals_kit.debug.cli import signals
 
 
 class Account:

@@ -20,7 +20,7 @@ from sqlalchemy import create_engine, event
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from flask_signals_kit import AfterCommit, AppSignals, Call, Namespace, Problem, SignalsKit
-from flask_signals_kit.inspection import (
+from flask_signals_kit.debug.report import (
     ORIGINS,
     POLICIES,
     SUGGESTIONS,
@@ -35,8 +35,8 @@ from flask_signals_kit.inspection import (
     report,
     short_file,
 )
+from flask_signals_kit.deliveries.transactions import engine_label
 from flask_signals_kit.settings import ON_ERROR
-from flask_signals_kit.transactions import engine_label
 
 
 class Account:
@@ -589,7 +589,7 @@ def test_what_is_no_sqlite_engine_or_waited_for_is_no_problem() -> None:
     with app.app_context():
         assert kit.check() == []
 
-    kit.registry.sessions.clear()
+    kit.registry.sessions = ()
     kit.use_session(scoped_session(sessionmaker(create_engine("sqlite://"))))
     kit.for_app(app).namespace.signal("account_closed").disconnect(waits)
     with app.app_context():

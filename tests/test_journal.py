@@ -16,11 +16,17 @@ from flask import Flask, current_app
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_signals_kit import Call, Namespace, Observation, SignalsKit, current_emission
-from flask_signals_kit.inspection import ReceiverInfo, report
-from flask_signals_kit.journal import Journal, JournalEntry
-from flask_signals_kit.links import RECENT, Tally
-from flask_signals_kit.state import AppSignals
+from flask_signals_kit import (
+    Call,
+    Namespace,
+    Observation,
+    Signal,
+    SignalsKit,
+    current_emission,
+)
+from flask_signals_kit.app.app_signals import AppSignals
+from flask_signals_kit.core.journal import RECENT, Journal, JournalEntry, Tally
+from flask_signals_kit.debug.report import ReceiverInfo, report
 
 
 class Account:
@@ -386,10 +392,9 @@ def test_the_size_is_a_setting() -> None:
 @pytest.mark.parametrize("on_error", ["raise", "isolate"])
 def test_memory_stays_where_it_is(on_error: Any) -> None:
     """Ten thousand emissions take no more than the first thousand did."""
-    shop, journal = Namespace(), Journal(500)
-    shop.observe(journal)
-    signal = shop.signal("account_funded", "Money arrived.")
-    signal.configure(doc=None, on_error=on_error, check_payload=None)
+    journal = Journal(500)
+    signal = Signal("account_funded", "Money arrived.", on_error=on_error)
+    signal.observe(journal)
     signal.connect(fine)
     signal.connect(fine_with_payload)
 
@@ -435,10 +440,9 @@ def test_the_journal_keeps_nothing_alive(monkeypatch: pytest.MonkeyPatch, on_err
     """No sender, payload value, exception or receiver: they go as soon as the sender lets go."""
     # Handlers of tests keep what was logged, and with it the exception.
     monkeypatch.setattr(logging.getLogger("flask_signals_kit"), "disabled", True)
-    shop, journal = Namespace(), Journal(10)
-    shop.observe(journal)
-    signal = shop.signal("account_funded")
-    signal.configure(doc=None, on_error=on_error, check_payload=None)
+    journal = Journal(10)
+    signal = Signal("account_funded", on_error=on_error)
+    signal.observe(journal)
     gone: list[weakref.ref[Any]] = []
 
     def tracked() -> TrackedError:
@@ -539,7 +543,7 @@ def test_a_journal_is_kept_in_debug_and_testing_or_as_the_setting_says(
         handle.send(None)
     assert (state.journal is not None) is kept
     signal: Any = state.namespace.signal("account_funded")
-    assert (signal._strong is None) is kept
+    assert (signal._fast is None) is kept
     receiver = figures(state)["fine"]
     assert receiver.calls == (1 if kept else None)
 
@@ -573,7 +577,7 @@ def test_a_journal_ends_with_testing_until_the_first_request() -> None:
             kept.append(state.journal is not None)
     assert kept == [True, False]
     signal: Any = state.namespace.signal("account_funded")
-    assert signal._strong == (fine, fine_with_extra)
+    assert signal._fast == (fine, fine_with_extra)
     assert figures(state)["fine"].calls is None
 
 

@@ -8,7 +8,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import flask_signals_kit
-from flask_signals_kit.page.views import STATIC
+from flask_signals_kit.debug.page.views import STATIC
 from tests.support import ON_CI
 
 built_wheel = pytest.mark.skipif(not ON_CI, reason="only on CI is the built wheel installed")

@@ -192,8 +192,9 @@ def test_importing_the_package_does_not_import_the_report_and_its_faces() -> Non
     """A process that shows none of it should not wait for it; `Problem` is there when asked for."""
     code = (
         "import sys, flask_signals_kit as kit;"
-        "late = [f'flask_signals_kit.{room}' for room in ('inspection', 'page', 'cli')];"
-        "assert not [room for room in late if room in sys.modules], late;"
-        "assert kit.Problem.__module__ == 'flask_signals_kit.inspection'"
+        "names = ('debug', 'debug.report', 'debug.page', 'debug.cli');"
+        "late = [f'flask_signals_kit.{name}' for name in names];"
+        "assert not [name for name in late if name in sys.modules], late;"
+        "assert kit.Problem.__module__ == 'flask_signals_kit.debug.report'"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

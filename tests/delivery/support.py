@@ -21,8 +21,8 @@ from sqlalchemy.orm import (
 )
 
 from flask_signals_kit import SignalsKit
-from flask_signals_kit.journal import tally_of
-from flask_signals_kit.links import Tally
+from flask_signals_kit.core.journal import Tally
+from tests.support import tally_of
 
 EXTENSIONS = ("flask_sqlalchemy", "flask_sqlalchemy_lite", "use_session")
 """The ways in which an app has a session."""
@@ -153,7 +153,8 @@ class Shop:
 
     def tally(self, signal: str = "account_funded", index: int = 0) -> Tally:
         """Return what was counted of a receiver."""
-        return tally_of(self.kit.for_app(self.app).namespace.signal(signal).links[index])
+        namespace = self.kit.for_app(self.app).namespace
+        return tally_of(namespace.signal(signal), index)
 
 
 def _check_foreign_keys(connection: Any, record: Any) -> None:

@@ -24,9 +24,9 @@ from flask_signals_kit import (
     SignalsKit,
     current_emission,
 )
-from flask_signals_kit.journal import tally_of
-from flask_signals_kit.links import Tally
+from flask_signals_kit.core.journal import Tally
 from tests.delivery.support import messages
+from tests.support import tally_of
 
 
 class Later:
@@ -84,7 +84,8 @@ class Case:
 
     def tally(self, index: int = 0) -> Tally:
         """Return what was counted of a receiver."""
-        return tally_of(self.kit.for_app(self.app).namespace.signal("account_funded").links[index])
+        namespace = self.kit.for_app(self.app).namespace
+        return tally_of(namespace.signal("account_funded"), index)
 
 
 CASES = ("immediate", "after_commit at once", "after_commit", "user's own", "user's own at once")
@@ -433,8 +434,8 @@ def test_delivery_may_ask_for_the_transaction() -> None:
     [
         ("after_comit", r"no delivery 'after_comit'\. Did you mean 'after_commit'\?"),
         ("durable", "Use 'immediate', 'after_commit', or an object with a name"),
-        (object(), r"object is no delivery: it needs a name and a method deliver\(call\)"),
-        (None, r"NoneType is no delivery: it needs a name and a method deliver\(call\)"),
+        (object(), r"object is not a delivery: it needs a name and a method deliver\(call\)"),
+        (None, r"NoneType is not a delivery: it needs a name and a method deliver\(call\)"),
     ],
 )
 def test_what_is_no_delivery_is_refused(delivery: Any, message: str) -> None:

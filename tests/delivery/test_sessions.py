@@ -75,7 +75,7 @@ def test_app_without_session_is_refused_when_it_connects() -> None:
     place = f"{receiver.__module__}.receiver"
     with pytest.raises(ConfigurationError, match=_expected(place, "shop")):
         kit.on("account_funded", delivery="after_commit")(receiver)
-    assert list(kit.registry.registrations) == []
+    assert list(kit.registry.connections) == []
     assert not kit.for_app(app).namespace.signal("account_funded").receivers
     with pytest.raises(ConfigurationError, match=_expected(place, "shop")):
         kit.for_app(app).on("account_funded", delivery="after_commit")(receiver)

@@ -22,7 +22,8 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
-from flask_signals_kit import AfterCommit, ConfigurationError, SignalsKit, transactions
+from flask_signals_kit import AfterCommit, ConfigurationError, SignalsKit
+from flask_signals_kit.deliveries import transactions
 from tests.delivery.support import Account, Shop, messages
 
 INSERT = text("INSERT INTO account (funds) VALUES (1)")
@@ -504,7 +505,7 @@ def test_captures_in_many_threads_run_each_call_once(scoped: Any) -> None:
     finally:
         sys.setswitchinterval(interval)
     assert sorted(ran) == [*range(threads * turns)]
-    assert not kit.for_app(app)._kept_watchers
+    assert not kit.for_app(app).sessions._watchers
 
 
 def test_a_source_of_sessions_that_fails_costs_no_call(scoped: Any) -> None:

@@ -11,10 +11,10 @@ from flask import Flask
 
 import flask_signals_kit
 from flask_signals_kit import SignalsKit
-from flask_signals_kit.catalogue import CATALOGUE
-from flask_signals_kit.cli import signals
-from flask_signals_kit.inspection import TITLES, report
-from flask_signals_kit.registry import BUILTIN_PAYLOADS, SOURCES
+from flask_signals_kit.catalogue import BUILTIN_PAYLOADS, CATALOGUE
+from flask_signals_kit.debug.cli import signals
+from flask_signals_kit.debug.report import TITLES, report
+from flask_signals_kit.exception_hooks import SOURCES
 from flask_signals_kit.settings import ON_ERROR, TABLE, Setting
 from tests.docs.support import ROOT, code_in, table, text_of
 

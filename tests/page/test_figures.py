@@ -11,7 +11,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client
 
 from flask_signals_kit import Call, SignalsKit
-from flask_signals_kit.registry import BUILTIN_PAYLOADS
+from flask_signals_kit.catalogue import BUILTIN_PAYLOADS
 from tests.page.test_views import cards, page, twin, words
 
 NONE = "\N{EN DASH}"
@@ -247,7 +247,7 @@ def figures(app: Flask) -> dict[str, Any]:
     """Return all that the journal has counted, and its entries."""
     state = app.extensions["signals_kit"]
     counted = {
-        name: [(link.tally.calls, *link.tally.recent) for link in signal.links if link.tally]
+        name: [(tally.calls, *tally.recent) for tally in signal.context.tallies.values()]
         for name, signal in state.namespace.items()
     }
     return counted | {"entries": [entry.number for entry in state.journal.entries()]}

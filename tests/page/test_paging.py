@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from flask_signals_kit import SignalsKit
-from flask_signals_kit.page.views import BRIEF, PAGE
+from flask_signals_kit.debug.page.views import BRIEF, PAGE
 from tests.page.test_views import cards, page, twin, words
 
 

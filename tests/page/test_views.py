@@ -14,7 +14,7 @@ from flask import Flask
 from markupsafe import Markup
 
 from flask_signals_kit import Call, SignalsKit
-from flask_signals_kit.page.views import STATIC, Views
+from flask_signals_kit.debug.page.views import STATIC, Views
 
 
 class Account:
@@ -595,7 +595,9 @@ def test_static_files_are_served(name: str, mimetype: str) -> None:
 
 def test_every_file_that_is_there_is_served() -> None:
     """And nothing else, such as the templates' sources."""
-    there = {file.name for file in files("flask_signals_kit.page").joinpath("static").iterdir()}
+    there = {
+        file.name for file in files("flask_signals_kit.debug.page").joinpath("static").iterdir()
+    }
     assert there == set(STATIC)
 
 

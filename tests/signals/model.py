@@ -90,13 +90,6 @@ class Model:
             or (link.block is not None and link.block not in blocks)
         ]
 
-    def disconnect_from(self, receiver: str, sender: str) -> None:
-        """End one connection."""
-        key = receiver, sender, None
-        self.links = [
-            link for link in self.links if (link.receiver, link.sender, link.block) != key
-        ]
-
     def end_block(self, number: int) -> None:
         """End what a block has borrowed."""
         self.links = [link for link in self.links if link.block != number]

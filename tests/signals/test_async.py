@@ -11,7 +11,7 @@ from blinker import ANY
 from werkzeug.local import LocalProxy
 
 from flask_signals_kit import AsyncReceiverError, Failed, Ok, Signal, current_emission
-from flask_signals_kit.dispatch import run_directly
+from tests.support import make_signal
 
 
 async def waiting(sender: Any, **payload: Any) -> str:
@@ -105,7 +105,7 @@ def test_send_async_runs_plain_receivers_through_the_wrapper() -> None:
 
 def test_the_signals_own_sync_wrapper_is_used_where_the_caller_gives_none() -> None:
     """What the signal was made with stands in."""
-    signal = Signal("account_funded", sync_wrapper=to_async)
+    signal = make_signal("account_funded", sync_wrapper=to_async)
     signal.connect(plain)
     assert asyncio.run(signal.send_async("acme")) == [(plain, "called acme")]
 
@@ -135,7 +135,7 @@ def test_send_runs_async_receivers_through_the_wrapper() -> None:
 
 def test_the_signals_own_async_wrapper_is_used_where_the_caller_gives_none() -> None:
     """What the signal was made with stands in; `send_robust` uses it, too."""
-    signal = Signal("account_funded", async_wrapper=to_sync)
+    signal = make_signal("account_funded", async_wrapper=to_sync)
     signal.connect(waiting)
     assert signal.send("acme") == [(waiting, "awaited acme")]
     [outcome] = signal.send_robust("acme")
@@ -289,7 +289,7 @@ def test_a_receiver_disconnected_while_an_async_send_waits_is_still_called() -> 
 
 def test_robust_async_sends_say_what_became_of_each(caplog: pytest.LogCaptureFixture) -> None:
     """One `Outcome` a receiver, and failures are logged."""
-    signal = Signal("account_funded", sync_wrapper=to_async)
+    signal = make_signal("account_funded", sync_wrapper=to_async)
     error = ValueError("boom")
 
     @signal.connect
@@ -317,7 +317,7 @@ def test_a_plain_receiver_that_returns_a_coroutine_gets_it_back_unawaited() -> N
 @pytest.mark.parametrize("how", ["returned", "raised"])
 def test_send_async_awaits_what_a_plain_receiver_returns(how: str) -> None:
     """A lambda around an async function is called directly; nothing is left un-awaited."""
-    signal = Signal("account_funded", sync_wrapper=run_directly)
+    signal = make_signal("account_funded", sync_wrapper=lambda receiver: receiver)
     story: list[str] = []
 
     async def later(sender: Any) -> str:
@@ -411,7 +411,7 @@ def test_stop_iteration_from_a_receiver_is_an_exception_like_any_other(
 
 def test_send_async_takes_a_proxy_for_a_result() -> None:
     """Werkzeug's proxies look awaitable, whatever they stand for."""
-    signal = Signal("account_funded", sync_wrapper=run_directly)
+    signal = make_signal("account_funded", sync_wrapper=lambda receiver: receiver)
     proxy = LocalProxy(lambda: "acme")
     signal.connect(give := lambda sender: proxy)
     [(receiver, result)] = asyncio.run(signal.send_async("acme"))
@@ -425,7 +425,7 @@ def test_send_async_awaits_what_a_proxy_stands_for() -> None:
     async def later() -> str:
         return "later"
 
-    signal = Signal("account_funded", sync_wrapper=run_directly)
+    signal = make_signal("account_funded", sync_wrapper=lambda receiver: receiver)
     begun = later()
     signal.connect(lambda sender: LocalProxy(lambda: begun), weak=False)
     [(_, result)] = asyncio.run(signal.send_async("acme"))

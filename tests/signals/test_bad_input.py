@@ -24,17 +24,13 @@ from flask_signals_kit import (
     ReceiverError,
     Signal,
     SignalsKit,
-    calls,
     current_emission,
-    declarations,
-    dispatch,
-    journal,
-    signals,
-    state,
-    verbs,
 )
+from flask_signals_kit.app import api, app_signals, environment, handle, registry
+from flask_signals_kit.core import delivery, dispatch, journal, observation
+from flask_signals_kit.core import signal as signal_module
 from tests.signals.players import Contained, Now, run_alone, to_async
-from tests.support import ON_CI
+from tests.support import ON_CI, make_signal
 
 # -- payload names -------------------------------------------------------------------------------
 
@@ -49,6 +45,12 @@ def functions_of(thing: Any) -> Iterator[Any]:
             yield function
 
 
+MODULES = (
+    *(api, app_signals, environment, handle, registry),
+    *(delivery, dispatch, journal, observation, signal_module),
+)
+
+
 def names_in(*modules: ModuleType) -> list[str]:
     """Return every name that a function of these calls a variable or a parameter of its own."""
     codes = [function.__code__ for module in modules for function in functions_of(module)]
@@ -56,11 +58,7 @@ def names_in(*modules: ModuleType) -> list[str]:
 
 
 BLINKERS_OWN = {"_async_wrapper", "_sync_wrapper"}
-NAMES = [
-    name
-    for name in names_in(calls, declarations, dispatch, journal, signals, state, verbs)
-    if name not in BLINKERS_OWN
-]
+NAMES = [name for name in names_in(*MODULES) if name not in BLINKERS_OWN]
 
 
 def repeat(who: Any, /, **payload: Any) -> Any:
@@ -118,7 +116,7 @@ def test_a_payload_may_have_any_name_that_the_kit_uses_itself(
     way: Callable[[Signal], None],
 ) -> None:
     """Names of the kit's own parameters and variables, all at once, in every kind of send."""
-    assert {"self", "sender", "signal", "receiver", "payload", "link", "frame"} <= {*NAMES}
+    assert {"self", "sender", "signal", "receiver", "payload", "connection", "frame"} <= {*NAMES}
     signal = Signal("account_funded")
     way(signal)
     payload: Any = {name: number for number, name in enumerate(NAMES)}
@@ -462,7 +460,7 @@ def test_a_sender_whose_class_has_every_attribute_is_no_proxy() -> None:
 def test_a_refused_connection_is_told_to_whoever_owns_the_signal() -> None:
     """`on_change` comes after the last change, so that nobody listens for a receiver that went."""
     in_use: list[bool] = []
-    signal = Signal("account_funded", on_change=lambda: in_use.append(signal.in_use))
+    signal: Signal = make_signal("account_funded", on_change=lambda: in_use.append(signal.in_use))
 
     @signal.receiver_connected.connect
     def refuse(who: Signal, **how: Any) -> None:

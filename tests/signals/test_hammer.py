@@ -447,7 +447,7 @@ class Wiring:
             if what == "connect":
                 verbs.on(target, priority=priority, uid=f"{name} {target}")(receiver)
             else:
-                verbs.disconnect_receiver(receiver, target)
+                verbs.disconnect(receiver, target)
         return len(ops)
 
     def left(self, number: int, player: str) -> list[tuple[Any, ...]]:
@@ -562,7 +562,7 @@ def test_relays_of_flasks_signals_follow_while_apps_come_and_go() -> None:
         half = kit.for_app(app)
         for _ in range(40):
             half.on("request_finished")(receive)
-            half.disconnect_receiver(receive, "request_finished")
+            half.disconnect(receive, "request_finished")
 
     def come_and_go() -> None:
         for _ in range(6):

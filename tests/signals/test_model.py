@@ -30,7 +30,7 @@ from hypothesis.stateful import (
 )
 
 from flask_signals_kit import Connection, Deferred, Emission, Failed, Ok, ReceiverError, Signal
-from flask_signals_kit.signals import _scopes
+from flask_signals_kit.core.signal import _scopes
 from tests.signals.model import ANYBODY, Link, Model, Policy, Send, Way, When, is_async, owner
 from tests.signals.players import (
     MAKERS,
@@ -47,7 +47,7 @@ from tests.signals.players import (
     to_async,
     to_sync,
 )
-from tests.support import ON_CI
+from tests.support import ON_CI, FunctionsEnvironment
 
 EXAMPLES, STEPS = 25, 40
 # To shrink a failing story takes minutes: that is for whoever looks into it, not for CI.
@@ -130,7 +130,7 @@ SEND = (
         [
             {"number": 1},
             {"number": 0, "sender": 1, "self": 2, "signal": 3, "receiver": 4},
-            {"number": 1, "payload": 1, "links": 2, "wrapper": 3, "around": 4, "frame": 5},
+            {"number": 1, "payload": 1, "connections": 2, "wrapper": 3, "context": 4, "frame": 5},
             {"number": 0, "refused": True},
         ]
     ),
@@ -236,14 +236,15 @@ class SignalMachine(RuleBasedStateMachine):
         self.kinds = sorted({owner(name) for name in (*self.receivers, *senders)} & {*MAKERS})
         self.policy: Policy = "raise"
         self.picky = False
-        self.signal = Signal(
-            "account_funded",
-            async_wrapper=to_sync if wrappers else None,
-            sync_wrapper=to_async if wrappers else None,
-            on_failure=self._note_failure,
-            on_change=self._note_change,
-            on_collected=self._note_collected,
-        )
+        self.functions: dict[str, Any] = {
+            "async_wrapper": to_sync if wrappers else None,
+            "sync_wrapper": to_async if wrappers else None,
+            "on_failure": self._note_failure,
+            "on_change": self._note_change,
+            "on_collected": self._note_collected,
+        }
+        environment = FunctionsEnvironment(self.functions)
+        self.signal = Signal("account_funded", environment=environment)
         self.signal.receiver_connected.connect(self._note_connected, weak=False)
         self.signal.receiver_disconnected.connect(self._note_disconnected, weak=False)
         self.connect_everybody(0)
@@ -265,9 +266,9 @@ class SignalMachine(RuleBasedStateMachine):
         self.teach(receiver, [action])
         self.send("send", who, {"number": 1}, True, False)
 
-    @rule(receiver=RECEIVER, limit=LIMIT, exactly=st.booleans(), elsewhere=st.booleans())
-    def disconnect_one(self, receiver: int, limit: int, exactly: bool, elsewhere: bool) -> None:
-        self.disconnect(receiver, limit, exactly, elsewhere)
+    @rule(receiver=RECEIVER, limit=LIMIT, elsewhere=st.booleans())
+    def disconnect_one(self, receiver: int, limit: int, elsewhere: bool) -> None:
+        self.disconnect(receiver, limit, elsewhere)
 
     @precondition(lambda self: self.blocks and len(self.model.links) > MANY)
     @rule()
@@ -400,19 +401,13 @@ class SignalMachine(RuleBasedStateMachine):
         del real
         self._settle()
 
-    def disconnect(
-        self, receiver: int, limit: int, exactly: bool = False, elsewhere: bool = False
-    ) -> None:
+    def disconnect(self, receiver: int, limit: int, elsewhere: bool = False) -> None:
         who, sender = self._pick(self.receivers, receiver), self._limit(limit)
-        note(f"disconnect({who}, {sender}, {exactly=}, {elsewhere=})")
-        disconnect = self.signal.disconnect_from if exactly else self.signal.disconnect
+        note(f"disconnect({who}, {sender}, {elsewhere=})")
         run = contextvars.Context().run if elsewhere else _run_here
-        run(disconnect, self._find(who), self._find(sender))
-        if exactly:
-            self.model.disconnect_from(self._name(who), self._name(sender))
-        else:
-            blocks = self._open_blocks(elsewhere)
-            self.model.disconnect(self._name(who), self._name(sender), blocks)
+        run(self.signal.disconnect, self._find(who), self._find(sender))
+        blocks = self._open_blocks(elsewhere)
+        self.model.disconnect(self._name(who), self._name(sender), blocks)
         self.to_tell.append(("disconnected", self._name(who), self._name(sender)))
         self._settle()
 
@@ -462,7 +457,8 @@ class SignalMachine(RuleBasedStateMachine):
     def configure(self, policy: Policy, picky: bool) -> None:
         if "policies" in self.game:
             check = check_payload if picky else None
-            self.signal.configure(doc=None, on_error=policy, check_payload=check)
+            self.functions.update(on_error=policy, check_payload=check)
+            self.signal.invalidate()
             self.policy, self.picky = policy, picky
 
     def send(

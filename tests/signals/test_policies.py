@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from flask_signals_kit import Call, DeclarationError, Deferred, Emission, Failed, Ok, Signal
-from flask_signals_kit.dispatch import run_directly
 from flask_signals_kit.records import OnError
+from tests.support import make_signal
 
 BOOM = ValueError("boom")
 
@@ -31,7 +31,7 @@ def fine(sender: Any, **payload: Any) -> str:
 
 def make(on_error: OnError, **more: Any) -> Signal:
     """Make a signal with a receiver that does well between two that fail."""
-    signal = Signal("account_funded", on_error=on_error, **more)
+    signal = make_signal("account_funded", on_error=on_error, **more)
     for receiver in (fail, fine, fail_too):
         signal.connect(receiver)
     return signal
@@ -222,7 +222,7 @@ def test_a_policy_that_does_not_exist_is_refused() -> None:
 def test_a_receiver_that_isolates_fails_alone(caplog: pytest.LogCaptureFixture) -> None:
     """Its failure is logged, reported and noted; the others run, and the sender goes on."""
     told: list[Any] = []
-    signal = Signal("account_funded", on_failure=lambda *told_of: told.append(told_of))
+    signal = make_signal("account_funded", on_failure=lambda *told_of: told.append(told_of))
     signal.connect(fail, on_error="isolate")
     signal.connect(fine)
     assert signal.send("acme") == [(fine, "fine")]
@@ -264,7 +264,7 @@ def test_a_failure_meant_for_a_group_is_reported_if_another_exception_is_raised(
 ) -> None:
     """One send raises one exception; the other failures are not lost."""
     told: list[Any] = []
-    signal = Signal("account_funded", on_failure=lambda *told_of: told.append(told_of[0]))
+    signal = make_signal("account_funded", on_failure=lambda *told_of: told.append(told_of[0]))
     signal.connect(fail, on_error="group")
     signal.connect(fail_too)
     with pytest.raises(KeyError, match="bang"):
@@ -336,7 +336,9 @@ def test_a_receivers_policy_that_does_not_exist_is_refused(on_error: Any) -> Non
 
 async def async_twin(on_error: OnError, *connected: tuple[Any, OnError | None]) -> Any:
     """Send to plain receivers with `send_async`."""
-    signal = Signal("account_funded", on_error=on_error, sync_wrapper=run_directly)
+    signal = make_signal(
+        "account_funded", on_error=on_error, sync_wrapper=lambda receiver: receiver
+    )
     for receiver, own in connected:
         signal.connect(receiver, on_error=own)
     return await signal.send_async()
@@ -381,7 +383,7 @@ def test_of_two_connections_of_a_receiver_either_when_may_say_yes() -> None:
 
 def test_check_payload_sees_each_payload_before_anybody_runs() -> None:
     """What it raises goes up, whatever the policy, and nobody has run."""
-    signal = Signal("account_funded", on_error="isolate", check_payload=lambda p: p["amount"])
+    signal = make_signal("account_funded", on_error="isolate", check_payload=lambda p: p["amount"])
     calls: list[str] = []
     signal.connect(lambda sender, **payload: calls.append("ran"), weak=False)
     signal.send("acme", amount=5)
@@ -394,7 +396,7 @@ def test_check_payload_sees_each_payload_before_anybody_runs() -> None:
 
 def test_check_payload_speaks_without_receivers_too() -> None:
     """A wrong send is wrong on a developer's machine, where nobody listens yet."""
-    signal = Signal("account_funded", check_payload=lambda p: p["amount"])
+    signal = make_signal("account_funded", check_payload=lambda p: p["amount"])
     with pytest.raises(KeyError):
         signal.send("acme")
 
@@ -413,7 +415,7 @@ class Later:
 
 def test_a_delivery_may_keep_a_call_and_run_it_later() -> None:
     """`send` leaves it out, `send_robust` says `Deferred`; the call runs when the delivery says."""
-    signal = Signal("account_funded", app=lambda: "the app")
+    signal = make_signal("account_funded", app=lambda: "the app")
     later = Later()
     signal.connect(fine, delivery=later)
     signal.connect(other := lambda sender, **payload: "other")

@@ -10,7 +10,7 @@ from flask import Flask, current_app
 from werkzeug.local import LocalProxy
 
 from flask_signals_kit import Namespace, Signal, current_emission
-from flask_signals_kit.dispatch import Sending
+from flask_signals_kit.core.dispatch import Dispatch
 
 
 def test_a_signal_is_a_blinker_signal() -> None:
@@ -393,7 +393,7 @@ def test_a_send_that_reaches_nobody_does_nothing(
     signal = Signal("account_funded", on_error=on_error)
     if how != "empty":
         signal.connect(receive, sender="acme" if how == "muted" else "else")
-    monkeypatch.setattr(Sending, "__init__", pytest.fail)
+    monkeypatch.setattr(Dispatch, "__init__", pytest.fail)
     with signal.muted() if how == "muted" else nullcontext():
         for _ in range(2):
             assert signal.send("acme", amount=5) == []
@@ -419,7 +419,7 @@ def test_receivers_of_a_sender_methods_and_mixtures_take_a_short_way(
         signals_of["mixture"].connect(receive, weak=False)
         signals_of["mixture"].connect(account.receive)
         first = {how: signal.send(sender) for how, signal in signals_of.items()}
-        monkeypatch.setattr(Sending, "__init__", pytest.fail)
+        monkeypatch.setattr(Dispatch, "__init__", pytest.fail)
         then = {how: signal.send(sender) for how, signal in signals_of.items()}
         assert then == first
         assert [len(results) for results in then.values()] == [1, 1, 2]

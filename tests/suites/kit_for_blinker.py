@@ -11,9 +11,6 @@ DIFFERENT = {
     "test_filtered_receiver_weakref": (
         "expects `receivers` to keep the connection of a collected sender; the kit removes it"
     ),
-    "test_strong_receiver": (
-        "expects the values of `receivers` to be receivers; they are the kit's connections"
-    ),
 }
 """Tests of what blinker does not document, which fail with the kit, and why."""
 

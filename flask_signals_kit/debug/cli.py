@@ -14,7 +14,8 @@ import click
 from flask import current_app
 from flask.cli import AppGroup
 
-from .inspection import (
+from ..app.app_signals import EXTENSION, AppSignals
+from .report import (
     POLICIES,
     Problem,
     ReceiverInfo,
@@ -28,7 +29,6 @@ from .inspection import (
     short_file,
     signal_to_json,
 )
-from .state import EXTENSION, AppSignals
 
 signals: AppGroup = AppGroup("signals")  # its help is shown without this room being imported
 

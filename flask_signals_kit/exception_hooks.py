@@ -16,29 +16,35 @@ import os
 import sys
 import threading
 import weakref
+from abc import ABCMeta
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar, copy_context
+from dataclasses import dataclass, field
 from itertools import count
 from types import FrameType, FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 from flask import Flask
 from flask.globals import _cv_app
 from flask.signals import got_request_exception
+from werkzeug.exceptions import HTTPException
 
-from .callables import is_async, place_of
-from .calls import Receiver
 from .compat import is_in_memory, teardown_failures
-from .links import leave
-from .records import (
-    Emission,
-    Source,
+from .core.introspection import (
+    is_async,
+    is_reloaded,
+    place_of,
+    signature_of,
+    type_name,
 )
-from .registry import HookRegistration
+from .core.third_party import disconnect
+from .errors import ConfigurationError, ReceiverError, did_you_mean
+from .records import Emission, Receiver, Source
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
@@ -57,6 +63,121 @@ _numbering = threading.RLock()  # the garbage collector may ask for a number any
 
 _PYTHON_CLASS = 1 << 9
 """CPython's flag of a type that is allocated on the heap."""
+
+
+SOURCES: tuple[Source, ...] = get_args(Source)
+"""Where exceptions come from."""
+
+
+class CeleryControlFlow(Exception, metaclass=ABCMeta):  # noqa: N818 - it is never raised
+    """The base of Celery's ``Retry``, ``Ignore`` and ``Reject``, as far as ``isinstance`` goes.
+
+    They are recognised by module and name, because the kit does not import Celery, and a program
+    may import it at any time after the kit.
+    """
+
+    @classmethod
+    def __subclasshook__(cls, kind: type, /) -> bool:
+        names = [(base.__module__, base.__name__) for base in kind.__mro__]
+        return cls in kind.__mro__ or ("celery.exceptions", "TaskPredicate") in names
+
+
+DEFAULT_IGNORED: tuple[type[Exception], ...] = (
+    HTTPException,
+    click.ClickException,
+    click.exceptions.Exit,
+    click.Abort,
+    CeleryControlFlow,
+)
+"""What exception hooks are not called for by default: exceptions that end something on purpose.
+
+Extend it with ``ignore=(*DEFAULT_IGNORED, KeyError)``.
+"""
+
+
+_hook_numbers = count(1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class HookRegistration:
+    """One ``on_exception``: which exceptions a hook wants to see."""
+
+    hook: Callable[..., Any]
+    """The hook."""
+    sources: tuple[str, ...]
+    """Where the exceptions come from."""
+    ignore: tuple[type[BaseException], ...]
+    """Classes that it is not called for."""
+    handled: bool
+    """Whether it is told of what an error handler turned into a response, too."""
+    number: int = field(default_factory=_hook_numbers.__next__)
+    """Which hook of the process it is."""
+
+    def replaces(self, other: HookRegistration) -> bool:
+        """Tell whether this is the same hook: the very same, or that of a module loaded anew.
+
+        Two hooks of one name in one module, such as ``_``, stand on different lines; so one that
+        has moved before its module is loaded anew counts as another.
+        """
+        return bool(self.hook == other.hook) or is_reloaded(self.hook, other.hook)
+
+
+_HOOK = "hook(app, exception, *, source, handled, **extra)"
+
+
+def register_hook(
+    hook: Callable[..., Any],
+    sources: Iterable[str] | None,
+    ignore: Iterable[type[BaseException]] | None,
+    handled: bool,
+) -> HookRegistration:
+    """Check what was given to ``on_exception``.
+
+    :raises ReceiverError: if the hook is not callable, or not with what it will be given.
+    :raises ConfigurationError: for a source that does not exist, or an ignored thing that is no
+        exception class.
+    """
+    if not callable(hook):
+        raise ReceiverError(
+            f"on_exception cannot call {type_name(hook)}; give it a function {_HOOK}."
+        )
+    if isinstance(hook, type) and issubclass(hook, BaseException):
+        raise ReceiverError(
+            f"on_exception() hears of every exception; {hook.__name__} is a class, not a hook. Use "
+            f"sources=, ignore=, or test isinstance(exception, {hook.__name__}) in the hook."
+        )
+    try:
+        details = {"source": "", "handled": False, "signal": None, "receiver": None}
+        signature_of(hook).bind(None, None, **details)
+    except TypeError as error:
+        raise ReceiverError(
+            f"Exception hook {place_of(hook)} cannot be called: {error}. It must be {_HOOK}."
+        ) from None
+    except ValueError:
+        pass  # a builtin without a signature: only a call can tell
+    wanted = SOURCES if sources is None else _words(sources)
+    for source in wanted:
+        if source not in SOURCES:
+            raise ConfigurationError(
+                f"Exception hook {place_of(hook)} asks for source {source!r}."
+                f"{did_you_mean(str(source), SOURCES)} Sources are {', '.join(SOURCES)}."
+            )
+    ignored = DEFAULT_IGNORED if ignore is None else _classes(ignore)
+    for kind in ignored:
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            raise ConfigurationError(
+                f"Exception hook {place_of(hook)} ignores {type_name(kind)}, which is no exception "
+                "class; give ignore=(KeyError, …)."
+            )
+    return HookRegistration(hook=hook, sources=wanted, ignore=ignored, handled=handled)
+
+
+def _words(sources: Iterable[str]) -> tuple[str, ...]:
+    return (sources,) if isinstance(sources, str) else tuple(sources)
+
+
+def _classes(ignore: Any) -> tuple[Any, ...]:
+    return tuple(ignore) if isinstance(ignore, Iterable) else (ignore,)
 
 
 class _Unit:
@@ -156,7 +277,7 @@ class ExceptionHooks:
             self._closed = True
             app = self._app()
             if app is not None and self._wsgi is not None:
-                leave(got_request_exception, self._in_request, app)
+                disconnect(got_request_exception, self._in_request, app)
             for watched in (self._wsgi, self._handler, self._response, self._teardown):
                 if app is not None and watched is not None:
                     watched.remove(app)

@@ -12,23 +12,25 @@ from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from types import FunctionType, MethodType
-from typing import Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import blinker
 from blinker.base import ANY_ID
 from flask import Flask
 
-from .callables import is_async, look_at, place_of, takes_extra
-from .catalogue import CATALOGUE
-from .declarations import DomainSignal
-from .errors import did_you_mean, how_to_declare, nearest, suggestion
-from .journal import tally_of
-from .links import Tally, sender_label
-from .records import IMMEDIATE, Connection, OnError, Place
-from .registry import is_glob
-from .signals import Signal
-from .state import AppSignals
-from .transactions import begins_late, engine_label
+from ..app.handle import DomainSignal
+from ..catalogue import CATALOGUE
+from ..core.connection import sender_label
+from ..core.introspection import is_async, look_at, place_of, takes_extra
+from ..core.journal import Tally
+from ..core.names import is_glob
+from ..core.signal import Signal
+from ..deliveries.transactions import begins_late, engine_label
+from ..errors import did_you_mean, how_to_declare, nearest, suggestion
+from ..records import IMMEDIATE, Connection, OnError, Place
+
+if TYPE_CHECKING:
+    from ..app.app_signals import AppSignals
 
 ProblemKind = Literal["dead", "undeclared", "unknown", "no_extra", "duplicate", "sqlite"]
 
@@ -395,8 +397,7 @@ def report(state: AppSignals, name: str | None = None) -> Report:
     known = {
         *state.namespace,
         *state.unknown,
-        *state.kit.declarations,
-        *state.registry.declarations,
+        *state.registry.names(),
     }
     names = sorted(map(_plain, known), key=lambda each: (ORIGINS.index(state.origin(each)), each))
     engines = _late_engines(state, names)
@@ -429,9 +430,11 @@ def _signal(
     handle = state.handle(name)
     signal = cast("Signal | None", state.namespace.get(name))
     source = state.source(name)
-    links = [] if signal is None else signal.links
-    connections = [link.describe(name) for link in links]
-    tallies = [None if state.journal is None else tally_of(link) for link in links]
+    live = () if signal is None else signal.live_connections
+    connections = [connection.describe(name) for connection in live]
+    tallies: list[Tally | None] = [None for _ in live]
+    if signal is not None and state.journal is not None:
+        tallies = [signal.context.tallies.get(each.order) or Tally() for each in live]
     place = None if handle is None else handle.place
     contract = None if handle is None else handle.contract
     payload = contract.names if contract else state.builtin_payload(name)
@@ -498,7 +501,7 @@ def _foreign(state: AppSignals, source: blinker.Signal) -> Iterator[ReceiverInfo
     It reads blinker's own maps: ``receivers_for`` would prune them, and other tools replace it.
     """
     if isinstance(source, Signal):
-        yield from _foreign_links(state, source)
+        yield from _foreign_connections(state, source)
         return
     for key, held in source.receivers.copy().items():
         weak = issubclass(type(held), weakref.ref)
@@ -544,13 +547,13 @@ def _known_sender(source: blinker.Signal, key: Any) -> Any:
     return None if held is None else held()
 
 
-def _foreign_links(state: AppSignals, source: Signal) -> Iterator[ReceiverInfo]:
+def _foreign_connections(state: AppSignals, source: Signal) -> Iterator[ReceiverInfo]:
     """Describe what others connected to a signal of the kit's class, which has maps of its own."""
-    for link in source.links:
-        receiver, sender = link.resolve(), link.held_sender()
+    for connection in source.live_connections:
+        receiver, sender = connection.resolve(), connection.resolve_sender()
         if receiver is None or _is_own(receiver) or _is_other_app(state, sender):
             continue
-        info = _receiver(link.describe(source.name), None)
+        info = _receiver(connection.describe(source.name), None)
         sender_name = "this app" if sender is state.app else info.sender
         yield replace(info, foreign=True, sender=sender_name)
 
@@ -638,12 +641,12 @@ def _duplicate(name: str, signal: Signal | None) -> Iterator[Problem]:
     """Report a function that is connected twice for one sender: by its name, and by its line."""
     by_name: dict[Any, dict[Any, Place]] = {}
     by_line: dict[Any, dict[str, Place]] = {}
-    for link in [] if signal is None else signal.links:
-        place = link.where()
+    for connection in () if signal is None else signal.live_connections:
+        place, (receiver, sender) = connection.place, connection.key
         is_lambda = "<lambda>" in place.name  # on one line, code tells which is which
-        what = place.name, look_at(link.resolve())[1] if is_lambda else None, link.sender_key
-        if link.uid is None:
-            by_name.setdefault((place.module, what), {})[link.receiver_key] = place
+        what = place.name, look_at(connection.resolve())[1] if is_lambda else None, sender
+        if connection.options.uid is None:
+            by_name.setdefault((place.module, what), {})[receiver] = place
         if place.file is not None:
             by_line.setdefault((place.file, place.line, what), {})[place.module] = place
     for places in by_name.values():
@@ -677,10 +680,10 @@ def _late_engines(state: AppSignals, names: list[str]) -> dict[str, list[Problem
     found: dict[str, list[Problem]] = {}
     for name in names:
         signal = cast("Signal | None", state.namespace.get(name))
-        for link in [] if signal is None else signal.links:
-            for engine in state.engines(link.delivery):
+        for connection in () if signal is None else signal.live_connections:
+            for engine in state.sessions.engines(connection.options.delivery):
                 if engine not in seen and begins_late(engine):
-                    problem = _late_engine(name, engine, link.where())
+                    problem = _late_engine(name, engine, connection.place)
                     found.setdefault(name, []).append(problem)
                 seen.add(engine)
     return found

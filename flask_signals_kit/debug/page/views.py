@@ -13,7 +13,8 @@ from urllib.parse import quote, urlencode
 from flask import Response, request
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from ..inspection import (
+from ...app.app_signals import AppSignals
+from ..report import (
     ORIGINS,
     POLICIES,
     TRAITS,
@@ -27,7 +28,6 @@ from ..inspection import (
     report,
     short_file,
 )
-from ..state import AppSignals
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""One receiver's part in one emission, and the protocol of what is done with it."""
+"""How a receiver gets an emission: the protocol of a delivery, and the call that it gets."""
 
 from __future__ import annotations
 
@@ -6,41 +6,20 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol
 
-from .callables import place_of
-from .records import Connection, Emission, OnError, Place, Source
+from ..records import Connection, Emission, Place, Receiver, Source, Status
+from .introspection import place_of
+
+if TYPE_CHECKING:
+    from .connection import LiveConnection
+    from .environment import SignalContext, Transaction
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
-Receiver: TypeAlias = Callable[..., Any]
-"""What can be connected: called as ``receiver(sender, **payload)``."""
-
-Wrapper: TypeAlias = Callable[[Receiver], Receiver]
-"""Makes an async receiver callable, or a plain one awaitable."""
-
-Status: TypeAlias = Literal["ok", "failed", "contained", "deferred", "skipped"]
-"""What became of a receiver; ``contained`` is a failure that its delivery has dealt with."""
-
-Observer: TypeAlias = Callable[[Any], None]
-"""Told of each emission, an ``Observation``, once it is over. It may look, and must change nothing;
-what it raises is logged and goes no further. With a true attribute ``passive`` it does not make the
-kit listen to a signal of Flask's or of others that nobody in the app receives."""
-
 carried_emission: ContextVar[Emission | None] = ContextVar("signals_kit_emission", default=None)
-"""The emission being delivered where its stack cannot be seen: in another thread or later."""
-
-
-class Described(Protocol):
-    """A connection's link: it describes the connection and keeps what is counted of it."""
-
-    tally: Any
-
-    def describe(self, signal: str, /) -> Connection:
-        """Return the connection's record."""
-        ...
+"""The emission being delivered where its send is not on the stack: in another thread or later."""
 
 
 class Delivery(Protocol):
@@ -65,48 +44,6 @@ class Delivery(Protocol):
         """
 
 
-class Transaction(Protocol):
-    """An open transaction, as a delivery that waits for it sees it."""
-
-    def keep(self, call: Call, /) -> None:
-        """Keep a call until the transaction has committed with all that is around it."""
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class Surroundings:
-    """What a signal's owner lends to its sends."""
-
-    name: str
-    """The signal's name."""
-    on_error: OnError = "raise"
-    """What a failing receiver does."""
-    check_payload: Callable[[dict[str, Any]], None] | None = None
-    """Raises for a payload that nobody declared."""
-    async_wrapper: Wrapper | None = None
-    """Used where the caller of ``send`` gives none."""
-    sync_wrapper: Wrapper | None = None
-    """Used where the caller of ``send_async`` gives none."""
-    on_failure: Callable[[Exception, Receiver, Emission, Source], None] | None = None
-    """Told of each failure that is contained."""
-    request: Callable[[], str | None] | None = None
-    """Describes the current request."""
-    app: Callable[[], Any] | None = None
-    """Returns the app for a :class:`Call`."""
-    late_async_wrapper: Wrapper | None = None
-    """Used for an async receiver that a delivery runs, wherever that is."""
-    enter: Callable[[], AbstractContextManager[Any]] = nullcontext
-    """Makes the app current, where it is not."""
-    transaction: Callable[[Any, Any, dict[str, Any]], Transaction | None] | None = None
-    """Finds the open transaction to wait for: in the session given, if any, or in the one that
-    holds the sender or a model instance in the payload, or in the app's."""
-    sessions: Callable[[], list[Any]] = list
-    """Returns the app's SQLAlchemy sessions, as far as there are any here."""
-    unusable: Callable[[Any, dict[str, Any]], bool] | None = None
-    """Tells whether a database transaction that a sender and payload concern is unusable."""
-    observers: tuple[Observer, ...] = ()
-    """Told of each emission once it is over."""
-
-
 class Call:
     """One receiver's part in one emission, as a :class:`Delivery` gets it.
 
@@ -114,14 +51,13 @@ class Call:
     """
 
     __slots__ = (
-        "_around",
+        "_connection",
+        "_context",
         "_failure",
         "_handed_on",
-        "_link",
         "_payload",
         "_receiver",
         "_sender",
-        "_wrap",
         "emission",
         "number",
         "transaction",
@@ -133,28 +69,26 @@ class Call:
     def __init__(
         self,
         *,
+        context: SignalContext,
+        connection: LiveConnection,
         receiver: Receiver,
         sender: Any,
         payload: dict[str, Any],
         emission: Emission,
-        around: Surroundings,
-        link: Described,
-        wrap: Wrapper | None,
         transaction: Transaction | None,
         number: int,
     ) -> None:
+        self._context = context
+        self._connection = connection
         self._receiver = receiver
         self._sender = sender
         self._payload = payload
-        self._around = around
-        self._link = link
-        self._wrap = wrap
         self._failure: Exception | None = None
         self._handed_on = False
         self.emission: Emission = emission
         """What was sent."""
         self.number: int = number
-        """Its emission's: they are numbered in the order in which they began."""
+        """The number of the emission: they are numbered in the order in which they began."""
         self.transaction: Transaction | None = transaction
         """The transaction that was open in the delivery's session when the signal was sent."""
         self.value: Any = self._NOT_RUN
@@ -162,22 +96,22 @@ class Call:
 
     @property
     def receiver(self) -> Place:
-        """Where the receiver is."""
-        return place_of(self._receiver)
+        """Where the receiver is defined."""
+        return self._connection.place
 
     @property
     def connection(self) -> Connection:
         """The receiver's connection."""
-        return self._link.describe(self.emission.signal)
+        return self._connection.describe(self.emission.signal)
 
     @property
     def app(self) -> Any:
         """The app, or ``None`` for a signal without one."""
-        return None if self._around.app is None else self._around.app()
+        return self._context.environment.app
 
     def sessions(self) -> list[Any]:
-        """Return the app's SQLAlchemy sessions, as far as there are any here."""
-        return self._around.sessions()
+        """Return the app's current SQLAlchemy sessions."""
+        return self._context.environment.sessions()
 
     @property
     def has_run(self) -> bool:
@@ -193,15 +127,17 @@ class Call:
         :return: what the receiver returned.
         :raises Exception: whatever the receiver raised.
         """
-        with self._around.enter():
+        with self._context.environment.enter():
             return self._run_here(within)
 
     def _run_here(self, within: Callable[[], AbstractContextManager[Any]]) -> Any:
         """Call the receiver where the app is current."""
+        receiver = self._receiver
         token = carried_emission.set(self.emission)
         began = perf_counter()
         try:
-            receiver = self._wrap(self._receiver) if self._wrap else self._receiver
+            if self._connection.is_async:
+                receiver = self._context.environment.make_sync_anywhere(receiver)
             with within():
                 value = receiver(self._sender, **self._payload)
             self.value = value
@@ -216,18 +152,18 @@ class Call:
     def run_contained(
         self, within: Callable[[], AbstractContextManager[Any]] = nullcontext
     ) -> None:
-        """Do what :meth:`run` does; log a failure and tell the exception hooks, but go on."""
-        with self._around.enter():  # a context that ended by the failure would report it, too
+        """Do what :meth:`run` does; log a failure and call the exception hooks, but go on."""
+        with self._context.environment.enter():  # a context that the failure ends reports it, too
             try:
                 self._run_here(within)
             except Exception as error:  # noqa: BLE001  this is what containing means
-                note(error, self.emission)
-                contain(error, self._around, self._receiver, self.emission, "delivery")
+                add_note(error, self.emission)
+                report(error, self._context, self._receiver, self.emission, "delivery")
                 if not self._handed_on:
                     self._failure = error
 
     def drop(self) -> None:
-        """Say that the receiver will not be called for this emission."""
+        """Note that the receiver will not be called for this emission."""
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug(
                 "Receiver %s of signal %r is dropped: it is not called",
@@ -235,12 +171,12 @@ class Call:
                 self.emission.signal,
                 extra={"signals_kit_signal": self.emission.signal},
             )
-        tally = self._link.tally
+        tally = self._context.tallies.get(self._connection.order)
         if tally is not None:
             tally.dropped += 1
 
     def outcome(self, delivery: str) -> tuple[Status, Any]:
-        """Say what came of the call so far; from now on it counts as handed on."""
+        """Return what came of the call so far; from now on it counts as handed on."""
         self._handed_on = True
         if self.has_run:
             return "ok", self.value
@@ -250,13 +186,15 @@ class Call:
         return "deferred", delivery
 
     def _count(self, began: float, failure: str | None) -> None:
-        """Count a call that comes after its emission has been journalled."""
-        tally = self._link.tally
-        if self._handed_on and tally is not None:
+        """Count a call that comes after its emission has been observed."""
+        if not self._handed_on:
+            return
+        tally = self._context.tallies.get(self._connection.order)
+        if tally is not None:
             tally.add(perf_counter() - began, failure)
 
 
-def note(error: Exception, emission: Emission) -> None:
+def add_note(error: Exception, emission: Emission) -> None:
     """Add to an exception which signal it failed in, and where that was sent."""
     _add_note(error, f"In a receiver of signal {emission.signal!r}, sent from {emission.site}.")
 
@@ -289,14 +227,14 @@ def _add_note(error: Exception, text: str) -> None:
             error.add_note(text)
 
 
-def contain(
+def report(
     error: Exception,
-    around: Surroundings,
+    context: SignalContext,
     receiver: Receiver,
     emission: Emission,
     source: Source,
 ) -> None:
-    """Report a failure that goes no further: to the log, and to whoever asked to be told."""
+    """Report a failure that goes no further: to the log and to the environment."""
     place = place_of(receiver)
     logger.error(
         "Receiver %s of signal %r failed; it was sent from %s",
@@ -310,5 +248,4 @@ def contain(
             "signals_kit_site": str(emission.site),
         },
     )
-    if around.on_failure is not None:
-        around.on_failure(error, receiver, emission, source)
+    context.environment.report(error, receiver, emission, source)

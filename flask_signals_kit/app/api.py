@@ -1,49 +1,49 @@
-"""The verbs that the kit and one app's half share: declare, connect, send."""
+"""What a kit and one app's signals both offer: declare, connect, bridge, hook, send."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from itertools import chain
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 import blinker
 from blinker import ANY
 from flask import Flask
 
-from .callables import call_site, place_of, receiver_key, sender_key, type_name, unwrap
-from .calls import Delivery, Receiver
-from .declarations import (
-    Connected,
-    Contract,
-    Deciding,
-    DomainSignal,
-    Fitting,
-    Wiring,
-    check_name,
-    check_takes_sender,
+from ..bridge import choose
+from ..catalogue import BUILTIN_PAYLOADS
+from ..core.connection import LiveConnection, Options, is_delivery
+from ..core.delivery import Delivery
+from ..core.dispatch import Results
+from ..core.introspection import (
+    call_site,
+    place_of,
+    receiver_key,
+    sender_key,
+    type_name,
+    unwrap,
+)
+from ..core.names import check_name, is_glob
+from ..deliveries.after_commit import AfterCommit
+from ..deliveries.transactions import source_of
+from ..errors import (
+    AppContextError,
+    ConfigurationError,
+    DeclarationError,
+    ReceiverError,
+    did_you_mean,
+)
+from ..exception_hooks import register_hook
+from ..records import AFTER_COMMIT, IMMEDIATE, OnError, Outcome, Receiver, Source
+from ..settings import check_on_error
+from .contract import (
     contract_from,
-    not_callable,
-    refuse_named_sender,
 )
-from .delivery import find_delivery
-from .dispatch import Results
-from .errors import AppContextError, DeclarationError, ReceiverError
-from .links import check_options
-from .records import OnError, Outcome, Place, Source, same_function
-from .registry import (
-    BUILTIN_PAYLOADS,
-    HookRegistration,
-    Registration,
-    Registry,
-    is_glob,
-    register_hook,
-)
-from .settings import check_on_error
-from .signals import (
-    Signal,
-)
-from .transactions import source_of
+from .handle import Connected, Deciding, DomainSignal, Fitting, refuse_named_sender
+from .registry import Registry
+
+if TYPE_CHECKING:
+    from ..core.signal import Signal
 
 S = TypeVar("S")
 P = ParamSpec("P")
@@ -56,51 +56,6 @@ Named = str | DomainSignal[Any, ..., Any]
 
 Target = str | DomainSignal[Any, ..., Any] | blinker.Signal
 """What ``on`` connects to: a name, a glob, a handle, or any blinker signal."""
-
-
-class App(Protocol):
-    """One app's half, as the verbs see it."""
-
-    registry: Registry
-    kit: Registry
-
-    @property
-    def app(self) -> Flask:
-        """The app."""
-        ...
-
-    def find(self, name: str) -> Signal:
-        """Return the app's signal of this name."""
-        ...
-
-    def find_own(self, name: str) -> blinker.NamedSignal | None:
-        """Return what the app's namespace has under this name."""
-        ...
-
-    def configure(self, name: str) -> None:
-        """Bring the app's signal in line with its declaration."""
-
-    def refuse_unknown(self, name: str, place: Place | None) -> None:
-        """Refuse a name that nobody declared, where that is asked for."""
-
-    def check_registration(self, registration: Registration) -> None:
-        """Refuse what could not be connected, before anything is."""
-
-    def attach_registration(self, registration: Registration) -> None:
-        """Connect what was registered."""
-
-    def detach_registration(self, registration: Registration) -> None:
-        """Undo ``attach_registration``."""
-
-    def _known_contracts(self, target: str) -> Iterable[Contract]:
-        """Return the contracts that hold in the app for a name or a glob."""
-        ...
-
-    def relay(self, name: str) -> None:
-        """Relay the signal of others that was bridged under this name."""
-
-    def add_hook(self, registration: HookRegistration) -> None:
-        """Add an exception hook."""
 
 
 class Hook(Protocol):
@@ -134,45 +89,13 @@ class Declare(Protocol):
     def __call__(self, stub: Callable[Concatenate[S, P], R], /) -> DomainSignal[S, P, R]: ...
 
 
-class Verbs:
-    """What the kit and one app's half both do; they differ in the apps that it concerns."""
+class Api:
+    """What :class:`SignalsKit` and :class:`AppSignals` both offer.
+
+    They differ in their registry: that of a kit applies to all of its apps, that of an app to it.
+    """
 
     registry: Registry
-
-    # -- to be filled in ----------------------------------------------------------------------
-
-    def _states(self) -> list[App]:
-        """Return the apps that a declaration or a connection concerns now."""
-        raise NotImplementedError
-
-    def _current(self, doing: str) -> App:
-        """Return the app that a send concerns, or raise an error which says what was being done."""
-        raise NotImplementedError
-
-    def _wiring(self) -> Wiring:
-        """Return what handles made here resolve and connect through."""
-        raise NotImplementedError
-
-    def _owns(self, handle: DomainSignal[Any, ..., Any]) -> bool:
-        """Tell whether a handle belongs here."""
-        raise NotImplementedError
-
-    def _known_contracts(self, target: str) -> Iterable[Contract]:
-        """Return the contracts that are known here for a name or a glob."""
-        raise NotImplementedError
-
-    def _choose(
-        self,
-        source: str | blinker.Signal | Mapping[str, Any],
-        names: Iterable[str] | None,
-        prefix: str | None,
-    ) -> dict[str, blinker.Signal]:
-        """Return the signals of others that a call of :meth:`bridge` means, by their names here."""
-        raise NotImplementedError
-
-    def handle(self, name: str) -> DomainSignal[Any, ..., Any] | None:
-        """Return the declaration of a name that holds here."""
-        return self.registry.declarations.get(name)
 
     # -- declaring ----------------------------------------------------------------------------
 
@@ -192,27 +115,9 @@ class Verbs:
         >>> kit.signal("account_funded", "Money arrived in an account.").name
         'account_funded'
         """
-        check_name(name)
         policy = check_on_error(on_error, f"Signal {name!r}", "SIGNALS_KIT_ON_ERROR")
         place = call_site(sys._getframe())
-        with self.registry.lock:
-            handle = self.handle(name)
-            if handle is None:
-                handle = DomainSignal(
-                    name, doc, wiring=self._wiring(), on_error=policy, place=place
-                )
-                self.registry.declarations[name] = handle
-            elif name in self.registry.declarations:
-                handle.__doc__ = handle.__doc__ or doc
-                handle.on_error = policy or handle.on_error
-            elif policy is not None and policy != handle.on_error:
-                raise DeclarationError(
-                    f"Signal {name!r} was declared for every app of the kit, at {handle.place}, so "
-                    f"one app cannot give it on_error={policy!r}: give it there, or set "
-                    "app.config['SIGNALS_KIT_ON_ERROR'] for the whole app."
-                )
-        self._declared(handle)
-        return handle
+        return self.registry.declare(check_name(name), doc, policy, place)
 
     @overload
     def declare(self, stub: Callable[Concatenate[S, P], None], /) -> DomainSignal[S, P, Any]: ...
@@ -257,46 +162,8 @@ class Verbs:
                 "for a signal without one use signal(name, doc)."
             )
         name = check_name(stub.__name__)
-        contract = contract_from(stub)
         policy = check_on_error(on_error, f"Signal {name!r}", "SIGNALS_KIT_ON_ERROR")
-        if name in BUILTIN_PAYLOADS:
-            raise DeclarationError(
-                f"The stub {contract.place} has the name of Flask's own signal {name!r}; rename it."
-            )
-        with self.registry.lock:
-            before = self.handle(name)
-            if before is not None and before.contract is not None:
-                _refuse_second_stub(before.contract, contract)
-            self._check_connected(contract)
-            own = self.registry.declarations.get(name)
-            handle = own or DomainSignal(name, None, wiring=self._wiring())
-            if own is None and before is not None:
-                handle.__doc__, handle.on_error = before.__doc__, before.on_error
-            handle.contract = contract
-            handle.place = contract.place
-            handle.on_error = policy or handle.on_error
-            handle.__doc__ = stub.__doc__ or handle.__doc__
-            self.registry.declarations[name] = handle
-        self._declared(handle)
-        return handle
-
-    def _check_connected(self, contract: Contract) -> None:
-        """Refuse a contract which a receiver that is already connected does not fit."""
-        registries = [self.registry]
-        for state in self._states():
-            own = state.registry.declarations.get(contract.signal)
-            if state.registry is self.registry:
-                registries.append(state.kit)
-            elif own is None or own.contract is None:
-                registries.append(state.registry)
-        for registry in registries:
-            for registration in registry.meant_by(contract.signal):
-                if (receiver := registration.receiver) is not None:
-                    contract.check_connection(receiver, registration.when)
-
-    def _declared(self, handle: DomainSignal[Any, ..., Any]) -> None:
-        for state in self._states():
-            state.configure(handle.name)
+        return self.registry.declare_contract(contract_from(stub), stub.__doc__, policy)
 
     # -- connecting ---------------------------------------------------------------------------
 
@@ -358,7 +225,7 @@ class Verbs:
         :param uid: a stable name for the receiver, which no other receiver of the kit, or of the
             kit and the app, has: the same module and name replaces the earlier one, another is
             refused.
-        :param weak: do not keep the receiver alive.
+        :param weak: reference the receiver weakly.
         :return: a decorator that returns the function unchanged.
         :raises ReceiverError: if what is decorated is not callable.
         :raises ContractError: if it cannot take the payload.
@@ -377,110 +244,38 @@ class Verbs:
                 "with a name, a glob, a handle or a blinker signal in the parentheses."
             )
 
+        options = Options(
+            priority=priority,
+            when=when,
+            delivery=None if delivery == IMMEDIATE else _find_delivery(delivery),
+            on_error=on_error,
+            uid=uid,
+            weak=weak,
+        )
+
         def decorator(receiver: F) -> F:
-            self.connect_receiver(
-                receiver,
-                signals,
-                sender=sender,
-                priority=priority,
-                when=when,
-                delivery=delivery,
-                on_error=on_error,
-                uid=uid,
-                weak=weak,
-            )
+            self._connect(receiver, signals, sender, options)
             return receiver
 
         return decorator
 
-    def connect_receiver(
-        self,
-        receiver: Receiver,
-        signals: tuple[Any, ...],
-        *,
-        sender: Any = ANY,
-        priority: int = 0,
-        when: Callable[..., Any] | None = None,
-        delivery: str | Delivery = "immediate",
-        on_error: OnError | None = None,
-        uid: str | None = None,
-        weak: bool = False,
+    def _connect(
+        self, receiver: Receiver, signals: tuple[Any, ...], sender: Any, options: Options
     ) -> None:
-        """Connect a receiver to each of some signals: what ``on`` and every handle come down to."""
-        targets = [self._target(signal) for signal in signals]
-        if not callable(receiver):
-            raise not_callable(receiver, targets[0])
-        check_options(receiver, priority, when, on_error, uid)
-        sender = self._real_sender(sender, receiver)
-        way = find_delivery(delivery)
-        for target in targets:
-            check_takes_sender(receiver, target)
-            known = [state._known_contracts(target) for state in self._states()]
-            for contract in dict.fromkeys(chain(self._known_contracts(target), *known)):
-                contract.check_connection(receiver, when)
-        registrations = [
-            Registration(
-                receiver,
-                target,
-                sender=sender,
-                priority=priority,
-                when=when,
-                delivery=way,
-                on_error=on_error,
-                uid=uid,
-                weak=weak,
-                forget=self.registry.forget,
-            )
-            for target in targets
+        """Connect a receiver to each of some signals, or to none of them."""
+        sender = sender if sender is ANY else _real_sender(sender, receiver)
+        connections = [
+            LiveConnection(self._target(signal), receiver, sender, options) for signal in signals
         ]
-        others = [] if uid is None else self._other_registries()
-        for registration in registrations:  # all are checked before any is connected
-            for registry in (self.registry, *others):
-                registry.refuse_taken_uid(registration)
-            for state in self._states():
-                state.check_registration(registration)
-        for registration in registrations:
-            self._register(registration)
-
-    def _other_registries(self) -> list[Registry]:
-        """Return those that meet this one in an app: the kit's, or those of the kit's apps."""
-        states = self._states()
-        return [s.kit if s.registry is self.registry else s.registry for s in states]
-
-    def _register(self, registration: Registration) -> None:
-        with self.registry.lock:
-            former = self.registry.replace_former(registration)
-            before = self.registry.find(registration.key)
-            if before is not None:
-                registration.order = before.order
-                if registration.weak and not before.weak:
-                    registration.keep()
-            self.registry.add(registration)
-        # An app that is initialised meanwhile either sees the registration or is seen here.
-        try:
-            for state in self._states():
-                state.attach_registration(registration)
-        except Exception:
-            self._unregister(registration)
-            for other in [*former, *([] if before is None else [before])]:
-                self.registry.add(other)
-                for state in self._states():
-                    state.attach_registration(other)
-            raise
-        for other in former:
-            self._unregister(other)
-
-    def _unregister(self, registration: Registration) -> None:
-        self.registry.forget(registration)
-        for state in self._states():
-            state.detach_registration(registration)
+        options.check(receiver)
+        self.registry.connect(connections)
 
     def disconnect(self, receiver: Receiver, *signals: Target, sender: Any = ANY) -> None:
-        """Undo :meth:`on`, for all apps that it was said for.
+        """Undo :meth:`on`, for each app that it applies to.
 
-        :param receiver: the receiver; one that is not connected is passed over.
+        :param receiver: the receiver; one that is not connected is ignored.
         :param signals: what it was connected to, as it was given to ``on``: a glob ends with the
-            glob, not with a name that it takes in. Everything, if left out.
+            glob, not with a name that it matches. Everything, if left out.
         :param sender: from this sender only; from all, if left out.
 
         >>> from flask_signals_kit import SignalsKit
@@ -489,39 +284,34 @@ class Verbs:
         ... def note(sender, **extra): ...
         >>> kit.disconnect(note, "account_*")
         """
-        if signals:
-            targets = [self._target(signal, bridge=False) for signal in signals]
-        else:
-            targets = [registration.target for registration in self.registry.registrations]
-        for target in dict.fromkeys(targets):
-            self.disconnect_receiver(receiver, target, sender)
+        key, limited_to = receiver_key(receiver), None if sender is ANY else sender_key(sender)
 
-    def disconnect_receiver(self, receiver: Receiver, signal: str, sender: Any = ANY) -> None:
-        """Undo ``on`` for one signal, for one sender or for all."""
-        key = receiver_key(receiver)
-        wanted = None if sender is ANY else sender_key(sender)
-        for registration in list(self.registry.of(signal).values()):
-            _, other, limited_to = registration.key
-            if other == key and (sender is ANY or limited_to == wanted):
-                self._unregister(registration)
+        def matches(connection: LiveConnection) -> bool:
+            return connection.key[0] == key and (sender is ANY or connection.key[1] == limited_to)
+
+        targets = [self._target(signal, bridge=False) for signal in signals]
+        for target in dict.fromkeys(targets or self.registry.connections.targets):
+            for connection in self.registry.remove(target, matches):
+                for app in self.registry.apps:
+                    app.disconnected(connection)
 
     def _target(self, signal: Any, *, bridge: bool = True) -> str:
         """Return the name or glob that something given to ``on`` stands for.
 
-        :param bridge: bring in a signal of others that is not there yet; without, its name is
+        :param bridge: bridge a third-party signal that is not there yet; without, its name is
             empty.
         """
         if isinstance(signal, str):
             return signal if is_glob(signal) else check_name(signal)
         if isinstance(signal, DomainSignal):
-            if not self._owns(signal):
+            if self.registry.handle(signal.name) is not signal:
                 raise DeclarationError(
                     f"Signal {signal.name!r} was declared by another kit, or for one app alone; "
                     "use it through the kit or the kit.for_app(app) that declared it."
                 )
             return signal.name
-        if isinstance(signal, Signal) and any(
-            state.find_own(signal.name) is signal for state in self._states()
+        if isinstance(signal, blinker.NamedSignal) and any(
+            app.namespace.get(signal.name) is signal for app in self.registry.apps
         ):
             return signal.name
         if isinstance(signal, blinker.Signal):
@@ -531,21 +321,11 @@ class Verbs:
         )
 
     def _bridged_name(self, source: blinker.Signal) -> str | None:
-        for registry in (self.registry, *(state.registry for state in self._states())):
+        for registry in self.registry.family():
             for name, bridged in registry.bridged.copy().items():
                 if bridged is source:
                     return name
         return None
-
-    def _real_sender(self, sender: Any, receiver: Receiver) -> Any:
-        try:
-            return unwrap(sender)
-        except RuntimeError as error:
-            raise AppContextError(
-                f"Cannot connect {place_of(receiver)} for a sender that is a LocalProxy outside an "
-                "app context: push one with 'with app.app_context():', or pass the app itself, "
-                "as in kit.for_app(app).on(..., sender=app)."
-            ) from error
 
     # -- bridging and hooking -----------------------------------------------------------------
 
@@ -577,7 +357,7 @@ class Verbs:
         >>> SignalsKit().bridge(theirs, prefix="billing.")
         ('billing.invoice_paid',)
         """
-        found = self._choose(source, names, prefix)
+        found = choose(source, names, prefix)
         with self.registry.lock:
             for name, signal in found.items():
                 taken = name in self.registry.declarations or (
@@ -589,9 +369,8 @@ class Verbs:
                         "Give the bridge a prefix, as in kit.bridge(source, prefix='theirs.')."
                     )
             self.registry.bridged.update(found)
-        for name in found:
-            for state in self._states():
-                state.relay(name)
+        for app in self.registry.apps:
+            app.bridged(found)
         return tuple(found)
 
     @overload
@@ -644,10 +423,10 @@ class Verbs:
             registration = register_hook(hook, sources, ignore, handled)
             with self.registry.lock:
                 hooks = self.registry.hooks
-                others = [other for other in hooks if not registration.replaces(other)]
-                self.registry.hooks = [*others, registration]
-            for state in self._states():
-                state.add_hook(registration)
+                others = (other for other in hooks if not registration.replaces(other))
+                self.registry.hooks = (*others, registration)
+            for app in self.registry.apps:
+                app.hooks.add(registration)
             return hook
 
         return decorator if hook is None else decorator(hook)
@@ -668,7 +447,7 @@ class Verbs:
         """
         source = source_of(session)
         with self.registry.lock:
-            self.registry.sessions.append(source)
+            self.registry.sessions = (*self.registry.sessions, source)
 
     # -- sending ------------------------------------------------------------------------------
 
@@ -732,19 +511,56 @@ class Verbs:
             raise DeclarationError(
                 f"{name!r} is a pattern, and one signal is sent at a time: give its name."
             )
-        state = self._current(f"send {name!r}")
-        target = state.find(name)
+        app_signals = self.registry.owner._current(f"send {name!r}")
+        target = app_signals.find(name)
         if sender is None:
             refuse_named_sender(name, payload)
-            return target, state.app
+            return target, app_signals.app
         return target, unwrap(sender)
 
 
-def _refuse_second_stub(old: Contract, new: Contract) -> None:
-    """Let a reloaded module declare its stub again, and no other."""
-    same = old.place is not None and new.place is not None and same_function(old.place, new.place)
-    if not same:
-        raise DeclarationError(
-            f"Signal {new.signal!r} is declared twice: by {old.place} and by {new.place}. "
-            "Keep one, and import it where it is needed."
+def _find_delivery(delivery: str | Delivery) -> Delivery | None:
+    """Return the delivery of this name, or ``None`` for the immediate one.
+
+    :param delivery: a name, or an object with ``name`` and ``deliver(call)``.
+    :raises ConfigurationError: for an unknown name, or an invalid object.
+    """
+    if delivery == IMMEDIATE:
+        return None
+    if delivery == AFTER_COMMIT:
+        return AfterCommit()
+    if isinstance(delivery, str):
+        raise ConfigurationError(
+            f"There is no delivery {delivery!r}."
+            f"{did_you_mean(delivery, [IMMEDIATE, AFTER_COMMIT])} Use {IMMEDIATE!r}, "
+            f"{AFTER_COMMIT!r}, or an object with a name and a method deliver(call)."
         )
+    if isinstance(delivery, type):
+        raise ConfigurationError(
+            f"{delivery.__qualname__} is a class; a delivery is an object of it: "
+            f"write delivery={delivery.__qualname__}()."
+        )
+    session = getattr(delivery, "session", None)
+    if session is not None and not callable(session):
+        raise ConfigurationError(
+            f"Delivery {type(delivery).__qualname__} has an attribute session that is not "
+            "callable: it must return the SQLAlchemy session to look at, or be None. "
+            "Call the attribute something else."
+        )
+    if not is_delivery(delivery):
+        raise ConfigurationError(
+            f"{type(delivery).__qualname__} is not a delivery: it needs a name and a method "
+            "deliver(call)."
+        )
+    return delivery
+
+
+def _real_sender(sender: Any, receiver: Receiver) -> Any:
+    try:
+        return unwrap(sender)
+    except RuntimeError as error:
+        raise AppContextError(
+            f"Cannot connect {place_of(receiver)} for a sender that is a LocalProxy outside an "
+            "app context: push one with 'with app.app_context():', or pass the app itself, "
+            "as in kit.for_app(app).on(..., sender=app)."
+        ) from error

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from .records import Place
+from ..records import Place
 
 
 def place_of(target: Any) -> Place:
@@ -34,6 +34,11 @@ def look_at(target: Any) -> tuple[Place, types.CodeType | None]:
 
     The code is ``None`` where there is none in Python, as for a builtin or a class.
     """
+    if type(target) is types.FunctionType and not hasattr(target, "__wrapped__"):  # the usual case
+        code = target.__code__
+        module, name, file = target.__module__, target.__qualname__, code.co_filename
+        if all(type(text) is str and text.isascii() for text in (module, name, file)):
+            return Place(module=module, name=name, file=file, line=code.co_firstlineno), code
     try:
         return _look_at(target)
     except Exception:  # noqa: BLE001  a user's metaclass or descriptor: no more can be known
@@ -288,6 +293,8 @@ def receiver_key(receiver: Any) -> Hashable:
 
 def is_async(receiver: Any) -> bool:
     """Tell whether calling this gives a coroutine, for objects with ``async __call__`` as well."""
+    if type(receiver) is types.FunctionType:
+        return inspect.iscoroutinefunction(receiver)
     receiver, _ = _in_celery_proxy(receiver)
     while issubclass(kind := type(receiver), (functools.partial, staticmethod)):
         receiver = receiver.func if issubclass(kind, functools.partial) else receiver.__func__
@@ -333,7 +340,8 @@ def signature_of(target: Any, *, follow_wrapped: bool = True) -> inspect.Signatu
 
     :param follow_wrapped: read what :func:`functools.wraps` says is inside, and not what is called.
     """
-    target = _function_in(target)
+    if type(target) is not types.FunctionType:
+        target = _function_in(target)
     how: dict[str, Any] = {}
     if sys.version_info >= (3, 14):  # there, reading a signature evaluates annotations by default
         import annotationlib
@@ -367,3 +375,24 @@ def call_frame(frame: types.FrameType | None) -> types.FrameType | None:
             return frame
         frame = frame.f_back
     return None
+
+
+LONGEST_CHAIN = 8
+"""How many signals a note on a recursion names."""
+
+
+def explain_recursion(error: RecursionError) -> None:
+    """Add to Python's own error the chain of signals that led to it, innermost last.
+
+    It may run out of stack itself; then the next send further up tries again.
+    """
+    if getattr(error, "__notes__", None):
+        return
+    chain: list[str] = []
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None and len(chain) < LONGEST_CHAIN:
+        if frame.f_code.co_name == "send":
+            name = getattr(frame.f_locals.get("self"), "name", None)
+            chain += [name] if isinstance(name, str) else []
+        frame = frame.f_back
+    error.add_note(f"Signals sent one within another: … → {' → '.join(reversed(chain))}.")

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 from flask import Response, after_this_request, current_app, request
 from werkzeug.exceptions import HTTPException
 
-from ..callables import place_of, type_name
-from ..compat import request_context
-from ..state import AppSignals
+from ...compat import request_context
+from ...core.introspection import place_of, type_name
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
     from werkzeug.datastructures import Headers
+
+    from ...app.app_signals import AppSignals
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 

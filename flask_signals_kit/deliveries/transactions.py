@@ -18,13 +18,15 @@ from functools import cache, partial
 from heapq import heappop, heappush
 from itertools import count
 from threading import Lock
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from flask import Flask, g
 
-from .callables import type_name
-from .calls import Call
-from .errors import ConfigurationError
+from ..core.introspection import type_name
+from ..errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from ..core.delivery import Call
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
@@ -332,7 +334,7 @@ def run_ready(session: Session | None, calls: Iterable[Call], sessions: Sessions
     loop.run()
 
 
-KeptWatcher: TypeAlias = Callable[[Pending, Call], None]
+KeptWatcher: TypeAlias = "Callable[[Pending, Call], None]"
 """Called for each call that is kept for a commit."""
 
 

@@ -11,8 +11,8 @@ from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing import BuildError, Map, RequestRedirect, Rule, WebsocketMismatch
 
-from ..compat import request_context
-from ..state import EXTENSION, AppSignals
+from ...app.app_signals import EXTENSION, AppSignals
+from ...compat import request_context
 from .guard import may_see, respond
 from .views import Views
 

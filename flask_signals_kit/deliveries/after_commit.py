@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..calls import Call
 from ..records import AFTER_COMMIT
-from ..transactions import holding, run_ready, source_of
+from .transactions import holding, run_ready, source_of
+
+if TYPE_CHECKING:
+    from ..core.delivery import Call
 
 
 class AfterCommit:

@@ -11,14 +11,15 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from math import ceil
 from threading import get_ident
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .callables import call_frame, sender_behind, type_name
-from .calls import Status
-from .dispatch import Observation
-from .links import Link, Tally
-from .records import Place
+from ..records import Place, Status
+from .introspection import call_frame, sender_behind, type_name
+
+if TYPE_CHECKING:
+    from .observation import Observation
 
 _STAND_INS = frozenset({"LocalProxy", "NoneType"})
 """Types that say nothing of a sender."""
@@ -66,6 +67,43 @@ class JournalEntry:
     """The receivers that were called, in order."""
 
 
+RECENT = 100
+"""How many durations of a connection are kept."""
+
+
+class Tally:
+    """What is counted of one connection; the signal keeps it as long as the connection."""
+
+    __slots__ = ("calls", "dropped", "failures", "last_failure", "recent")
+
+    def __init__(self) -> None:
+        self.calls: int = 0
+        self.failures: int = 0
+        self.dropped: int = 0
+        self.last_failure: str | None = None
+        self.recent: deque[float] = deque(maxlen=RECENT)
+
+    def add(self, seconds: float, failure: str | None) -> None:
+        """Count one call, with the type of the exception that it ended in."""
+        self.calls += 1
+        self.recent.append(seconds)
+        if failure is not None:
+            self.failures += 1
+            self.last_failure = failure
+
+    @property
+    def mean(self) -> float | None:
+        """The mean duration of the last hundred calls, in seconds; ``None`` before the first."""
+        recent = tuple(self.recent)
+        return sum(recent) / len(recent) if recent else None
+
+    @property
+    def p95(self) -> float | None:
+        """The 95th percentile of the last hundred calls, in seconds; ``None`` before the first."""
+        durations = sorted(self.recent)
+        return durations[ceil(0.95 * len(durations)) - 1] if durations else None
+
+
 class Journal:
     """Counts calls per connection and keeps the last emissions.
 
@@ -95,10 +133,13 @@ class Journal:
         request = None if describe is None else describe(seen)
         if request is not None and self._leave_out(request):
             return
-        watched, times = seen.watched, seen.times
+        called, times = seen.called, seen.times
+        tallies = seen.context.tallies
         began, *ends = times
-        for link, ended in zip(watched.links, ends):  # noqa: B905  a failure ends times early
-            tally = link.tally or _start_tally(link)
+        for connection, ended in zip(called.connections, ends):  # noqa: B905  times may end early
+            tally = tallies.get(connection.order)
+            if tally is None:
+                tally = tallies[connection.order] = Tally()
             tally.calls += 1
             tally.recent.append(ended - began)
             began = ended
@@ -116,7 +157,7 @@ class Journal:
         self._entries.append(
             (
                 number,
-                seen.around.name,
+                seen.context.name,
                 owner,
                 name,
                 tuple(seen.payload),
@@ -124,17 +165,16 @@ class Journal:
                 request,
                 get_ident(),
                 times,
-                watched.places,
-                seen.odd and self._note_odd(seen),
+                called.places,
+                seen.exceptional and self._count_exceptional(seen),
             )
         )
 
-    def _note_odd(self, seen: Observation) -> dict[int, tuple[Status, str | None]]:
+    def _count_exceptional(self, seen: Observation) -> dict[int, tuple[Status, str | None]]:
         """Count failures, and take back the call of a receiver that was only handed on."""
         noted: dict[int, tuple[Status, str | None]] = {}
-        for index, (status, value) in (seen.odd or {}).items():
-            link = seen.watched.links[index]
-            tally = link.tally or _start_tally(link)
+        for index, (status, value) in (seen.exceptional or {}).items():
+            tally = seen.context.tallies[seen.called.connections[index].order]
             error = None
             if status in {"failed", "contained"}:
                 error = type(value).__qualname__
@@ -162,11 +202,11 @@ class Journal:
         thread: int,
         times: list[float],
         places: tuple[Place, ...],
-        odd: dict[int, tuple[Status, str | None]] | None,
+        exceptional: dict[int, tuple[Status, str | None]] | None,
     ) -> JournalEntry:
         steps: list[JournalStep] = []
         for index, (began, ended) in enumerate(pairwise(times)):
-            status, error = (odd or {}).get(index, ("ok", None))
+            status, error = (exceptional or {}).get(index, ("ok", None))
             step = JournalStep(
                 receiver=places[index], status=status, duration=ended - began, error=error
             )
@@ -184,13 +224,3 @@ class Journal:
             duration=times[-1] - times[0],
             steps=tuple(steps),
         )
-
-
-def _start_tally(link: Link) -> Tally:
-    link.tally = tally = Tally()
-    return tally
-
-
-def tally_of(link: Link) -> Tally:
-    """Return what was counted of a connection; nothing yet, if it was never seen."""
-    return link.tally or Tally()

@@ -1,0 +1,1 @@
+"""One app's signals: declarations, connections, and what its sends need of Flask."""

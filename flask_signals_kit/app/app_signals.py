@@ -1,0 +1,386 @@
+"""One app's signals: its namespace, its connections and its settings."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import weakref
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from flask import Flask
+
+from ..catalogue import BUILTIN_PAYLOADS
+from ..core.introspection import call_site
+from ..core.journal import Journal
+from ..core.names import is_glob
+from ..core.signal import Namespace, Signal
+from ..errors import (
+    AppContextError,
+    UnknownSignalError,
+    how_to_declare,
+    nearest,
+    suggestion,
+)
+from ..records import Connection, OnError, Place
+from ..settings import Settings
+from .api import Api
+from .environment import AppEnvironment, describe_request_of, is_page_request
+from .registry import Registry
+from .sessions import Sessions
+
+if TYPE_CHECKING:
+    import blinker
+
+    from ..bridge import Relays
+    from ..core.connection import LiveConnection
+    from ..core.environment import PayloadCheck
+    from ..exception_hooks import ExceptionHooks
+    from .handle import DomainSignal
+
+T = TypeVar("T")
+
+EXTENSION = "signals_kit"
+"""The key of the app's signals in ``app.extensions``."""
+
+logger: logging.Logger = logging.getLogger("flask_signals_kit")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class UnknownName:
+    """A name that was sent although nobody declared it or listens to it."""
+
+    name: str
+    """The name."""
+    site: Place | None
+    """Where it was first sent."""
+    near: str | None
+    """The nearest known name, or ``None``."""
+
+
+class _WeakOwner:
+    """Lets a handle that was declared for one app reach the app's signals without holding them."""
+
+    def __init__(self, app_signals: AppSignals) -> None:
+        self._app_signals = weakref.ref(app_signals)
+
+    def __getattr__(self, name: str) -> Any:
+        app_signals = self._app_signals()
+        if app_signals is None:
+            raise AppContextError("The app that this signal was declared for is gone.")
+        return getattr(app_signals, name)
+
+    def resolve(self, name: str) -> Signal:
+        """Return the app's signal of this name."""
+        found: Signal = self.__getattr__("find")(name)
+        return found
+
+
+class AppSignals(Api):
+    """One app's signals: its namespace, connections and settings.
+
+    What is connected or declared here applies to this app alone and goes with it. Get it with
+    ``kit.for_app(app)`` or from ``app.extensions["signals_kit"]``. It never holds the app strongly.
+
+    :param app: the app.
+    :param kit: what was declared and connected for every app.
+    :param settings: the app's settings.
+    :param page_auth: decides who may see the page.
+    :param hooks: the app's exception hooks.
+    :param relays: the app's relays of third-party signals.
+    :param problems: finds the problems of the app's signals.
+    """
+
+    def __init__(
+        self,
+        app: Flask,
+        kit: Registry,
+        settings: Settings,
+        page_auth: Callable[[], object] | None = None,
+        *,
+        hooks: ExceptionHooks,
+        relays: Relays,
+        problems: Callable[[AppSignals], list[Any]],
+    ) -> None:
+        self._app = weakref.ref(app)
+        self.registry: Registry = Registry(_WeakOwner(self), kit)
+        self.registry.add_app(self)
+        self.kit = kit
+        self.settings = settings
+        self.page_auth = page_auth
+        self.validating: bool = bool(settings.validate)
+        self._settled: tuple[bool, bool] | None = None
+        self.journal: Journal | None = None
+        self.sessions: Sessions = Sessions(self._app, self.registry)
+        self.collected: deque[Connection] = deque(maxlen=100)
+        self.unknown: dict[str, UnknownName] = {}
+        self.hooks = hooks
+        self.relays = relays
+        self._problems = problems
+        self.startup: Any = None
+        self.namespace: Namespace = Namespace(AppEnvironment(self, self._app))
+
+    # -- the app ------------------------------------------------------------------------------
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the app is still there."""
+        return self._app() is not None
+
+    @property
+    def app(self) -> Flask:
+        """The app.
+
+        :raises AppContextError: once it is gone.
+        """
+        app = self._app()
+        if app is None:
+            raise AppContextError(
+                "The app of these signals is gone; keep the app as long as its signals are used."
+            )
+        return app
+
+    def _current(self, doing: str) -> AppSignals:
+        """Return these signals, which are always those of the one app."""
+        return self
+
+    def default_sender(self) -> Flask:
+        """Return the app, which sends where no sender is given."""
+        return self.app
+
+    def start(self) -> None:
+        """Apply everything that was declared, bridged, connected and hooked in the kit before."""
+        self.kit.add_app(self)
+        for connection in self.kit.connections:
+            self.sessions.check(connection)
+            self.sessions.prepare(connection)
+        for name in sorted(self.registry.names()):
+            self.declared(name)
+        self.bridged(self.kit.bridged)
+        for hook in self.kit.hooks:
+            self.hooks.add(hook)
+
+    def close(self) -> None:
+        """Undo what was done to the app."""
+        self.kit.remove_app(self)
+        self.relays.close()
+        self.hooks.close()
+
+    def settle(self) -> None:
+        """Take up what follows debug or testing; called as the app starts, perhaps often."""
+        app = self.app
+        if self._settled == (app.debug, app.testing):
+            return
+        self._settled = (app.debug, app.testing)
+        self.validating = (
+            app.debug or app.testing if self.settings.validate is None else self.settings.validate
+        )
+        for signal in self._signals().values():
+            signal.invalidate()
+        self._keep_journal()
+
+    def _keep_journal(self) -> None:
+        """Start or stop the journal, as debug or testing says."""
+        app, wanted = self.app, self.settings.journal
+        wanted = app.debug or app.testing if wanted is None else wanted
+        if wanted and self.journal is None:
+            self.journal = Journal(
+                self.settings.journal_size,
+                request=describe_request_of,
+                leave_out=partial(is_page_request, self.settings.page_url),
+            )
+            self._stop_journal = self.namespace.observe(self.journal)
+        elif not wanted and self.journal is not None:
+            self._stop_journal()
+            self.journal = None
+
+    @property
+    def page_enabled(self) -> bool:
+        """Whether the page may be served, as things stand now."""
+        app = self.app
+        if self.settings.page is None:
+            return app.debug or app.testing
+        return self.settings.page and (app.debug or app.testing or self.page_auth is not None)
+
+    # -- signals ------------------------------------------------------------------------------
+
+    def handle(self, name: str) -> DomainSignal[Any, ..., Any] | None:
+        """Return the declaration of a name that holds here, the app's own before the kit's."""
+        return self.registry.handle(name)
+
+    def source(self, name: str) -> blinker.Signal | None:
+        """Return the third-party signal that a name is bridged from."""
+        return self.registry.source(name)
+
+    def origin(self, name: str) -> str:
+        """Return ``"flask"``, ``"bridged"`` or ``"domain"``."""
+        if name in BUILTIN_PAYLOADS:
+            return "flask"
+        return "domain" if self.source(name) is None else "bridged"
+
+    def is_declared(self, name: str) -> bool:
+        """Tell whether a name was declared or bridged."""
+        return self.registry.is_declared(name)
+
+    def known_names(self) -> set[str]:
+        """Return every name that was declared, bridged or connected."""
+        connected = {name for name, signal in self._signals().items() if signal.has_receivers}
+        return self.registry.names() | connected
+
+    def check(self) -> list[Any]:
+        """Return each :class:`Problem` of the app's signals, as the kit's ``check`` does."""
+        return self._problems(self)
+
+    def nearest(self, name: str) -> str | None:
+        """Return the declared name that is most like this one, or ``None``."""
+        return nearest(name, filter(self.is_declared, self.known_names() - {name}))
+
+    def on_error(self, name: str) -> OnError:
+        """Return the failure policy of a signal."""
+        handle = self.handle(name)
+        own = None if handle is None else handle.on_error
+        return own or self.settings.on_error
+
+    def check_payload(self, name: str) -> PayloadCheck | None:
+        """Return what checks the payload of each send, or ``None``."""
+        handle = self.handle(name) if self.validating else None
+        if handle is None or handle.contract is None:
+            return None
+        return handle.contract.check_payload
+
+    def builtin_payload(self, name: str) -> tuple[str, ...] | None:
+        """Return what one of Flask's signals passes, or ``None`` for other signals."""
+        return BUILTIN_PAYLOADS.get(name)
+
+    def find(self, name: str) -> Signal:
+        """Return the app's signal of this name; warn about an unknown name.
+
+        :raises UnknownSignalError: under ``SIGNALS_KIT_STRICT``.
+        """
+        if self.is_declared(name):
+            return self.namespace.signal(name)
+        self.refuse_unknown(name)
+        signal = self.namespace.signal(name)
+        if not signal.has_receivers:
+            self._warn_unknown_send(name)
+        return signal
+
+    def refuse_unknown(self, name: str, place: Place | None = None) -> None:
+        """Under ``SIGNALS_KIT_STRICT``, refuse an undeclared name.
+
+        :param place: where it is used; the nearest caller outside of the kit, if left out.
+        :raises UnknownSignalError: with the place and the nearest name.
+        """
+        if self.settings.strict and not is_glob(name) and not self.is_declared(name):
+            place = place or call_site(sys._getframe())
+            near = self.nearest(name)
+            raise UnknownSignalError(
+                f"Nobody declared signal {name!r}, used by {place}, and SIGNALS_KIT_STRICT is on."
+                f"{suggestion(near)} {how_to_declare(name, near)}"
+            )
+
+    def warn_unknown(self, name: str) -> None:
+        """Warn of a name that a test wants to see, and that nobody declared or listens to.
+
+        :raises UnknownSignalError: under ``SIGNALS_KIT_STRICT``.
+        """
+        place = call_site(sys._getframe())
+        self.refuse_unknown(name, place)
+        if not self.is_declared(name) and not self.namespace.signal(name).has_receivers:
+            logger.warning(
+                "Signal %r is captured by %s, but nobody declared it and nobody listens.%s",
+                name,
+                place,
+                suggestion(self.nearest(name)),
+                extra={"signals_kit_signal": name, "signals_kit_site": str(place)},
+            )
+
+    def _warn_unknown_send(self, name: str) -> None:
+        """Warn, once for each name, of a send that no receiver gets."""
+        place = call_site(sys._getframe())
+        if name in self.unknown:
+            return
+        near = nearest(name, self.known_names() - {name})
+        self.unknown[name] = UnknownName(name=name, site=place, near=near)
+        logger.warning(
+            "Signal %r was sent from %s, but nobody declared it and nobody listens.%s",
+            name,
+            place,
+            suggestion(near),
+            extra={"signals_kit_signal": name, "signals_kit_site": str(place)},
+        )
+
+    # -- changes ------------------------------------------------------------------------------
+
+    def declared(self, name: str) -> None:
+        """Apply a new declaration to the app's signal."""
+        handle = self.handle(name)
+        signal = self.namespace.signal(name)
+        if handle is not None and handle.__doc__:
+            signal.__doc__ = handle.__doc__
+        signal.invalidate()
+
+    def bridged(self, sources: Any) -> None:
+        """Relay third-party signals to the app's signals of these names."""
+        for name in sources:
+            source = self.source(name)
+            if source is not None:
+                self.relays.add(name, source, self.namespace.signal(name))
+
+    def _signals(self) -> dict[str, Signal]:
+        return self.namespace.copy()  # type: ignore[return-value]
+
+    def _matching(self, target: str) -> list[Any]:
+        """Return the signals in the namespace that a target matches."""
+        if not is_glob(target):
+            signal = self.namespace.get(target)
+            return [] if signal is None else [signal]
+        return [
+            signal
+            for name, signal in self._signals().items()
+            if fnmatchcase(name, target) and self.registry.is_domain(name)
+        ]
+
+    def connections_changed(self, target: str, wait: bool) -> None:
+        """Discard the plans of the signals that a target matches."""
+        for signal in self._matching(target):
+            signal.changed(wait)
+
+    def connection_lost(self, connection: LiveConnection) -> None:
+        """Remember a weak receiver that was garbage-collected, for the report."""
+        if connection.resolve() is None and self.is_alive:
+            for signal in self._matching(connection.target):
+                self.collected.append(connection.describe(signal.name))
+
+    def connected(self, connection: LiveConnection) -> None:
+        """Send ``receiver_connected`` of the signals that a new connection applies to."""
+        if connection.options.delivery is not None:
+            self.sessions.prepare(connection)
+        signals = self._matching(connection.target)
+        if not signals and not is_glob(connection.target):
+            signals = [self.namespace.signal(connection.target)]
+        for signal in signals:
+            if "receiver_connected" in vars(signal) and (receiver := connection.resolve()):
+                signal.notify_connected(receiver, connection.resolve_sender(), connection.weak)
+
+    def disconnected(self, connection: LiveConnection) -> None:
+        """Send ``receiver_disconnected`` of the signals that a connection applied to."""
+        receiver, sender = connection.resolve(), connection.resolve_sender()
+        for signal in self._matching(connection.target) if receiver is not None else ():
+            signal.notify_disconnected(receiver, sender)
+
+    def check_connection(self, connection: LiveConnection) -> None:
+        """Refuse what could not be connected here."""
+        if self.settings.strict:
+            self.refuse_unknown(connection.target, connection.place)
+        if connection.options.delivery is not None:
+            self.sessions.check(connection)
+
+    def check_strictly(self) -> None:
+        """Under ``SIGNALS_KIT_STRICT``, refuse what is connected and was not declared."""
+        for connection in self.kit.connections:
+            self.refuse_unknown(connection.target, connection.place)

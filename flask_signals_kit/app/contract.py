@@ -1,0 +1,230 @@
+"""Contracts: which names a send passes and a receiver must take."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from types import FunctionType
+from typing import Any
+
+from ..core.introspection import parameters_of, place_of, signature_of
+from ..errors import ContractError, DeclarationError
+from ..records import Place, Receiver, same_function
+
+RESERVED = ("sender", "_async_wrapper", "_sync_wrapper")
+"""Names that a payload cannot have: blinker's ``send`` would swallow or refuse them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contract:
+    """What a declaration promises: which names a send passes and a receiver must take."""
+
+    signal: str
+    """The signal's name."""
+    required: tuple[str, ...]
+    """Payload names that each send passes."""
+    optional: tuple[str, ...] = ()
+    """Payload names with a default in the stub: a send may leave them out."""
+    open: bool = False
+    """Whether the stub has ``**extra``, so that a send may pass other names as well."""
+    place: Place | None = None
+    """Where the stub is."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every declared payload name."""
+        return (*self.required, *self.optional)
+
+    def refuse_second(self, other: Contract) -> None:
+        """Refuse the contract of another stub; that of the same one in a reloaded module is fine.
+
+        :raises DeclarationError: naming both.
+        """
+        known = self.place is not None and other.place is not None
+        if not (known and same_function(self.place, other.place)):  # type: ignore[arg-type]
+            raise DeclarationError(
+                f"Signal {other.signal!r} is declared twice: by {self.place} and by {other.place}. "
+                "Keep one, and import it where it is needed."
+            )
+
+    def check_payload(self, payload: Collection[str]) -> None:
+        """Refuse a payload whose names are not the declared ones.
+
+        :raises ContractError: naming what is missing and what nobody declared.
+        """
+        missing = [name for name in self.required if name not in payload]
+        unknown = [] if self.open else [name for name in payload if name not in self.names]
+        if missing or unknown:
+            wrong = [f"without {_names(missing)}"] if missing else []
+            wrong += [f"with unknown {_names(unknown)}"] if unknown else []
+            raise ContractError(
+                f"Signal {self.signal!r} was sent {' and '.join(wrong)}. Its payload is "
+                f"{_names(self.names) or 'empty'}, declared in {self.place}."
+            )
+
+    def check_receiver(self, receiver: Receiver, what: str = "Receiver") -> None:
+        """Refuse a receiver that could not be called with the declared payload.
+
+        What counts is the callable itself: a decorator may add and take away what the function
+        inside gets.
+
+        :param receiver: the receiver, or a ``when`` predicate, which gets the same.
+        :param what: what to call it in the error.
+
+        :raises ContractError: naming the receiver, its file and line, and the parameter.
+        """
+        parameters = parameters_of(receiver, follow_wrapped=False)
+        if parameters is None:
+            return
+        reason = _misfit(parameters, self.required, self.optional)
+        if self.open and not reason and not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            reason = "it does not take what a send may pass besides; add **extra"
+        if reason:
+            declared = f", declared in {self.place}" if self.place else ""
+            raise ContractError(
+                f"{what} {place_of(receiver)} cannot receive signal {self.signal!r}{declared}: "
+                f"{reason}."
+            )
+
+    def check_connection(self, receiver: Receiver, when: Receiver | None) -> None:
+        """Refuse a receiver, or the predicate before it, that could not be called.
+
+        :raises ContractError: as :meth:`check_receiver` does.
+        """
+        self.check_receiver(receiver)
+        if when is not None:
+            self.check_receiver(when, "Predicate")
+
+
+def check_takes_sender(receiver: Receiver, signal: str) -> None:
+    """Refuse a receiver that could not even be called with a sender, whatever the payload is.
+
+    :raises ContractError: naming the receiver, its file and line.
+    """
+    parameters = parameters_of(receiver, follow_wrapped=False)
+    if parameters is None:
+        return
+    reason = None
+    if not any(p.kind in _POSITIONAL or p.kind is p.VAR_POSITIONAL for p in parameters):
+        reason = _NO_SENDER
+    elif _is_unbound(receiver, parameters):
+        reason = _UNBOUND
+    if reason:
+        raise ContractError(
+            f"Receiver {place_of(receiver)} cannot receive signal {signal!r}: {reason}."
+        )
+
+
+def _is_unbound(receiver: Receiver, parameters: list[inspect.Parameter]) -> bool:
+    """Tell whether this is a method that was taken from its class, or decorated in its body."""
+    if type(receiver) is not FunctionType:
+        return False
+    owner = receiver.__qualname__.rpartition(".")[0]
+    return (
+        owner != ""
+        and not owner.endswith("<locals>")
+        and len(parameters) > 1
+        and parameters[0].name == "self"
+        and parameters[1].kind in _POSITIONAL
+        and parameters[1].default is inspect.Parameter.empty
+    )
+
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_NO_SENDER = (
+    "it takes no positional parameter for the sender; "
+    "give it one, as in def receiver(sender, **extra)"
+)
+_UNBOUND = (
+    "it is a method without an instance, so the sender would become its self; "
+    "connect a bound one, as in kit.on(...)(instance.method)"
+)
+
+
+def _misfit(
+    parameters: list[inspect.Parameter], required: tuple[str, ...], optional: tuple[str, ...]
+) -> str | None:
+    """Say why a receiver with these parameters cannot take a sender and this payload."""
+    names = (*required, *optional)
+    positional = [p for p in parameters if p.kind in _POSITIONAL]
+    takes_rest = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    if not positional and not takes_rest:
+        return _NO_SENDER
+    first, others = positional[:1], positional[1:]
+    for parameter in first:
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.name in names:
+            return (
+                f"its first parameter takes the sender, but is called {parameter.name!r} like one "
+                "of the payload; rename it, or put a '/' behind it"
+            )
+    by_name = {p.name for p in others if p.kind is p.POSITIONAL_OR_KEYWORD}
+    by_name |= {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        untaken = [name for name in names if name not in by_name]
+        if untaken:
+            return f"it does not take {_names(untaken)}; add **extra, or the parameter by name"
+    for parameter in parameters:
+        needed = parameter.default is parameter.empty and parameter.kind not in (
+            parameter.VAR_POSITIONAL,
+            parameter.VAR_KEYWORD,
+        )
+        if parameter in first or not needed:
+            continue
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            return (
+                f"it needs a second positional parameter {parameter.name!r}, "
+                "and only the sender is one"
+            )
+        if parameter.name in optional:
+            return f"it needs {parameter.name!r}, which a send may leave out; give it a default"
+        if parameter.name not in required:
+            known = _names(names) or "empty"
+            return f"it needs {parameter.name!r}, which is not in the payload ({known})"
+    return None
+
+
+def _names(names: Collection[str]) -> str:
+    return ", ".join(map(repr, names))
+
+
+def contract_from(stub: Callable[..., Any]) -> Contract:
+    """Read a contract from a ``declare`` stub.
+
+    :param stub: ``def signal_name(sender, *, payload…) -> result``; its body never runs.
+    :raises DeclarationError: if its parameters are not one sender and keyword-only payload.
+    """
+    place = place_of(stub)
+    parameters = list(signature_of(stub).parameters.values())
+    if not parameters or parameters[0].kind not in _POSITIONAL:
+        raise DeclarationError(
+            f"The stub {place} has no sender: its first parameter must be the sender, as in "
+            f"def {stub.__name__}(sender, *, amount)."
+        )
+    required: list[str] = []
+    optional: list[str] = []
+    is_open = False
+    for parameter in parameters[1:]:
+        if parameter.kind is parameter.VAR_KEYWORD:
+            is_open = True
+        elif parameter.kind is not parameter.KEYWORD_ONLY:
+            raise DeclarationError(
+                f"The stub {place} has a positional parameter {parameter.name!r} behind the "
+                "sender: the payload is keyword-only, so put a '*' in front of it."
+            )
+        elif parameter.name in RESERVED:
+            raise DeclarationError(
+                f"The stub {place} declares a payload named {parameter.name!r}, which blinker's "
+                f"send keeps for itself; rename it (reserved: {', '.join(RESERVED)})."
+            )
+        elif parameter.default is parameter.empty:
+            required.append(parameter.name)
+        else:
+            optional.append(parameter.name)
+    return Contract(
+        signal=stub.__name__,
+        required=tuple(required),
+        optional=tuple(optional),
+        open=is_open,
+        place=place,
+    )

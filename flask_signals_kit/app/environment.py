@@ -1,0 +1,234 @@
+"""What an app's signals need of Flask, as one object."""
+
+from __future__ import annotations
+
+import _thread
+import concurrent.futures
+import sys
+import weakref
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask, has_request_context, request
+
+from ..compat import is_current, request_of_frames
+from ..core.environment import Environment
+from ..core.introspection import place_of
+from ..errors import AppContextError, AsyncReceiverError
+
+if TYPE_CHECKING:
+    from ..core.connection import LiveConnection
+    from ..core.environment import PayloadCheck
+    from ..core.observation import Observation
+    from ..deliveries.transactions import OpenTransaction
+    from ..records import Connection, Emission, OnError, Receiver, Source
+
+
+_NO_CONTEXT: AbstractContextManager[None] = nullcontext()
+
+
+class AppEnvironment(Environment):
+    """The environment of one app's signals.
+
+    It references the app's signals weakly: these own the namespace, which owns the signals, which
+    own this. A strong reference would keep a dropped app until the cyclic garbage collector runs.
+
+    :param app_signals: the app's signals.
+    :param app: a weak reference to the app.
+    """
+
+    def __init__(self, app_signals: Any, app: weakref.ref[Flask]) -> None:
+        self._app_signals: Callable[[], Any] = weakref.ref(app_signals)
+        self._app = app
+
+    # -- when a signal computes its plan ------------------------------------------------------
+
+    def connections(self, signal: str) -> Iterable[LiveConnection]:
+        """Return what the app and its kit connected to a signal."""
+        app_signals = self._app_signals()
+        return () if app_signals is None else app_signals.registry.resolve(signal)
+
+    def has_connections(self, signal: str) -> bool:
+        """Tell whether the app or its kit connected anything to a signal."""
+        app_signals = self._app_signals()
+        return app_signals is not None and app_signals.registry.has_connections(signal)
+
+    def on_error(self, signal: str) -> OnError | None:
+        """Return the failure policy that was declared or configured."""
+        app_signals = self._app_signals()
+        return None if app_signals is None else app_signals.on_error(signal)
+
+    def check_payload(self, signal: str) -> PayloadCheck | None:
+        """Return the check of the signal's contract, where validation is on."""
+        app_signals = self._app_signals()
+        return None if app_signals is None else app_signals.check_payload(signal)
+
+    # -- when receivers come and go -----------------------------------------------------------
+
+    def changed(self, signal: str, wait: bool) -> None:
+        """Relay a third-party signal while the app's signal is in use."""
+        app_signals = self._app_signals()
+        if app_signals is not None:
+            app_signals.relays.sync(signal, wait=wait)
+
+    def collected(self, connection: Connection) -> None:
+        """Remember a collected receiver for the report."""
+        app_signals = self._app_signals()
+        if app_signals is not None:
+            app_signals.collected.append(connection)
+
+    # -- when a signal is sent ----------------------------------------------------------------
+
+    @property
+    def app(self) -> Flask | None:
+        """The app, or ``None`` once it is gone."""
+        return self._app()
+
+    def request(self) -> str | None:
+        """Describe the current request."""
+        return describe_request()
+
+    def report(
+        self, exception: Exception, receiver: Receiver, emission: Emission, source: Source
+    ) -> None:
+        """Call the app's exception hooks."""
+        app_signals = self._app_signals()
+        if app_signals is not None:
+            app_signals.hooks.report_contained(exception, receiver, emission, source)
+
+    def make_sync(self, receiver: Receiver) -> Receiver:
+        """Make an async receiver callable by Flask's ``async_to_sync``."""
+        app = self._app()
+        if app is None:
+            raise AppContextError("The app that this signal belongs to is gone.")
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return app.async_to_sync(_coroutine_function(receiver, args, kwargs))()
+            except RuntimeError as error:
+                reason = _why_no_loop(error)
+                if reason is None:
+                    raise
+                raise AsyncReceiverError(
+                    f"Receiver {place_of(receiver)} is async, and send() cannot run it here: "
+                    f"{reason}."
+                ) from error
+
+        return run
+
+    def make_sync_anywhere(self, receiver: Receiver) -> Receiver:
+        """Make an async receiver callable; where an event loop is running, in another thread.
+
+        A commit in an async view is a plain call, and cannot await its receivers.
+        """
+        run = self.make_sync(receiver)
+
+        def run_anywhere(*args: Any, **kwargs: Any) -> Any:
+            asyncio = sys.modules.get("asyncio")  # not imported for this: it is slow to import
+            if asyncio is None or asyncio._get_running_loop() is None:
+                return run(*args, **kwargs)
+            with concurrent.futures.ThreadPoolExecutor(1) as pool:
+                return pool.submit(copy_context().run, run, *args, **kwargs).result()
+
+        return run_anywhere
+
+    def make_async(self, receiver: Receiver) -> Receiver:
+        """Return a plain receiver as it is: ``send_async`` calls it directly."""
+        return receiver
+
+    def enter(self) -> AbstractContextManager[Any]:
+        """Push an app context, unless the app is current."""
+        app = self._app()
+        if app is None or is_current(app):
+            return _NO_CONTEXT
+        return app.app_context()
+
+    def sessions(self) -> list[Any]:
+        """Return the app's current SQLAlchemy sessions."""
+        app_signals = self._app_signals()
+        return [] if app_signals is None else app_signals.sessions.current()
+
+    def has_unusable_transaction(self, sender: Any, payload: dict[str, Any]) -> bool:
+        """Tell whether the transaction of what was sent, or of one of the app's sessions, is."""
+        app_signals = self._app_signals()
+        return app_signals is not None and app_signals.sessions.has_unusable_transaction(
+            sender, payload
+        )
+
+    def transaction(
+        self, session: Callable[[], Any] | None, sender: Any, payload: dict[str, Any]
+    ) -> OpenTransaction | None:
+        """Return the open transaction that an after-commit receiver waits for."""
+        app_signals = self._app_signals()
+        if app_signals is None:
+            return None
+        found: OpenTransaction | None = app_signals.sessions.transaction(session, sender, payload)
+        return found
+
+
+def _coroutine_function(
+    receiver: Receiver, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Callable[[], Any]:
+    """Wrap a call: asgiref has parameters of its own, and does not see ``async __call__``."""
+
+    async def call() -> Any:
+        return await receiver(*args, **kwargs)
+
+    return call
+
+
+def _why_no_loop(error: RuntimeError) -> str | None:
+    """Explain a refusal of Flask's ``async_to_sync``; return ``None`` for the receiver's errors.
+
+    With greenlets for threads, ``asyncio.run()`` refuses as well: the event loop of another
+    greenlet counts as running, and two can pass the first check at the same time.
+    """
+    text = str(error)
+    if "Install Flask with the 'async' extra" in text:
+        return "install Flask with its async extra, pip install 'flask[async]', or use send_async"
+    in_this_thread = "AsyncToSync in the same thread as an async event loop" in text
+    greenlets = _greenlet_library()
+    if greenlets and (in_this_thread or "from a running event loop" in text):
+        return (
+            f"{greenlets} runs all greenlets in one thread, where another one is running an event "
+            "loop; make the receiver a plain function, or serve the app with threads"
+        )
+    if in_this_thread:
+        return "an event loop is running in this thread, so use 'await signal.send_async(...)'"
+    return None
+
+
+def _greenlet_library() -> str | None:
+    """Return the library that has replaced threads by greenlets, or ``None``."""
+    library = str(_thread.start_new_thread.__module__).partition(".")[0]
+    return library if library in {"gevent", "eventlet"} else None
+
+
+def describe_request_of(seen: Observation) -> str | None:
+    """Return the request that an emission belongs to, for Flask's app context signals as well.
+
+    These come before the request's own context and after it; but the request that pushes or pops is
+    on the stack.
+    """
+    if has_request_context():
+        return describe_request()
+    if seen.signal.startswith("appcontext_"):
+        pushed = request_of_frames(seen.frame)
+        return None if pushed is None else f"{pushed.method} {pushed.path}"
+    return None
+
+
+def is_page_request(url: str, request: str) -> bool:
+    """Tell whether a request, described as method and path, is one for the page."""
+    path = request.partition(" ")[2]
+    return path == url or path.startswith(f"{url}/")
+
+
+def describe_request() -> str | None:
+    """Return method and path of the current request, such as ``POST /funding/card``."""
+    if not has_request_context():
+        return None
+    current = request._get_current_object()  # type: ignore[attr-defined]
+    return f"{current.method} {current.path}"

@@ -1,0 +1,373 @@
+"""What was declared, bridged and connected: for every app of a kit, or for one app."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import Any
+
+import blinker
+
+from ..catalogue import BUILTIN_PAYLOADS
+from ..core.connection import Connections, LiveConnection
+from ..core.introspection import is_reloaded, reload_key
+from ..core.names import is_glob
+from ..errors import DeclarationError, DuplicateReceiverError
+from ..records import OnError, Place, same_function
+from .contract import Contract, check_takes_sender
+from .handle import DomainSignal
+
+
+class Registry:
+    """Declarations and connections, of a kit for all of its apps or of one app.
+
+    :param owner: the kit or the app's signals, through which handles resolve and connect.
+    :param parent: the kit's registry, for that of an app; its declarations and connections apply to
+        the app as well.
+    """
+
+    def __init__(self, owner: Any, parent: Registry | None = None) -> None:
+        self.owner = owner
+        self.parent = parent
+        self.declarations: dict[str, DomainSignal[Any, ..., Any]] = {}
+        self.bridged: dict[str, blinker.Signal] = {}
+        self.hooks: tuple[Any, ...] = ()
+        self.sessions: tuple[Any, ...] = ()
+        self.lock: threading.RLock = threading.RLock()
+        itself = weakref.ref(self)
+        self.connections: Connections = Connections(
+            partial(_changed, itself), partial(_lost, itself)
+        )
+        self._apps: tuple[weakref.ref[Any], ...] = ()
+        self._globs: tuple[str, ...] | None = ()
+        self._by_uid: dict[str, weakref.WeakSet[LiveConnection]] = {}
+        self._codes: dict[Any, Any] = {}  # the last code of each function that was connected
+        self._orders: dict[object, list[int]] = {}  # of replaced connections, for the next ones
+
+    # -- apps ---------------------------------------------------------------------------------
+
+    @property
+    def apps(self) -> list[Any]:
+        """The signals of each app that this applies to now."""
+        return [app for ref in self._apps if (app := ref()) is not None]
+
+    def add_app(self, app: Any) -> None:
+        """Apply this to an app as well."""
+        with self.lock:
+            self._apps = (*(ref for ref in self._apps if ref() is not None), weakref.ref(app))
+
+    def remove_app(self, app: Any) -> None:
+        """Undo :meth:`add_app`."""
+        with self.lock:
+            self._apps = tuple(ref for ref in self._apps if ref() not in (None, app))
+
+    def family(self) -> list[Registry]:
+        """Return this registry, and those that apply to an app together with it."""
+        own = [app.registry for app in self.apps if app.registry is not self]
+        return [*self._own_and_parent(), *own]
+
+    # -- declarations -------------------------------------------------------------------------
+
+    def handle(self, name: str) -> DomainSignal[Any, ..., Any] | None:
+        """Return the declaration of a name, the app's own before the kit's."""
+        found = self.declarations.get(name)
+        return self.parent.handle(name) if found is None and self.parent is not None else found
+
+    def source(self, name: str) -> blinker.Signal | None:
+        """Return the third-party signal that is bridged under a name."""
+        found = self.bridged.get(name)
+        return self.parent.source(name) if found is None and self.parent is not None else found
+
+    def is_domain(self, name: str) -> bool:
+        """Tell whether a name is neither one of Flask's signals nor a bridged one."""
+        return name not in BUILTIN_PAYLOADS and self.source(name) is None
+
+    def is_declared(self, name: str) -> bool:
+        """Tell whether a name was declared or bridged."""
+        return self.handle(name) is not None or not self.is_domain(name)
+
+    def names(self) -> set[str]:
+        """Return every name that was declared, bridged or connected."""
+        own = {*self.declarations.copy(), *self.bridged.copy(), *BUILTIN_PAYLOADS}
+        own |= {target for target in self.connections.targets if not is_glob(target)}
+        return own if self.parent is None else own | self.parent.names()
+
+    def contracts(self, target: str) -> list[Contract]:
+        """Return the contracts that a receiver of this name or glob must fit."""
+        if target in BUILTIN_PAYLOADS:
+            return [Contract(signal=target, required=BUILTIN_PAYLOADS[target])]
+        found: dict[str, Contract] = {}
+        for registry in self._own_and_parent()[::-1]:
+            declared = registry.declarations
+            names = (
+                [n for n in list(declared) if fnmatchcase(n, target)]
+                if is_glob(target)
+                else [target]
+            )
+            for name in names:
+                handle = declared.get(name)
+                if handle is not None and handle.contract is not None:
+                    found[name] = handle.contract
+        return [*found.values()]
+
+    def _own_and_parent(self) -> list[Registry]:
+        return [self] if self.parent is None else [self, self.parent]
+
+    def declare(
+        self, name: str, doc: str | None, on_error: OnError | None, place: Place | None
+    ) -> DomainSignal[Any, ..., Any]:
+        """Declare a signal with any payload, or return the handle of one declared before.
+
+        :raises DeclarationError: for one app's policy for a signal of the kit.
+        """
+        with self.lock:
+            handle = self.handle(name)
+            if handle is None:
+                handle = DomainSignal(name, doc, owner=self.owner, on_error=on_error, place=place)
+                self.declarations[name] = handle
+            elif name in self.declarations:
+                handle.__doc__ = handle.__doc__ or doc
+                handle.on_error = on_error or handle.on_error
+            elif on_error is not None and on_error != handle.on_error:
+                raise DeclarationError(
+                    f"Signal {name!r} was declared for every app of the kit, at {handle.place}, so "
+                    f"one app cannot give it on_error={on_error!r}: give it there, or set "
+                    "app.config['SIGNALS_KIT_ON_ERROR'] for the whole app."
+                )
+        self._notify_declared(name)
+        return handle
+
+    def declare_contract(
+        self, contract: Contract, doc: str | None, on_error: OnError | None
+    ) -> DomainSignal[Any, ..., Any]:
+        """Declare a signal by its contract.
+
+        :raises DeclarationError: for a name that Flask or another stub has.
+        :raises ContractError: if a receiver that is already connected does not fit.
+        """
+        name = contract.signal
+        if name in BUILTIN_PAYLOADS:
+            raise DeclarationError(
+                f"The stub {contract.place} has the name of Flask's own signal {name!r}; rename it."
+            )
+        with self.lock:
+            before = self.handle(name)
+            if before is not None and before.contract is not None:
+                before.contract.refuse_second(contract)
+            self._check_connected(contract)
+            own = self.declarations.get(name)
+            handle = own or DomainSignal(name, None, owner=self.owner)
+            if own is None and before is not None:
+                handle.__doc__, handle.on_error = before.__doc__, before.on_error
+            handle.contract = contract
+            handle.place = contract.place
+            handle.on_error = on_error or handle.on_error
+            handle.__doc__ = doc or handle.__doc__
+            self.declarations[name] = handle
+        self._notify_declared(name)
+        return handle
+
+    def _check_connected(self, contract: Contract) -> None:
+        """Refuse a contract which a receiver that is already connected does not fit."""
+        for registry in self.family():
+            own = registry.declarations.get(contract.signal)
+            if registry.parent is self and own is not None and own.contract is not None:
+                continue  # another contract holds there
+            for connection in registry.matching(contract.signal):
+                if (receiver := connection.resolve()) is not None:
+                    contract.check_connection(receiver, connection.options.when)
+
+    def _notify_declared(self, name: str) -> None:
+        for app in self.apps:
+            app.declared(name)
+
+    # -- connections --------------------------------------------------------------------------
+
+    def resolve(self, name: str) -> list[LiveConnection]:
+        """Return what is connected to a signal, each receiver once for each sender.
+
+        The one place that decides between them: a connection by name precedes one by glob, and an
+        app's own precedes that of its kit.
+        """
+        chosen: dict[Any, LiveConnection] = {}
+        for connection in self._matching(name):
+            chosen.setdefault(connection.key, connection)
+        return [*chosen.values()]
+
+    def has_connections(self, name: str) -> bool:
+        """Tell whether anything is connected to a signal."""
+        return any(registry.connections.has(target) for registry, target in self._targets(name))
+
+    def _matching(self, name: str) -> Iterator[LiveConnection]:
+        for registry, target in self._targets(name):
+            yield from sorted(registry.connections.of(target), key=LiveConnection.rank)
+
+    def _targets(self, name: str) -> Iterator[tuple[Registry, str]]:
+        """Yield where the connections of a signal are stored, in order of precedence."""
+        registries = self._own_and_parent()
+        for registry in registries:
+            yield registry, name
+        if self.is_domain(name):
+            for registry in registries:
+                for glob in registry.globs:
+                    if fnmatchcase(name, glob):
+                        yield registry, glob
+
+    @property
+    def globs(self) -> tuple[str, ...]:
+        """The globs that receivers are connected to."""
+        globs = self._globs
+        if globs is None:
+            globs = self._globs = tuple(filter(is_glob, self.connections.targets))
+        return globs
+
+    def matching(self, name: str) -> list[LiveConnection]:
+        """Return every connection whose target matches a name, in this registry alone."""
+        targets = [name, *(glob for glob in self.globs if fnmatchcase(name, glob))]
+        return [c for target in targets for c in self.connections.of(target)]
+
+    def connect(self, connections: list[LiveConnection]) -> None:
+        """Connect a receiver to each of some targets, or to none of them.
+
+        :raises ContractError: for a receiver that does not fit a contract.
+        :raises DuplicateReceiverError: if another function has the ``uid``.
+        :raises Exception: what an app refuses, or what a receiver of ``receiver_connected`` raised.
+        """
+        apps = self.apps
+        for connection in connections:
+            self._check(connection, apps)
+        added: list[tuple[LiveConnection, list[LiveConnection]]] = []
+        try:
+            for connection in connections:
+                added.append((connection, self.add(connection)))
+                for app in self.apps:  # one that is being initialised, too
+                    app.connected(connection)
+        except Exception:
+            for connection, replaced in reversed(added):
+                self.restore(connection, replaced)
+            raise
+        for connection, replaced in added:
+            for former in replaced:
+                for app in apps if former.key[0] != connection.key[0] else ():
+                    app.disconnected(former)
+
+    def _check(self, connection: LiveConnection, apps: list[Any]) -> None:
+        """Refuse what could not be connected or called."""
+        target, receiver = connection.target, connection.receiver
+        check_takes_sender(receiver, target)
+        registries = dict.fromkeys([self, *(app.registry for app in apps)])
+        contracts = [c for registry in registries for c in registry.contracts(target)]
+        for contract in dict.fromkeys(contracts):
+            contract.check_connection(receiver, connection.options.when)
+        if connection.options.uid is not None:
+            self.check_uid(connection)
+        if connection.weak:
+            connection.check_weak()
+        for app in apps:
+            app.check_connection(connection)
+
+    def check_uid(self, connection: LiveConnection) -> None:
+        """Refuse a ``uid`` that another function has, in the kit or in an app of it.
+
+        :raises DuplicateReceiverError: naming both.
+        """
+        place, uid = connection.place, connection.options.uid or ""
+        for registry in self.family():
+            for other in registry.with_uid(uid):
+                if not same_function(other.place, place):
+                    raise DuplicateReceiverError(
+                        f"Receiver {place} cannot have uid={uid!r} on signal "
+                        f"{connection.target!r}: {other.place} already has it on {other.target!r}. "
+                        "Give one of them another uid."
+                    )
+
+    def with_uid(self, uid: str) -> list[LiveConnection]:
+        """Return the connections of this registry that have a ``uid``."""
+        stored = list(self._by_uid.get(uid, ()))
+        return [c for c in stored if self.connections.find(c) is c and c.is_alive]
+
+    def add(self, connection: LiveConnection) -> list[LiveConnection]:
+        """Connect; replace the connections of the same receiver, or of its former self.
+
+        :return: the connections that were replaced, for :meth:`restore`.
+        :raises DuplicateReceiverError: if another function has the ``uid``.
+        """
+        with self.lock:
+            if connection.options.uid is not None:
+                self.check_uid(connection)
+            same = None if self.parent is None else self.parent.connections.find(connection)
+            if same is not None:
+                connection.order = same.order
+            replaced = self._former(connection)
+            for other in sorted(replaced, key=lambda former: former.order):
+                self.connections.remove(other)
+                self._orders.setdefault(_seat(other), []).append(other.order)
+            if self._orders and (free := self._orders.get(_seat(connection))):
+                connection.order = free.pop(0)
+            before = self.connections.add(connection)
+            if connection.options.uid is not None:
+                named = self._by_uid.setdefault(connection.options.uid, weakref.WeakSet())
+                named.add(connection)
+        return replaced if before is None else [*replaced, before]
+
+    def restore(self, connection: LiveConnection, replaced: list[LiveConnection]) -> None:
+        """Undo :meth:`add`."""
+        with self.lock:
+            self.connections.remove(connection)
+            for other in replaced:
+                self.connections.put_back(other)
+
+    def _former(self, connection: LiveConnection) -> list[LiveConnection]:
+        """Return the connections of the function that this one's replaces, whatever they are for.
+
+        With a ``uid``, that is the function that has it. Else it is the same function of a module
+        that was loaded before; all closures that one loop makes share a code object and stay.
+        """
+        receiver, uid = connection.key[0], connection.options.uid
+        former = [] if uid is None else [c for c in self.with_uid(uid) if c.key[0] != receiver]
+        code = connection.look()
+        key = reload_key(connection.place, code)
+        if key is not None:
+            last = self._codes.setdefault(key, code)
+            if last is not code:  # else no other connection needs a look
+                self._codes[key] = code
+                former += [
+                    other
+                    for other in self.connections
+                    if other not in former and is_reloaded(connection.receiver, other.resolve())
+                ]
+        return former
+
+    def remove(
+        self, target: str, matches: Callable[[LiveConnection], bool]
+    ) -> list[LiveConnection]:
+        """Remove the matching connections of one target; return them."""
+        found = [c for c in self.connections.of(target) if matches(c)]
+        for connection in found:
+            self.connections.remove(connection)
+        return found
+
+
+def _seat(connection: LiveConnection) -> object:
+    """Return what a connection shares with that of its former self, which gives it its order."""
+    place = connection.place
+    return connection.target, connection.key[1], place.module, place.name
+
+
+def _changed(itself: weakref.ref[Any], target: str, wait: bool) -> None:
+    registry = itself()
+    if registry is not None:
+        if is_glob(target):
+            registry._globs = None
+        for app in registry.apps:
+            app.connections_changed(target, wait)
+
+
+def _lost(itself: weakref.ref[Any], connection: LiveConnection) -> None:
+    registry = itself()
+    if registry is not None:
+        for app in registry.apps:
+            app.connection_lost(connection)

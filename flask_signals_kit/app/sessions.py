@@ -1,0 +1,182 @@
+"""The SQLAlchemy sessions of one app, as its after-commit receivers need them."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import weakref
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from flask import Flask, has_app_context
+
+from ..compat import active_contexts, call_inside, is_current
+from ..deliveries.transactions import (
+    KeptWatcher,
+    OpenTransaction,
+    SessionSource,
+    is_unusable,
+    listen,
+    open_transaction,
+    session_of,
+    sessions_holding,
+)
+from ..errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from ..core.connection import LiveConnection
+    from ..core.delivery import Delivery
+    from .registry import Registry
+
+T = TypeVar("T")
+
+logger: logging.Logger = logging.getLogger("flask_signals_kit")
+
+
+class Sessions:
+    """The sessions of one app: those given to ``use_session``, then that of its extension.
+
+    :param app: a weak reference to the app.
+    :param registry: the app's registry.
+    """
+
+    def __init__(self, app: weakref.ref[Flask], registry: Registry) -> None:
+        self._app = app
+        self._registry = registry
+        self._watchers: tuple[KeptWatcher, ...] = ()
+        self._lock = Lock()
+        self._extension: SessionSource | None = None
+
+    def _sources(self) -> list[SessionSource]:
+        """Return how to get at each session.
+
+        What an extension has is found in the app's context alone: elsewhere it would be another's.
+        """
+        kit = self._registry.parent
+        named = [*self._registry.sessions, *(() if kit is None else kit.sessions)]
+        app = self._app()
+        if app is None or not is_current(app):
+            return named
+        if self._extension is None:
+            self._extension = session_of(app)
+        return named if self._extension is None else [*named, self._extension]
+
+    def current(self) -> list[Any]:
+        """Return the current sessions, but for async ones."""
+        return self._found(SessionSource.plain_sessions)
+
+    def _found(self, find: Callable[[SessionSource], list[Any]]) -> list[Any]:
+        return [
+            session for found in self._in_contexts(lambda: self._here(find)) for session in found
+        ]
+
+    def _here(self, find: Callable[[SessionSource], list[Any]]) -> list[Any]:
+        found: list[Any] = []
+        for source in self._sources():
+            try:
+                found += find(source)
+            except Exception:  # a session that there is in requests alone, say
+                logger.debug("A source of sessions failed", exc_info=True)
+        return found
+
+    def has_unusable_transaction(self, sender: Any, payload: dict[str, Any]) -> bool:
+        """Tell whether the transaction of what was sent, or of a current session, is unusable."""
+        sessions = sessions_holding((sender, *payload.values()))
+        return any(map(is_unusable, [*sessions, *self._found(SessionSource.sessions)]))
+
+    def transaction(
+        self, session: Callable[[], Any] | None, sender: Any, payload: dict[str, Any]
+    ) -> OpenTransaction | None:
+        """Return the open transaction that an after-commit receiver waits for.
+
+        It is that of the session given, or else of the session that holds what was sent, or else of
+        the first of the app's sessions that has one.
+        """
+        if session is not None:
+            return self._first_open([_current(session)])
+        holding = sessions_holding((sender, *payload.values()))
+        if holding:
+            return self._first_open(holding)
+        for found in self._in_contexts(lambda: self._first_open(map(_current, self._sources()))):
+            if found is not None:
+                return found
+        return None
+
+    def _first_open(self, sessions: Iterable[Any]) -> OpenTransaction | None:
+        for session in sessions:
+            transaction = open_transaction(session, self._watchers)
+            if transaction is not None:
+                return transaction
+        return None
+
+    def _in_contexts(self, find: Callable[[], T]) -> Iterator[T]:
+        """Call a function in each context of this app that is pushed here, the innermost first.
+
+        Where there is none, it is called as things are.
+        """
+        app, active = self._app(), list(active_contexts())
+        own = [context for context in active if context.app is app]
+        if not own:
+            yield find()
+        for context in own:
+            yield find() if context is active[0] else call_inside(context, find)
+
+    def engines(self, delivery: Delivery | None) -> list[Any]:
+        """Return the engines behind the sessions that a delivery may wait for.
+
+        It opens no connection and makes no session of an extension's. Outside of the app's context
+        they are not known, and the list is empty.
+        """
+        session, app = getattr(delivery, "session", self), self._app()
+        if session is self or app is None or not is_current(app):
+            return []
+        found: list[Any] = []
+        for source in self._sources() if session is None else [session]:
+            if isinstance(source, SessionSource):
+                with suppress(Exception):  # the user's function fails again in a send
+                    found += source.engines()
+        return found
+
+    @contextmanager
+    def watch_kept(self, watcher: KeptWatcher) -> Generator[None, None, None]:
+        """Call a watcher for each call that is kept for a commit while a ``with`` block runs."""
+        with self._lock:
+            self._watchers = (*self._watchers, watcher)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._watchers = tuple(w for w in self._watchers if w is not watcher)
+
+    def check(self, connection: LiveConnection) -> None:
+        """Refuse a receiver that would wait for a session which the app does not have.
+
+        :raises ConfigurationError: naming the receiver.
+        """
+        delivery, app = connection.options.delivery, self._app()
+        if app is None or not getattr(delivery, "needs_session", False):
+            return
+        if not (self._sources() or session_of(app)):
+            raise ConfigurationError(
+                f"Receiver {connection.place} of signal {connection.target!r} has "
+                f"delivery='after_commit', but app {app.name!r} has no SQLAlchemy session. "
+                "Call db.init_app(app) before kit.init_app(app), "
+                "or name one with kit.use_session(session)."
+            )
+
+    def prepare(self, connection: LiveConnection) -> None:
+        """Listen to every session, if a receiver may wait for one."""
+        if "sqlalchemy" in sys.modules and hasattr(connection.options.delivery, "session"):
+            listen()
+
+
+def _current(source: Callable[[], Any]) -> Any:
+    """Return the current session, or ``None`` for one that there is in app contexts alone."""
+    try:
+        return source()
+    except RuntimeError:
+        if has_app_context():
+            raise
+        return None

@@ -1,0 +1,507 @@
+"""One connection, its options, and the thread-safe collection that a signal or a registry owns."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import types
+import weakref
+from collections.abc import Callable, Hashable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, TypeAlias, cast
+
+from blinker import ANY
+
+from ..errors import ConfigurationError, ReceiverError
+from ..records import IMMEDIATE, Connection, OnError, Place, Receiver
+from ..settings import check_on_error
+from .introspection import (
+    is_async,
+    look_at,
+    place_of,
+    receiver_key,
+    sender_key,
+    takes_extra,
+    type_name,
+    unwrap,
+)
+
+logger: logging.Logger = logging.getLogger("flask_signals_kit")
+
+_orders = count()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Options:
+    """How a receiver is connected."""
+
+    priority: int = 0
+    """Higher runs first; within one priority, connection order."""
+    when: Callable[..., Any] | None = None
+    """Decides at each send, as ``when(sender, **payload)``, whether the receiver is called."""
+    delivery: Any = None
+    """A :class:`Delivery`, which decides how the receiver gets an emission; ``None``: in the
+    sender's stack."""
+    on_error: OnError | None = None
+    """The failure policy of this receiver; ``None``: that of the signal."""
+    uid: str | None = None
+    """A stable name for the receiver."""
+    weak: bool = False
+    """Whether the receiver is referenced weakly."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing but a call is asked for."""
+        return self.when is None and self.delivery is None and self.on_error is None
+
+    def check(self, receiver: Receiver) -> None:
+        """Refuse options that a send could not use.
+
+        :raises ReceiverError: naming the receiver and the option.
+        :raises DeclarationError: for an invalid failure policy.
+        :raises ConfigurationError: for an invalid delivery.
+        """
+        when: Any = self.when
+        if when is not None and (not callable(when) or is_async(when)):
+            kind = "an async function" if is_async(when) else type_name(when)
+            raise ReceiverError(
+                f"Receiver {place_of(receiver)} has when={kind}: "
+                "it must be a plain function, called as when(sender, **payload)."
+            )
+        if self.uid is not None and not isinstance(self.uid, str):
+            raise ReceiverError(
+                f"Receiver {place_of(receiver)} has uid={type_name(self.uid)}: it must be a string."
+            )
+        if not isinstance(self.priority, int):
+            raise ReceiverError(
+                f"Receiver {place_of(receiver)} has priority={type_name(self.priority)}: "
+                "it must be an integer; higher runs first."
+            )
+        if self.on_error is not None:
+            owner = f"Receiver {place_of(receiver)}"
+            check_on_error(self.on_error, owner, "the signal's policy")
+        if self.delivery is not None and not is_delivery(self.delivery):
+            raise ConfigurationError(
+                f"Receiver {place_of(receiver)} has delivery={type_name(self.delivery)}: here it "
+                "must be an object with a name and a method deliver(call), such as AfterCommit(). "
+                "kit.on takes names, too."
+            )
+
+
+DEFAULTS: Options = Options()
+"""The options of a connection that names none."""
+
+
+def is_delivery(delivery: object) -> bool:
+    """Tell whether an object has the attributes of a :class:`Delivery`."""
+    return (
+        not isinstance(delivery, type)
+        and isinstance(getattr(delivery, "name", None), str)
+        and callable(getattr(delivery, "deliver", None))
+    )
+
+
+Key: TypeAlias = tuple[Hashable, Hashable]
+"""Identifies a connection within its target: the keys of its receiver and of its sender."""
+
+
+class _Ref(weakref.ref[Any]):
+    """A weak reference that carries the place of its connection."""
+
+    __slots__ = ("place",)
+    place: tuple[str, Hashable]
+
+
+class _MethodRef(weakref.WeakMethod[Any]):
+    """The same for a bound method, which is a new object at each look-up."""
+
+    __slots__ = ("place",)
+    place: tuple[str, Hashable]
+
+
+_REFS = (_Ref, _MethodRef)
+
+
+class LiveConnection:
+    """One receiver connected to one target; :class:`Connection` is its public description.
+
+    :param target: the name or glob that it is connected to.
+    :param receiver: the receiver.
+    :param sender: the only sender whose emissions it gets, or ``ANY``.
+    :param options: how it is connected.
+    :param scope: identifies the ``with`` block that it belongs to, or ``None``.
+    :raises ReceiverError: if the receiver cannot be called.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_place",
+        "is_async",
+        "is_plain",
+        "key",
+        "options",
+        "order",
+        "receiver",
+        "scope",
+        "sender",
+        "target",
+        "weak",
+    )
+
+    def __init__(
+        self,
+        target: str,
+        receiver: Receiver,
+        sender: Any = ANY,
+        options: Options = DEFAULTS,
+        scope: object | None = None,
+    ) -> None:
+        if not callable(receiver):
+            raise ReceiverError(
+                f"Cannot connect {type_name(receiver)} to signal {target!r}: it is not callable. "
+                "Connect a function, a method or an object with __call__."
+            )
+        self.target: str = target
+        self.options: Options = options
+        self.scope: object | None = scope
+        self.order: int = next(_orders)
+        self.key: Key = (receiver_key(receiver), None if sender is ANY else sender_key(sender))
+        self.is_async: bool = is_async(receiver)
+        self.is_plain: bool = not self.is_async and (options is DEFAULTS or options.is_plain)
+        self.weak: bool = options.weak
+        self.receiver: Any = receiver  # the receiver or, once it is stored, a weak reference to it
+        self.sender: Any = sender if sender is ANY else unwrap(sender)  # likewise
+        # A weak receiver may be gone when its place is asked for.
+        self._place: Place | None = place_of(receiver) if self.weak else None
+
+    def check_weak(self) -> None:
+        """Refuse a receiver that is to be referenced weakly and cannot be.
+
+        :raises ReceiverError: naming the receiver.
+        """
+        if self.weak:
+            try:
+                _weak_ref(self.receiver, None, (self.target, None))
+            except TypeError:
+                raise ReceiverError(
+                    f"Cannot connect {self.place} to signal {self.target!r} weakly: "
+                    f"{type_name(self.receiver)} takes no weak reference. "
+                    "Connect it with weak=False."
+                ) from None
+
+    def hold_weakly(self, collected: Callable[[Any], None]) -> None:
+        """Replace what is to be held weakly by weak references.
+
+        :raises ReceiverError: if the receiver takes no weak reference.
+
+        A sender that takes no weak reference is held: it is matched by its address, and a new
+        object could get the same one. Strings and integers match by value.
+
+        :param collected: called with the reference once its object is gone.
+        """
+        place = (self.target, self.key[0])
+        if self.weak:
+            self.check_weak()
+            self.receiver = _weak_ref(self.receiver, collected, place)
+        if self.sender is not ANY and not isinstance(self.sender, (str, int)):
+            with suppress(TypeError):
+                self.sender = _weak_ref(self.sender, collected, place)
+
+    @property
+    def place(self) -> Place:
+        """Where the receiver is defined."""
+        if self._place is None:
+            self.look()
+        return cast(Place, self._place)
+
+    def look(self) -> types.CodeType | None:
+        """Find the place of the receiver; return the code in it."""
+        self._place, code = look_at(self.resolve())
+        return code
+
+    @property
+    def for_any_sender(self) -> bool:
+        """Whether it gets the emissions of every sender."""
+        return self.key[1] is None
+
+    def resolve(self) -> Receiver | None:
+        """Return the receiver, or ``None`` once it has been collected."""
+        held = self.receiver
+        return cast("Receiver | None", held() if type(held) in _REFS else held)
+
+    def resolve_sender(self) -> Any:
+        """Return the sender, ``ANY``, or ``None`` once it has been collected."""
+        return self.sender() if type(self.sender) in _REFS else self.sender
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether neither the receiver nor the sender has been collected."""
+        if self.resolve() is None:
+            return False
+        return type(self.sender) not in _REFS or self.sender() is not None
+
+    def uses(self, ref: Any) -> bool:
+        """Tell whether this reference stands for the receiver or the sender."""
+        return self.receiver is ref or self.sender is ref
+
+    def rank(self) -> tuple[int, int]:
+        """Return the sort key: higher priority first, then connection order."""
+        return -self.options.priority, self.order
+
+    def describe(self, signal: str) -> Connection:
+        """Return the public record, which holds no receiver and no sender."""
+        receiver, options = self.resolve(), self.options
+        return Connection(
+            signal=signal,
+            receiver=self.place,
+            sender=None if self.for_any_sender else sender_label(self.resolve_sender()),
+            priority=options.priority,
+            order=self.order,
+            delivery=IMMEDIATE if options.delivery is None else options.delivery.name,
+            when=None if options.when is None else place_of(options.when),
+            on_error=options.on_error,
+            is_async=self.is_async,
+            weak=self.weak,
+            uid=options.uid,
+            takes_extra=receiver is None or takes_extra(receiver),
+        )
+
+
+def _weak_ref(
+    target: Any, collected: Callable[[Any], None] | None, place: tuple[str, Hashable]
+) -> Any:
+    """Make a weak reference that carries a place.
+
+    :raises TypeError: if it takes no weak reference.
+    """
+    is_method = type(target) is types.MethodType
+    ref: Any = (_MethodRef if is_method else _Ref)(target, collected)
+    ref.place = place
+    return ref
+
+
+def sender_label(sender: Any) -> str:
+    """Name a sender without a ``repr()`` of a user's object."""
+    if type(sender) in (str, int, bool):
+        return repr(sender)
+    return type_name(sender)
+
+
+class _Collected:
+    """The callback of weak references; it does not keep the connections alive."""
+
+    __slots__ = ("_connections",)
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = weakref.ref(connections)
+
+    def __call__(self, ref: Any) -> None:
+        connections = self._connections()
+        if connections is not None and not sys.is_finalizing():
+            connections.collected(ref)
+
+
+Changed: TypeAlias = Callable[[str, bool], None]
+"""Called with a target after its connections changed. The second argument tells whether it may wait
+for a lock: it must not when the garbage collector made the change."""
+
+Lost: TypeAlias = Callable[[LiveConnection], None]
+"""Called with each connection that the garbage collector ended."""
+
+
+class Connections:
+    """The connections of a signal, or of a registry: by target, then by receiver.
+
+    Threads may change them at the same time, and the garbage collector may end a connection at any
+    point of any thread. Reading needs no lock.
+
+    :param changed: called after each change, without the lock.
+    :param lost: called with each connection that ended because its receiver or sender is gone.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_by_target",
+        "_changed",
+        "_collected",
+        "_dead",
+        "_lock",
+        "_lost",
+        "_version",
+    )
+
+    def __init__(self, changed: Changed, lost: Lost) -> None:
+        self._by_target: dict[str, dict[Hashable, tuple[LiveConnection, ...]]] = {}
+        self._changed = changed
+        self._lost = lost
+        self._lock = threading.RLock()
+        self._dead: list[Any] = []
+        self._version = 0
+        self._collected = _Collected(self)
+
+    # -- reading ------------------------------------------------------------------------------
+
+    def of(self, target: str) -> list[LiveConnection]:
+        """Return the live connections of one target, in no order."""
+        by_receiver = self._by_target.get(target)
+        if not by_receiver:
+            return []
+        return [c for some in list(by_receiver.values()) for c in some if c.is_alive]
+
+    def has(self, target: str) -> bool:
+        """Tell whether a target has a connection."""
+        by_receiver = self._by_target.get(target)
+        if not by_receiver:
+            return False
+        return not self._dead or bool(self.of(target))
+
+    @property
+    def targets(self) -> list[str]:
+        """Every target that has a connection."""
+        return [target for target, some in self._by_target.copy().items() if some]
+
+    def __iter__(self) -> Any:
+        """Iterate over every live connection, in connection order."""
+        every = [c for target in self.targets for c in self.of(target)]
+        return iter(sorted(every, key=lambda connection: connection.order))
+
+    def find(self, connection: LiveConnection) -> LiveConnection | None:
+        """Return the connection of the same target, receiver, sender and scope."""
+        same = self._by_target.get(connection.target, {}).get(connection.key[0], ())
+        for other in same:
+            same_scope = other.scope is connection.scope
+            if other.key == connection.key and same_scope and other.is_alive:
+                return other
+        return None
+
+    # -- changing -----------------------------------------------------------------------------
+
+    def add(self, connection: LiveConnection) -> LiveConnection | None:
+        """Store a connection, in the place of one of the same receiver, sender and scope.
+
+        It takes over the place in connection order, and a strong connection stays strong.
+
+        :return: the connection that was replaced, or ``None``.
+        :raises ReceiverError: if the receiver takes no weak reference.
+        """
+        with self._lock:
+            before = self.find(connection)
+            if before is not None:
+                connection.order = before.order
+                connection.weak = connection.weak and before.weak
+            if connection.weak or connection.sender is not ANY:
+                connection.hold_weakly(self._collected)
+            self._swap(before or connection, connection)
+        try:
+            self._notify(connection.target)
+        except Exception:
+            self.restore(connection, before)
+            raise
+        return before
+
+    def restore(self, connection: LiveConnection, before: LiveConnection | None) -> None:
+        """Undo :meth:`add`."""
+        with self._lock:
+            self._swap(connection, before)
+        self._notify(connection.target)
+
+    def put_back(self, connection: LiveConnection) -> None:
+        """Undo :meth:`remove`."""
+        with self._lock:
+            self._swap(connection, connection)
+        self._notify(connection.target)
+
+    def remove(self, connection: LiveConnection) -> None:
+        """Remove a connection, if it is there."""
+        with self._lock:
+            self._swap(connection, None)
+        self._notify(connection.target)
+
+    def clear(self, target: str) -> None:
+        """Remove every connection of a target."""
+        with self._lock:
+            self._by_target.pop(target, None)
+        self._notify(target)
+
+    def _swap(self, old: LiveConnection, new: LiveConnection | None) -> None:
+        """Put a connection in the place of another, or remove it. The lock is held.
+
+        The garbage collector may run in this very thread between reading and writing, and change
+        the same tuple; then read again. It may run whenever a call returns, so there is no call
+        between the last look at the version and the writing.
+        """
+        by_receiver = self._by_target.setdefault(old.target, {})
+        key = old.key[0]
+        while True:
+            version = self._version
+            before = by_receiver.get(key, ())
+            after = tuple(c for c in before if c is not old) + (() if new is None else (new,))
+            if self._version == version:
+                break
+        if after:
+            by_receiver[key] = after
+        else:
+            by_receiver.pop(key, None)
+        self._version += 1
+
+    def _notify(self, target: str) -> None:
+        self._changed(target, True)
+        if self._dead:
+            self.purge()
+
+    # -- the garbage collector ----------------------------------------------------------------
+
+    def collected(self, ref: Any) -> None:
+        """Remove the connection whose receiver or sender is gone; the garbage collector calls this.
+
+        It must not wait for the lock: the thread that holds it may be waiting for this one. That
+        thread purges when it is done; until then, no plan may use the connection.
+        """
+        self._dead.append(ref)
+        self.purge()
+        if self._dead:
+            self._call(self._changed, ref.place[0], False)
+
+    def purge(self) -> None:
+        """Remove the connections whose receiver or sender is gone, unless a thread holds the lock.
+
+        The callbacks run without the lock.
+        """
+        lost: list[LiveConnection] = []
+        while self._dead and self._lock.acquire(blocking=False):
+            try:
+                while self._dead:
+                    ref = self._dead.pop()
+                    target, receiver = ref.place
+                    for connection in self._by_target.get(target, {}).get(receiver, ()):
+                        if connection.uses(ref):
+                            self._swap(connection, None)
+                            lost.append(connection)
+            finally:
+                self._lock.release()
+        for connection in lost:
+            self._call(self._changed, connection.target, False)
+            self._call(self._lost, connection)
+
+    def _call(self, callback: Callable[..., None], *args: Any) -> None:
+        """Call a callback from the garbage collector, where no caller expects an error."""
+        try:
+            callback(*args)
+        except Exception:
+            logger.exception("A callback failed after the garbage collector ended a connection")
+
+
+def distinct(connections: Iterable[LiveConnection]) -> tuple[LiveConnection, ...]:
+    """Keep, of each receiver, its connections up to the first that has no predicate."""
+    settled: set[Hashable] = set()
+    kept: list[LiveConnection] = []
+    for connection in connections:
+        receiver = connection.key[0]
+        if receiver not in settled:
+            kept.append(connection)
+            if connection.options.when is None:
+                settled.add(receiver)
+    return tuple(kept)

@@ -1,0 +1,343 @@
+"""The one loop behind every send that is not a plain one."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Coroutine, Hashable, Iterable
+from inspect import isawaitable
+from itertools import accumulate, count
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ..records import Deferred, Emission, Failed, Ok, OnError, Outcome, Receiver, Status
+from .delivery import Call, add_note, carried_emission, note_unusable, report
+from .introspection import sender_behind
+from .observation import Called, Observation, make_emission, notify_observers
+
+if TYPE_CHECKING:
+    from .connection import LiveConnection
+    from .environment import SignalContext, Transaction
+
+Wrapper: TypeAlias = Any
+"""Makes an async receiver callable, or a plain one awaitable: ``wrapper(receiver)``."""
+
+Results: TypeAlias = "list[tuple[Receiver, Any]]"
+"""What a send returns: each receiver that ran and returned, with its result, in calling order."""
+
+Step: TypeAlias = "tuple[LiveConnection, Receiver, Status, Any, float]"
+"""One receiver's part: connection, receiver, status, its result or exception, seconds."""
+
+_numbers = count()
+
+
+class Dispatch:
+    """One emission being dispatched.
+
+    :param context: the signal's context.
+    :param sender: who sends.
+    :param payload: what is passed by name.
+    :param on_error: the signal's failure policy.
+    :param asynchronous: whether async receivers are awaited.
+    :param wrapper: the wrapper that the caller gave, or ``None``.
+    :param robust: whether every failure is isolated, whatever the policies are.
+    """
+
+    __slots__ = (
+        "_called",
+        "_emission",
+        "_robust",
+        "_transactions",
+        "asynchronous",
+        "context",
+        "fatal",
+        "number",
+        "on_error",
+        "payload",
+        "sender",
+        "steps",
+        "wrapper",
+    )
+
+    def __init__(
+        self,
+        context: SignalContext,
+        sender: Any,
+        payload: dict[str, Any],
+        on_error: OnError,
+        asynchronous: bool,
+        wrapper: Wrapper | None,
+        robust: bool = False,
+    ) -> None:
+        self.context: SignalContext = context
+        self.sender: Any = sender
+        self.payload: dict[str, Any] = payload
+        self.on_error: OnError = on_error
+        self.asynchronous: bool = asynchronous
+        self.wrapper: Wrapper | None = wrapper
+        self.steps: list[Step] = []
+        self.number: int = next(_numbers)
+        self.fatal: bool = False  # the last failure cannot be contained
+        self._robust = robust
+        self._emission: Emission | None = None
+        self._transactions: dict[Any, Transaction | None] = {}
+        self._called: set[Hashable] | None = None  # receivers that have passed a predicate
+
+    @property
+    def emission(self) -> Emission:
+        """The record of this emission, made when the loop first needs it."""
+        return self.emission_from(sys._getframe())
+
+    def emission_from(self, frame: types.FrameType) -> Emission:
+        """Return the record of this emission.
+
+        :param frame: the frame of the send, or of something that it called within the kit.
+        """
+        if self._emission is None:
+            self._emission = make_emission(self.context, self.sender, self.payload, frame)
+        return self._emission
+
+    async def run(self, connections: Iterable[LiveConnection]) -> list[Step]:
+        """Call each receiver in turn.
+
+        It is a coroutine so that plain and async sends share it; where nothing is awaited it never
+        waits, and :func:`finish` runs it to its end in one step.
+        """
+        steps, plain = self.steps, not self.asynchronous
+        self._find_transactions(connections)
+        started = perf_counter()
+        value: Any = None
+        propagates = False
+        outer = self._carry() if self.asynchronous else None
+        try:
+            for connection in connections:
+                receiver = connection.receiver() if connection.weak else connection.receiver
+                if receiver is None or (self._called and connection.key[0] in self._called):
+                    continue
+                status: Status = "ok"
+                began = perf_counter()
+                try:
+                    if plain and connection.is_plain:
+                        value = receiver(self.sender, **self.payload)
+                    else:
+                        done, value = self._call_specially(connection, receiver)
+                        status, value = ("ok", await value) if done is None else (done, value)
+                except BaseException as error:
+                    status, value = "failed", error
+                    if not isinstance(error, Exception) or isinstance(error, RecursionError):
+                        propagates = True
+                        steps.append((connection, receiver, status, error, perf_counter() - began))
+                        raise
+                if status != "skipped":
+                    steps.append((connection, receiver, status, value, perf_counter() - began))
+                if status == "failed" and not self._continues_after(value, connection, receiver):
+                    break
+        finally:
+            value = None  # as in `results`
+            # A coroutine may be closed in another context, where a token would be refused.
+            if self.asynchronous and carried_emission.get() is self.emission:
+                carried_emission.set(outer)
+            if self.context.observers:
+                self._notify_observers(started)
+            if propagates:
+                steps.clear()
+        return steps
+
+    def _carry(self) -> Emission | None:
+        """Set the emission for the tasks that receivers start; return what was set before."""
+        outer = carried_emission.get()
+        carried_emission.set(self.emission)
+        return outer
+
+    def _find_transactions(self, connections: Iterable[LiveConnection]) -> None:
+        """Look before any receiver runs: one that reads the database begins a transaction."""
+        environment = self.context.environment
+        for connection in connections:
+            delivery = connection.options.delivery
+            if delivery is None:
+                continue
+            session: Any = getattr(delivery, "session", self)
+            if session is not self and session not in self._transactions:
+                self._transactions[session] = environment.transaction(
+                    session, self.sender, self.payload
+                )
+
+    def _continues_after(
+        self, error: Exception, connection: LiveConnection, receiver: Receiver
+    ) -> bool:
+        """Apply the failure policy; tell whether the next receiver is called.
+
+        A ``RecursionError`` does not come here. To continue with the next receiver, which sends
+        again as well, would double the work at each level of the recursion.
+        """
+        policy = self._policy(connection)
+        if policy == "raise":
+            self._report_grouped()
+            return False
+        add_note(error, self.emission)
+        if self._is_fatal(error, receiver):
+            self.fatal = True
+            self._report_grouped()
+            return False
+        if policy == "isolate":
+            report(error, self.context, receiver, self.emission, "receiver")
+        return True
+
+    def _is_fatal(self, error: Exception, receiver: Receiver) -> bool:
+        """Tell whether a failure cannot be contained; if so, report it and add the reason.
+
+        A sender that went on with an unusable transaction would come to a commit that stores
+        nothing. The other receivers could only fail as well.
+        """
+        if not self.context.environment.has_unusable_transaction(self.sender, self.payload):
+            return False
+        if note_unusable(error, receiver):  # not yet raised by a send within the receiver
+            report(error, self.context, receiver, self.emission, "receiver")
+        return True
+
+    def _report_grouped(self) -> None:
+        """Report the failures of a group that is not raised, because another exception is."""
+        for connection, receiver, status, error, _ in self.steps[:-1]:
+            if status == "failed" and self._policy(connection) == "group":
+                report(error, self.context, receiver, self.emission, "receiver")
+
+    def _policy(self, connection: LiveConnection) -> OnError:
+        return "isolate" if self._robust else connection.options.on_error or self.on_error
+
+    def _notify_observers(self, started: float) -> None:
+        steps = self.steps
+        called = Called(tuple(connection for connection, *_ in steps))
+        times = list(accumulate((seconds for *_, seconds in steps), initial=started))
+        exceptional: dict[int, tuple[Status, Any]] = {
+            i: (s, v) for i, (_, _, s, v, _) in enumerate(steps) if s != "ok"
+        }
+        frame = sys._getframe(1)
+        notify_observers(
+            Observation(self.context, self.sender, self.payload, called, times, exceptional, frame)
+        )
+        exceptional.clear()  # as in `results`
+
+    def _call_specially(
+        self, connection: LiveConnection, receiver: Receiver
+    ) -> tuple[Status | None, Any]:
+        """Call a receiver that has a predicate or a delivery, or that is of the other kind.
+
+        Without a status, the value is still to be awaited; not here, since a coroutine turns a
+        receiver's ``StopIteration`` into another error.
+        """
+        sender, payload, options = self.sender, self.payload, connection.options
+        if options.when is not None:
+            if self._called is None:
+                self._called = set()
+            self._called.add(connection.key[0])  # also if the predicate fails: once is enough
+            if not options.when(sender, **payload):
+                self._called.discard(connection.key[0])
+                return "skipped", None
+        if options.delivery is not None:
+            call = self._call(connection, receiver)
+            options.delivery.deliver(call)
+            return call.outcome(options.delivery.name)
+        environment = self.context.environment
+        if connection.is_async:
+            if self.asynchronous:
+                return None, receiver(sender, **payload)
+            token = carried_emission.set(self.emission)  # the wrapper may well use another thread
+            try:
+                return "ok", (self.wrapper or environment.make_sync)(receiver)(sender, **payload)
+            finally:
+                carried_emission.reset(token)
+        if not self.asynchronous:
+            return "ok", receiver(sender, **payload)
+        wrapped = (self.wrapper or environment.make_async)(receiver)
+        value = wrapped(sender, **payload)
+        if wrapped is receiver:
+            return None if isawaitable(sender_behind(value)) else "ok", value
+        return None, value
+
+    def _call(self, connection: LiveConnection, receiver: Receiver) -> Call:
+        return Call(
+            context=self.context,
+            connection=connection,
+            receiver=receiver,
+            sender=self.sender,
+            payload=self.payload,
+            emission=self.emission,
+            transaction=self._transactions.get(
+                getattr(connection.options.delivery, "session", self)
+            ),
+            number=self.number,
+        )
+
+    def results(self) -> Results:
+        """Return what a send returns, or raise what it raises.
+
+        The frames that an exception has gone through must not hold it, or it, and the request with
+        it, would wait for the garbage collector: so the steps are cleared.
+        """
+        steps = self.steps
+        failed = [
+            (self._policy(c), error) for c, _, status, error, _ in steps if status == "failed"
+        ]
+        grouped = [error for policy, error in failed if policy == "group"]
+        sent = [(receiver, value) for _, receiver, status, value, _ in steps if status == "ok"]
+        steps.clear()
+        try:
+            if failed and (self.fatal or failed[-1][0] == "raise"):  # no receiver runs after it
+                raise failed[-1][1]
+            if grouped:
+                noun = "receiver" if len(grouped) == 1 else "receivers"
+                name = self.context.name
+                raise ExceptionGroup(f"{len(grouped)} {noun} of signal {name!r} failed", grouped)
+        finally:
+            del failed, grouped
+        return sent
+
+    def outcomes(self) -> list[Outcome[Any]]:
+        """Return what a robust send returns, or raise what not even that contains."""
+        if self.fatal:
+            self.results()
+        made: list[Outcome[Any]] = []
+        for _, receiver, status, value, seconds in self.steps:
+            if status in {"failed", "contained"}:
+                made.append(Failed(receiver=receiver, exception=value, duration=seconds))
+            elif status == "deferred":
+                made.append(Deferred(receiver=receiver, delivery=value))
+            else:
+                made.append(Ok(receiver=receiver, value=value, duration=seconds))
+        self.steps.clear()  # as in `results`
+        return made
+
+
+def send_observed(
+    context: SignalContext,
+    sender: Any,
+    payload: dict[str, Any],
+    called: Called,
+    frame: types.FrameType,
+) -> Results:
+    """Call receivers that need nothing but a call, and notify the observers."""
+    sent: Results = []
+    times = [perf_counter()]
+    exceptional: dict[int, tuple[Status, Any]] | None = None
+    try:
+        for receiver in called.receivers:
+            sent.append((receiver, receiver(sender, **payload)))
+            times.append(perf_counter())
+    except BaseException as error:
+        times.append(perf_counter())
+        exceptional = {len(sent): ("failed", error)}
+        raise
+    finally:
+        notify_observers(Observation(context, sender, payload, called, times, exceptional, frame))
+        exceptional = None  # as in `results`
+    return sent
+
+
+def finish(run: Coroutine[Any, Any, list[Step]]) -> None:
+    """Run a coroutine that never waits to its end."""
+    try:
+        run.send(None)
+    except StopIteration:
+        return
+    run.close()
+    raise AssertionError("a plain send waited")

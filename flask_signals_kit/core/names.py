@@ -1,0 +1,34 @@
+"""Names of signals, and globs that match them."""
+
+from __future__ import annotations
+
+from ..errors import DeclarationError
+from .introspection import type_name
+
+
+def is_glob(name: str) -> bool:
+    """Tell a pattern from a name."""
+    return any(char in name for char in "*?[")
+
+
+def check_name(name: object) -> str:
+    """Return a signal's name, or refuse what is no identifier.
+
+    Dotted names are for bridged signals (``flask_login.user_logged_in``) and for grouping.
+
+    :raises DeclarationError: with a name that would do.
+    """
+    if isinstance(name, str) and name and all(part.isidentifier() for part in name.split(".")):
+        return name
+    shown = repr(name) if isinstance(name, str) else type_name(name)
+    raise DeclarationError(
+        f"{shown} is no name for a signal: use an identifier in lower_snake, past tense, such as "
+        f"{_suggest(name)!r}."
+    )
+
+
+def _suggest(name: object) -> str:
+    words = (
+        "".join(c if c.isalnum() else "_" for c in name).strip("_") if isinstance(name, str) else ""
+    )
+    return words.lower() if words.isidentifier() else "account_funded"

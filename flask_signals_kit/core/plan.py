@@ -1,0 +1,96 @@
+"""Which receivers a send calls, and in which order; computed once until the next change."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from blinker import ANY
+
+from .connection import LiveConnection, distinct
+from .introspection import sender_key
+
+if TYPE_CHECKING:
+    from ..records import OnError
+    from .environment import PayloadCheck
+
+
+class Plan:
+    """The connections of one signal, resolved for its sends.
+
+    :param connections: every connection of the signal, in any order.
+    :param on_error: the signal's failure policy.
+    :param check_payload: checks the payload of each send, or ``None``.
+    :param muted: whether the signal is muted for any thread or task.
+    """
+
+    __slots__ = (
+        "_merged",
+        "any_sender",
+        "by_sender",
+        "check_payload",
+        "connections",
+        "is_fast",
+        "is_plain",
+        "on_error",
+        "scoped",
+        "version",
+    )
+
+    def __init__(
+        self,
+        connections: Iterable[LiveConnection],
+        *,
+        on_error: OnError,
+        check_payload: PayloadCheck | None,
+        muted: bool,
+        version: object = None,
+    ) -> None:
+        ranked = sorted(connections, key=LiveConnection.rank)
+        self.version: object = version
+        self.connections: tuple[LiveConnection, ...] = tuple(ranked)
+        self.on_error: OnError = on_error
+        self.check_payload: PayloadCheck | None = check_payload
+        self.scoped: bool = any(c.scope is not None for c in ranked)
+        self.by_sender: dict[Hashable, list[LiveConnection]] = {}
+        for connection in ranked:
+            self.by_sender.setdefault(connection.key[1], []).append(connection)
+        self.any_sender: tuple[LiveConnection, ...] = distinct(self.by_sender.pop(None, []))
+        self._merged: dict[Hashable, tuple[LiveConnection, ...]] = {}
+        # A plain send has nothing to do but to call the receivers, …
+        self.is_plain: bool = (
+            all(c.is_plain for c in ranked)
+            and not self.scoped
+            and not muted
+            and check_payload is None
+            and (on_error == "raise" or not ranked)
+        )
+        # … which a fast send has at hand: no sender to match, no weak reference to follow.
+        self.is_fast: bool = (
+            self.is_plain and not self.by_sender and not any(c.weak for c in ranked)
+        )
+
+    def connections_for(self, sender: Hashable) -> tuple[LiveConnection, ...]:
+        """Return the connections that a sender with this key reaches, in calling order."""
+        if sender not in self.by_sender:
+            return self.any_sender
+        found = self._merged.get(sender)
+        if found is None:
+            own = [*self.any_sender, *self.by_sender[sender]]
+            found = self._merged[sender] = distinct(sorted(own, key=LiveConnection.rank))
+        return found
+
+    def reached(self, sender: Any, scopes: frozenset[object]) -> tuple[LiveConnection, ...]:
+        """Return the connections that a send reaches, in calling order.
+
+        :param sender: the sender, or ``ANY`` for the connections of any sender alone.
+        :param scopes: the ``with`` blocks that the send is inside of.
+        """
+        key = None if sender is ANY else sender_key(sender) if self.by_sender else None
+        if self.scoped:
+            return distinct(
+                c
+                for c in self.connections
+                if (c.scope is None or c.scope in scopes) and c.key[1] in (None, key)
+            )
+        return self.any_sender if key is None else self.connections_for(key)

@@ -1,0 +1,621 @@
+"""Blinker's signals with connection order, priorities, nesting and fast planned dispatch.
+
+:class:`Signal` and :class:`Namespace` are ``blinker.NamedSignal`` and ``blinker.Namespace``. They
+need no Flask; what an app adds is in an :class:`~.environment.Environment`.
+
+How a send works: connecting and disconnecting only discard the plan. The next send computes it from
+the signal's own connections and those of its environment, and every later send is one loop over it.
+What is not plain (a predicate, an async receiver, a delivery, a failure policy, …) takes the loop
+in :mod:`.dispatch` instead.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import types
+import weakref
+from collections.abc import Callable, Generator, Hashable
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, TypeVar, cast
+
+import blinker
+from blinker import ANY
+
+from ..records import Connection, Emission, OnError, Outcome, Receiver
+from ..settings import check_on_error
+from .connection import DEFAULTS, Connections, LiveConnection, Options
+from .delivery import Call, Delivery, carried_emission
+from .dispatch import Dispatch, Results, Wrapper, finish, send_observed
+from .environment import Environment, SignalContext
+from .introspection import explain_recursion, receiver_key, sender_key
+from .observation import Called, Observer, make_emission
+from .plan import Plan
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_NO_SCOPES: frozenset[object] = frozenset()
+_scopes: ContextVar[frozenset[object]] = ContextVar("signals_kit_scopes", default=_NO_SCOPES)
+"""The ``muted()`` and ``connected_to()`` blocks that the current thread or task is inside of."""
+
+
+@contextmanager
+def _scope() -> Generator[object, None, None]:
+    """Enter a block of the current thread or task."""
+    scope = object()
+    _scopes.set(_scopes.get() | {scope})
+    try:
+        yield scope
+    finally:
+        _scopes.set(_scopes.get() - {scope})
+
+
+class Signal(blinker.NamedSignal):
+    """A ``blinker.NamedSignal`` with order, priorities, failure policies and fast dispatch.
+
+    Everything that blinker documents holds. Beyond it: receivers run by priority, then in
+    connection order; ``muted()`` and ``connected_to()`` nest and apply to the current thread or
+    task alone; a collected receiver or sender leaves nothing behind; a send calls exactly the
+    receivers that were connected when it began.
+
+    :param name: the signal's name.
+    :param doc: one sentence on what it means.
+    :param on_error: what a failing receiver does: ``"raise"``, ``"group"`` or ``"isolate"``.
+    :param environment: what an app adds; nothing, if left out.
+    :raises DeclarationError: for another ``on_error``.
+
+    >>> funded = Signal("account_funded")
+    >>> _ = funded.connect(lambda account, **extra: f"{account} has money", weak=False)
+    >>> [value for _, value in funded.send("acme", amount=5)]
+    ['acme has money']
+    """
+
+    def __init__(
+        self,
+        name: str,
+        doc: str | None = None,
+        *,
+        on_error: OnError = "raise",
+        environment: Environment | None = None,
+    ) -> None:
+        self._on_error: OnError = check_on_error(on_error, f"Signal {name!r}", "'raise'") or "raise"
+        self._plan: Plan | None = None
+        self._fast: tuple[Receiver, ...] | None = None
+        self._called: Called | None = None
+        self._version = object()
+        self._lock = threading.RLock()
+        self._mutes = _NO_SCOPES
+        self._muted_everywhere = False
+        self.context: SignalContext = SignalContext(name, environment or Environment())
+        itself = weakref.ref(self)
+        self._own = Connections(partial(_changed, itself), partial(_lost, itself))
+        self._excluded: weakref.WeakSet[LiveConnection] | None = None
+        super().__init__(name, doc)
+
+    # -- connecting ---------------------------------------------------------------------------
+
+    def connect(
+        self,
+        receiver: F,
+        sender: Any = ANY,
+        weak: bool = True,
+        *,
+        priority: int = 0,
+        when: Callable[..., Any] | None = None,
+        delivery: Delivery | None = None,
+        on_error: OnError | None = None,
+        uid: str | None = None,
+    ) -> F:
+        """Connect a receiver.
+
+        Connecting the same receiver to the same sender again changes its priority and options,
+        keeps its place in connection order, and never turns a strong connection into a weak one.
+
+        :param receiver: called as ``receiver(sender, **payload)``; may be async.
+        :param sender: only sends by this sender reach the receiver; any, if left out. Strings and
+            integers match by value, everything else by identity.
+        :param weak: reference the receiver weakly (blinker's default). Use ``False`` for closures.
+        :param priority: higher runs first.
+        :param when: ``when(sender, **payload)`` decides at each send whether the receiver is
+            called.
+        :param delivery: how the receiver gets it; at once, if left out.
+        :param on_error: the failure policy of this receiver; the signal's, if left out.
+        :param uid: kept for :class:`Connection`.
+        :return: the receiver, unchanged.
+        :raises ReceiverError: if the receiver is not callable or takes no weak reference, or for an
+            invalid priority, predicate or uid.
+        :raises DeclarationError: for an invalid failure policy.
+        :raises ConfigurationError: for an invalid delivery.
+        :raises Exception: what a receiver of ``receiver_connected`` raised. Then everything is as
+            it was before: a new connection is gone, and a changed one has its old options.
+        """
+        options = Options(
+            priority=priority, when=when, delivery=delivery, on_error=on_error, uid=uid, weak=weak
+        )
+        connection = LiveConnection(self.name, receiver, sender, options)
+        options.check(receiver)
+        before = self._own.add(connection)
+        try:
+            self.notify_connected(receiver, sender, weak)
+        except Exception:
+            self._own.restore(connection, before)
+            raise
+        return receiver
+
+    def connect_via(self, sender: Any, weak: bool = False) -> Callable[[F], F]:
+        """Connect the decorated function for one sender, strongly unless ``weak`` is set.
+
+        :param sender: as in :meth:`connect`.
+        :param weak: as in :meth:`connect`.
+        """
+
+        def decorator(receiver: F) -> F:
+            return self.connect(receiver, sender, weak)
+
+        return decorator
+
+    @contextmanager
+    def connected_to(self, receiver: Receiver, sender: Any = ANY) -> Generator[None, None, None]:
+        """Connect a receiver while a ``with`` block runs, for the current thread or task alone.
+
+        Blocks nest, and a receiver that was connected before stays so afterwards.
+
+        :param receiver: as in :meth:`connect`; held strongly.
+        :param sender: as in :meth:`connect`.
+        """
+        with _scope() as scope:
+            connection = LiveConnection(self.name, receiver, sender, DEFAULTS, scope)
+            try:
+                self._own.add(connection)
+                self.notify_connected(receiver, sender, False)
+                yield
+            finally:
+                self._own.remove(connection)
+                self.notify_disconnected(receiver, sender)
+
+    @contextmanager
+    def muted(self) -> Generator[None, None, None]:
+        """Call no receivers while a ``with`` block runs, for the current thread or task alone.
+
+        Blocks nest: receivers are called again when the outermost ends.
+        """
+        with _scope() as scope:
+            self._mute(lambda mutes: mutes | {scope})
+            try:
+                yield
+            finally:
+                self._mute(lambda mutes: mutes - {scope})
+
+    def _mute(self, change: Callable[[frozenset[object]], frozenset[object]]) -> None:
+        with self._lock:
+            self._mutes = change(self._mutes)
+            self.invalidate()
+
+    @property
+    def is_muted(self) -> bool:
+        """Whether a send calls no receivers here. Setting it mutes every thread and task."""
+        return self._muted_everywhere or not self._mutes.isdisjoint(_scopes.get())
+
+    @is_muted.setter
+    def is_muted(self, value: bool) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        with self._lock:
+            self._muted_everywhere = bool(value)
+            self.invalidate()
+
+    def disconnect(self, receiver: Receiver, sender: Any = ANY) -> None:
+        """Disconnect a receiver from this signal.
+
+        A receiver that was connected for every app is disconnected in this signal's app alone.
+
+        :param receiver: the receiver; one that is not connected is ignored.
+        :param sender: from this sender only; from all, if left out.
+        """
+        active = _scopes.get()
+        receiver_id = receiver_key(receiver)
+        sender_id = None if sender is ANY else sender_key(sender)
+
+        def matches(connection: LiveConnection) -> bool:
+            here = connection.scope is None or connection.scope in active
+            same_sender = sender is ANY or connection.key[1] == sender_id
+            return here and same_sender and connection.key[0] == receiver_id
+
+        for connection in filter(matches, self._own.of(self.name)):
+            self._own.remove(connection)
+        inherited = [*filter(matches, self.context.environment.connections(self.name))]
+        if inherited:
+            with self._lock:
+                self._excluded = self._excluded or weakref.WeakSet()
+                self._excluded.update(inherited)
+            self.changed()
+        self.notify_disconnected(receiver, sender)
+
+    def observe(self, observer: Observer) -> Callable[[], None]:
+        """Call an observer with each emission, once it is over.
+
+        An observer sees the emission, and each receiver's time and outcome. It changes nothing;
+        what it raises is logged. Without observers a send costs nothing more.
+
+        :param observer: called with each :class:`~flask_signals_kit.Observation`.
+        :return: a function that removes the observer.
+        """
+        with self._lock:
+            self.context.observers = (*self.context.observers, observer)
+        self.changed()
+        return _once(partial(self._unobserve, observer))
+
+    def _unobserve(self, observer: Observer) -> None:
+        with self._lock:
+            self.context.observers = _without(observer, self.context.observers)
+        self.changed()
+
+    # -- changes ------------------------------------------------------------------------------
+
+    def invalidate(self, wait: bool = True) -> None:
+        """Discard the plan; the next send computes another.
+
+        :param wait: wait for a thread that computes one. False where the garbage collector only
+            took something away: then a send in progress may still finish with the old plan.
+        """
+        if wait:
+            with self._lock:
+                self.invalidate(False)
+            return
+        self._version = object()
+        self._plan = self._fast = self._called = None
+
+    def changed(self, wait: bool = True) -> None:
+        """Discard the plan and notify the environment.
+
+        :param wait: whether this may wait for a lock.
+        """
+        self.invalidate(wait)
+        self.context.environment.changed(self.name, wait)
+
+    def notify_connected(self, receiver: Receiver, sender: Any, weak: bool) -> None:
+        """Send blinker's ``receiver_connected``, if it has receivers."""
+        if "receiver_connected" in self.__dict__ and self.receiver_connected.receivers:
+            self.receiver_connected.send(self, receiver=receiver, sender=sender, weak=weak)
+
+    def notify_disconnected(self, receiver: Any, sender: Any) -> None:
+        """Send blinker's ``receiver_disconnected``, if it has receivers."""
+        if "receiver_disconnected" in self.__dict__ and self.receiver_disconnected.receivers:
+            self.receiver_disconnected.send(self, receiver=receiver, sender=sender)
+
+    def _clear_state(self) -> None:
+        self._own.clear(self.name)
+
+    # -- asking -------------------------------------------------------------------------------
+
+    @property
+    def receivers(self) -> dict[Any, Any]:
+        """The connected receivers by key; as with blinker, only the truth value is promised."""
+        return {c.key[0]: c.receiver for c in self._connected()}
+
+    @receivers.setter
+    def receivers(self, value: object) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Ignore what blinker's constructor sets."""
+
+    @property
+    def has_receivers(self) -> bool:
+        """Whether any receiver is connected, for any sender."""
+        if self._excluded:
+            return bool(self._connected())
+        return self._own.has(self.name) or self.context.environment.has_connections(self.name)
+
+    @property
+    def in_use(self) -> bool:
+        """Whether the signal has receivers, or observers that are not passive."""
+        return self.has_receivers or any(
+            not getattr(observer, "passive", False) for observer in self.context.observers
+        )
+
+    def has_receivers_for(self, sender: Any) -> bool:
+        """Tell whether a send by this sender would find a receiver that is still alive.
+
+        :param sender: the sender, or ``ANY`` for receivers of any sender alone.
+        """
+        return any(connection.resolve() is not None for connection in self._reached(sender))
+
+    def receivers_for(self, sender: Any) -> Generator[Receiver, None, None]:
+        """Yield the receivers that a send by this sender would call, in calling order.
+
+        :param sender: the sender, or ``ANY`` for receivers of any sender alone.
+        """
+        yielded: set[Hashable] = set()
+        for connection in self._reached(sender):
+            receiver = connection.resolve()
+            if receiver is not None and connection.key[0] not in yielded:
+                yielded.add(connection.key[0])
+                yield receiver
+
+    @property
+    def live_connections(self) -> tuple[LiveConnection, ...]:
+        """Every connection in calling order."""
+        return tuple(sorted(self._connected(), key=LiveConnection.rank))
+
+    @property
+    def connections(self) -> list[Connection]:
+        """Every connection in calling order, described; it keeps no receiver alive."""
+        return [connection.describe(self.name) for connection in self.live_connections]
+
+    def _connected(self) -> list[LiveConnection]:
+        """Return every connection: the signal's own, then those of its environment."""
+        own = self._own.of(self.name)
+        inherited = self.context.environment.connections(self.name)
+        keys = {c.key for c in own if c.scope is None}
+        excluded = self._excluded or ()
+        own += [c for c in inherited if c.key not in keys and c not in excluded]
+        return own
+
+    def _reached(self, sender: Any) -> tuple[LiveConnection, ...]:
+        """Return the connections that a send by this sender reaches here, in calling order."""
+        return self._current_plan().reached(sender, _scopes.get())
+
+    def _current_plan(self) -> Plan:
+        plan = self._plan
+        if plan is None or plan.version is not self._version:
+            plan = self._make_plan()
+        return plan
+
+    def _make_plan(self) -> Plan:
+        """Compute the plan for every send until the next change."""
+        environment = self.context.environment
+        with self._lock:
+            while True:
+                version = self._version
+                plan = Plan(
+                    self._connected(),
+                    on_error=environment.on_error(self.name) or self._on_error,
+                    check_payload=environment.check_payload(self.name),
+                    muted=self._muted_everywhere or bool(self._mutes),
+                    version=version,
+                )
+                self._plan = plan
+                if plan.is_fast and self.context.observers:
+                    self._called = Called(plan.any_sender)
+                elif plan.is_fast:
+                    self._fast = tuple(c.receiver for c in plan.any_sender)
+                self._prune_tallies(plan)
+                if self._version is version:
+                    return plan
+                self.invalidate(False)  # the garbage collector took something meanwhile
+
+    def _prune_tallies(self, plan: Plan) -> None:
+        """Forget what was counted of connections that are gone."""
+        tallies = self.context.tallies
+        if tallies:
+            kept = {connection.order for connection in plan.connections}
+            for order in [order for order in list(tallies) if order not in kept]:
+                tallies.pop(order, None)
+
+    # -- sending ------------------------------------------------------------------------------
+
+    def send(
+        self,
+        sender: Any = None,
+        /,
+        *,
+        _async_wrapper: Wrapper | None = None,
+        **payload: Any,
+    ) -> Results:
+        """Call every receiver that is connected for this sender.
+
+        :param sender: passed to each receiver as its positional argument.
+        :param _async_wrapper: makes an async receiver callable.
+        :param payload: passed to each receiver by name.
+        :return: ``(receiver, result)`` for each receiver that ran and returned, in calling order.
+        :raises Exception: what a receiver raised, as the signal's ``on_error`` says.
+        :raises AsyncReceiverError: for an async receiver without a wrapper.
+        """
+        try:
+            fast = self._fast
+            if fast:
+                return [(receiver, receiver(sender, **payload)) for receiver in fast]
+            if fast is not None:
+                return []
+            return self._send(sender, payload, _async_wrapper)
+        except RecursionError as error:
+            explain_recursion(error)
+            raise
+
+    def _send(self, sender: Any, payload: dict[str, Any], wrapper: Wrapper | None) -> Results:
+        called = self._called
+        if called is not None:
+            try:
+                frame = sys._getframe(2)  # of the caller, unless that is another send of the kit
+            except ValueError:  # a thread or greenlet that runs nothing but this send
+                frame = sys._getframe()
+            return send_observed(self.context, sender, payload, called, frame)
+        plan = self._current_plan()
+        if plan.is_plain and not self.context.observers:
+            connections = plan.any_sender
+            if plan.by_sender:
+                connections = plan.connections_for(sender_key(sender))
+            return [
+                (receiver, receiver(sender, **payload))
+                for connection in connections
+                if (receiver := connection.receiver() if connection.weak else connection.receiver)
+                is not None
+            ]
+        connections = self._checked(plan, sender, payload)
+        if not connections and not self.context.observers:
+            return []
+        dispatch = Dispatch(self.context, sender, payload, plan.on_error, False, wrapper)
+        finish(dispatch.run(connections))
+        return dispatch.results()
+
+    def _checked(
+        self, plan: Plan, sender: Any, payload: dict[str, Any]
+    ) -> tuple[LiveConnection, ...]:
+        """Return the connections that a send reaches, after the checks that precede receivers."""
+        if (self._mutes or self._muted_everywhere) and self.is_muted:
+            return ()
+        if plan.check_payload is not None:
+            plan.check_payload(payload)
+        return plan.reached(sender, _scopes.get())
+
+    async def send_async(
+        self,
+        sender: Any = None,
+        /,
+        *,
+        _sync_wrapper: Wrapper | None = None,
+        **payload: Any,
+    ) -> Results:
+        """Await every receiver that is connected for this sender, one after the other.
+
+        :param sender: as in :meth:`send`.
+        :param _sync_wrapper: makes a plain receiver awaitable.
+        :param payload: as in :meth:`send`.
+        :return: as in :meth:`send`.
+        :raises AsyncReceiverError: for a plain receiver without a wrapper.
+        """
+        plan = self._current_plan()
+        dispatch = Dispatch(self.context, sender, payload, plan.on_error, True, _sync_wrapper)
+        await dispatch.run(self._checked(plan, sender, payload))
+        return dispatch.results()
+
+    def send_robust(
+        self,
+        sender: Any = None,
+        /,
+        *,
+        _async_wrapper: Wrapper | None = None,
+        **payload: Any,
+    ) -> list[Outcome[Any]]:
+        """Call every receiver and return what became of each; no failure stops the others.
+
+        Failures are logged and given to the exception hooks. ``BaseException`` propagates.
+
+        :param sender: as in :meth:`send`.
+        :param _async_wrapper: as in :meth:`send`.
+        :param payload: as in :meth:`send`.
+        :return: an :class:`Ok`, :class:`Failed` or :class:`Deferred` for each receiver.
+        """
+        dispatch = Dispatch(self.context, sender, payload, "isolate", False, _async_wrapper, True)
+        finish(dispatch.run(self._checked(self._current_plan(), sender, payload)))
+        return dispatch.outcomes()
+
+    async def send_robust_async(
+        self,
+        sender: Any = None,
+        /,
+        *,
+        _sync_wrapper: Wrapper | None = None,
+        **payload: Any,
+    ) -> list[Outcome[Any]]:
+        """Await every receiver and return what became of each; the async :meth:`send_robust`.
+
+        :param sender: as in :meth:`send`.
+        :param _sync_wrapper: as in :meth:`send_async`.
+        :param payload: as in :meth:`send`.
+        """
+        dispatch = Dispatch(self.context, sender, payload, "isolate", True, _sync_wrapper, True)
+        await dispatch.run(self._checked(self._current_plan(), sender, payload))
+        return dispatch.outcomes()
+
+
+def _changed(itself: weakref.ref[Any], target: str, wait: bool) -> None:
+    signal = itself()
+    if signal is not None:
+        signal.changed(wait)
+
+
+def _lost(itself: weakref.ref[Any], connection: LiveConnection) -> None:
+    signal = itself()
+    if signal is not None and connection.resolve() is None:
+        signal.context.environment.collected(connection.describe(signal.name))
+
+
+class Namespace(blinker.Namespace):
+    """A ``blinker.Namespace`` whose signals are :class:`Signal`.
+
+    :param environment: what its signals need besides their own connections.
+
+    >>> shop = Namespace()
+    >>> shop.signal("account_funded") is shop.signal("account_funded")
+    True
+    """
+
+    def __init__(self, environment: Environment | None = None) -> None:
+        super().__init__()
+        self._environment = environment or Environment()
+        self._observers: tuple[Observer, ...] = ()
+        self._lock = threading.RLock()  # attaching an observer may make a signal
+
+    def signal(self, name: str, doc: str | None = None) -> Signal:
+        """Return the signal of this name, making it at the first call.
+
+        :param name: the name.
+        :param doc: one sentence on what it means; the first call's counts.
+        """
+        signal = self.get(name)
+        if signal is None:
+            made = Signal(name, doc, environment=self._environment)
+            with self._lock:
+                signal = self.setdefault(name, made)
+                for observer in self._observers if signal is made else ():
+                    made.observe(observer)  # before the lock is free: later ones find the signal
+        return cast(Signal, signal)
+
+    def observe(self, observer: Observer) -> Callable[[], None]:
+        """Call an observer with each emission of every signal, those made later included.
+
+        :param observer: as for :meth:`Signal.observe`.
+        :return: a function that removes the observer.
+        """
+        with self._lock:
+            self._observers = (*self._observers, observer)
+            for signal in list(self.values()):
+                cast(Signal, signal).observe(observer)
+        return _once(partial(self._unobserve, observer))
+
+    def _unobserve(self, observer: Observer) -> None:
+        with self._lock:
+            self._observers = _without(observer, self._observers)
+            for signal in list(self.values()):
+                cast(Signal, signal)._unobserve(observer)
+
+
+def _without(observer: Observer, observers: tuple[Observer, ...]) -> tuple[Observer, ...]:
+    """Remove an observer once, even if it was added twice."""
+    left = list(observers)
+    if observer in left:
+        left.remove(observer)
+    return tuple(left)
+
+
+def _once(undo: Callable[[], None]) -> Callable[[], None]:
+    """Make a function that calls another at its first call alone."""
+    left = iter((undo,))
+
+    def undo_once() -> None:
+        for end in left:
+            end()
+
+    return undo_once
+
+
+def find_emission(plain_sends: tuple[types.CodeType, ...]) -> Emission | None:
+    """Find the emission that the caller is being called for, or ``None`` outside of receivers.
+
+    A plain send keeps no record of itself, which is what makes it fast. So this searches the stack
+    for the innermost send; where a delivery left the sender's stack, the record it carries is used.
+
+    :param plain_sends: the code of the methods that call receivers in a plain loop.
+    """
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if code is Call.run.__code__:
+            return cast(Emission, frame.f_locals["self"].emission)
+        if code is Dispatch.run.__code__:
+            return cast(Emission, frame.f_locals["self"].emission_from(frame))
+        if code in plain_sends:
+            plain = frame.f_locals
+            signal = plain["signal"] if "signal" in plain else plain["self"]
+            return make_emission(signal.context, plain["sender"], plain["payload"], frame)
+        frame = frame.f_back
+    return carried_emission.get()

@@ -1,0 +1,1 @@
+"""How receivers get emissions: after the commit."""
