@@ -22,7 +22,7 @@ PEERS: dict[str, float | None] = {
     "Django (cached)": 1.0,
     "pluggy": 1.0,
     "PyDispatcher": 1.0,
-    "pyee": 1.1,
+    "pyee": 1.0,
     "psygnal": None,
 }
 
@@ -64,7 +64,7 @@ def measure() -> Iterator[Row]:
     for count in COUNTS[1:]:
         yield Row(
             what=f"`Signal.send`, {_receivers(count)}, against a plain loop",
-            limit=1.3,
+            limit=1.15,
             figure=found[count]["plain loop"],
             quoted=count == max(COUNTS),
         )
@@ -82,8 +82,8 @@ def measure() -> Iterator[Row]:
         yield Row(what=f"{what}, against blinker", limit=None, figure=figure)
     quiet, journalled = sending.handle_against_blinker()
     handle = "`account_funded.send` through handle and app context, 3 receivers"
-    yield Row(what=f"{handle}, against blinker", limit=0.6, figure=quiet, quoted=True)
-    yield Row(what="the same with the journal on", limit=1.5, figure=journalled, quoted=True)
+    yield Row(what=f"{handle}, against blinker", limit=0.5, figure=quiet, quoted=True)
+    yield Row(what="the same with the journal on", limit=1.6, figure=journalled, quoted=True)
     yield Row(
         what="a Flask request with the kit and no receivers, against no kit",
         limit=1.02,
@@ -120,8 +120,8 @@ def measure() -> Iterator[Row]:
     )
     signal, on = footprint.memory_per_connection()
     memory = "memory per connection, against blinker's strong connection"
-    yield Row(what=f"{memory}: `Signal.connect`", limit=1.5, figure=signal)
-    yield Row(what=f"{memory}: `kit.on`, in the kit and one app", limit=1.5, figure=on)
+    yield Row(what=f"{memory}: `Signal.connect`", limit=1.2, figure=signal)
+    yield Row(what=f"{memory}: `kit.on`, in the kit and one app", limit=1.2, figure=on)
     yield Row(
         what="a commit of one row with an after-commit receiver waiting, against a bare hook",
         limit=None,

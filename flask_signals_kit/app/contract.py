@@ -102,6 +102,8 @@ def check_takes_sender(receiver: Receiver, signal: str) -> None:
 
     :raises ContractError: naming the receiver, its file and line.
     """
+    if _surely_takes_sender(receiver):
+        return
     parameters = parameters_of(receiver, follow_wrapped=False)
     if parameters is None:
         return
@@ -114,6 +116,14 @@ def check_takes_sender(receiver: Receiver, signal: str) -> None:
         raise ContractError(
             f"Receiver {place_of(receiver)} cannot receive signal {signal!r}: {reason}."
         )
+
+
+def _surely_takes_sender(receiver: Receiver) -> bool:
+    """Tell it from the code of a plain function: reading a signature takes time and memory."""
+    if type(receiver) is not FunctionType or hasattr(receiver, "__signature__"):
+        return False
+    code = receiver.__code__
+    return code.co_argcount > 0 and code.co_varnames[0] != "self"
 
 
 def _is_unbound(receiver: Receiver, parameters: list[inspect.Parameter]) -> bool:

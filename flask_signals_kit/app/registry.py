@@ -13,7 +13,7 @@ import blinker
 
 from ..catalogue import BUILTIN_PAYLOADS
 from ..core.connection import Connections, LiveConnection
-from ..core.introspection import is_reloaded, reload_key
+from ..core.introspection import is_reloaded, look_at, reload_key
 from ..core.names import is_glob
 from ..errors import DeclarationError, DuplicateReceiverError
 from ..records import OnError, Place, same_function
@@ -44,7 +44,7 @@ class Registry:
         self._apps: tuple[weakref.ref[Any], ...] = ()
         self._globs: tuple[str, ...] | None = ()
         self._by_uid: dict[str, weakref.WeakSet[LiveConnection]] = {}
-        self._codes: dict[Any, Any] = {}  # the last code of each function that was connected
+        self._codes: dict[int, Any] = {}  # the last code of each function, by hash
         self._orders: dict[object, list[int]] = {}  # of replaced connections, for the next ones
 
     # -- apps ---------------------------------------------------------------------------------
@@ -328,12 +328,12 @@ class Registry:
         """
         receiver, uid = connection.key[0], connection.options.uid
         former = [] if uid is None else [c for c in self.with_uid(uid) if c.key[0] != receiver]
-        code = connection.look()
-        key = reload_key(connection.place, code)
+        place, code = look_at(connection.receiver)  # not kept: most places are never shown
+        key = reload_key(place, code)
         if key is not None:
-            last = self._codes.setdefault(key, code)
-            if last is not code:  # else no other connection needs a look
-                self._codes[key] = code
+            number = hash(key)  # a key of its own would take as much memory as the connection
+            if self._codes.setdefault(number, code) is not code:
+                self._codes[number] = code
                 former += [
                     other
                     for other in self.connections

@@ -20,7 +20,6 @@ from ..records import IMMEDIATE, Connection, OnError, Place, Receiver
 from ..settings import check_on_error
 from .introspection import (
     is_async,
-    look_at,
     place_of,
     receiver_key,
     sender_key,
@@ -214,13 +213,8 @@ class LiveConnection:
     def place(self) -> Place:
         """Where the receiver is defined."""
         if self._place is None:
-            self.look()
-        return cast(Place, self._place)
-
-    def look(self) -> types.CodeType | None:
-        """Find the place of the receiver; return the code in it."""
-        self._place, code = look_at(self.resolve())
-        return code
+            self._place = place_of(self.receiver)
+        return self._place
 
     @property
     def for_any_sender(self) -> bool:
