@@ -8,8 +8,8 @@ import pytest
 from flask import Flask
 
 from flask_signals_kit import SignalsKit
-from tests.page.test_paging import make_app as make_long_app
-from tests.page.test_views import QUERIES, make_app
+from tests.debug.page.test_paging import make_app as make_long_app
+from tests.debug.page.test_views import QUERIES, make_app
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication

@@ -196,7 +196,7 @@ def test_show_tells_all_of_one_signal() -> None:
     assert result.exit_code == 0
     assert "  Money arrived in an Account.\n" in result.output
     assert "  Origin    domain\n" in result.output
-    assert re.search(r"^  Declared  tests/test_cli\.py:\d+$", result.output, re.MULTILINE)
+    assert re.search(r"^  Declared  tests/debug/test_cli\.py:\d+$", result.output, re.MULTILINE)
     assert "  Payload   amount, note?\n" in result.output
     assert "  On error  isolate: " in result.output
     assert (

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from werkzeug.local import LocalProxy
 
 from flask_signals_kit import AfterCommit, SignalsKit
-from tests.delivery.support import Account, Base, Shop
+from tests.deliveries.support import Account, Base, Shop
 
 
 @pytest.fixture

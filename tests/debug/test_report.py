@@ -414,7 +414,7 @@ def test_a_receiver_without_kwargs_is_a_problem(shop: AppSignals) -> None:
     assert problem.kind == "no_extra"
     assert "hears_amount" in problem.message
     assert str(problem).endswith(
-        f"(tests/test_inspection.py:{hears_amount.__code__.co_firstlineno})"
+        f"(tests/debug/test_report.py:{hears_amount.__code__.co_firstlineno})"
     )
 
 
@@ -777,8 +777,8 @@ def test_an_empty_selection_leaves_nothing_out(variety: Report) -> None:
     ("selection", "wanted"),
     [
         (Selection(words="MONEY funded"), ["account_funded"]),
-        (Selection(words="test_inspection account"), ["account_closed", "account_funded"]),
-        (Selection(words="test_inspection request"), ["request_started"]),
+        (Selection(words="test_report account"), ["account_closed", "account_funded"]),
+        (Selection(words="test_report request"), ["request_started"]),
         (Selection(origins=("domain",)), ["account_closed", "account_funded"]),
         (Selection(origins=("domain", "flask"), traits=("weak",)), ["request_started"]),
         (Selection(traits=("receivers", "async")), ["account_funded"]),

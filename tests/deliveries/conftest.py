@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.delivery.support import EXTENSIONS, Shop
+from tests.deliveries.support import EXTENSIONS, Shop
 
 
 @pytest.fixture

@@ -31,8 +31,8 @@ from hypothesis.stateful import (
 
 from flask_signals_kit import Connection, Deferred, Emission, Failed, Ok, ReceiverError, Signal
 from flask_signals_kit.core.signal import _scopes
-from tests.signals.model import ANYBODY, Link, Model, Policy, Send, Way, When, is_async, owner
-from tests.signals.players import (
+from tests.core.model import ANYBODY, Link, Model, Policy, Send, Way, When, is_async, owner
+from tests.core.players import (
     MAKERS,
     RECEIVERS,
     SENDERS,

@@ -8,7 +8,7 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
 from flask_signals_kit import Deferred, Failed, Ok
-from tests.delivery.support import Account, Invoice, Shop, messages
+from tests.deliveries.support import Account, Invoice, Shop, messages
 
 
 def fail(sender: Any, **extra: Any) -> None:
@@ -47,7 +47,7 @@ def test_failing_receiver_is_isolated(any_shop: Shop, caplog: pytest.LogCaptureF
     errors = messages(caplog)
     assert len(errors) == 2
     assert all(f"{fail.__module__}.fail" in error for error in errors)
-    assert all("tests.delivery.support.Shop.fund" in error for error in errors)
+    assert all("tests.deliveries.support.Shop.fund" in error for error in errors)
     assert any_shop.tally(index=1).failures == 2
     assert any_shop.tally(index=1).last_failure == "ValueError"
 

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import delete, inspect, update
 from sqlalchemy.orm.exc import DetachedInstanceError, ObjectDeletedError
 
-from tests.delivery.support import Account, Shop, messages
+from tests.deliveries.support import Account, Shop, messages
 
 
 def test_payload_is_what_was_sent(any_shop: Shop) -> None:

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from flask_signals_kit import AfterCommit, ConfigurationError, SignalsKit
-from tests.delivery.support import Account, Base, Shop
+from tests.deliveries.support import Account, Base, Shop
 
 
 def receiver(sender: Any, **extra: Any) -> None:

@@ -12,7 +12,7 @@ from werkzeug.test import TestResponse
 
 from flask_signals_kit import SignalsKit
 from flask_signals_kit.debug.page.views import BRIEF, PAGE
-from tests.page.test_views import cards, page, twin, words
+from tests.debug.page.test_views import cards, page, twin, words
 
 
 def make_app(signals: int, receivers: int, *, extra: bool = True) -> Flask:

@@ -12,7 +12,7 @@ from werkzeug.test import Client
 
 from flask_signals_kit import Call, SignalsKit
 from flask_signals_kit.catalogue import BUILTIN_PAYLOADS
-from tests.page.test_views import cards, page, twin, words
+from tests.debug.page.test_views import cards, page, twin, words
 
 NONE = "\N{EN DASH}"
 COLUMNS = ("Calls", "Failures", "Mean", "p95")

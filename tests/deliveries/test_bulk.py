@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.state import InstanceState
 
 from flask_signals_kit import AfterCommit
-from tests.delivery.support import Account, Shop, messages
+from tests.deliveries.support import Account, Shop, messages
 
 CHAIN = 1_000
 

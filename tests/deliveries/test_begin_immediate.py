@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from flask_signals_kit import ConfigurationError, SignalsKit
-from tests.delivery.support import Account, Base
+from tests.deliveries.support import Account, Base
 
 THREADS, TURNS = 4, 10
 

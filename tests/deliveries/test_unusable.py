@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session
 
 from flask_signals_kit import Failed, SignalsKit
-from tests.delivery.support import EXTENSIONS, Account, Base, Shop, messages
+from tests.deliveries.support import EXTENSIONS, Account, Base, Shop, messages
 
 
 def _send(shop: Shop, *sent: Any, **payload: Any) -> Any:

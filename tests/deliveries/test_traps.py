@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from flask_signals_kit import AfterCommit, ConfigurationError, SignalsKit
 from flask_signals_kit.deliveries import transactions
-from tests.delivery.support import Account, Shop, messages
+from tests.deliveries.support import Account, Shop, messages
 
 INSERT = text("INSERT INTO account (funds) VALUES (1)")
 COUNT = text("SELECT count(*) FROM account")

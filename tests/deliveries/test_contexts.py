@@ -14,7 +14,7 @@ from sqlalchemy import create_engine, func, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from flask_signals_kit import current_emission
-from tests.delivery.support import Account, Shop, messages
+from tests.deliveries.support import Account, Shop, messages
 
 
 def test_commit_in_a_request_has_the_request(any_shop: Shop) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from tests.delivery.support import Account, Invoice, Shop, messages
+from tests.deliveries.support import Account, Invoice, Shop, messages
 
 
 def test_commit_runs_the_receiver(any_shop: Shop) -> None:

@@ -29,7 +29,7 @@ from flask_signals_kit import (
 from flask_signals_kit.app import api, app_signals, environment, handle, registry
 from flask_signals_kit.core import delivery, dispatch, journal, observation
 from flask_signals_kit.core import signal as signal_module
-from tests.signals.players import Contained, Now, run_alone, to_async
+from tests.core.players import Contained, Now, run_alone, to_async
 from tests.support import ON_CI, make_signal
 
 # -- payload names -------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from flask_signals_kit import (
     current_emission,
 )
 from flask_signals_kit.core.journal import Tally
-from tests.delivery.support import messages
+from tests.deliveries.support import messages
 from tests.support import tally_of
 
 

@@ -979,7 +979,7 @@ def test_a_download_that_breaks_under_a_file_wrapper_of_the_server_is_reported(
 
 ON_GUNICORN = """
 import gunicorn.http.wsgi
-from tests.test_exceptions import downloads
+from tests.exception_hooks.test_requests import downloads
 
 watched = downloads()
 app = watched.app

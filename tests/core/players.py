@@ -9,7 +9,7 @@ from blinker import ANY
 from werkzeug.local import LocalProxy
 
 from flask_signals_kit import Call
-from tests.signals.model import ANYBODY
+from tests.core.model import ANYBODY
 
 Hear = Callable[[str, Any, dict[str, Any]], Any]
 """Called by each receiver with its name, the sender and the payload; returns its result."""

@@ -111,7 +111,7 @@ def test_a_signal_is_shown_with_its_doc_payload_policy_and_place() -> None:
     assert card.startswith("account_funded Payload: amount method note ?")
     assert "Money arrived in an Account ." in card
     assert "on_error: isolate" in card
-    assert re.search(r"tests/page/test_views\.py:\d+", card)
+    assert re.search(r"tests/debug/page/test_views\.py:\d+", card)
 
 
 def test_receivers_stand_in_calling_order_with_their_places() -> None:
@@ -121,7 +121,7 @@ def test_receivers_stand_in_calling_order_with_their_places() -> None:
     assert order == sorted(order)
     line = dismiss_alert.__code__.co_firstlineno
     assert f"{__name__}. dismiss_alert" in card
-    assert f"tests/page/test_views.py:{line}" in card
+    assert f"tests/debug/page/test_views.py:{line}" in card
 
 
 def test_what_limits_a_receiver_is_shown() -> None:

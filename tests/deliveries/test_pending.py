@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from tests.delivery.support import Shop, messages
+from tests.deliveries.support import Shop, messages
 
 
 @pytest.mark.parametrize("name", ["after_commit", "after_rollback", "after_soft_rollback"])
