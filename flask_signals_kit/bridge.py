@@ -209,7 +209,8 @@ class Relays:
         """
         sender = self._app() if name in FLASK_SIGNALS else ANY
         self._relays[name] = Relay(source, signal, self._app, sender)
-        self.sync(name)
+        if signal.in_use:
+            self.sync(name)
 
     def sync(self, name: str, *, wait: bool = True) -> None:
         """Relay this signal while somebody listens, and not otherwise.

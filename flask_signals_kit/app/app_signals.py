@@ -159,7 +159,8 @@ class AppSignals(Api):
             self.sessions.check(connection)
             self.sessions.prepare(connection)
         for name in sorted(self.registry.names()):
-            self.declared(name)
+            handle = self.kit.declarations.get(name)
+            self.namespace.signal(name, None if handle is None else handle.__doc__)
         self.bridged(self.kit.bridged)
         for hook in self.kit.hooks:
             self.hooks.add(hook)

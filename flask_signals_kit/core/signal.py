@@ -200,9 +200,10 @@ class Signal(blinker.NamedSignal):
 
     @is_muted.setter
     def is_muted(self, value: bool) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        with self._lock:
-            self._muted_everywhere = bool(value)
-            self.invalidate()
+        if self._muted_everywhere is not bool(value):  # blinker's constructor sets it, too
+            with self._lock:
+                self._muted_everywhere = bool(value)
+                self.invalidate()
 
     def disconnect(self, receiver: Receiver, sender: Any = ANY) -> None:
         """Disconnect a receiver from this signal.
