@@ -409,7 +409,7 @@ def test_a_receiver_collected_while_another_thread_mutes_or_observes_is_disconne
             pass
 
     assert is_disconnected_after(mute)
-    assert is_disconnected_after(lambda: setattr(signal, "is_muted", False))
+    assert is_disconnected_after(lambda: setattr(signal, "is_muted", True))
     assert is_disconnected_after(lambda: signal.observe(print))
 
 
