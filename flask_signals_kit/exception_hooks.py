@@ -143,8 +143,9 @@ def register_hook(
         )
     if isinstance(hook, type) and issubclass(hook, BaseException):
         raise ReceiverError(
-            f"on_exception() hears of every exception; {hook.__name__} is a class, not a hook. Use "
-            f"sources=, ignore=, or test isinstance(exception, {hook.__name__}) in the hook."
+            f"on_exception() takes a hook, and {hook.__name__} is an exception class. The hook is "
+            "called for every exception: use sources=, ignore=, or test "
+            f"isinstance(exception, {hook.__name__}) in the hook."
         )
     try:
         details = {"source": "", "handled": False, "signal": None, "receiver": None}
@@ -166,8 +167,8 @@ def register_hook(
     for kind in ignored:
         if not (isinstance(kind, type) and issubclass(kind, BaseException)):
             raise ConfigurationError(
-                f"Exception hook {place_of(hook)} ignores {type_name(kind)}, which is no exception "
-                "class; give ignore=(KeyError, …)."
+                f"Exception hook {place_of(hook)} ignores {type_name(kind)}, which is not an "
+                "exception class; give ignore=(KeyError, …)."
             )
     return HookRegistration(hook=hook, sources=wanted, ignore=ignored, handled=handled)
 
@@ -410,7 +411,7 @@ class ExceptionHooks:
             _run_hook(app, hook)(app, exception, **details)
         except Exception:
             logger.exception(
-                "Exception hook %s failed; the exception it was told of goes on",
+                "Exception hook %s failed; the exception that it was called for is not affected",
                 place_of(hook),
                 extra={"signals_kit_hook": str(place_of(hook))},
             )

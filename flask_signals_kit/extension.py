@@ -53,7 +53,7 @@ def _current_emission() -> Emission:
     emission = find_emission(_PLAIN_SENDS)
     if emission is None:
         raise RuntimeError(
-            "current_emission is only there while a receiver runs; nothing is being sent here."
+            "current_emission is only available while a receiver runs; no receiver runs here."
         )
     return emission
 
@@ -401,8 +401,8 @@ def _check_page(app: Flask, settings: Settings, page_auth: object) -> None:
     if settings.page and page_auth is None and not (app.debug or app.testing):
         raise ConfigurationError(
             f"app.config['SIGNALS_KIT_PAGE'] is True for app {app.name!r} outside debug and "
-            "testing, but there is no page_auth to say who may see the page. Pass one, as in "
-            "SignalsKit(app, page_auth=lambda: current_user.is_admin), or leave the setting out."
+            "testing, but there is no page_auth to decide who may see the page. Pass one, as in "
+            "SignalsKit(app, page_auth=lambda: current_user.is_admin), or remove the setting."
         )
 
 
@@ -414,10 +414,12 @@ def _problems(app_signals: AppSignals) -> list[Problem]:
 
 def _add_command(app: Flask) -> None:
     """Add ``flask signals``, unless the app has a command of that name."""
-    command = _Commands(_COMMAND, help="Show the app's signals, who listens, and what is wrong.")
+    command = _Commands(
+        _COMMAND, help="Show the app's signals, their receivers and their problems."
+    )
     if app.cli.commands.setdefault(_COMMAND, command) is not command:
         logger.warning(
-            "App %r has a command 'signals' of its own, so the kit's is not there.", app.name
+            "App %r has a command 'signals' of its own, so the kit does not add its own.", app.name
         )
 
 
@@ -430,5 +432,5 @@ def _import_modules(settings: Settings) -> None:
                 raise  # the module is there; something that it imports is not
             raise ConfigurationError(
                 f"app.config['SIGNALS_KIT_IMPORT'] names {name!r}, but there is no module "
-                f"{error.name!r}; correct the name or leave it out."
+                f"{error.name!r}; correct the name or remove it."
             ) from error

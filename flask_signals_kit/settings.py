@@ -222,7 +222,7 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
 
 def _unknown_key(key: str, meant: str, known: Collection[str]) -> ConfigurationError:
     return ConfigurationError(
-        f"app.config[{key!r}] is no setting of flask_signals_kit."
+        f"app.config[{key!r}] is not a setting of flask_signals_kit."
         f"{did_you_mean(meant, known)} The settings are {', '.join(sorted(known))}."
     )
 

@@ -156,7 +156,7 @@ CASES: list[Case] = [
     (coroutine_in_a_running_loop, "is async", place(receive_async), "signal.send_async("),
     (not_callable, "str", "'account_funded'", "Connect a function"),
     (not_callable_in_a_free_signal, "int", "'account_funded'", "Connect a function"),
-    (no_identifier, "'account-funded'", "no name for a signal", "'account_funded'"),
+    (no_identifier, "'account-funded'", "not a valid signal name", "'account_funded'"),
     (page_in_production, "SIGNALS_KIT_PAGE", "app 'shop'", "page_auth="),
 ]
 

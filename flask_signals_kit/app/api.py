@@ -317,7 +317,8 @@ class Api:
         if isinstance(signal, blinker.Signal):
             return self._bridged_name(signal) or (self.bridge(signal)[0] if bridge else "")
         raise DeclarationError(
-            f"{type_name(signal)} is no signal: give a name, a glob, a handle or a blinker signal."
+            f"{type_name(signal)} is not a signal: give a name, a glob, a handle or a blinker "
+            "signal."
         )
 
     def _bridged_name(self, source: blinker.Signal) -> str | None:

@@ -71,7 +71,7 @@ class _WeakOwner:
     def __getattr__(self, name: str) -> Any:
         app_signals = self._app_signals()
         if app_signals is None:
-            raise AppContextError("The app that this signal was declared for is gone.")
+            raise AppContextError("The app that this signal was declared for no longer exists.")
         return getattr(app_signals, name)
 
     def resolve(self, name: str) -> Signal:
@@ -140,7 +140,8 @@ class AppSignals(Api):
         app = self._app()
         if app is None:
             raise AppContextError(
-                "The app of these signals is gone; keep the app as long as its signals are used."
+                "The app of these signals no longer exists; keep a reference to the app while you "
+                "use its signals."
             )
         return app
 
@@ -280,7 +281,7 @@ class AppSignals(Api):
             place = place or call_site(sys._getframe())
             near = self.nearest(name)
             raise UnknownSignalError(
-                f"Nobody declared signal {name!r}, used by {place}, and SIGNALS_KIT_STRICT is on."
+                f"Signal {name!r}, used by {place}, is not declared, and SIGNALS_KIT_STRICT is on."
                 f"{suggestion(near)} {how_to_declare(name, near)}"
             )
 
@@ -293,7 +294,7 @@ class AppSignals(Api):
         self.refuse_unknown(name, place)
         if not self.is_declared(name) and not self.namespace.signal(name).has_receivers:
             logger.warning(
-                "Signal %r is captured by %s, but nobody declared it and nobody listens.%s",
+                "Signal %r is captured by %s, but it is not declared and has no receivers.%s",
                 name,
                 place,
                 suggestion(self.nearest(name)),
@@ -308,7 +309,7 @@ class AppSignals(Api):
         near = nearest(name, self.known_names() - {name})
         self.unknown[name] = UnknownName(name=name, site=place, near=near)
         logger.warning(
-            "Signal %r was sent from %s, but nobody declared it and nobody listens.%s",
+            "Signal %r was sent from %s, but it is not declared and has no receivers.%s",
             name,
             place,
             suggestion(near),

@@ -79,7 +79,7 @@ class Contract:
             return
         reason = _misfit(parameters, self.required, self.optional)
         if self.open and not reason and not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            reason = "it does not take what a send may pass besides; add **extra"
+            reason = "a send may pass other names as well; add **extra"
         if reason:
             declared = f", declared in {self.place}" if self.place else ""
             raise ContractError(
@@ -166,7 +166,7 @@ def _misfit(
         if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.name in names:
             return (
                 f"its first parameter takes the sender, but is called {parameter.name!r} like one "
-                "of the payload; rename it, or put a '/' behind it"
+                "of the payload; rename it, or put a '/' after it"
             )
     by_name = {p.name for p in others if p.kind is p.POSITIONAL_OR_KEYWORD}
     by_name |= {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
@@ -219,13 +219,13 @@ def contract_from(stub: Callable[..., Any]) -> Contract:
             is_open = True
         elif parameter.kind is not parameter.KEYWORD_ONLY:
             raise DeclarationError(
-                f"The stub {place} has a positional parameter {parameter.name!r} behind the "
+                f"The stub {place} has a positional parameter {parameter.name!r} after the "
                 "sender: the payload is keyword-only, so put a '*' in front of it."
             )
         elif parameter.name in RESERVED:
             raise DeclarationError(
                 f"The stub {place} declares a payload named {parameter.name!r}, which blinker's "
-                f"send keeps for itself; rename it (reserved: {', '.join(RESERVED)})."
+                f"send reserves; rename it (reserved: {', '.join(RESERVED)})."
             )
         elif parameter.default is parameter.empty:
             required.append(parameter.name)

@@ -102,7 +102,7 @@ class AppEnvironment(Environment):
         """Make an async receiver callable by Flask's ``async_to_sync``."""
         app = self._app()
         if app is None:
-            raise AppContextError("The app that this signal belongs to is gone.")
+            raise AppContextError("The app that this signal belongs to no longer exists.")
 
         def run(*args: Any, **kwargs: Any) -> Any:
             try:

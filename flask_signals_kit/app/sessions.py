@@ -78,7 +78,7 @@ class Sessions:
             try:
                 found += find(source)
             except Exception:  # a session that there is in requests alone, say
-                logger.debug("A source of sessions failed", exc_info=True)
+                logger.debug("A session source failed", exc_info=True)
         return found
 
     def has_unusable_transaction(self, sender: Any, payload: dict[str, Any]) -> bool:

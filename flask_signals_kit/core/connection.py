@@ -485,7 +485,7 @@ class Connections:
         try:
             callback(*args)
         except Exception:
-            logger.exception("A callback failed after the garbage collector ended a connection")
+            logger.exception("A callback failed after a receiver or a sender was garbage-collected")
 
 
 def distinct(connections: Iterable[LiveConnection]) -> tuple[LiveConnection, ...]:

@@ -22,8 +22,8 @@ def check_name(name: object) -> str:
         return name
     shown = repr(name) if isinstance(name, str) else type_name(name)
     raise DeclarationError(
-        f"{shown} is no name for a signal: use an identifier in lower_snake, past tense, such as "
-        f"{_suggest(name)!r}."
+        f"{shown} is not a valid signal name: use an identifier in lower_snake, past tense, such "
+        f"as {_suggest(name)!r}."
     )
 
 

@@ -39,7 +39,10 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.argument("pattern", required=False)
 @_as_json
 @click.option(
-    "--all", "silent", is_flag=True, help="With Flask's and others' signals that nobody hears."
+    "--all",
+    "silent",
+    is_flag=True,
+    help="Also list signals of Flask and other extensions that have no receivers.",
 )
 def list_signals(pattern: str | None, as_json: bool, silent: bool) -> None:
     """List the signals with their receivers in calling order.
@@ -62,7 +65,7 @@ def list_signals(pattern: str | None, as_json: bool, silent: bool) -> None:
 @click.argument("name")
 @_as_json
 def show_signal(name: str, as_json: bool) -> None:
-    """Show all that is known of the signal NAME."""
+    """Show everything about the signal NAME."""
     signal = _report(name).find(name)
     if signal is None:
         everything = _report()
@@ -80,7 +83,7 @@ def show_signal(name: str, as_json: bool) -> None:
 @_as_json
 @click.pass_context
 def check_signals(context: click.Context, as_json: bool) -> None:
-    """Print what is wrong; the exit code is 1 if anything is."""
+    """Print the problems; the exit code is 1 if there are any."""
     found = _report()
     if as_json:
         _print_json(found.problems_to_json())
@@ -98,15 +101,15 @@ def _report(name: str | None = None) -> Report:
     state = current_app.extensions.get(EXTENSION)
     if not isinstance(state, AppSignals):
         raise click.ClickException(
-            f"App {current_app.name!r} has no SignalsKit: call kit.init_app(app) where it is made."
+            f"App {current_app.name!r} has no SignalsKit: call kit.init_app(app) in its factory."
         )
     return report(state, name)
 
 
 def _nothing_like(pattern: str, left_out: int, everything: Report) -> str:
     if left_out:
-        return f"Nobody listens to any signal like {pattern!r}; --all lists those that there are."
-    return f"No signal is like {pattern!r}.{everything.suggest(pattern.strip('*?'))}"
+        return f"The signals that match {pattern!r} have no receivers; --all lists them."
+    return f"No signal matches {pattern!r}.{everything.suggest(pattern.strip('*?'))}"
 
 
 # -- printing -------------------------------------------------------------------------------------
@@ -135,9 +138,9 @@ def _print_list(found: Report, left_out: int) -> None:
         _echo()
     _echo(f"{_tally(found)}.")
     if found.problems:
-        _echo("'flask signals check' tells more of the problems.")
+        _echo("'flask signals check' describes the problems.")
     if left_out:
-        _echo(f"Nobody listens to {left_out} more; --all lists them.")
+        _echo(f"Not shown: {_count(left_out, 'signal')} without receivers; --all lists them.")
 
 
 def _print_signal(signal: SignalInfo) -> None:
@@ -246,7 +249,7 @@ def _details(receiver: ReceiverInfo) -> Iterator[str]:
     if receiver.uid is not None:
         yield f"uid {receiver.uid}"
     if receiver.foreign:
-        yield "foreign: connected by somebody else, to the very signal"
+        yield "foreign: connected to the original signal, not through the kit"
 
 
 def _figures(receiver: ReceiverInfo) -> Iterator[str]:

@@ -45,9 +45,9 @@ TITLES: dict[ProblemKind, str] = {
 """What each kind of problem is called in two words."""
 
 POLICIES: dict[OnError, str] = {
-    "raise": "the exception goes up to the sender, and later receivers do not run",
+    "raise": "the exception propagates to the sender, and later receivers do not run",
     "group": "every receiver runs, then the sender gets one ExceptionGroup",
-    "isolate": "it is logged and reported, every receiver runs, and the sender goes on",
+    "isolate": "the failure is logged and reported, every receiver runs, and the sender continues",
 }
 """What happens when a receiver fails, by failure policy."""
 
@@ -596,7 +596,7 @@ def _undeclared(
         yield Problem(
             kind="undeclared",
             signal=name,
-            message=f"Signal {name!r} has receivers, but nobody declared it.{suggestion(near)}",
+            message=f"Signal {name!r} has receivers, but it is not declared.{suggestion(near)}",
             fix=_how_to_fix(name, near),
             place=connections[0].receiver,
         )
@@ -604,7 +604,7 @@ def _undeclared(
         yield Problem(
             kind="unknown",
             signal=name,
-            message=f"Signal {name!r} was sent, but nobody declared it and nobody listens."
+            message=f"Signal {name!r} was sent, but it is not declared and has no receivers."
             f"{suggestion(unknown.near)}",
             fix=_how_to_fix(name, unknown.near),
             place=unknown.site,
@@ -667,8 +667,8 @@ def _duplicate(name: str, signal: Signal | None) -> Iterator[Problem]:
                 kind="duplicate",
                 signal=name,
                 message=f"Receiver {named(place)} is connected to signal {name!r} as "
-                f"{' and as '.join(map(named, others))}, too: one file is imported under "
-                f"{len(places)} names.",
+                f"{' and as '.join(map(named, others))} as well: the file is imported under "
+                f"{len(places)} module names.",
                 fix=f"Import the file as {place.module} everywhere, or as {others[-1].module}.",
                 place=place,
             )
@@ -694,8 +694,8 @@ def _late_engine(signal: str, engine: Any, receiver: Place) -> Problem:
         kind="sqlite",
         signal=signal,
         message=f"Receiver {named(receiver)} waits for commits of engine {engine_label(engine)}, "
-        "which leaves the beginning of transactions to Python's SQLite driver: a savepoint can "
-        "survive the rollback around it, and updates can get lost.",
-        fix="Call kit.begin_immediate(engine) once the engine is made.",
+        "which lets Python's SQLite driver begin transactions late: a savepoint can survive the "
+        "rollback of the transaction that encloses it, and updates can be lost.",
+        fix="Call kit.begin_immediate(engine) after you create the engine.",
         place=receiver,
     )

@@ -94,7 +94,10 @@ class Pending:
         if not transaction.nested:
             self._committed = not self._aborted
             if self._aborted:
-                _drop("A commit was a rollback, as an earlier statement had failed", self._calls)
+                _drop(
+                    "The database rolled back a commit, because an earlier statement had failed",
+                    self._calls,
+                )
                 self._calls = {}
             return
         self._outer = _pending_of(transaction.parent)
@@ -240,7 +243,7 @@ class _Loop:
                     call.run_contained(partial(_OwnTransactions, self, call, sessions))
                 except Exception:
                     logger.exception(
-                        "What surrounds after-commit receiver %s failed", call.receiver
+                        "The setup or cleanup around after-commit receiver %s failed", call.receiver
                     )
         finally:
             _loop.reset(token)
@@ -433,8 +436,8 @@ def _plain_session(session: Any) -> Any:
     plain = getattr(session, "sync_session", session)
     if plain is not None and not hasattr(plain, "get_nested_transaction"):
         raise ConfigurationError(
-            f"A function given to use_session returned {type_name(plain)}, which is no session; it "
-            "must return the current Session, or None."
+            f"A function given to use_session returned {type_name(plain)}, which is not a session; "
+            "it must return the current Session, or None."
         )
     return plain
 

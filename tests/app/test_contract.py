@@ -630,7 +630,7 @@ def misfit_positional(account: Any, amount: int, /) -> None:
         (misfit_missing, "'amount'", "add **extra"),
         (misfit_unknown, "'method'", "not in the payload"),
         (misfit_second, "'other'", "only the sender is one"),
-        (misfit_name, "'amount'", "rename it, or put a '/' behind it"),
+        (misfit_name, "'amount'", "rename it, or put a '/' after it"),
         (misfit_positional, "'amount'", "add **extra"),
     ],
 )

@@ -246,7 +246,7 @@ def test_whoever_fails_when_told_of_a_collection_disturbs_nobody(
     kinds = [record.exc_info[0] for record in caplog.records if record.exc_info]
     assert kinds == [ZeroDivisionError, LookupError] * 2
     assert {record.message for record in caplog.records} == {
-        "A callback failed after the garbage collector ended a connection"
+        "A callback failed after a receiver or a sender was garbage-collected"
     }
 
 

@@ -90,7 +90,7 @@ def test_list_has_domain_signals_and_all_that_somebody_hears() -> None:
     assert result.exit_code == 0
     assert names(result) == ["account_funded", "campaign_archived", "request_started"]
     assert "3 signals, 3 receivers, 1 orphan, no problems." in result.output
-    assert "Nobody listens to 9 more; --all lists them." in result.output
+    assert "Not shown: 9 signals without receivers; --all lists them." in result.output
 
 
 def test_list_all_has_every_signal() -> None:
@@ -131,7 +131,7 @@ def test_what_others_connected_is_listed_as_foreign() -> None:
         r"thank_by_mail +\S+:\d+  sender this app, weak, foreign$", output, re.MULTILINE
     )
     details = run(app, "show", "request_started").output
-    assert "weak, no **kwargs, foreign: connected by somebody else" in details
+    assert "weak, no **kwargs, foreign: connected to the original signal" in details
 
 
 def test_list_marks_problems_and_says_where_to_read_more() -> None:
@@ -154,7 +154,7 @@ def test_a_pattern_that_fits_nothing_is_an_error_with_the_nearest_name() -> None
     """So that a script notices."""
     result = run(make_app(), "list", "acount_funded*")
     assert result.exit_code == 1
-    assert "No signal is like 'acount_funded*'. Did you mean 'account_funded'?" in result.stderr
+    assert "No signal matches 'acount_funded*'. Did you mean 'account_funded'?" in result.stderr
     assert result.stdout == ""
 
 
@@ -174,7 +174,7 @@ def test_an_app_without_signals_says_what_there_is() -> None:
     result = run(app, "list")
     assert result.exit_code == 0
     assert "No signals, no receivers" in result.output
-    assert "10 more; --all" in result.output
+    assert "10 signals without receivers; --all" in result.output
 
 
 def test_list_as_json_is_the_pages_twin() -> None:
@@ -268,7 +268,7 @@ def test_show_has_the_signals_problems() -> None:
     """And those of no other."""
     output = run(make_app(healthy=False), "show", "account_funded").output
     assert output.endswith("\n  Fix: Add **extra to its parameters.\n")
-    assert "nobody declared it" not in output
+    assert "is not declared" not in output
 
 
 def test_show_as_json_is_the_one_signal() -> None:
@@ -336,7 +336,7 @@ def test_check_finds_an_sqlite_engine_that_needs_a_call(tmp_path: Path) -> None:
     assert found.exit_code == 1
     assert found.output.startswith(f"SQLite begins late  account_funded  {place(dismiss_alert)}\n")
     assert f"commits of engine sqlite:///{tmp_path}/shop.sqlite, which" in found.output
-    assert "  Fix: Call kit.begin_immediate(engine) once the engine is made.\n" in found.output
+    assert "  Fix: Call kit.begin_immediate(engine) after you create the engine.\n" in found.output
     with app.app_context():
         kit.begin_immediate(db.engine)
     assert run(app, "check").exit_code == 0

@@ -455,7 +455,7 @@ def test_a_file_that_is_imported_under_two_names_is_a_problem(
     first = shop.check()[0]
     assert "shop_models.receive" in first.message
     assert "app.shop_models.receive" in first.message
-    assert "imported under 2 names" in first.message
+    assert "imported under 2 module names" in first.message
     assert first.fix == "Import the file as shop_models everywhere, or as app.shop_models."
     assert first.place is not None
     assert (first.place.file, first.place.line) == (str(file), 4)

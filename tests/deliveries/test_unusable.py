@@ -213,7 +213,7 @@ def test_commit_that_the_database_turns_into_a_rollback(
         session.commit()
         assert seen == shop.rows() == []
         [warning] = messages(caplog, logging.WARNING)
-        assert "A commit was a rollback" in warning
+        assert "The database rolled back a commit" in warning
         assert "Shop.listen" in warning
         assert shop.tally().dropped == 1
         shop.fund("globex")

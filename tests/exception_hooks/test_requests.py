@@ -2155,8 +2155,9 @@ def test_an_exception_class_is_no_hook(kind: Any) -> None:
         SignalsKit().on_exception(kind)
     name = kind.__name__
     assert str(caught.value) == (
-        f"on_exception() hears of every exception; {name} is a class, not a hook. Use sources=, "
-        f"ignore=, or test isinstance(exception, {name}) in the hook."
+        f"on_exception() takes a hook, and {name} is an exception class. The hook is called for "
+        f"every exception: use sources=, ignore=, or test isinstance(exception, {name}) in the "
+        "hook."
     )
 
 

@@ -153,7 +153,7 @@ def test_search_and_filters_of_a_long_list_look_through_all_pages(
         if not scripts:
             page.get_by_role("button", name="Search").click()
         page.wait_for_url(f"{long_url}?q=receiver_7&only=orphans")
-        assert page.get_by_text("No signal is like that.").is_visible()
+        assert page.get_by_text("No signals match.").is_visible()
         page.get_by_role("link", name="Clear the filters").click()
         page.wait_for_url(long_url)
         assert page.locator("article.signal:visible").count() == 100
@@ -204,7 +204,7 @@ HEADINGS = """() => [...document.querySelectorAll(".group")]
 def test_no_heading_stands_over_what_filters_leave_out(
     browser: "Browser", url: str, scripts: bool
 ) -> None:
-    """Neither the heads of columns without a row nor "Nobody listens" without a signal."""
+    """Neither the heads of columns without a row nor "No receivers" without a signal."""
     wide: Any = {"width": 1280, "height": 800}
     seen: set[bool] = set()
     with browser.new_context(java_script_enabled=scripts, viewport=wide) as context:
@@ -235,11 +235,11 @@ def test_what_fits_nothing_says_so(page: "Page", url: str) -> None:
     page.goto(url)
     page.get_by_role("searchbox").fill("none such")
     assert shown(page) == []
-    assert page.get_by_text("No signal is like that.").is_visible()
+    assert page.get_by_text("No signals match.").is_visible()
     assert page.locator(".group:visible").count() == 0
     page.get_by_role("link", name="Clear the filters").click()
     assert len(shown(page)) == 14
-    assert not page.get_by_text("No signal is like that.").is_visible()
+    assert not page.get_by_text("No signals match.").is_visible()
     page.wait_for_url(url)
 
 

@@ -151,7 +151,7 @@ def test_problems_are_summed_up_at_the_top() -> None:
     text = words(summary)
     assert "thank of signal 'account_funded' has no **kwargs" in text
     assert "Fix Add **extra to its parameters." in text
-    assert "nobody declared it. Did you mean 'account_funded'?" in text
+    assert "it is not declared. Did you mean 'account_funded'?" in text
     assert "Fix Use 'account_funded'. If 'acount_funded' is a signal of its own: Declare it" in text
     assert 'href="/_signals/signals/acount_funded"' in summary
     assert "Not declared" in words(cards(html)["acount_funded"])
@@ -195,7 +195,7 @@ def test_silent_signals_of_flask_come_last() -> None:
 def test_a_signal_has_a_view_of_its_own() -> None:
     """With everything that is known of it, its problems, and the code to listen to it."""
     text = words(page(make_app(), "/signals/account_funded"))
-    assert "the sender goes on" in text
+    assert "the sender continues" in text
     assert "3 receivers, in calling order" in text
     assert "strong yes alerts" in text  # held, takes **kwargs, uid
     assert "sync_to_ledger async on_error: raise" in text
