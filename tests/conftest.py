@@ -1,6 +1,7 @@
 """Fixtures for the tests of every room."""
 
 import shutil
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -8,11 +9,14 @@ from contextlib import ExitStack
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from flask import Flask
 
-from tests.support import require_service, serving
+from flask_signals_kit import SignalsKit
+from tests.support import make_app, require_service, serving
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -101,3 +105,26 @@ def postgresql(postgresql_server: "Engine") -> str:
     options = f"-csearch_path={schema} -csynchronous_commit=off"
     url = postgresql_server.url.update_query_dict({"options": options})
     return url.render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def kit() -> SignalsKit:
+    """Give a kit without apps."""
+    return SignalsKit()
+
+
+@pytest.fixture
+def app(kit: SignalsKit) -> Flask:
+    """Give an app of the kit."""
+    return make_app(kit)
+
+
+@pytest.fixture
+def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Give a folder to write modules into, which are forgotten afterwards."""
+    before = {*sys.modules}
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    for name in {*sys.modules} - before:
+        if name.startswith("wired"):
+            del sys.modules[name]

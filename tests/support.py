@@ -1,16 +1,20 @@
 """What tests of several rooms share and what is no fixture."""
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import blinker
 import flask.globals
+import flask.signals
 import pytest
+from flask import Flask
 from werkzeug.serving import make_server
 
-from flask_signals_kit import Signal
+from flask_signals_kit import Signal, SignalsKit
 from flask_signals_kit.core.environment import Environment
 from flask_signals_kit.core.journal import Tally
 from flask_signals_kit.records import OnError
@@ -110,3 +114,68 @@ def tally_of(signal: Signal, index: int = 0) -> Tally:
     """Return what was counted of one of a signal's connections."""
     order = signal.live_connections[index].order
     return signal.context.tallies.get(order) or Tally()
+
+
+FLASK_SIGNALS: list[blinker.Signal] = [
+    getattr(flask.signals, name)
+    for name in (
+        "appcontext_popped",
+        "appcontext_pushed",
+        "appcontext_tearing_down",
+        "before_render_template",
+        "got_request_exception",
+        "message_flashed",
+        "request_finished",
+        "request_started",
+        "request_tearing_down",
+        "template_rendered",
+    )
+]
+
+
+def make_app(kit: SignalsKit, name: str = "shop", **config: Any) -> Flask:
+    """Make an app of the kit with some settings."""
+    app = Flask(name)
+    app.config.update(config)
+    kit.init_app(app)
+    return app
+
+
+def results(kit: SignalsKit, app: Flask, name: str = "account_funded", sender: Any = "acme") -> Any:
+    """Send in an app and return what the receivers returned."""
+    with app.app_context():
+        return [result for _, result in kit.send(name, sender)]
+
+
+def left_in_flask() -> dict[str, set[Any]]:
+    """Return what Flask's signals hold: receivers, and blinker's books on them."""
+    return {
+        f"{signal.name}.{book}": {key for key in getattr(signal, book) if key != 0}  # type: ignore[attr-defined]
+        for signal in FLASK_SIGNALS
+        for book in ("receivers", "_by_receiver", "_weak_senders", "_by_sender")
+    }
+
+
+def connected_to_flask() -> dict[str, set[Any]]:
+    """Return what is connected to Flask's signals, without what earlier tests left."""
+    gc.collect()
+    return {name: keys for name, keys in left_in_flask().items() if name.endswith(".receivers")}
+
+
+def write_down(sender: Any, **extra: Any) -> str:
+    """Be a receiver."""
+    return "written down"
+
+
+def send_mail(sender: Any, **extra: Any) -> str:
+    """Be a second receiver."""
+    return "mailed"
+
+
+def read_back(sender: Any, **extra: Any) -> str:
+    """Be a third receiver."""
+    return "read"
+
+
+def campaign_created(sender: object, *, campaign: object) -> None:
+    """Be a stub for `declare`."""

@@ -1,0 +1,149 @@
+"""`uid`: unique in the kit, and among the kit and one app."""
+
+import gc
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from flask_signals_kit import (
+    DuplicateReceiverError,
+    SignalsKit,
+)
+from tests.support import make_app, read_back, results, send_mail, write_down
+
+
+def test_a_uid_replaces_the_receiver_of_the_same_name(kit: SignalsKit, app: Flask) -> None:
+    """A factory that runs twice connects its closure once, at the same place."""
+
+    def factory(number: int) -> None:
+        @kit.on("account_funded", uid="ledger")
+        def receive(sender: Any) -> int:
+            return number
+
+    factory(1)
+    kit.on("account_funded")(lambda sender: "other")
+    factory(2)
+    assert results(kit, app) == results(kit, make_app(kit, "later")) == [2, "other"]
+
+
+def test_a_uid_taken_by_another_receiver_is_refused(kit: SignalsKit, app: Flask) -> None:
+    """Both places, the uid, the signal and the fix are in the message; nothing changes."""
+
+    @kit.on("account_funded", uid="ledger")
+    def first(sender: Any) -> str:
+        return "first"
+
+    def second(sender: Any) -> str:
+        return "second"
+
+    with pytest.raises(DuplicateReceiverError) as caught:
+        kit.on("account_funded", uid="ledger")(second)
+    message = str(caught.value)
+    assert f"first ({__file__}:{first.__code__.co_firstlineno})" in message
+    assert f"second ({__file__}:{second.__code__.co_firstlineno})" in message
+    assert "'ledger'" in message
+    assert "'account_funded'" in message
+    assert "another uid" in message
+    assert results(kit, app) == ["first"]
+
+
+def test_a_uid_is_unique_in_the_kit_whatever_the_signal(kit: SignalsKit, app: Flask) -> None:
+    """One function may be connected to several signals with it, and no other function to any."""
+    kit.on("account_funded", uid="ledger")(write_down)
+    kit.on("campaign_*", "request_started", uid="ledger")(write_down)
+    for target in ("account_funded", "account_closed", "account_*", "request_finished"):
+        with pytest.raises(DuplicateReceiverError, match=r"send_mail.*write_down.*already has it"):
+            kit.on(target, uid="ledger")(send_mail)
+    for name in ("account_funded", "campaign_created", "request_started"):
+        assert results(kit, app, name, app) == ["written down"]
+    assert results(kit, app, "account_closed") == []
+
+
+def test_a_uid_is_unique_among_the_kit_and_one_app(kit: SignalsKit, app: Flask) -> None:
+    """Whichever has it first; two apps may give it to functions of their own."""
+    other_app = make_app(kit, "other")
+    half, other = kit.for_app(app), kit.for_app(other_app)
+    kit.on("account_funded", uid="ledger")(write_down)
+    half.on("account_closed", uid="ledger")(write_down)  # the same function
+    half.on("account_funded", uid="mail")(send_mail)
+    other.on("account_funded", uid="mail")(read_back)
+    for taken, connect, receiver in (
+        ("ledger", half.on, send_mail),
+        ("mail", kit.on, write_down),
+        ("mail", kit.on, send_mail),  # not in the other app
+    ):
+        with pytest.raises(DuplicateReceiverError, match="already has it"):
+            connect("campaign_created", uid=taken)(receiver)
+    other.disconnect(read_back)
+    kit.on("campaign_created", uid="mail")(send_mail)
+
+
+def test_a_uid_is_free_again_once_its_receiver_is_gone(kit: SignalsKit, app: Flask) -> None:
+    """Disconnected, given another uid, or collected."""
+    kit.on("account_funded", "account_closed", uid="ledger")(write_down)
+    kit.disconnect(write_down, "account_closed")
+    with pytest.raises(DuplicateReceiverError):
+        kit.on("account_closed", uid="ledger")(send_mail)
+    kit.on("account_funded", uid="other")(write_down)
+    kit.on("account_closed", uid="ledger")(send_mail)
+    kit.disconnect(send_mail)
+    receiver = Receiver()
+    kit.on("account_funded", uid="ledger", weak=True)(receiver)
+    del receiver
+    gc.collect()
+    kit.on("account_closed", uid="ledger")(send_mail)
+    assert results(kit, app, "account_closed") == ["mailed"]
+
+
+def test_a_taken_uid_is_refused_before_anything_is_connected(kit: SignalsKit, app: Flask) -> None:
+    """Of several signals in one `on`, none is connected."""
+    kit.on("account_funded", uid="ledger")(write_down)
+    with pytest.raises(DuplicateReceiverError):
+        kit.on("campaign_created", "account_closed", uid="ledger")(send_mail)
+    assert len([*kit.registry.connections]) == 1
+
+
+def test_a_glob_with_a_uid_is_replaced_as_a_name_is(kit: SignalsKit, app: Flask) -> None:
+    """At its place, with the later options alone."""
+
+    def load(number: int, **options: Any) -> None:
+        @kit.on("account_*", uid="ledger", **options)
+        def receive(sender: Any) -> int:
+            return number
+
+    load(1, priority=-1, when=lambda sender: True)
+    kit.on("*_funded")(send_mail)
+    assert results(kit, app) == ["mailed", 1]
+    load(2)
+    assert results(kit, app) == [2, "mailed"]
+    assert len([*kit.registry.connections]) == 2
+
+
+def test_a_uid_may_move_to_another_signal(kit: SignalsKit, app: Flask) -> None:
+    """The earlier function goes from all of its signals: it is another one that has the name."""
+
+    def load(*signals: str) -> None:
+        @kit.on(*signals, uid="ledger")
+        def receive(sender: Any) -> str:
+            return signals[0]
+
+    load("account_funded", "account_closed")
+    load("campaign_created")
+    assert results(kit, app) == results(kit, app, "account_closed") == []
+    assert results(kit, app, "campaign_created") == ["campaign_created"]
+
+
+class Receiver:
+    """Be a receiver of which there are many."""
+
+    def __call__(self, sender: Any, **extra: Any) -> None:
+        pass
+
+
+def test_two_lambdas_do_not_take_each_others_uid(kit: SignalsKit, app: Flask) -> None:
+    """They share a name, so the line counts as well."""
+    kit.on("account_funded", uid="ledger")(lambda sender, **extra: "one")
+    with pytest.raises(DuplicateReceiverError):
+        kit.on("account_funded", uid="ledger")(lambda sender, **extra: "another")
+    assert results(kit, app) == ["one"]
