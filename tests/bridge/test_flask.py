@@ -1,0 +1,244 @@
+"""Flask's own signals in an app's namespace, for this app only."""
+
+import asyncio
+import logging
+from typing import Any
+
+import flask
+import flask.signals
+import pytest
+from flask import (
+    Flask,
+    Response,
+    abort,
+    current_app,
+    flash,
+    request,
+    stream_template_string,
+)
+
+from flask_signals_kit import (
+    SignalsKit,
+    current_emission,
+)
+from tests.bridge.support import fail, ignore, listeners, make_site
+
+BUILTINS: dict[str, set[str]] = {
+    "appcontext_popped": set(),
+    "appcontext_pushed": set(),
+    "appcontext_tearing_down": {"exc"},
+    "before_render_template": {"template", "context"},
+    "got_request_exception": {"exception"},
+    "message_flashed": {"message", "category"},
+    "request_finished": {"response"},
+    "request_started": set(),
+    "request_tearing_down": {"exc"},
+    "template_rendered": {"template", "context"},
+}
+
+
+@pytest.mark.parametrize("name", BUILTINS)
+def test_each_of_flasks_signals_arrives_with_its_payload(
+    kit: SignalsKit, app: Flask, name: str
+) -> None:
+    """Under its Python name, with the real app as sender and what Flask passes."""
+    seen: list[tuple[Any, set[str]]] = []
+
+    @kit.on(name)
+    def receive(sender: Any, **payload: Any) -> None:
+        assert current_emission.signal == name
+        seen.append((sender, {*payload}))
+
+    with app.app_context():
+        pass
+    client = app.test_client()
+    client.get("/")
+    client.get("/fail")
+    assert seen
+    assert all(sender is app and payload == BUILTINS[name] for sender, payload in seen)
+
+
+@pytest.mark.parametrize("name", BUILTINS)
+def test_a_relay_is_there_only_while_somebody_listens(
+    kit: SignalsKit, app: Flask, name: str
+) -> None:
+    """An unused built-in costs nothing: connecting relays, disconnecting ends it, and again."""
+    before = listeners(name, app)
+    signal = kit.for_app(app).namespace.signal(name)
+    assert listeners(name, app) == before
+
+    def also(sender: Any, **extra: Any) -> None:
+        pass
+
+    for _ in range(2):
+        signal.connect(ignore)
+        signal.connect(also)
+        assert listeners(name, app) == before + 1
+        signal.disconnect(ignore)
+        assert listeners(name, app) == before + 1
+        signal.disconnect(also)
+        assert listeners(name, app) == before
+    with signal.connected_to(ignore):
+        assert listeners(name, app) == before + 1
+    assert listeners(name, app) == before
+    signal.connect(lambda sender, **extra: None)  # weakly, so it is gone at once
+    assert listeners(name, app) == before
+
+
+def test_testing_and_the_journal_wake_no_relay(kit: SignalsKit) -> None:
+    """Looking at the signals of an app is no reason to listen to all of Flask's."""
+    app, bare = make_site(kit, TESTING=True), Flask("bare")
+    app.test_client().get("/")
+    assert [listeners(name, app) for name in BUILTINS] == [
+        listeners(name, bare) for name in BUILTINS
+    ]
+
+
+def test_flasks_own_signal_may_be_given_instead_of_the_name(kit: SignalsKit, app: Flask) -> None:
+    """`kit.on(flask.request_started)` is `kit.on("request_started")`: this app's only."""
+    seen: list[Any] = []
+    kit.on(flask.request_started)(lambda sender, **extra: seen.append(sender))
+    bare = Flask("bare")
+    bare.test_client().get("/")
+    app.test_client().get("/")
+    assert seen == [app]
+
+
+def test_other_apps_are_not_heard(kit: SignalsKit) -> None:
+    """Two apps of one kit and one without: each hears itself."""
+    seen: list[tuple[str, str]] = []
+    one, two, bare = make_site(kit, "one"), make_site(kit, "two"), Flask("bare")
+    for app in (one, two):
+
+        @kit.for_app(app).on("request_started", "appcontext_pushed")
+        def receive(sender: Any, name: str = app.name, **extra: Any) -> None:
+            seen.append((name, sender.name))
+
+    for app in (one, two, bare):
+        app.test_client().get("/")
+    assert seen == [("one", "one")] * 2 + [("two", "two")] * 2
+
+
+def test_an_app_inside_another_apps_request_is_told_apart(kit: SignalsKit) -> None:
+    """Nested requests of two apps of one kit arrive where they belong."""
+    outer, inner = make_site(kit, "outer"), make_site(kit, "inner")
+    seen: list[str] = []
+    kit.on("request_started")(lambda app, **extra: seen.append(app.name))
+    outer.add_url_rule("/nested", view_func=lambda: inner.test_client().get("/").text)
+    assert outer.test_client().get("/nested").text == "good day"
+    assert seen == ["outer", "inner"]
+
+
+def test_a_receiver_may_change_what_a_template_gets(kit: SignalsKit, app: Flask) -> None:
+    """The very context is passed on, not a copy."""
+
+    @kit.on("before_render_template")
+    def greet(app: Flask, *, template: Any, context: dict[str, Any], **extra: Any) -> None:
+        context["greeting"] = "good night"
+
+    assert app.test_client().get("/").text == "good night"
+
+
+def test_a_receiver_of_request_started_may_abort(kit: SignalsKit, app: Flask) -> None:
+    """As with Flask's own, `abort()` takes effect."""
+
+    @kit.on("request_started")
+    def close(app: Flask, **extra: Any) -> None:
+        abort(503)
+
+    assert app.test_client().get("/").status_code == 503
+
+
+def test_a_streamed_template_is_signalled(kit: SignalsKit, app: Flask) -> None:
+    """`template_rendered` comes while the body streams."""
+    seen: list[int] = []
+    kit.on("template_rendered")(lambda app, **extra: seen.append(extra["context"]["x"]))
+    app.add_url_rule("/stream", view_func=lambda: Response(stream_template_string("{{ x }}", x=5)))
+    assert app.test_client().get("/stream").text == "5"
+    assert seen == [5]
+
+
+def test_a_sender_filter_and_a_predicate_work_on_flasks_signals(
+    kit: SignalsKit, app: Flask
+) -> None:
+    """`sender=` is the app, `when` sees what Flask passes."""
+    other = make_site(kit, "other")
+    seen: list[str] = []
+    kit.on("request_started", sender=app)(lambda app, **extra: seen.append(app.name))
+    kit.on("request_finished", when=lambda app, response, **extra: response.status_code == 404)(
+        lambda app, **extra: seen.append("not found")
+    )
+    for each in (app, other):
+        each.test_client().get("/")
+    app.test_client().get("/nowhere")
+    assert seen == ["shop", "shop", "not found"]
+
+
+def test_async_receivers_hear_flasks_signals(kit: SignalsKit, app: Flask) -> None:
+    """They run the way Flask runs async views."""
+    seen: list[str] = []
+
+    @kit.on("request_started", "request_finished")
+    async def receive(sender: Any, **extra: Any) -> None:
+        seen.append(current_app.name)
+
+    app.test_client().get("/")
+    assert seen == ["shop", "shop"]
+
+
+def test_async_receivers_hear_what_is_sent_while_a_loop_is_running(
+    kit: SignalsKit, app: Flask
+) -> None:
+    """Flask sends without a way to await anybody, from async views as well."""
+    seen: list[str] = []
+
+    @kit.on("message_flashed")
+    async def receive(sender: Any, *, message: str, **extra: Any) -> None:
+        await asyncio.sleep(0)
+        seen.append(f"{message} in {request.path}")
+
+    @app.get("/async")
+    async def flashing() -> str:
+        flash("hello")
+        return "flashed"
+
+    assert app.test_client().get("/async").text == "flashed"
+    assert seen == ["hello in /async"]
+
+
+@pytest.mark.parametrize("name", BUILTINS)
+def test_under_isolate_no_receiver_of_flasks_signals_hurts_a_request(
+    kit: SignalsKit, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A failure is logged, the response is what it was, and no context is left."""
+    app = make_site(kit, SIGNALS_KIT_ON_ERROR="isolate")
+
+    @kit.on(name)
+    def fail(sender: Any, **extra: Any) -> None:
+        raise RuntimeError("bad receiver")
+
+    client = app.test_client()
+    assert client.get("/").text == "good day"
+    assert client.get("/fail").status_code == 500
+    assert not flask.has_app_context()
+    assert any(
+        record.levelno == logging.ERROR and "bad receiver" in str(record.exc_info)
+        for record in caplog.records
+    )
+
+
+def test_under_raise_a_failing_receiver_does_what_flask_does(kit: SignalsKit, app: Flask) -> None:
+    """The user's choice is obeyed: a 500, and the receiver's own exception."""
+    kit.on("request_started")(fail)
+    assert app.test_client().get("/").status_code == 500
+    app.testing = True
+    with pytest.raises(IndexError):
+        app.test_client().get("/")
+
+
+def test_a_policy_may_be_chosen_for_one_of_flasks_signals(kit: SignalsKit, app: Flask) -> None:
+    """`kit.signal("request_finished", on_error=…)` declares nothing new."""
+    kit.signal("request_finished", on_error="isolate")
+    kit.on("request_finished")(fail)
+    kit.on("request_started")(lambda app, **extra: None)
+    assert app.test_client().get("/").text == "good day"

@@ -1,0 +1,533 @@
+"""Failures of streamed bodies and downloads, under several servers."""
+
+import contextlib
+import http.client
+import io
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import wsgiref.simple_server
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
+from wsgiref.simple_server import ServerHandler, WSGIRequestHandler
+
+import pytest
+from flask import (
+    Flask,
+    Response,
+    send_file,
+    stream_with_context,
+)
+from flask.sessions import SecureCookieSessionInterface
+from werkzeug.test import create_environ
+
+from flask_signals_kit import SignalsKit
+from flask_signals_kit.records import Source
+from tests.exception_hooks.support import BOOM, Watch, fail, streaming, watch
+from tests.support import raises_in_teardown, serving
+
+
+@pytest.mark.parametrize("with_context", [False, True])
+@pytest.mark.parametrize("start", [0, 1, 3])
+def test_an_exception_in_a_streamed_body_is_told(
+    watched: Watch, start: int, with_context: bool
+) -> None:
+    """Before the first chunk and after, with the request's context and without."""
+    watched.app.add_url_rule(
+        "/stream", "stream", view_func=streaming(start, with_context=with_context)
+    )
+    with pytest.raises(ValueError, match="boom"):
+        _ = watched.app.test_client().get("/stream").data
+    assert watched.told == [(BOOM, "stream", False)]
+
+
+def test_a_stream_in_a_real_server_is_told_once(watched: Watch) -> None:
+    """The server reads the body after the request has ended, and closes it."""
+    watched.app.add_url_rule("/stream", "stream", view_func=streaming(2, with_context=True))
+    arrived = threading.Event()
+    watched.kit.on_exception(lambda app, exception, **extra: arrived.set())
+    with serving(watched.app) as url:
+        connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+        connection.request("GET", "/stream")
+        with suppress(http.client.HTTPException, ConnectionError):  # or a short body
+            assert connection.getresponse().read() == b"01"
+        connection.close()
+        assert arrived.wait(10)
+    assert watched.told == [(BOOM, "stream", False)]
+
+
+def test_an_exception_on_close_is_told(watched: Watch) -> None:
+    """`call_on_close` runs when the server is done with the body."""
+
+    @watched.app.get("/close")
+    def view() -> Response:
+        response = Response("body")
+        response.call_on_close(fail)
+        return response
+
+    with pytest.raises(ValueError, match="boom"):
+        watched.app.test_client().get("/close").close()
+    assert watched.told == [(BOOM, "stream", False)]
+
+
+def test_a_stream_that_the_client_abandons_is_no_exception(watched: Watch) -> None:
+    """`GeneratorExit` ends a body that nobody reads on."""
+    closed: list[str] = []
+
+    @watched.app.get("/endless")
+    def view() -> Response:
+        def body() -> Iterator[str]:
+            try:
+                while True:
+                    yield "more"
+            finally:
+                closed.append("closed")
+
+        return Response(body())
+
+    response = watched.app.test_client().get("/endless", buffered=False)
+    assert next(iter(response.response)) in ("more", b"more")
+    response.close()
+    assert closed == ["closed"]
+    assert watched.told == []
+
+
+@pytest.mark.parametrize("source", get_args(Source))
+def test_a_failing_stream_is_a_stream_to_every_hook(source: Any) -> None:
+    """Its app context ends with it, and is no command's, even if nobody asks for streams."""
+    watched = watch(sources=[source])
+    watched.app.add_url_rule("/stream", "stream", view_func=streaming(1, with_context=True))
+    with pytest.raises(ValueError, match="boom"):
+        _ = watched.app.test_client().get("/stream").data
+    assert watched.told == ([(BOOM, "stream", False)] if source == "stream" else [])
+
+
+@pytest.mark.parametrize("ignore", [None, ()])
+def test_a_client_that_hangs_up_is_no_failing_command(ignore: Any) -> None:
+    """The generator is closed, and with it the app context that it keeps."""
+    watched = watch(sources=["cli"], ignore=ignore)
+
+    @watched.app.get("/endless")
+    def view() -> Response:
+        def body() -> Iterator[str]:
+            while True:
+                yield "more"
+
+        return Response(stream_with_context(body()))
+
+    response = watched.app.test_client().get("/endless", buffered=False)
+    assert next(response.iter_encoded()) == b"more"
+    response.close()
+    assert watched.told == []
+
+
+def test_a_generator_that_is_closed_early_is_not_told(watched: Watch) -> None:
+    """`GeneratorExit` ends it on purpose, and the app context in it."""
+
+    def accounts() -> Generator[str, None, None]:
+        with watched.app.app_context():
+            yield from ("acme", "umbrella")
+
+    found = accounts()
+    assert next(found) == "acme"
+    found.close()
+    assert watched.told == []
+
+
+def test_the_end_of_a_websocket_under_gunicorn_is_not_told(watched: Watch) -> None:
+    """Flask-Sock's response raises `StopIteration`, and Gunicorn closes the connection."""
+
+    class Ended(Response):
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            raise StopIteration
+
+    watched.app.add_url_rule("/socket", "socket", view_func=Ended)
+    with pytest.raises(StopIteration):
+        watched.app.test_client().get("/socket")
+    assert watched.told == []
+
+
+def test_a_teardown_that_calls_next_once_too_often_is_told(watched: Watch) -> None:
+    """It is no WebSocket, though Flask has not seen its `StopIteration`."""
+    watched.app.teardown_request(lambda error: next(iter(())))
+    with raises_in_teardown(StopIteration):
+        watched.app.test_client().get("/fine")
+    assert watched.told == [("StopIteration", "teardown", False)]
+
+
+@pytest.mark.parametrize("testing", [False, True])
+def test_a_view_that_calls_next_once_too_often_is_told(watched: Watch, testing: bool) -> None:
+    """Its `StopIteration` is a mistake."""
+    watched.app.testing = testing
+    watched.app.add_url_rule("/next", "next", view_func=lambda: next(iter(())))
+    with pytest.raises(StopIteration) if testing else contextlib.nullcontext():
+        watched.app.test_client().get("/next")
+    assert watched.told == [("StopIteration", "request", False)]
+
+
+def test_bodies_are_what_they_were(watched: Watch, tmp_path: Path) -> None:
+    """Watching changes no content, no length and no header, for any kind of response."""
+    file = tmp_path / "file.bin"
+    file.write_bytes(b"x" * 100_000)
+    plain = Flask("plain")
+    for app in (watched.app, plain):
+        app.add_url_rule("/text", "text", view_func=lambda: "text")
+        app.add_url_rule("/list", "list", view_func=lambda: Response(["a", "b"]))
+        app.add_url_rule("/file", "file", view_func=lambda: send_file(file))
+        app.add_url_rule("/empty", "empty", view_func=lambda: ("", 204))
+        app.add_url_rule("/stream", "stream", view_func=lambda: (str(n) for n in range(9)))
+    for path in ("/text", "/list", "/file", "/empty", "/stream"):
+        for method in ("GET", "HEAD"):
+            ours = watched.app.test_client().open(path, method=method)
+            theirs = plain.test_client().open(path, method=method)
+            assert (ours.status, ours.data) == (theirs.status, theirs.data)
+            assert {*ours.headers} - {*theirs.headers} <= {
+                header for header in ours.headers if header[0] == "Date"
+            }
+            ours.close()
+            theirs.close()
+    assert watched.told == []
+
+
+class Download:
+    """A file of a remote store that breaks after its first kilobyte; it has no `fileno`."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+
+    def read(self, size: int = -1) -> bytes:
+        self.reads += 1
+        if self.reads > 1:
+            raise OSError("connection lost")
+        return b"x" * 1024
+
+
+class SeekableDownload(Download):
+    """One that tells its size before it is read, as Waitress asks for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.position = 0
+
+    def tell(self) -> int:
+        return self.position
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self.position = 4096 if whence == 2 else offset
+        return self.position
+
+
+LOST = ("OSError: connection lost", "stream", False)
+
+
+def downloads() -> Watch:
+    """Make an app with downloads that break, and one that does not."""
+    watched = watch()
+    app = watched.app
+    for name, kind in (("broken", Download), ("seekable", SeekableDownload)):
+        view = partial(lambda kind: send_file(kind(), mimetype="text/plain"), kind)
+        app.add_url_rule(f"/{name}", name, view_func=view)
+    app.add_url_rule("/file", "file", view_func=lambda: send_file(__file__))
+    return watched
+
+
+def read_all(connection: http.client.HTTPConnection, path: str) -> bytes:
+    """Get a path; a body that breaks is as long as it is."""
+    connection.request("GET", path, headers={"Host": "localhost"})
+    try:
+        return connection.getresponse().read()
+    except http.client.IncompleteRead as error:
+        return error.partial
+    except (http.client.HTTPException, ConnectionError):
+        return b""
+    finally:
+        connection.close()
+
+
+def test_a_download_that_breaks_is_reported() -> None:
+    """Without a server's file wrapper, Werkzeug's own is a stream like any other."""
+    watched = downloads()
+    with pytest.raises(OSError, match="connection lost"):
+        _ = watched.app.test_client().get("/broken").data
+    assert watched.told == [LOST]
+    with watched.app.test_client().get("/file") as response:
+        assert response.data == Path(__file__).read_bytes()
+
+
+@contextmanager
+def on_wsgiref(app: Flask) -> Iterator[int]:
+    """Serve with the standard library, whose server has a file wrapper."""
+
+    class Quiet(ServerHandler):
+        def log_exception(self, exc_info: Any) -> None:
+            pass
+
+    class Handler(WSGIRequestHandler):
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    wsgiref.simple_server.ServerHandler, former = Quiet, ServerHandler  # type: ignore[misc]
+    server = wsgiref.simple_server.make_server("127.0.0.1", 0, app, handler_class=Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        wsgiref.simple_server.ServerHandler = former  # type: ignore[misc]
+
+
+@contextmanager
+def on_waitress(app: Flask) -> Iterator[int]:
+    """Serve with Waitress, which sends a seekable file from its own thread."""
+    waitress: Any = pytest.importorskip("waitress")
+    logging.getLogger("waitress").setLevel(logging.CRITICAL)
+    sockets: dict[Any, Any] = {}
+    server = waitress.create_server(app, host="127.0.0.1", port=0, map=sockets)
+    ended = threading.Event()
+
+    def run() -> None:
+        while not ended.is_set():
+            waitress.server.wasyncore.loop(timeout=0.05, map=sockets, count=1)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield server.effective_port
+    finally:
+        ended.set()
+        thread.join()
+        server.task_dispatcher.shutdown()
+        waitress.server.wasyncore.close_all(sockets)
+
+
+@pytest.mark.parametrize("serve", [on_wsgiref, on_waitress])
+@pytest.mark.parametrize("path", ["/broken", "/seekable"])
+def test_a_download_that_breaks_under_a_file_wrapper_of_the_server_is_reported(
+    serve: Callable[[Flask], Any], path: str
+) -> None:
+    """The server gets its own file wrapper; the file in it is watched."""
+    watched = downloads()
+    arrived = threading.Event()
+    watched.kit.on_exception(lambda app, exception, **extra: arrived.set())
+    with serve(watched.app) as port:
+        connect = partial(http.client.HTTPConnection, "127.0.0.1", port, timeout=10)
+        assert read_all(connect(), path)[:1024] in (b"x" * 1024, b"")
+        assert arrived.wait(10)
+        assert read_all(connect(), "/file") == Path(__file__).read_bytes()
+    assert {*watched.told} == {LOST}  # Waitress may read a second time, which fails anew
+
+
+ON_GUNICORN = """
+import gunicorn.http.wsgi
+from tests.exception_hooks.test_streams import downloads
+
+watched = downloads()
+app = watched.app
+write_file = gunicorn.http.wsgi.Response.sendfile
+
+def sendfile(self, respiter):
+    sent = write_file(self, respiter)
+    print("sendfile", sent, flush=True)
+    return sent
+
+gunicorn.http.wsgi.Response.sendfile = sendfile
+
+@watched.kit.on_exception
+def report(app, exception, *, source, **extra):
+    print(source, type(exception).__name__, flush=True)
+"""
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """A connection to a socket in the file system."""
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(10)
+        self.sock.connect(self.host)
+
+
+def test_gunicorn_sends_files_itself_and_reports_downloads_that_break(tmp_path: Path) -> None:
+    """What has a `fileno` goes out by `sendfile`, as without the kit."""
+    pytest.importorskip("gunicorn")
+    (tmp_path / "serve.py").write_text(ON_GUNICORN)
+    address = tmp_path / "socket"
+    with subprocess.Popen(
+        [sys.executable, "-m", "gunicorn", "--bind", f"unix:{address}", "serve:app"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+    ) as server:
+        try:
+            deadline = time.monotonic() + 30
+            connect = partial(UnixConnection, str(address))
+            while time.monotonic() < deadline:
+                with socket.socket(socket.AF_UNIX) as probe:
+                    if probe.connect_ex(str(address)) == 0:
+                        break
+                time.sleep(0.05)
+            assert read_all(connect(), "/file") == Path(__file__).read_bytes()
+            assert read_all(connect(), "/broken") == b"x" * 1024
+        finally:
+            server.terminate()
+        assert server.stdout is not None
+        assert server.stdout.read().splitlines() == [
+            "sendfile True",
+            "sendfile False",
+            "stream OSError",
+        ]
+
+
+class BrokenSessions(SecureCookieSessionInterface):
+    """A store of sessions that is full."""
+
+    def save_session(self, *args: Any) -> None:
+        raise OSError("disk full")
+
+
+@pytest.mark.parametrize("how", ["session", "after_request"])
+@pytest.mark.parametrize("path", ["/fine", "/fail", "/nowhere"])
+def test_a_response_that_cannot_be_finished_is_reported_once(
+    watched: Watch, path: str, how: str
+) -> None:
+    """Be it that of a view or that of a failure, where Flask only logs it."""
+    if how == "session":
+        watched.app.secret_key = "key"
+        watched.app.session_interface = BrokenSessions()
+    else:
+
+        def break_down(response: Response) -> Response:
+            raise OSError("disk full")
+
+        watched.app.after_request(break_down)
+    assert watched.app.test_client().get(path).status_code == 500
+    failed = [(BOOM, "request", False)] if path == "/fail" else []
+    assert watched.told == [*failed, ("OSError: disk full", "request", False)]
+    watched.told.clear()
+    watched.app.testing = True
+    with pytest.raises((OSError, ValueError)):
+        watched.app.test_client().get(path)
+    assert watched.told == (failed or [("OSError: disk full", "request", False)])
+
+
+def test_a_stream_of_a_middlewares_own_class_is_watched() -> None:
+    """What a middleware wraps around the body is a stream like any other."""
+
+    class Body:
+        def __init__(self, body: Any) -> None:
+            self.body = iter(body)
+
+        def __iter__(self) -> "Body":
+            return self
+
+        def __next__(self) -> Any:
+            return next(self.body)
+
+    kit = SignalsKit()
+    told: list[str] = []
+    app = Flask("shop")
+
+    @app.get("/")
+    def index() -> Any:
+        def lines() -> Any:
+            yield "one"
+            raise ValueError("boom")
+
+        return app.response_class(lines())
+
+    inner = app.wsgi_app
+
+    def middleware(environ: Any, start: Any) -> Any:
+        return Body(inner(environ, start))
+
+    vars(app)["wsgi_app"] = middleware
+    kit.on_exception(lambda app, exception, *, source, **extra: told.append(source))
+    kit.init_app(app)
+    with pytest.raises(ValueError, match="boom"):
+        _ = app.test_client().get("/").data
+    assert told == ["stream"]
+
+
+def test_a_file_that_the_server_sends_itself_is_left_to_it() -> None:
+    """UWSGI hands the file on and knows it again, whatever the hooks ask for."""
+    watched = watch(sources=("cli",))
+    watched.app.add_url_rule("/file", view_func=lambda: send_file(__file__))
+    handed: list[Any] = []
+
+    def wrap(file: Any, size: int) -> Any:
+        handed.append(file)
+        return file
+
+    environ = create_environ("/file")
+    environ["wsgi.file_wrapper"] = wrap
+    body = watched.app.wsgi_app(environ, lambda *response: lambda data: None)
+    assert [body] == handed
+    handed[0].close()
+
+
+def test_a_body_that_cannot_be_begun_is_told_and_closed() -> None:
+    """The server gets a body in any case, and closes it."""
+    closed: list[bool] = []
+
+    class Body:
+        def __iter__(self) -> Iterator[bytes]:
+            raise ValueError("boom")
+
+        def close(self) -> None:
+            closed.append(True)
+
+    app = Flask("shop")
+    app.wsgi_app = lambda environ, start: Body()  # type: ignore[method-assign, assignment]
+    watched = Watch(app, SignalsKit(app))
+    watched.kit.on_exception(watched.hook)
+    body: Any = watched.app.wsgi_app(create_environ("/"), lambda *response: lambda data: None)
+    with pytest.raises(ValueError, match="boom"):
+        next(body)
+    body.close()
+    assert (watched.told, closed) == ([(BOOM, "stream", False)], [True])
+
+
+def test_a_stream_that_is_a_file_to_python_alone_is_watched() -> None:
+    """A server without a file wrapper of its own reads it like any other body."""
+
+    class Download(io.RawIOBase):
+        def __next__(self) -> bytes:
+            raise ValueError("boom")
+
+    watched = watch()
+    watched.app.add_url_rule(
+        "/file", view_func=lambda: Response(Download(), direct_passthrough=True)
+    )
+    body: Any = watched.app.wsgi_app(create_environ("/file"), lambda *response: lambda data: None)
+    with pytest.raises(ValueError, match="boom"):
+        next(body)
+    body.close()
+    assert watched.told == [(BOOM, "stream", False)]
+
+
+def test_a_body_of_the_old_sequence_kind_is_served() -> None:
+    """Python takes anything with `__getitem__` for an iterable."""
+
+    class Body:
+        def __getitem__(self, index: int) -> bytes:
+            return (b"a", b"b")[index]
+
+    app = Flask("shop")
+    serve: Any = lambda environ, start: Body()  # noqa: E731
+    app.wsgi_app = serve  # type: ignore[method-assign]
+    watched = Watch(app, SignalsKit(app))
+    watched.kit.on_exception(watched.hook)
+    body: Any = watched.app.wsgi_app(create_environ("/"), lambda *response: lambda data: None)
+    assert [*body] == [b"a", b"b"]
