@@ -6,7 +6,7 @@ import logging
 import sys
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
@@ -162,7 +162,7 @@ class AppSignals(Api):
         for name in sorted(self.registry.names()):
             handle = self.kit.declarations.get(name)
             self.namespace.signal(name, None if handle is None else handle.__doc__)
-        self.bridged(self.kit.bridged)
+        self._relay(self.kit.bridged.copy())
         for hook in self.kit.hooks:
             self.hooks.add(hook)
 
@@ -326,8 +326,13 @@ class AppSignals(Api):
             signal.__doc__ = handle.__doc__
         signal.invalidate()
 
-    def bridged(self, sources: Any) -> None:
+    def bridged(self, sources: Iterable[str]) -> None:
         """Relay third-party signals to the app's signals of these names."""
+        self._relay(sources)
+        for name in sources:
+            self.namespace.signal(name).invalidate()  # globs no longer match it
+
+    def _relay(self, sources: Iterable[str]) -> None:
         for name in sources:
             source = self.source(name)
             if source is not None:
@@ -366,7 +371,9 @@ class AppSignals(Api):
         if not signals and not is_glob(connection.target):
             signals = [self.namespace.signal(connection.target)]
         for signal in signals:
-            if "receiver_connected" in vars(signal) and (receiver := connection.resolve()):
+            if "receiver_connected" in vars(signal) and (
+                (receiver := connection.resolve()) is not None
+            ):
                 signal.notify_connected(receiver, connection.resolve_sender(), connection.weak)
 
     def disconnected(self, connection: LiveConnection) -> None:
