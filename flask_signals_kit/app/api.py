@@ -286,12 +286,9 @@ class Api:
         """
         key, limited_to = receiver_key(receiver), None if sender is ANY else sender_key(sender)
 
-        def matches(connection: LiveConnection) -> bool:
-            return connection.key[0] == key and (sender is ANY or connection.key[1] == limited_to)
-
         targets = [self._target(signal, bridge=False) for signal in signals]
-        for target in dict.fromkeys(targets or self.registry.connections.targets):
-            for connection in self.registry.remove(target, matches):
+        for target in dict.fromkeys(targets or self.registry.connections.targets_of(key)):
+            for connection in self.registry.remove(target, key, limited_to):
                 for app in self.registry.apps:
                     app.disconnected(connection)
 

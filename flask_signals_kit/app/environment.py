@@ -6,7 +6,7 @@ import _thread
 import concurrent.futures
 import sys
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
@@ -45,10 +45,10 @@ class AppEnvironment(Environment):
 
     # -- when a signal computes its plan ------------------------------------------------------
 
-    def connections(self, signal: str) -> Iterable[LiveConnection]:
+    def connections(self, signal: str, receiver: Hashable = None) -> Iterable[LiveConnection]:
         """Return what the app and its kit connected to a signal."""
         app_signals = self._app_signals()
-        return () if app_signals is None else app_signals.registry.resolve(signal)
+        return () if app_signals is None else app_signals.registry.resolve(signal, receiver)
 
     def has_connections(self, signal: str) -> bool:
         """Tell whether the app or its kit connected anything to a signal."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+import types
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Hashable, Iterator
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
@@ -13,7 +14,7 @@ import blinker
 
 from ..catalogue import BUILTIN_PAYLOADS
 from ..core.connection import Connections, LiveConnection
-from ..core.introspection import is_reloaded, look_at, reload_key
+from ..core.introspection import look_at, reload_key, reloaded
 from ..core.names import is_glob
 from ..errors import DeclarationError, DuplicateReceiverError
 from ..records import OnError, Place, same_function
@@ -42,7 +43,7 @@ class Registry:
             partial(_changed, itself), partial(_lost, itself)
         )
         self._apps: tuple[weakref.ref[Any], ...] = ()
-        self._globs: tuple[str, ...] | None = ()
+        self._globs: list[tuple[str, ...]] = []  # empty if unknown; replaced when a glob changes
         self._by_uid: dict[str, weakref.WeakSet[LiveConnection]] = {}
         self._codes: dict[int, Any] = {}  # the last code of each function, by hash
         self._orders: dict[object, list[int]] = {}  # of replaced connections, for the next ones
@@ -186,24 +187,24 @@ class Registry:
 
     # -- connections --------------------------------------------------------------------------
 
-    def resolve(self, name: str) -> list[LiveConnection]:
+    def resolve(self, name: str, receiver: Hashable = None) -> list[LiveConnection]:
         """Return what is connected to a signal, each receiver once for each sender.
 
         The one place that decides between them: a connection by name precedes one by glob, and an
         app's own precedes that of its kit.
+
+        :param receiver: the key of a receiver, for its connections alone.
         """
         chosen: dict[Any, LiveConnection] = {}
-        for connection in self._matching(name):
-            chosen.setdefault(connection.key, connection)
+        for registry, target in self._targets(name):
+            found = registry.connections.of(target, receiver)
+            for connection in sorted(found, key=LiveConnection.rank):
+                chosen.setdefault(connection.key, connection)
         return [*chosen.values()]
 
     def has_connections(self, name: str) -> bool:
         """Tell whether anything is connected to a signal."""
         return any(registry.connections.has(target) for registry, target in self._targets(name))
-
-    def _matching(self, name: str) -> Iterator[LiveConnection]:
-        for registry, target in self._targets(name):
-            yield from sorted(registry.connections.of(target), key=LiveConnection.rank)
 
     def _targets(self, name: str) -> Iterator[tuple[Registry, str]]:
         """Yield where the connections of a signal are stored, in order of precedence."""
@@ -219,10 +220,10 @@ class Registry:
     @property
     def globs(self) -> tuple[str, ...]:
         """The globs that receivers are connected to."""
-        globs = self._globs
-        if globs is None:
-            globs = self._globs = tuple(filter(is_glob, self.connections.targets))
-        return globs
+        cache = self._globs
+        if not cache:
+            cache.append(tuple(filter(is_glob, self.connections.targets)))
+        return cache[0]
 
     def matching(self, name: str) -> list[LiveConnection]:
         """Return every connection whose target matches a name, in this registry alone."""
@@ -242,7 +243,9 @@ class Registry:
         added: list[tuple[LiveConnection, list[LiveConnection]]] = []
         try:
             for connection in connections:
-                added.append((connection, self.add(connection)))
+                replaced = self.add(connection)
+                added.append((connection, replaced))
+                self.connections.notify([connection, *replaced])
                 for app in self.apps:  # one that is being initialised, too
                     app.connected(connection)
         except Exception:
@@ -292,6 +295,8 @@ class Registry:
     def add(self, connection: LiveConnection) -> list[LiveConnection]:
         """Connect; replace the connections of the same receiver, or of its former self.
 
+        The caller notifies the apps, without the lock: a thread that makes a plan may need it.
+
         :return: the connections that were replaced, for :meth:`restore`.
         :raises DuplicateReceiverError: if another function has the ``uid``.
         """
@@ -301,24 +306,28 @@ class Registry:
             same = None if self.parent is None else self.parent.connections.find(connection)
             if same is not None:
                 connection.order = same.order
-            replaced = self._former(connection)
-            for other in sorted(replaced, key=lambda former: former.order):
-                self.connections.remove(other)
+            former = self._former(connection)
+            for other in sorted(former, key=lambda former: former.order):
                 self._orders.setdefault(_seat(other), []).append(other.order)
             if self._orders and (free := self._orders.get(_seat(connection))):
                 connection.order = free.pop(0)
-            before = self.connections.add(connection)
+            replaced = self.connections.add(connection, former)
             if connection.options.uid is not None:
                 named = self._by_uid.setdefault(connection.options.uid, weakref.WeakSet())
                 named.add(connection)
-        return replaced if before is None else [*replaced, before]
+        return replaced
 
     def restore(self, connection: LiveConnection, replaced: list[LiveConnection]) -> None:
         """Undo :meth:`add`."""
         with self.lock:
-            self.connections.remove(connection)
             for other in replaced:
-                self.connections.put_back(other)
+                free = self._orders.get(_seat(other), [])
+                if other.order in free:
+                    free.remove(other.order)
+            _, number = _code_of(connection)
+            if number in self._codes:
+                self._codes[number] = None  # look for former connections at the next attempt
+        self.connections.restore(connection, replaced)
 
     def _former(self, connection: LiveConnection) -> list[LiveConnection]:
         """Return the connections of the function that this one's replaces, whatever they are for.
@@ -328,27 +337,39 @@ class Registry:
         """
         receiver, uid = connection.key[0], connection.options.uid
         former = [] if uid is None else [c for c in self.with_uid(uid) if c.key[0] != receiver]
-        place, code = look_at(connection.receiver)  # not kept: most places are never shown
-        key = reload_key(place, code)
-        if key is not None:
-            number = hash(key)  # a key of its own would take as much memory as the connection
-            if self._codes.setdefault(number, code) is not code:
-                self._codes[number] = code
-                former += [
-                    other
-                    for other in self.connections
-                    if other not in former and is_reloaded(connection.receiver, other.resolve())
-                ]
+        code, number = _code_of(connection)
+        if number is not None and self._codes.setdefault(number, code) is not code:
+            self._codes[number] = code
+            is_former = reloaded(connection.resolve())
+            former += [c for c in self.connections if c not in former and is_former(c.resolve())]
         return former
 
-    def remove(
-        self, target: str, matches: Callable[[LiveConnection], bool]
-    ) -> list[LiveConnection]:
-        """Remove the matching connections of one target; return them."""
-        found = [c for c in self.connections.of(target) if matches(c)]
+    def remove(self, target: str, receiver: Hashable, sender: Hashable) -> list[LiveConnection]:
+        """Remove the connections of one target and one receiver; return them.
+
+        :param receiver: the receiver's key.
+        :param sender: the key of the only sender, or ``None`` for every sender.
+        """
+        found = self.connections.of(target, receiver)
+        found = [c for c in found if sender is None or c.key[1] == sender]
         for connection in found:
             self.connections.remove(connection)
+            uid = connection.options.uid
+            if uid is not None:
+                with self.lock:
+                    if not self.with_uid(uid):
+                        self._by_uid.pop(uid, None)
         return found
+
+
+def _code_of(connection: LiveConnection) -> tuple[types.CodeType | None, int | None]:
+    """Return a receiver's code, and a number that it shares with its reloaded self.
+
+    The key itself would take as much memory as the connection.
+    """
+    place, code = look_at(connection.resolve())
+    key = reload_key(place, code)
+    return code, None if key is None else hash(key)
 
 
 def _seat(connection: LiveConnection) -> object:
@@ -361,7 +382,7 @@ def _changed(itself: weakref.ref[Any], target: str, wait: bool) -> None:
     registry = itself()
     if registry is not None:
         if is_glob(target):
-            registry._globs = None
+            registry._globs = []
         for app in registry.apps:
             app.connections_changed(target, wait)
 

@@ -338,12 +338,20 @@ class Connections:
 
     # -- reading ------------------------------------------------------------------------------
 
-    def of(self, target: str) -> list[LiveConnection]:
-        """Return the live connections of one target, in no order."""
+    def of(self, target: str, receiver: Hashable = None) -> list[LiveConnection]:
+        """Return the live connections of one target, in no order.
+
+        :param receiver: the key of a receiver, for its connections alone.
+        """
         by_receiver = self._by_target.get(target)
         if not by_receiver:
             return []
-        return [c for some in list(by_receiver.values()) for c in some if c.is_alive]
+        found = list(by_receiver.values()) if receiver is None else [by_receiver.get(receiver, ())]
+        return [c for some in found for c in some if c.is_alive]
+
+    def targets_of(self, receiver: Hashable) -> list[str]:
+        """Return every target that a receiver with this key is connected to."""
+        return [target for target, some in self._by_target.copy().items() if receiver in some]
 
     def has(self, target: str) -> bool:
         """Tell whether a target has a connection."""
@@ -359,7 +367,8 @@ class Connections:
 
     def __iter__(self) -> Any:
         """Iterate over every live connection, in connection order."""
-        every = [c for target in self.targets for c in self.of(target)]
+        receivers = [some for some in self._by_target.copy().values() if some]
+        every = [c for by in receivers for some in list(by.values()) for c in some if c.is_alive]
         return iter(sorted(every, key=lambda connection: connection.order))
 
     def find(self, connection: LiveConnection) -> LiveConnection | None:
@@ -373,12 +382,16 @@ class Connections:
 
     # -- changing -----------------------------------------------------------------------------
 
-    def add(self, connection: LiveConnection) -> LiveConnection | None:
+    def add(
+        self, connection: LiveConnection, former: Iterable[LiveConnection] = ()
+    ) -> list[LiveConnection]:
         """Store a connection, in the place of one of the same receiver, sender and scope.
 
-        It takes over the place in connection order, and a strong connection stays strong.
+        It takes over the place in connection order, and a strong connection stays strong. The
+        caller calls :meth:`notify` afterwards, without a lock of its own.
 
-        :return: the connection that was replaced, or ``None``.
+        :param former: other connections to remove in the same step.
+        :return: the connections that were replaced, for :meth:`restore`.
         :raises ReceiverError: if the receiver takes no weak reference.
         """
         with self._lock:
@@ -388,37 +401,35 @@ class Connections:
                 connection.weak = connection.weak and before.weak
             if connection.weak or connection.sender is not ANY:
                 connection.hold_weakly(self._collected)
+            for other in former:
+                self._swap(other, None)
             self._swap(before or connection, connection)
-        try:
-            self._notify(connection.target)
-        except Exception:
-            self.restore(connection, before)
-            raise
-        return before
+        return [*former] if before is None else [*former, before]
 
-    def restore(self, connection: LiveConnection, before: LiveConnection | None) -> None:
+    def restore(self, connection: LiveConnection, replaced: Iterable[LiveConnection]) -> None:
         """Undo :meth:`add`."""
         with self._lock:
-            self._swap(connection, before)
-        self._notify(connection.target)
-
-    def put_back(self, connection: LiveConnection) -> None:
-        """Undo :meth:`remove`."""
-        with self._lock:
-            self._swap(connection, connection)
-        self._notify(connection.target)
+            self._swap(connection, None)
+            for other in replaced:
+                self._swap(other, other)
+        self.notify([connection, *replaced])
 
     def remove(self, connection: LiveConnection) -> None:
         """Remove a connection, if it is there."""
         with self._lock:
             self._swap(connection, None)
-        self._notify(connection.target)
+        self.notify([connection])
 
     def clear(self, target: str) -> None:
         """Remove every connection of a target."""
         with self._lock:
             self._by_target.pop(target, None)
         self._notify(target)
+
+    def notify(self, connections: Iterable[LiveConnection]) -> None:
+        """Report that these connections were added or removed."""
+        for target in dict.fromkeys(connection.target for connection in connections):
+            self._notify(target)
 
     def _swap(self, old: LiveConnection, new: LiveConnection | None) -> None:
         """Put a connection in the place of another, or remove it. The lock is held.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias
 
@@ -33,8 +33,11 @@ class Environment:
 
     # -- when a signal computes its plan ------------------------------------------------------
 
-    def connections(self, signal: str) -> Iterable[LiveConnection]:
-        """Return what is connected to a signal besides its own connections."""
+    def connections(self, signal: str, receiver: Hashable = None) -> Iterable[LiveConnection]:
+        """Return what is connected to a signal besides its own connections.
+
+        :param receiver: the key of a receiver, for its connections alone.
+        """
         return ()
 
     def has_connections(self, signal: str) -> bool:

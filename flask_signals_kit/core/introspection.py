@@ -6,7 +6,7 @@ import functools
 import inspect
 import sys
 import types
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -51,10 +51,24 @@ def is_reloaded(new: Any, old: Any) -> bool:
     Module, qualified name and line are the same, and the code object is another: all closures that
     one loop makes share a code object.
     """
+    return reloaded(new)(old)
+
+
+def reloaded(new: Any) -> Callable[[Any], bool]:
+    """Return what :func:`is_reloaded` tells of one function and many others, only faster."""
     here, code = look_at(new)
-    there, former = look_at(old)
     key = reload_key(here, code)
-    return key is not None and key == reload_key(there, former) and code is not former
+
+    def is_former(old: Any) -> bool:
+        if key is None:
+            return False
+        is_function = type(old) is types.FunctionType and not hasattr(old, "__wrapped__")
+        if is_function and old.__code__.co_firstlineno != here.line:  # the usual case
+            return False
+        there, former = look_at(old)
+        return key == reload_key(there, former) and code is not former
+
+    return is_former
 
 
 def reload_key(place: Place, code: types.CodeType | None) -> Hashable:

@@ -136,11 +136,12 @@ class Signal(blinker.NamedSignal):
         )
         connection = LiveConnection(self.name, receiver, sender, options)
         options.check(receiver)
-        before = self._own.add(connection)
+        replaced = self._own.add(connection)
         try:
+            self._own.notify([connection])
             self.notify_connected(receiver, sender, weak)
         except Exception:
-            self._own.restore(connection, before)
+            self._own.restore(connection, replaced)
             raise
         return receiver
 
@@ -169,6 +170,7 @@ class Signal(blinker.NamedSignal):
             connection = LiveConnection(self.name, receiver, sender, DEFAULTS, scope)
             try:
                 self._own.add(connection)
+                self._own.notify([connection])
                 self.notify_connected(receiver, sender, False)
                 yield
             finally:
@@ -220,11 +222,12 @@ class Signal(blinker.NamedSignal):
         def matches(connection: LiveConnection) -> bool:
             here = connection.scope is None or connection.scope in active
             same_sender = sender is ANY or connection.key[1] == sender_id
-            return here and same_sender and connection.key[0] == receiver_id
+            return here and same_sender
 
-        for connection in filter(matches, self._own.of(self.name)):
+        for connection in filter(matches, self._own.of(self.name, receiver_id)):
             self._own.remove(connection)
-        inherited = [*filter(matches, self.context.environment.connections(self.name))]
+        environment = self.context.environment
+        inherited = [*filter(matches, environment.connections(self.name, receiver_id))]
         if inherited:
             with self._lock:
                 self._excluded = self._excluded or weakref.WeakSet()

@@ -1,5 +1,8 @@
-"""Stubs and receivers for the tests of declarations."""
+"""Stubs and receivers for the tests of declarations, and a counter of calls."""
 
+import sys
+from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 
@@ -26,3 +29,19 @@ def misfit_nothing() -> None:
 
 def misfit_missing(account: Any) -> None:
     """Lack the payload."""
+
+
+def calls_of(function: Callable[[], object]) -> int:
+    """Count the Python calls that a call makes."""
+    found = 0
+
+    def count(frame: FrameType, event: str, arg: Any) -> None:
+        nonlocal found
+        found += event == "call"
+
+    sys.setprofile(count)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return found
