@@ -69,7 +69,7 @@ __all__ = [  # noqa: RUF022 - sorted as Python sorts, which a test checks
 
 
 def __getattr__(name: str) -> _t.Any:
-    """Import what belongs to the report when it is asked for: most processes show none."""
+    """Import ``Problem`` on first use: most processes do not need the report."""
     if name == "Problem":
         from .debug.report import Problem
 
@@ -78,5 +78,5 @@ def __getattr__(name: str) -> _t.Any:
 
 
 def __dir__() -> list[str]:
-    """List the public names, the one that is not imported yet included."""
+    """List the public names, including the one that is not imported yet."""
     return sorted({*globals(), *__all__})

@@ -1,4 +1,7 @@
-"""Flask's and others' signals in: relays that exist only while somebody in the app listens."""
+"""The bridge: relays from Flask's and third-party signals to an app's signals.
+
+A relay is connected to its source only while the app's signal is in use.
+"""
 
 from __future__ import annotations
 
@@ -36,14 +39,14 @@ FLASK_SIGNALS: dict[str, blinker.Signal] = {
 
 
 class Relay:
-    """Passes one signal of others on to one app's signal.
+    """Relays one third-party signal to one app's signal.
 
-    Blinker holds it weakly; the app's :class:`Relays` own it, so that it goes when the app goes.
+    Blinker references it weakly. The app's :class:`Relays` own it, so it is freed with the app.
 
-    :param source: the signal of others.
+    :param source: the third-party signal.
     :param target: the app's signal.
     :param app: a weak reference to the app.
-    :param sender: the only sender to listen to, or ``ANY``.
+    :param sender: the only sender to relay, or ``ANY``.
     """
 
     def __init__(
@@ -60,43 +63,44 @@ class Relay:
 
     @property
     def receiver(self) -> Receiver:
-        """What is connected to the source: a function if it is connected for the app as sender.
+        """The receiver that is connected to the source.
 
-        Then blinker calls it for that app alone, so nothing is to be checked; and blinker finds out
-        faster that a function is not async than that an object is not.
+        If the app is the sender, blinker calls it for that app alone, so no check is needed. Then
+        it is a plain function: blinker recognises faster that a function is not async.
         """
         return self if self._sender is None else self._pass_on
 
     def __call__(self, sender: Any = None, /, **payload: Any) -> Any:
         """Send the app's signal, unless the sender belongs to another app."""
         sender = sender_behind(sender)
-        if self._closed or not self._concerns_app(sender):
+        if self._closed or not self._applies_to_app(sender):
             return None
         return self._pass_on(sender, **payload)
 
-    def _concerns_app(self, sender: Any) -> bool:
+    def _applies_to_app(self, sender: Any) -> bool:
         app = self._app()
         if app is None:
             return False
         return sender is app if isinstance(sender, Flask) else is_current(app)
 
     def sync(self, *, wait: bool = True) -> None:
-        """Listen while the app's signal has somebody to tell, and not otherwise.
+        """Connect to the source if the app's signal is in use; disconnect if it is not.
 
-        :param wait: wait for a thread that is busy with relays, instead of leaving it to that.
+        :param wait: wait for another thread that is changing relays. If false, leave the work to
+            that thread.
         """
-        _turns.take(self, wait=wait)
+        _sync_queue.take(self, wait=wait)
 
     def close(self) -> None:
-        """Stop listening for good."""
+        """Disconnect from the source permanently."""
         self._closed = True
         self.sync()
 
-    def follow(self) -> None:
-        """Do what :meth:`sync` says; for whose turn it is."""
+    def sync_now(self) -> None:
+        """Do the work of :meth:`sync`; only :class:`_SyncQueue` calls this."""
         wanted = self._target.in_use and not self._closed
         sender = ANY if self._sender is None else self._sender()
-        if wanted is self._connected or sender is None:  # blinker forgets a sender that is gone
+        if wanted is self._connected or sender is None:  # blinker drops a collected sender itself
             return
         if wanted:
             self.source.connect(self.receiver, sender, weak=True)
@@ -106,18 +110,18 @@ class Relay:
 
 
 def _pass_on_to(signal: Signal) -> Receiver:
-    """Make a receiver that sends a signal and returns the first result that is not ``None``.
+    """Return a receiver that sends a signal and returns the first result that is not ``None``.
 
-    Some senders act on what a receiver returns (Flask-Dance stores no token if it is ``False``),
-    and to them a relay is one receiver. They know nothing of async receivers here, so these run
-    even where an event loop is running.
+    Some senders use what a receiver returns (Flask-Dance stores no token if it is ``False``), and
+    for them a relay is one receiver. They cannot await async receivers, so these run even if an
+    event loop is running.
     """
     wrapper = signal.context.environment.make_sync_anywhere
 
     def pass_on(sender: Any = None, /, **payload: Any) -> Any:
         try:
             fast = signal._fast
-            if fast is not None:  # what Signal.send does, without packing the payload once more
+            if fast is not None:  # as Signal.send, without packing the payload again
                 first = None
                 for receiver in fast:
                     result = receiver(sender, **payload)
@@ -136,16 +140,16 @@ def _pass_on_to(signal: Signal) -> Receiver:
 
 
 RELAY_CODE: CodeType = next(c for c in _pass_on_to.__code__.co_consts if isinstance(c, CodeType))
-"""The code of every relay: a frame of it may be one of a plain send."""
+"""The code object of every relay's receiver: its frame may be that of a plain send."""
 
 
-class _Turns:
-    """Has relays connect and disconnect one after the other.
+class _SyncQueue:
+    """Connects and disconnects relays one at a time.
 
-    Whoever takes a turn waits for it, and finds the relay in order afterwards. The garbage
-    collector may take a receiver in any thread at any point, and that thread may hold what whoever
-    has the turn is waiting for, such as the lock of another signal. So it only notes the relay and
-    never waits: whoever has the turn looks after what was noted until nothing is left.
+    A caller normally waits for the lock, and its relay is in sync afterwards. The garbage collector
+    must not wait: it may collect a receiver in any thread at any point, and that thread may hold
+    another lock that the current owner of this one needs, such as the lock of a signal. So it only
+    adds the relay to the queue. The owner of the lock works until the queue is empty.
     """
 
     def __init__(self) -> None:
@@ -157,24 +161,24 @@ class _Turns:
         self._due.append(relay)
         while self._lock.acquire(blocking=wait):
             try:
-                if self._busy:  # further up in this very thread, which goes on when this returns
+                if self._busy:  # an outer call in this thread continues when this returns
                     return
-                self._work_off(relay)
+                self._sync_due(relay)
             finally:
                 self._lock.release()
-            if not self._due:  # else somebody noted a relay just before the lock was free
+            if not self._due:  # else another thread added a relay just before the release
                 return
             wait = False
 
-    def _work_off(self, own: Relay) -> None:
-        """Bring every relay in order; what fails in one is told to whoever asked for that."""
+    def _sync_due(self, own: Relay) -> None:
+        """Sync every relay in the queue; raise the error of the caller's own relay, log others."""
         failure: Exception | None = None
         self._busy = True
         try:
             while self._due:
                 relay = self._due.popleft()
                 try:
-                    relay.follow()
+                    relay.sync_now()
                 except Exception as error:
                     if relay is own:
                         failure = error
@@ -186,11 +190,11 @@ class _Turns:
             try:
                 raise failure
             finally:
-                del failure  # or its traceback would keep this frame, and with it the app
+                del failure  # otherwise its traceback would keep this frame and the app alive
 
 
-_turns = _Turns()
-"""One for all apps: relays of several meet in one signal, which may be a relay's target itself."""
+_sync_queue = _SyncQueue()
+"""One for all apps: their relays connect to the same signals, and may be chained."""
 
 
 class Relays:
@@ -201,10 +205,10 @@ class Relays:
         self._relays: dict[str, Relay] = {}
 
     def add(self, name: str, source: blinker.Signal, signal: Signal) -> None:
-        """Relay a signal of others to the app's signal of this name.
+        """Relay a third-party signal to the app's signal of this name.
 
         :param name: the name in the app's namespace.
-        :param source: the signal of others.
+        :param source: the third-party signal.
         :param signal: the app's signal.
         """
         sender = self._app() if name in FLASK_SIGNALS else ANY
@@ -213,7 +217,7 @@ class Relays:
             self.sync(name)
 
     def sync(self, name: str, *, wait: bool = True) -> None:
-        """Relay this signal while somebody listens, and not otherwise.
+        """Connect or disconnect the relay of a signal, depending on whether the signal is in use.
 
         :param wait: as for :meth:`Relay.sync`.
         """
@@ -222,7 +226,7 @@ class Relays:
             relay.sync(wait=wait)
 
     def close(self) -> None:
-        """Take every relay away."""
+        """Remove every relay."""
         relays, self._relays = self._relays, {}
         for relay in relays.values():
             relay.close()
@@ -233,11 +237,11 @@ def choose(
     names: Iterable[str] | None,
     prefix: str | None,
 ) -> dict[str, blinker.Signal]:
-    """Name the signals that ``kit.bridge`` was asked for.
+    """Return the signals to bridge, by their new names.
 
     :param source: an extension of the catalogue, one signal, or signals by name.
-    :param names: which of them; all, if ``None``.
-    :param prefix: put in front of each name; ``None``: that of the extension, if there is one.
+    :param names: which of them; all if ``None``.
+    :param prefix: the prefix of each name; if ``None``, that of the extension, if any.
     """
     names = [names] if isinstance(names, str) else names
     if isinstance(source, str):
@@ -252,14 +256,14 @@ def _choose(
     prefix: str,
     what: str,
 ) -> dict[str, blinker.Signal]:
-    """Name the signals to bridge.
+    """Return the signals to bridge, by their new names.
 
-    :param source: one signal, or signals by name (a namespace, or what the catalogue found).
-    :param names: which of them, in their names there or in Python's; all, if ``None``.
-    :param prefix: put in front of each name.
-    :param what: what to call the source in an error.
-    :raises UnknownSignalError: for a name that is not there.
-    :raises DeclarationError: for a source that is no signal, or a signal that cannot be named.
+    :param source: one signal, or signals by name (a namespace, or a result of the catalogue).
+    :param names: which of them, by their own names or as Python identifiers; all if ``None``.
+    :param prefix: the prefix of each name.
+    :param what: how an error names the source.
+    :raises UnknownSignalError: for an unknown name.
+    :raises DeclarationError: for a source that is not a signal, or a signal without a valid name.
     """
     if isinstance(source, blinker.Signal):
         name = _name_of_one(source, names, what)
@@ -292,7 +296,7 @@ def _choose(
 
 
 def _name_of_one(source: blinker.Signal, names: Iterable[str] | None, what: str) -> str:
-    """Return what a single signal is to be called."""
+    """Return the new name of a single signal."""
     name = getattr(source, "name", None)
     if names is not None:
         names = [names] if isinstance(names, str) else list(names)

@@ -1,4 +1,7 @@
-"""The signals of other extensions, as strings; nothing is imported until somebody asks for it."""
+"""The catalogue of other extensions' signals, as strings.
+
+An extension is imported only when :func:`load` is called for it.
+"""
 
 from __future__ import annotations
 
@@ -21,19 +24,19 @@ BUILTIN_PAYLOADS: dict[str, tuple[str, ...]] = {
     "request_tearing_down": ("exc",),
     "template_rendered": ("template", "context"),
 }
-"""Flask's ten signals and what they pass."""
+"""Flask's ten signals and their payload names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Source:
-    """Where an extension keeps its signals."""
+    """Where the signals of an extension are defined."""
 
     module: str
-    """The module that holds them."""
+    """The module that defines them."""
     distribution: str
-    """What to install to have it."""
+    """The name of the distribution, for ``pip install``."""
     names: tuple[str, ...]
-    """Their Python names there; which of them exist depends on the version."""
+    """Their names in the module; which of them exist depends on the version."""
 
 
 CATALOGUE: dict[str, Source] = {
@@ -162,8 +165,8 @@ def load(name: str) -> dict[str, blinker.Signal]:
     """Import an extension's signals.
 
     :param name: a key of :data:`CATALOGUE`, such as ``"flask_login"``.
-    :return: the signals that the installed version has, by their Python names.
-    :raises UnknownSignalError: if the catalogue has no such extension.
+    :return: the signals that the installed version has, by name.
+    :raises UnknownSignalError: if the extension is not in the catalogue.
     :raises ConfigurationError: if it is not installed.
     """
     source = CATALOGUE.get(name)
@@ -171,7 +174,7 @@ def load(name: str) -> dict[str, blinker.Signal]:
         raise UnknownSignalError(
             f"There is no extension {name!r} in the catalogue.{did_you_mean(name, CATALOGUE)} "
             f"It has {', '.join(sorted(CATALOGUE))}. "
-            "Bridge any other by its signals: kit.bridge(namespace)."
+            "Bridge other extensions by their signals: kit.bridge(namespace)."
         )
     try:
         module = importlib.import_module(source.module)

@@ -1,6 +1,6 @@
-"""The only place that depends on Flask's version: 3.1, and 3.2 with its merged contexts.
+"""All code that depends on Flask's version: 3.1, or 3.2 with its merged contexts.
 
-What is private in Flask or Werkzeug is looked at here alone, too.
+Most private attributes of Flask and Werkzeug are accessed only here, too.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ T = TypeVar("T")
 
 
 def active_contexts() -> Iterator[Any]:
-    """Yield the app contexts that are pushed here, the current one first.
+    """Yield the active app contexts, the current one first.
 
-    Each context keeps the token of the context variable that it was pushed with, which knows the
-    context before it. The attribute is private in every version of Flask.
+    Each context stores the token of the context variable that it was pushed with. The token knows
+    the context before it. The attribute is private in every version of Flask.
 
     >>> from flask import Flask
     >>> outer, inner = Flask("outer"), Flask("inner")
@@ -34,19 +34,19 @@ def active_contexts() -> Iterator[Any]:
     ['inner', 'outer']
     """
     context: Any = _cv_app.get(None)
-    met: set[int] = set()
+    seen: set[int] = set()
     while context is not None:
         yield context
-        met.add(id(context))
+        seen.add(id(context))
         tokens = getattr(context, "_cv_tokens", None)  # Flask 3.1: one for each push
         if tokens is None:
             tokens = [context._cv_token]  # Flask 3.2: one for the first push
         earlier = [token.old_value for token in reversed(tokens) if token is not None]
-        context = next((c for c in earlier if c is not Token.MISSING and id(c) not in met), None)
+        context = next((c for c in earlier if c is not Token.MISSING and id(c) not in seen), None)
 
 
 def call_inside(context: Any, function: Callable[[], T]) -> T:
-    """Call a function as if an app context that is pushed here were the current one.
+    """Call a function with an active app context as the current one.
 
     >>> from flask import Flask, current_app
     >>> outer, inner = Flask("outer"), Flask("inner")
@@ -60,7 +60,7 @@ def call_inside(context: Any, function: Callable[[], T]) -> T:
 
 
 def request_context() -> Any:
-    """Return the context of the current request: in Flask 3.2, it is the app context."""
+    """Return the context of the current request; in Flask 3.2, this is the app context."""
     variable = vars(flask_globals).get("_cv_request", _cv_app)
     return variable.get()
 
@@ -68,14 +68,14 @@ def request_context() -> Any:
 def request_of_frames(frame: FrameType | None) -> Any:
     """Return the request whose context is being pushed or popped in these frames, or ``None``.
 
-    Flask signals ``appcontext_pushed`` before a request's context is there (Flask 3.1), and
-    ``appcontext_popped`` after it.
+    Flask sends ``appcontext_pushed`` before the request context exists (Flask 3.1), and
+    ``appcontext_popped`` after it has ended.
     """
     while frame is not None:
         kind, _, method = frame.f_code.co_qualname.rpartition(".")
         if method in {"push", "pop"} and kind in {"RequestContext", "AppContext"}:
             context = frame.f_locals["self"]
-            # A context of Flask 3.2 has no public way to ask for a request that may be missing.
+            # Flask 3.2 has no public way to read a request that may be missing.
             request = getattr(context, "_request", None) or context.__dict__.get("request")
             if request is not None:
                 return request
@@ -84,10 +84,10 @@ def request_of_frames(frame: FrameType | None) -> Any:
 
 
 def teardown_failures(error: BaseException) -> list[BaseException]:
-    """Return what failed while a context was torn down.
+    """Return the exceptions of the teardown of a context.
 
-    Flask 3.1 raises the first exception. Flask 3.2 runs every teardown function and raises what
-    they raised in groups within a group. A group that a teardown function raised is left whole.
+    Flask 3.1 raises the first exception. Flask 3.2 runs every teardown function and raises their
+    exceptions in nested groups. A group that a teardown function itself raised is not split.
     """
     if not isinstance(error, BaseExceptionGroup) or not _is_collected(error):
         return [error]
@@ -95,7 +95,7 @@ def teardown_failures(error: BaseException) -> list[BaseException]:
 
 
 def _is_collected(group: BaseExceptionGroup[Any]) -> bool:
-    """Tell whether Flask made a group of what it collected."""
+    """Tell whether Flask made this group, from several teardown functions."""
     traceback = group.__traceback__
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
@@ -105,10 +105,10 @@ def _is_collected(group: BaseExceptionGroup[Any]) -> bool:
 
 
 def is_in_memory(body: object) -> bool:
-    """Tell whether a body is that of a Werkzeug response with one chunk and nothing to do on close.
+    """Tell whether a body is that of a Werkzeug response with one chunk and no work on close.
 
-    Nothing can fail in it. The response is known by its ``close``, which comes last in the body's
-    callbacks. These are private; without them, no body is known to be in memory.
+    Nothing can fail in it. The response is found by its ``close``, the last of the body's
+    callbacks. These are private; without them, no body counts as in memory.
     """
     if type(body) is not ClosingIterator:
         return False
@@ -123,6 +123,6 @@ def is_in_memory(body: object) -> bool:
 
 
 def is_current(app: Flask) -> bool:
-    """Tell whether an app's context is the innermost here."""
+    """Tell whether an app's context is the current one."""
     context = _cv_app.get(None)
     return context is not None and context.app is app

@@ -1,8 +1,8 @@
-"""What can go wrong, one class a kind of mistake.
+"""The errors of the kit, one class for each kind of mistake.
 
-Every error of the kit derives from :class:`SignalsKitError` and from the builtin that fits it, so
-that both ``except SignalsKitError`` and, say, ``except LookupError`` do what a reader expects. Each
-message names the thing, the place and the fix.
+Every error derives from :class:`SignalsKitError` and from the matching builtin, so that both
+``except SignalsKitError`` and, for example, ``except LookupError`` work. Each message names the
+object, the place and the fix.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ class SignalsKitError(Exception):
 
 
 class ConfigurationError(SignalsKitError, ValueError):
-    """A setting, or an argument given to the kit at start-up, that cannot be used."""
+    """An invalid setting, or an invalid argument given to the kit at start-up."""
 
 
 class AlreadyInitializedError(SignalsKitError, RuntimeError):
-    """``init_app`` on an app that a kit has already initialised."""
+    """A call of ``init_app`` with an app that a kit has already initialised."""
 
 
 class NotInitializedError(SignalsKitError, RuntimeError):
@@ -30,15 +30,15 @@ class NotInitializedError(SignalsKitError, RuntimeError):
 
 
 class AppContextError(SignalsKitError, RuntimeError):
-    """Something that belongs to one app was asked for while no app was current."""
+    """An operation that needs a current app, outside an app context."""
 
 
 class DeclarationError(SignalsKitError, ValueError):
-    """A signal that cannot be declared: its name, its stub or its policy is not usable."""
+    """A signal that cannot be declared: its name, stub or failure policy is invalid."""
 
 
 class UnknownSignalError(SignalsKitError, LookupError):
-    """A signal name that nobody declared, under ``SIGNALS_KIT_STRICT`` or in a bridge."""
+    """An undeclared signal name, under ``SIGNALS_KIT_STRICT`` or in a bridge."""
 
 
 class ReceiverError(SignalsKitError, TypeError):
@@ -46,15 +46,15 @@ class ReceiverError(SignalsKitError, TypeError):
 
 
 class ContractError(SignalsKitError, TypeError):
-    """A receiver or a payload that does not fit what the signal's declaration promises."""
+    """A receiver or a payload that does not match the signal's declaration."""
 
 
 class DuplicateReceiverError(SignalsKitError, ValueError):
-    """A ``uid`` that another receiver of the same signal already has."""
+    """A ``uid`` that another receiver of the kit or the app already has."""
 
 
 class AsyncReceiverError(SignalsKitError, RuntimeError):
-    """An async receiver that a plain ``send`` cannot run, or the other way round."""
+    """An async receiver that ``send`` cannot run, or a plain one that ``send_async`` cannot."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -69,25 +69,25 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def suggestion(near: str | None) -> str:
-    """Return ``" Did you mean 'x'?"`` for a name that is near, or an empty string."""
+    """Return ``" Did you mean 'x'?"`` for a similar name, or an empty string."""
     return f" Did you mean {near!r}?" if near else ""
 
 
 def how_to_declare(name: str, near: str | None, otherwise: str | None = None) -> str:
-    """Return what to do about a name that is not declared.
+    """Return the fix for an undeclared name.
 
-    :param near: the declared name that was probably meant; to use it comes first.
-    :param otherwise: what to do if the name is right; to declare it, if left out.
+    :param near: the declared name that was probably intended; the fix suggests it first.
+    :param otherwise: the fix if the name is correct; to declare it if omitted.
     """
     fix = otherwise or f"Declare it with kit.signal({name!r}, doc) or @kit.declare."
     return f"Use {near!r}. If {name!r} is a signal of its own: {fix}" if near else fix
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the one of ``known`` that is most like a word, or ``None`` if none is.
+    """Return the one of ``known`` that is most similar to a word, or ``None``.
 
-    Among thousands of names, only those that share most pairs of letters with the word are compared
-    in full: that takes a hundred times as long.
+    Of thousands of names, only those that share most pairs of letters with the word are compared in
+    full, because a full comparison takes a hundred times as long.
     """
     names = sorted(known)
     if len(names) > COMPARED:
@@ -97,7 +97,7 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 
 COMPARED = 50
-"""How many names are compared with a word letter by letter."""
+"""The number of names that are compared with a word in full."""
 
 
 def _likeness(wanted: set[tuple[str, str]], name: str) -> float:

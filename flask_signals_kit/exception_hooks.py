@@ -1,11 +1,15 @@
-"""Exception hooks: every failure that leaves the app's code, each once, labelled with its source.
+"""Exception hooks: they are called once for every failure that leaves the app's code.
 
-Flask signals only what fails in a request and is not handled. The rest is seen here: ``handled`` by
-the app's own ``handle_user_exception``, what fails while the answer to a failure is finished by
-``process_response``, ``teardown`` by wrappers of ``wsgi_app`` and of ``do_teardown_appcontext``,
-``stream`` by the response's iterable or the file in it, ``cli`` by the app context that ends
-outside of a request, and ``receiver`` and ``delivery`` by the kit itself. Without a hook, nothing
-is installed.
+Flask sends a signal only for unhandled exceptions in a request. This module finds the others:
+
+- ``handled`` exceptions, and failures while another failure is answered: by wrappers of
+  ``handle_user_exception`` and ``process_response``;
+- ``teardown``: by wrappers of ``wsgi_app`` and ``do_teardown_appcontext``;
+- ``stream``: by a wrapper of the response's iterable, or of the file in it;
+- ``cli``: by the app context that ends outside of a request;
+- ``receiver`` and ``delivery``: the kit itself reports them.
+
+Nothing is installed in an app without hooks.
 """
 
 from __future__ import annotations
@@ -48,31 +52,32 @@ if TYPE_CHECKING:
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
-_REPORTED = "_signals_kit_reported"
-"""The key in an exception's ``__dict__`` of who knows it: a string, fit for any error handler."""
+_MARKS = "_signals_kit_reported"
+"""The key of an exception's marks in its ``__dict__``. The value is a string, so that any error
+handler can process it."""
 
-_REMEMBERED = 256
-"""How many of these an exception carries that is raised again and again."""
+_MAX_MARKS = 256
+"""The most marks that an exception carries if it is raised repeatedly."""
 
 _attributes_of: Callable[[BaseException], dict[str, Any]] = vars(BaseException)["__dict__"].__get__
-"""Returns the very ``__dict__``, which an exception's class may hide behind a property."""
+"""Returns the real ``__dict__``, which an exception's class may hide behind a property."""
 
 _numbers = count(1)
 
-_numbering = threading.RLock()  # the garbage collector may ask for a number anywhere
+_numbering = threading.RLock()  # reentrant: the garbage collector may need a number at any point
 
 _PYTHON_CLASS = 1 << 9
 """CPython's flag of a type that is allocated on the heap."""
 
 
 SOURCES: tuple[Source, ...] = get_args(Source)
-"""Where exceptions come from."""
+"""The sources of exceptions."""
 
 
 class CeleryControlFlow(Exception, metaclass=ABCMeta):  # noqa: N818 - it is never raised
-    """The base of Celery's ``Retry``, ``Ignore`` and ``Reject``, as far as ``isinstance`` goes.
+    """The virtual base class of Celery's ``Retry``, ``Ignore`` and ``Reject``.
 
-    They are recognised by module and name, because the kit does not import Celery, and a program
+    ``isinstance`` recognises them by module and name: the kit does not import Celery, and a program
     may import it at any time after the kit.
     """
 
@@ -89,7 +94,7 @@ DEFAULT_IGNORED: tuple[type[Exception], ...] = (
     click.Abort,
     CeleryControlFlow,
 )
-"""What exception hooks are not called for by default: exceptions that end something on purpose.
+"""The classes that exception hooks ignore by default: exceptions that end something on purpose.
 
 Extend it with ``ignore=(*DEFAULT_IGNORED, KeyError)``.
 """
@@ -100,24 +105,24 @@ _hook_numbers = count(1)
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class HookRegistration:
-    """One ``on_exception``: which exceptions a hook wants to see."""
+    """One hook, and the exceptions that it is called for."""
 
     hook: Callable[..., Any]
     """The hook."""
     sources: tuple[str, ...]
-    """Where the exceptions come from."""
+    """The sources of the exceptions."""
     ignore: tuple[type[BaseException], ...]
-    """Classes that it is not called for."""
+    """The classes that it is not called for."""
     handled: bool
-    """Whether it is told of what an error handler turned into a response, too."""
+    """Whether it is also called for exceptions that an error handler turned into a response."""
     number: int = field(default_factory=_hook_numbers.__next__)
-    """Which hook of the process it is."""
+    """Identifies the hook in this process."""
 
     def replaces(self, other: HookRegistration) -> bool:
-        """Tell whether this is the same hook: the very same, or that of a module loaded anew.
+        """Tell whether this is the same hook, perhaps of a reloaded module.
 
-        Two hooks of one name in one module, such as ``_``, stand on different lines; so one that
-        has moved before its module is loaded anew counts as another.
+        Two hooks of one module may have the same name, such as ``_``; their lines tell them apart.
+        So a hook whose line has changed before a reload counts as another hook.
         """
         return bool(self.hook == other.hook) or is_reloaded(self.hook, other.hook)
 
@@ -131,11 +136,11 @@ def register_hook(
     ignore: Iterable[type[BaseException]] | None,
     handled: bool,
 ) -> HookRegistration:
-    """Check what was given to ``on_exception``.
+    """Check the arguments of ``on_exception``.
 
-    :raises ReceiverError: if the hook is not callable, or not with what it will be given.
-    :raises ConfigurationError: for a source that does not exist, or an ignored thing that is no
-        exception class.
+    :raises ReceiverError: if the hook is not callable, or not with the arguments of a hook.
+    :raises ConfigurationError: for an unknown source, or an ignored object that is not an exception
+        class.
     """
     if not callable(hook):
         raise ReceiverError(
@@ -155,7 +160,7 @@ def register_hook(
             f"Exception hook {place_of(hook)} cannot be called: {error}. It must be {_HOOK}."
         ) from None
     except ValueError:
-        pass  # a builtin without a signature: only a call can tell
+        pass  # a builtin without a signature cannot be checked
     wanted = SOURCES if sources is None else _words(sources)
     for source in wanted:
         if source not in SOURCES:
@@ -182,34 +187,34 @@ def _classes(ignore: Any) -> tuple[Any, ...]:
 
 
 class _Unit:
-    """A request, a command or an app context: in each a hook is called once for an exception.
+    """A request, a command or an app context, in which a hook is called once per exception.
 
-    There is one for each request, so what it needs only after a failure is made then.
+    Each request creates one, so the number, which only a failure needs, is created on first use.
     """
 
     __slots__ = ("_number", "over")
 
     _number: int
     over: bool
-    """Whether a request and its body are over; jobs that it began may live longer."""
+    """Whether a request and its body are over; jobs that it started may run longer."""
 
     @property
     def number(self) -> int:
-        """What it is known by."""
+        """Its number, unique in this process."""
         try:
             return self._number
         except AttributeError:
-            with _numbering:  # two threads may ask for it at once
+            with _numbering:  # two threads may need it at once
                 if not hasattr(self, "_number"):
                     self._number = next(_numbers)
             return self._number
 
 
 _unit: ContextVar[_Unit | None] = ContextVar("signals_kit_unit", default=None)
-"""A token of the request that this context was made in."""
+"""The unit of the request that this context was created in."""
 
 _running: ContextVar[frozenset[int]] = ContextVar("signals_kit_running", default=frozenset())
-"""The hooks that are being called in this context, by ``id``."""
+"""The hooks that are running in this context, by ``id``."""
 
 
 class ExceptionHooks:
@@ -221,18 +226,18 @@ class ExceptionHooks:
     def __init__(self, app: Flask) -> None:
         self._app = weakref.ref(app)
         self._hooks: list[HookRegistration] = []
-        self._wsgi: _WatchedApp | None = None
-        self._handler: _WatchedHandler | None = None
-        self.watches_handlers: bool = False
-        self._response: _WatchedResponse | None = None
-        self._teardown: _WatchedTeardown | None = None
-        self._kept: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._wsgi: _AppWrapper | None = None
+        self._handler: _HandlerWrapper | None = None
+        self.wraps_handlers: bool = False
+        self._response: _ResponseWrapper | None = None
+        self._teardown: _TeardownWrapper | None = None
+        self._retained: weakref.WeakSet[Any] = weakref.WeakSet()
         self._contexts: weakref.WeakKeyDictionary[Any, _Unit] = weakref.WeakKeyDictionary()
         self._closed = False
-        self._lock = threading.RLock()  # the garbage collector may end an app context anywhere
+        self._lock = threading.RLock()  # reentrant: the garbage collector may end an app context
 
     def add(self, registration: HookRegistration) -> None:
-        """Add a hook; one that is there already only changes what it asks for.
+        """Add a hook; adding it again only changes its options.
 
         After :meth:`close` this does nothing.
         """
@@ -247,64 +252,66 @@ class ExceptionHooks:
         app = self._app()
         if app is None or self._wsgi is not None:
             return
-        self._wsgi = _WatchedApp(app, self)
-        self._teardown = _WatchedTeardown(app, self)
+        self._wsgi = _AppWrapper(app, self)
+        self._teardown = _TeardownWrapper(app, self)
         got_request_exception.connect(self._in_request, app)
 
-    def watch_handlers(self) -> None:
-        """Watch how the app handles exceptions; called with its first request.
+    def wrap_handlers(self) -> None:
+        """Wrap ``handle_user_exception``; called with the app's first request.
 
-        By then, every extension has been initialised, and what one of them has put in the place of
-        ``handle_user_exception`` is inside the wrapper, whichever came first.
+        By then, every extension has been initialised. If one of them replaced
+        ``handle_user_exception``, its version is inside the wrapper, in any order of
+        initialisation.
         """
         app = self._app()
         with self._lock:
-            if app is not None and not self.watches_handlers and not self._closed:
-                self._handler = _WatchedHandler(app, self)
-                self.watches_handlers = True
+            if app is not None and not self.wraps_handlers and not self._closed:
+                self._handler = _HandlerWrapper(app, self)
+                self.wraps_handlers = True
 
-    def _watch_responses(self, app: Flask) -> None:
-        """Watch how the app finishes responses; called with its first failure.
+    def _wrap_responses(self, app: Flask) -> None:
+        """Wrap ``process_response``; called with the app's first failure.
 
-        Until then, Flask signals what fails there. While it answers a failure, it only logs that.
+        Normally Flask sends a signal for exceptions there. While it answers a failure, it only logs
+        them.
         """
         with self._lock:
             if self._response is None and not self._closed:
-                self._response = _WatchedResponse(app, self)
+                self._response = _ResponseWrapper(app, self)
 
     def close(self) -> None:
-        """Take everything away that was installed in the app, for good."""
+        """Remove everything that was installed in the app, permanently."""
         with self._lock:
             self._closed = True
             app = self._app()
             if app is not None and self._wsgi is not None:
                 disconnect(got_request_exception, self._in_request, app)
-            for watched in (self._wsgi, self._handler, self._response, self._teardown):
-                if app is not None and watched is not None:
-                    watched.remove(app)
+            for wrapper in (self._wsgi, self._handler, self._response, self._teardown):
+                if app is not None and wrapper is not None:
+                    wrapper.remove(app)
             self._wsgi = self._handler = self._response = self._teardown = None
             self._hooks = []
 
-    # -- what is seen -------------------------------------------------------------------------
+    # -- sources ------------------------------------------------------------------------------
 
     def _in_request(self, sender: Flask, exception: BaseException, **extra: Any) -> None:
-        self._watch_responses(sender)
+        self._wrap_responses(sender)
         self.report(exception, "request")
 
-    def see_teardown(self, exc: BaseException | None) -> None:
-        """See what ends an app context that is no request's: a command, or a script's ``with``."""
-        if _cv_app.get(None) in self._kept:
+    def report_context_end(self, exc: BaseException | None) -> None:
+        """Report the exception that ends an app context outside requests, as of a command."""
+        if _cv_app.get(None) in self._retained:
             return
         exc = exc or _ends_command()
         if exc is not None:
             self.report(exc, "cli")
 
-    def keep(self, context: object) -> None:
-        """Note an app context that outlives its request, in a test client or in the debugger."""
+    def retain_context(self, context: object) -> None:
+        """Record an app context that outlives its request, in a test client or in the debugger."""
         if context is not None:
-            self._kept.add(context)
+            self._retained.add(context)
 
-    # -- telling ------------------------------------------------------------------------------
+    # -- reporting ----------------------------------------------------------------------------
 
     def report_contained(
         self,
@@ -313,7 +320,7 @@ class ExceptionHooks:
         emission: Emission,
         source: Source = "receiver",
     ) -> None:
-        """Tell of a failure that a policy or a delivery contained."""
+        """Report a failure that a policy or a delivery contained."""
         self.report(exception, source, signal=emission.signal, receiver=receiver)
 
     def report(
@@ -326,16 +333,18 @@ class ExceptionHooks:
         receiver: Receiver | None = None,
         unit: _Unit | None = None,
     ) -> None:
-        """Call each hook that asked for it, once in a request; never raise an ``Exception``.
+        """Call each hook that is registered for an exception, once per request.
 
-        :param exception: the exception; it is not stored. What is no ``Exception`` ends something
-            on purpose (``SystemExit``, ``CancelledError``, gevent's ``GreenletExit``) and is not a
-            failure, so no hook is called for it.
-        :param source: where it comes from.
+        Never raise an ``Exception``.
+
+        :param exception: the exception; it is not stored. A ``BaseException`` that is not an
+            ``Exception`` ends something on purpose (``SystemExit``, ``CancelledError``, gevent's
+            ``GreenletExit``). It is not a failure, so no hook is called for it.
+        :param source: its source.
         :param handled: whether an error handler turned it into a response.
         :param signal: the signal's name, for a receiver's failure.
         :param receiver: the receiver, for a receiver's failure.
-        :param unit: the token of the request, where it cannot be seen from here.
+        :param unit: the unit of the request, if it is not that of the current context.
         """
         app = self._app()
         if app is None:
@@ -357,19 +366,19 @@ class ExceptionHooks:
         unit: _Unit | None,
     ) -> None:
         for registration in self._hooks:
-            asked = source in registration.sources and (registration.handled or not handled)
-            if not asked or isinstance(exception, registration.ignore):
+            wanted = source in registration.sources and (registration.handled or not handled)
+            if not wanted or isinstance(exception, registration.ignore):
                 continue
-            if self._is_news(exception, registration, unit):
+            if self._is_first_report(exception, registration, unit):
                 details = {"source": source, "handled": handled, "signal": signal}
                 self._call(app, registration.hook, exception, {**details, "receiver": receiver})
 
     def _current_unit(self) -> _Unit | None:
-        """Return a token of the request or, outside of one, of the command or app context.
+        """Return the unit of the request, or of the command or app context outside requests.
 
         A command may push further app contexts, and its exception ends them one after the other.
         """
-        unit = _served()
+        unit = _active_request()
         command = click.get_current_context(silent=True)
         owner = _cv_app.get(None) if command is None else command.find_root()
         if unit is None and owner is not None:
@@ -377,24 +386,25 @@ class ExceptionHooks:
             unit.over = False
         return unit
 
-    def _is_news(
+    def _is_first_report(
         self, exception: Exception, registration: HookRegistration, unit: _Unit | None
     ) -> bool:
-        """Tell whether this hook has not had this exception in this request; note it.
+        """Tell whether this hook is called for this exception for the first time in this unit.
 
-        The note is the exception's, and goes with it: a worker's unit may last for months.
+        Mark the exception. The mark is stored on the exception and freed with it: the unit of a
+        worker may last for months.
         """
         if unit is None:
             return True
-        # With the process: an exception may come pickled from a fork, which counts like this one.
-        note = f"{os.getpid()}.{unit.number}.{registration.number}"
+        # With the process id: an exception may come pickled from a fork, with the same numbers.
+        mark = f"{os.getpid()}.{unit.number}.{registration.number}"
         attributes = _attributes_of(exception)
         with self._lock:
-            notes = attributes.get(_REPORTED, "").split()
-            news = note not in notes
-            if news:
-                attributes[_REPORTED] = " ".join([*notes, note][-_REMEMBERED:])
-        return news
+            marks = attributes.get(_MARKS, "").split()
+            is_first = mark not in marks
+            if is_first:
+                attributes[_MARKS] = " ".join([*marks, mark][-_MAX_MARKS:])
+        return is_first
 
     def _call(
         self,
@@ -405,7 +415,7 @@ class ExceptionHooks:
     ) -> None:
         running = _running.get()
         if id(hook) in running:
-            return  # what fails while a hook runs is logged, and does not call it again
+            return  # failures while a hook runs are logged, and do not call it again
         token = _running.set(running | {id(hook)})
         try:
             _run_hook(app, hook)(app, exception, **details)
@@ -420,17 +430,17 @@ class ExceptionHooks:
 
 
 class _Wrapper:
-    """Replaces one method of an app, and puts it back.
+    """Replaces one method of an app, and restores it.
 
-    A method that only the class has is not held as a bound one: ``app.wsgi_app`` kept on the app
-    itself would be a cycle, and Flask takes care that a dropped app is freed at once.
+    A method of the class is not stored as a bound method: ``app.wsgi_app`` stored on the app itself
+    would be a reference cycle, and a dropped app could not be freed at once.
     """
 
     attribute: str
     __call__: Callable[..., Any]
 
     def __init__(self, app: Flask, hooks: ExceptionHooks) -> None:
-        # They hold this; were it to hold them, they would outlive the app in Flask's signals.
+        # Weakly: the hooks reference this object, and a cycle would keep them alive.
         self._hooks: Callable[[], ExceptionHooks | None] = weakref.ref(hooks)
         self._app = weakref.ref(app)
         self._before = app.__dict__.get(self.attribute)
@@ -439,15 +449,15 @@ class _Wrapper:
 
     @property
     def hooks(self) -> ExceptionHooks | None:
-        """The hooks to call, or ``None`` once the app is rid of them."""
+        """The hooks to call, or ``None`` after :meth:`remove`."""
         return self._hooks()
 
     def inner(self, *args: Any) -> Any:
-        """Call what was replaced."""
+        """Call the replaced method."""
         return self._method(self._app(), *args)
 
     def remove(self, app: Flask) -> None:
-        """Put the method back; where somebody has wrapped this since, only stop watching."""
+        """Restore the method. If it has been wrapped again since, only stop calling the hooks."""
         self._hooks = lambda: None
         if getattr(app.__dict__.get(self.attribute), "__self__", None) is self:
             if self._before is None:
@@ -457,9 +467,9 @@ class _Wrapper:
 
 
 def _unbound(kind: type[Flask], attribute: str, before: Any) -> Callable[..., Any]:
-    """Return what a method of an app does, as a function whose first argument is the app.
+    """Return a method of an app as a function whose first argument is the app.
 
-    :param before: what the app itself had in the method's place, or ``None``.
+    :param before: the instance attribute that replaces the method, or ``None``.
     """
     if before is not None:
         return lambda app, *args: before(*args)
@@ -470,8 +480,8 @@ def _unbound(kind: type[Flask], attribute: str, before: Any) -> Callable[..., An
     return method if type(method) is FunctionType else lambda app, *args: bind(method, app)(*args)
 
 
-class _WatchedApp(_Wrapper):
-    """Watches ``wsgi_app`` for what Flask does not signal: teardown and streams."""
+class _AppWrapper(_Wrapper):
+    """Wraps ``wsgi_app`` to report failures in teardown functions and streams."""
 
     attribute = "wsgi_app"
 
@@ -479,74 +489,74 @@ class _WatchedApp(_Wrapper):
         hooks = self._hooks()
         if hooks is None:
             return self.inner(environ, start_response)  # type: ignore[no-any-return]
-        if not hooks.watches_handlers:
-            hooks.watch_handlers()
+        if not hooks.wraps_handlers:
+            hooks.wrap_handlers()
         unit = _Unit()
         unit.over = False
         preserve = environ.get("werkzeug.debug.preserve_context")
         if preserve is not None:
-            environ["werkzeug.debug.preserve_context"] = _both(hooks.keep, preserve)
+            environ["werkzeug.debug.preserve_context"] = _both(hooks.retain_context, preserve)
         wrap_file = environ.get("wsgi.file_wrapper")
         if wrap_file is not None:
-            environ["wsgi.file_wrapper"] = _watch_files(wrap_file, hooks, unit)
+            environ["wsgi.file_wrapper"] = _wrap_files(wrap_file, hooks, unit)
         token = _unit.set(unit)
-        watches = False
+        is_stream = False
         try:
             body = self._method(self._app(), environ, start_response)
-            watches = not is_in_memory(body) and _is_stream(body, wrap_file)
+            is_stream = not is_in_memory(body) and _is_stream(body, wrap_file)
         except BaseException as error:
             if _from_teardown(error):
                 hooks.report(error, "teardown")
-            # It ends a WebSocket under Gunicorn; a view's own has been signalled.
+            # StopIteration ends a WebSocket under Gunicorn; Flask has signalled that of a view.
             elif not isinstance(error, StopIteration):
                 hooks.report(error, "request")
             raise
         finally:
             _unit.reset(token)
-            unit.over = not watches
-            if wrap_file is not None:  # the server looks whether the body is of this class
+            unit.over = not is_stream
+            if wrap_file is not None:  # the server checks whether the body is of this class
                 environ["wsgi.file_wrapper"] = wrap_file
-            if preserve is not None:  # in Flask 3.2, the environ is freed by a collection alone
+            if preserve is not None:  # in Flask 3.2, only the garbage collector frees the environ
                 environ["werkzeug.debug.preserve_context"] = preserve
-        # Whatever the hooks ask for: the body may end an app context, and is no command.
-        return _WatchedBody(body, hooks, unit) if watches else body
+        # Even if no hook needs it: the body may end an app context, which is not a command's.
+        return _BodyWrapper(body, hooks, unit) if is_stream else body
 
 
 def _is_stream(body: Iterable[bytes], wrap_file: object) -> bool:
-    """Tell whether a body may be wrapped: not a list, and no file that the server sends itself.
+    """Tell whether a body may be wrapped: it is not a list, nor a file that the server sends.
 
-    The server knows such a file by the class of its own file wrapper, or by being the very file
-    that was wrapped. Werkzeug's and middlewares' bodies are Python classes.
+    The server recognises such a file by the class of its own file wrapper, or because it is the
+    file that was wrapped. The bodies of Werkzeug and of middleware are Python classes.
     """
-    if isinstance(body, _WatchedFile) or (
+    if isinstance(body, _FileWrapper) or (
         isinstance(wrap_file, type) and isinstance(body, wrap_file)
     ):
         return False
     return inspect.isgenerator(body) or bool(type(body).__flags__ & _PYTHON_CLASS)
 
 
-def _watch_files(
+def _wrap_files(
     wrap_file: Callable[..., Any], hooks: ExceptionHooks, unit: _Unit
 ) -> Callable[..., Any]:
-    """Return the server's file wrapper, which is given watched files instead of plain ones.
+    """Return a function that calls the server's file wrapper with a wrapped file.
 
-    The body stays of the server's own class, and a real file keeps its ``fileno``; so the server
+    The body still has the server's own class, and a real file keeps its ``fileno``, so the server
     sends it as it would without the kit.
     """
 
     def wrap(file: Any, *args: Any) -> Any:
-        return wrap_file(_WatchedFile(file, hooks, unit), *args)
+        return wrap_file(_FileWrapper(file, hooks, unit), *args)
 
     return wrap
 
 
-class _WatchedHandler(_Wrapper):
-    """Watches ``handle_user_exception`` for exceptions that an error handler answers."""
+class _HandlerWrapper(_Wrapper):
+    """Wraps ``handle_user_exception`` to report exceptions that an error handler answers."""
 
     attribute = "handle_user_exception"
 
     def __call__(self, *args: Any) -> Any:
-        # What is not handled is raised again, and signalled by Flask.
+        # Unhandled exceptions are raised again, and Flask sends a signal for them.
         response = self.inner(*args)
         hooks = self.hooks
         if hooks is not None:
@@ -554,8 +564,8 @@ class _WatchedHandler(_Wrapper):
         return response
 
 
-class _WatchedResponse(_Wrapper):
-    """Watches ``process_response``: ``after_request`` functions, and how the session is saved."""
+class _ResponseWrapper(_Wrapper):
+    """Wraps ``process_response``: ``after_request`` functions, and the saving of the session."""
 
     attribute = "process_response"
 
@@ -563,21 +573,21 @@ class _WatchedResponse(_Wrapper):
         try:
             return self.inner(*args)
         except Exception as error:
-            # Flask answers that by another response and finishes it: the same failure once more.
+            # Flask then processes another response, where the same failure may occur again.
             if self.hooks is not None and not _failed_before(error):
                 self.hooks.report(error, "request")
             raise
 
 
-class _WatchedTeardown(_Wrapper):
-    """Watches ``do_teardown_appcontext``: what ends a command's context, and what fails then."""
+class _TeardownWrapper(_Wrapper):
+    """Wraps ``do_teardown_appcontext``: exceptions that end a command, and failing teardowns."""
 
     attribute = "do_teardown_appcontext"
 
     def __call__(self, *args: Any) -> Any:
         unit = _unit.get()
         if (unit is None or unit.over) and self.hooks is not None:
-            self.hooks.see_teardown(args[-1] if args else None)
+            self.hooks.report_context_end(args[-1] if args else None)
         try:
             return self._method(self._app(), *args)
         except BaseException as error:
@@ -586,8 +596,8 @@ class _WatchedTeardown(_Wrapper):
             raise
 
 
-class _WatchedBody:
-    """Watches a response's body while the server reads it."""
+class _BodyWrapper:
+    """Wraps a response's body to report failures while the server reads it."""
 
     def __init__(self, body: Iterable[bytes], hooks: ExceptionHooks, unit: _Unit) -> None:
         self._body = body
@@ -600,23 +610,23 @@ class _WatchedBody:
 
     def __next__(self) -> bytes:
         if self._chunks is None:
-            self._chunks = self._watch(lambda: iter(self._body))
-        return self._watch(self._chunks.__next__)  # type: ignore[no-any-return]
+            self._chunks = self._run(lambda: iter(self._body))
+        return self._run(self._chunks.__next__)  # type: ignore[no-any-return]
 
     def close(self) -> None:
         close = getattr(self._body, "close", None)
         try:
             if close is not None:
-                self._watch(close)
+                self._run(close)
         finally:
             self._unit.over = True
 
-    def _watch(self, step: Callable[[], Any]) -> Any:
-        return _watch_step(step, self._hooks, self._unit)
+    def _run(self, step: Callable[[], Any]) -> Any:
+        return _run_step(step, self._hooks, self._unit)
 
 
-class _WatchedFile:
-    """Watches a file while the server reads it through a file wrapper of its own."""
+class _FileWrapper:
+    """Wraps a file that the server reads through its own file wrapper."""
 
     def __init__(self, file: Any, hooks: ExceptionHooks, unit: _Unit) -> None:
         self._file = file
@@ -624,14 +634,14 @@ class _WatchedFile:
         self._unit = unit
 
     def read(self, *args: Any) -> Any:
-        return _watch_step(lambda: self._file.read(*args), self._hooks, self._unit)
+        return _run_step(lambda: self._file.read(*args), self._hooks, self._unit)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
 
 
-def _watch_step(step: Callable[[], Any], hooks: ExceptionHooks, unit: _Unit) -> Any:
-    """Take one step in sending a body; report what fails."""
+def _run_step(step: Callable[[], Any], hooks: ExceptionHooks, unit: _Unit) -> Any:
+    """Run one step of sending a body; report its failure."""
     token = _unit.set(unit)
     try:
         return step()
@@ -644,8 +654,8 @@ def _watch_step(step: Callable[[], Any], hooks: ExceptionHooks, unit: _Unit) -> 
         _unit.reset(token)
 
 
-def _served() -> _Unit | None:
-    """Return a token of the request being served; a job may have inherited one that is over."""
+def _active_request() -> _Unit | None:
+    """Return the unit of the request being served; a job may have inherited one that is over."""
     unit = _unit.get()
     return None if unit is None or unit.over else unit
 
@@ -659,10 +669,10 @@ def _both(first: Callable[[Any], Any], second: Callable[[Any], Any]) -> Callable
 
 
 def _run_hook(app: Flask, hook: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a hook callable from here, be it async or not."""
+    """Return a plain function that calls a hook, which may be async."""
     if not is_async(hook):
         return hook
-    # Whoever has async hooks has asyncio already; nobody else is to wait for its import.
+    # Imported here: it is slow to import, and an app with async hooks has imported it already.
     import asyncio
     from concurrent.futures import ThreadPoolExecutor
 
@@ -675,19 +685,20 @@ def _run_hook(app: Flask, hook: Callable[..., Any]) -> Callable[..., Any]:
     except RuntimeError:
         return run
 
-    def run_aside(*args: Any, **details: Any) -> None:
-        """Use a thread, for a loop cannot run inside of another."""
+    def run_in_thread(*args: Any, **details: Any) -> None:
+        """Use a thread, because an event loop cannot run inside another one."""
         with ThreadPoolExecutor(1) as pool:
             pool.submit(copy_context().run, run, *args, **details).result()
 
-    return run_aside
+    return run_in_thread
 
 
 def _ends_command() -> BaseException | None:
-    """Return the exception that ends a command of click < 8.5, which closes its context without it.
+    """Return the exception that ends a command.
 
-    The command may itself run inside somebody's ``except`` block: what that handles has not come
-    through click's frames.
+    click before 8.5 closes its context without passing the exception. The command may run inside an
+    ``except`` block of its caller; the exception handled there has not passed through click's
+    frames.
     """
     error = sys.exc_info()[1]
     frame: FrameType | None = sys._getframe()
@@ -708,12 +719,12 @@ def _ends_command() -> BaseException | None:
 
 
 def _from_teardown(error: BaseException) -> bool:
-    """Tell whether an exception was raised while Flask ended a context."""
+    """Tell whether an exception was raised while Flask popped a context."""
     return _passed(error, "flask.ctx", "pop")
 
 
 def _failed_before(error: BaseException) -> bool:
-    """Tell whether an exception in ``process_response`` comes from answering another one there."""
+    """Tell whether ``process_response`` had already failed before this exception."""
     earlier = error.__context__
     while earlier is not None:
         if _passed(earlier, "flask.app", "process_response"):

@@ -1,4 +1,4 @@
-"""The extension: what is declared and connected at import time becomes each app's signals."""
+"""The extension: ``SignalsKit`` gives each app its signals."""
 
 from __future__ import annotations
 
@@ -68,14 +68,14 @@ Outside of a receiver it is falsy, and using it raises ``RuntimeError``.
 class SignalsKit(Api):
     """Domain signals for Flask apps.
 
-    Make one at import time, declare and connect on it, and give it each app, in the constructor or
-    by :meth:`init_app`. What is declared and connected here holds for every app of the kit; each
-    app has its own signals, receivers and settings, and nothing leaks from one to another.
+    Create one at import time, declare and connect with it, and pass it each app, in the constructor
+    or to :meth:`init_app`. Its declarations and connections apply to every app of the kit. Each app
+    has its own signals and settings; apps share no state.
 
     :param app: an app to initialise at once.
-    :param page_auth: decides for each request whether the page may be seen: called without
-        arguments inside the request, it must return ``True``. Needed to serve the page outside of
-        debug and testing.
+    :param page_auth: decides at each request whether the visitor may see the page. It is called
+        without arguments inside the request and must return ``True``. It is required to serve the
+        page outside debug and testing.
     :raises ConfigurationError: as :meth:`init_app` does.
 
     >>> from flask import Flask
@@ -104,14 +104,14 @@ class SignalsKit(Api):
     def init_app(self, app: Flask, *, page_auth: Callable[[], object] | None = None) -> None:
         """Give an app its signals.
 
-        Reads the ``SIGNALS_KIT_*`` settings, connects what was connected before, and imports the
-        modules of ``SIGNALS_KIT_IMPORT``. If it fails, the app is left as it was.
+        Read the ``SIGNALS_KIT_*`` settings, apply the kit's declarations and connections, and
+        import the modules of ``SIGNALS_KIT_IMPORT``. If this fails, the app is not changed.
 
-        :param app: the app; it is not held.
+        :param app: the app; the kit does not keep a reference to it.
         :param page_auth: as in the constructor, for this app.
         :raises AlreadyInitializedError: if a kit has initialised the app before.
-        :raises ConfigurationError: for an object that is not a Flask app, an unknown setting, a
-            value that cannot be used, a module that does not exist, or a page in production without
+        :raises ConfigurationError: for an object that is not a Flask app, an unknown setting, an
+            invalid value, a module that does not exist, or a page in production without
             ``page_auth``.
         :raises UnknownSignalError: for a receiver of an undeclared name, under
             ``SIGNALS_KIT_STRICT``.
@@ -125,7 +125,7 @@ class SignalsKit(Api):
         settings = read_settings(app.config)
         auth = _check_page_auth(page_auth) or self._page_auth
         _check_page(app, settings, auth)
-        state = AppSignals(
+        app_signals = AppSignals(
             app,
             self.registry,
             settings,
@@ -134,38 +134,38 @@ class SignalsKit(Api):
             relays=Relays(app),
             problems=_problems,
         )
-        app.extensions[EXTENSION] = state
+        app.extensions[EXTENSION] = app_signals
         try:
-            state.startup = _Startup(state)
-            state.start()
+            app_signals.startup = _Startup(app_signals)
+            app_signals.start()
             _add_command(app)
             _import_modules(settings)
-            state.check_strictly()
+            app_signals.check_strictly()
         except BaseException:
             self.detach(app)
             raise
 
     def detach(self, app: Flask) -> None:
-        """Undo what :meth:`init_app` did to an app.
+        """Undo :meth:`init_app`.
 
-        Its receivers, relays, hooks, commands and page go.
+        Remove the app's receivers, relays, hooks, commands and page.
 
         :param app: the app.
         :raises NotInitializedError: if this kit has not initialised it.
         """
         app = _flask_app(app, "detach")
-        state = self.for_app(app)
-        state.close()
-        if state.startup is not None:
-            state.startup.undo(app)
+        app_signals = self.for_app(app)
+        app_signals.close()
+        if app_signals.startup is not None:
+            app_signals.startup.undo(app)
         del app.extensions[EXTENSION]
         if isinstance(app.cli.commands.get(_COMMAND), _Commands):
             del app.cli.commands[_COMMAND]
 
     def for_app(self, app: Flask) -> AppSignals:
-        """Return one app's half, which has the same verbs for that app alone.
+        """Return one app's signals, which have the same methods for that app alone.
 
-        What a factory connects inside itself belongs here, so that it goes with the app.
+        Use it in a factory to connect closures: they are freed with the app.
 
         :param app: the app.
         :raises NotInitializedError: if this kit has not initialised it.
@@ -173,15 +173,16 @@ class SignalsKit(Api):
         return self._signals_of(_flask_app(app, "for_app"))
 
     def _signals_of(self, app: Flask) -> AppSignals:
-        state: AppSignals | None = app.extensions.get(EXTENSION)
-        if state is None or state.kit is not self.registry:
+        app_signals: AppSignals | None = app.extensions.get(EXTENSION)
+        if app_signals is None or app_signals.kit is not self.registry:
             fix = "call kit.init_app(app) first"
-            if state is not None:
+            if app_signals is not None:
                 fix = "an app has one kit, so use that one, or kit.detach(app) with it first"
             raise NotInitializedError(
-                f"App {app.name!r} has {'no' if state is None else 'another'} SignalsKit; {fix}."
+                f"App {app.name!r} has {'no' if app_signals is None else 'another'} SignalsKit; "
+                f"{fix}."
             )
-        return state
+        return app_signals
 
     @property
     def namespace(self) -> Namespace:
@@ -195,15 +196,15 @@ class SignalsKit(Api):
     def capture(
         self, *signals: Target, run_after_commit: bool = False
     ) -> Generator[list[Captured], None, None]:
-        """Record what the current app sends while a ``with`` block runs. For tests.
+        """Record the emissions of the current app while a ``with`` block runs. For tests.
 
-        Receivers run as ever. Emissions are listed in the order in which they were sent.
+        Receivers run as usual. Emissions are listed in the order in which they were sent.
 
-        :param signals: names, globs or handles; every domain signal of the app, if left out. Under
-            ``SIGNALS_KIT_STRICT`` a name that nobody declared raises; without, it is logged.
+        :param signals: names, globs or handles; every domain signal of the app if omitted. An
+            undeclared name is logged, or raises under ``SIGNALS_KIT_STRICT``.
         :param run_after_commit: when the block ends without an exception, run the after-commit
-            receivers that still wait, in the order of a commit, and those that they let wait. Use
-            it where a test's outer transaction is always rolled back.
+            receivers that still wait, in the order of a commit, and those that start to wait
+            meanwhile. Use it in tests whose outer transaction is always rolled back.
         :return: yields a list of :class:`Captured`.
         :raises AppContextError: without a current app.
 
@@ -217,54 +218,54 @@ class SignalsKit(Api):
         >>> [(captured.sender, captured.payload) for captured in sent]
         [('acme', {'amount': 5})]
         """
-        state = self._current("capture signals")
+        app_signals = self._current("capture signals")
         names = [self._target(signal) for signal in signals]
-        with capture(state, names, run_after_commit) as captured:
+        with capture(app_signals, names, run_after_commit) as captured:
             yield captured
 
     @staticmethod
     def begin_immediate(engine: Any, mode: str = "IMMEDIATE") -> None:
-        """Have an SQLite engine begin its transactions itself, which makes savepoints hold.
+        """Make an SQLite engine begin transactions explicitly, so that savepoints work.
 
-        Left to itself, Python's SQLite driver begins a transaction late: a savepoint that comes
-        first survives the rollback around it, and two that read and then write lose one of the
-        updates. Call it once for each engine, after it was made. Engines of other databases are
-        left alone.
+        By default, Python's SQLite driver begins a transaction late. A savepoint that comes first
+        survives the rollback of the outer transaction. If two transactions read and then write, one
+        update is lost. Call this once for each engine, after you create it. Engines of other
+        databases are not changed.
 
         :param engine: an SQLAlchemy ``Engine`` or ``AsyncEngine``.
         :param mode: ``"IMMEDIATE"`` takes the write lock at once, so that transactions wait for
             each other instead of failing; ``"DEFERRED"`` takes it at the first write.
-        :raises ConfigurationError: for another mode.
+        :raises ConfigurationError: for an unknown mode.
         """
         begin_immediate(engine, mode)
 
     def check(self) -> list[Problem]:
-        """Return what is wrong with the current app's signals.
+        """Return the problems of the current app's signals.
 
-        Weak receivers that were collected, names that nobody declared, receivers without
-        ``**kwargs``, the same function connected twice (by its module and name, or by its file and
-        line), and SQLite engines that need :meth:`begin_immediate` because a receiver waits for
-        their commits.
+        These are weak receivers that were collected, undeclared names, receivers without
+        ``**kwargs``, functions that are connected twice (by module and name, or by file and line),
+        and SQLite engines that need :meth:`begin_immediate` because a receiver waits for their
+        commits.
 
         :raises AppContextError: without a current app.
         """
         return self._current("check its signals").check()
 
-    # -- what the verbs need ------------------------------------------------------------------
+    # -- what the API needs -------------------------------------------------------------------
 
     def resolve(self, name: str) -> Signal:
-        """Return the current app's signal of this name; what handles call at each send."""
+        """Return the current app's signal of this name; handles call this at each send."""
         context = _cv_app.get(None)
         if context is not None:
-            state: AppSignals | None = context.app.extensions.get(EXTENSION)
-            if state is not None and state.kit is self.registry:
-                signal = state.namespace.get(name)
+            app_signals: AppSignals | None = context.app.extensions.get(EXTENSION)
+            if app_signals is not None and app_signals.kit is self.registry:
+                signal = app_signals.namespace.get(name)
                 if signal is not None:
                     return signal  # type: ignore[return-value]
         return self._current(f"send or ask {name!r}").find(name)
 
     def default_sender(self) -> Flask:
-        """Return who sends where no sender is given."""
+        """Return the current app: the sender of a send without one."""
         return self._current("send").app
 
     def _current(self, doing: str) -> AppSignals:
@@ -281,10 +282,10 @@ _COMMAND = "signals"
 
 
 class _Commands(AppGroup):
-    """``flask signals``, whose commands are imported when somebody asks for them.
+    """``flask signals``, whose commands are imported when they are used.
 
-    Most processes serve requests. Importing the report and its faces would take them as long as the
-    rest of the kit.
+    Most processes only serve requests. To import the report and the commands takes as long as to
+    import the rest of the kit.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -302,54 +303,54 @@ class _Commands(AppGroup):
 
 
 class _Startup:
-    """Applies debug or testing each time a context is pushed until the first request.
+    """Applies debug or testing each time a context is pushed, until the first request.
 
-    ``app.run(debug=True)`` and ``app.testing = True`` come after the factory, which may itself have
-    pushed a context. The page is installed in time to answer the first request.
+    ``app.run(debug=True)`` and ``app.testing = True`` come after the factory, and the factory may
+    have pushed a context. The page is installed in time to answer the first request.
     """
 
-    def __init__(self, state: AppSignals) -> None:
-        self._state = weakref.ref(state)
+    def __init__(self, app_signals: AppSignals) -> None:
+        self._app_signals = weakref.ref(app_signals)
         self._page: Page | None = None
         self._lock = threading.RLock()
         self._closed = False
-        app = state.app
-        appcontext_pushed.connect(self.settle, app)
+        app = app_signals.app
+        appcontext_pushed.connect(self.apply_debug_mode, app)
         request_started.connect(self.close, app)
 
-    def settle(self, app: Flask, **extra: Any) -> None:
+    def apply_debug_mode(self, app: Flask, **extra: Any) -> None:
         with self._lock:  # a second first request must not be served before the page is there
             if not self._closed:
-                self._settle(app)
+                self._apply_debug_mode(app)
 
-    def _settle(self, app: Flask) -> None:
-        state = self._state()
-        if state is None:
+    def _apply_debug_mode(self, app: Flask) -> None:
+        app_signals = self._app_signals()
+        if app_signals is None:
             return
-        state.settle()
-        if not state.page_enabled:
+        app_signals.apply_debug_mode()
+        if not app_signals.page_enabled:
             return
         if self._page is None:
-            from .debug import page  # a process that serves no page does without
+            from .debug import page  # not imported in a process that serves no page
 
-            self._page = page.Page(state.settings.page_url)
-        self._page.install(app, listed=state.page_auth is None)
+            self._page = page.Page(app_signals.settings.page_url)
+        self._page.install(app, listed=app_signals.page_auth is None)
 
     def close(self, app: Flask, /, **extra: Any) -> None:
-        """Wait no longer."""
+        """Stop waiting for contexts and requests."""
         self._closed = True
-        disconnect(appcontext_pushed, self.settle, app)
+        disconnect(appcontext_pushed, self.apply_debug_mode, app)
         disconnect(request_started, self.close, app)
 
     def undo(self, app: Flask) -> None:
-        """Take the page away as well."""
+        """Remove the page as well."""
         self.close(app)
         if self._page is not None:
             self._page.remove(app)
 
 
 def _flask_app(app: object, method: str) -> Flask:
-    """Return the app, without a proxy around it; refuse anything that is not a Flask app."""
+    """Return the app, unwrapped from a proxy; refuse any object that is not a Flask app."""
     app = unwrap(app)
     if isinstance(app, Flask):
         return app
@@ -357,7 +358,7 @@ def _flask_app(app: object, method: str) -> Flask:
 
 
 def _what_is_given(thing: Any, method: str) -> str:
-    """Describe what was given in place of an app, and what to give instead."""
+    """Describe an object that was given instead of an app, and how to fix it."""
     if isinstance(thing, SansioApp):
         return f"{type_name(thing)}. The kit works with Flask alone"
     if isinstance(thing, Blueprint):
@@ -383,14 +384,14 @@ def _check_page_auth(page_auth: object) -> Callable[[], object] | None:
     if not callable(page_auth):
         raise ConfigurationError(
             f"page_auth is {type_name(page_auth)}, which is not callable; give a function that "
-            "returns True for those who may see the page."
+            "returns True for visitors who may see the page."
         )
     try:
         signature_of(page_auth).bind()
     except TypeError:
         raise ConfigurationError(
             f"page_auth {place_of(page_auth)} is called without arguments inside the request, "
-            "but it needs some; use flask.request, flask.session or the current user in it."
+            "but it requires some; use flask.request, flask.session or the current user in it."
         ) from None
     except ValueError:
         pass  # a builtin without a signature
@@ -407,7 +408,7 @@ def _check_page(app: Flask, settings: Settings, page_auth: object) -> None:
 
 
 def _problems(app_signals: AppSignals) -> list[Problem]:
-    from .debug.report import report  # imported when it is shown
+    from .debug.report import report  # imported when it is used
 
     return list(report(app_signals).problems)
 
@@ -429,7 +430,7 @@ def _import_modules(settings: Settings) -> None:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-                raise  # the module is there; something that it imports is not
+                raise  # the module exists, but something that it imports does not
             raise ConfigurationError(
                 f"app.config['SIGNALS_KIT_IMPORT'] names {name!r}, but there is no module "
                 f"{error.name!r}; correct the name or remove it."

@@ -1,10 +1,10 @@
-"""The plain records that every room speaks: places, connections, emissions, outcomes.
+"""The plain records that all modules share: places, connections, emissions, outcomes.
 
-They hold strings and numbers (an outcome also what the receiver returned or raised), never an app,
-a request or a sender, so that keeping one keeps nothing else alive.
+They hold strings and numbers, and an outcome also what the receiver returned or raised. They never
+hold an app, a request or a sender, so a stored record keeps nothing else alive.
 
-Records that nobody compares have ``eq=False``: each method that a dataclass generates is compiled
-at import, and an extension should import fast.
+Records that are never compared have ``eq=False``: Python compiles each generated method of a
+dataclass at import, and an extension should import fast.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ AFTER_COMMIT = "after_commit"
 """The name of the delivery that waits for a commit."""
 
 IMMEDIATE = "immediate"
-"""The name of the delivery that runs a receiver in the sender's own stack."""
+"""The name of the delivery that runs a receiver during the send."""
 
 OnError: TypeAlias = Literal["raise", "group", "isolate"]
-"""What a failing receiver does to its sender and to the other receivers."""
+"""A failure policy: what happens to the sender and the other receivers if a receiver fails."""
 
 Status: TypeAlias = Literal["ok", "failed", "contained", "deferred", "skipped"]
-"""What became of a receiver; ``contained`` is a failure that its delivery has reported."""
+"""The result of a receiver's part; ``contained`` is a failure that its delivery reported."""
 
 Source: TypeAlias = Literal["request", "receiver", "teardown", "stream", "cli", "delivery"]
 """Where an exception hook's exception comes from."""
@@ -36,7 +36,7 @@ Source: TypeAlias = Literal["request", "receiver", "teardown", "stream", "cli", 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a piece of code is: what an error message or the page needs to lead a reader to it."""
+    """The place of a piece of code, as error messages and the page show it."""
 
     module: str
     """The importable module, such as ``shop.onboarding``."""
@@ -53,9 +53,9 @@ class Place:
 
 
 def same_function(one: Place, other: Place) -> bool:
-    """Tell whether two places are one function, perhaps of a module that was loaded anew.
+    """Tell whether two places are the same function, perhaps of a reloaded module.
 
-    Lambdas share a name, so for them the line counts as well.
+    Lambdas share a name, so for them the line must be the same as well.
     """
     lines = one.line == other.line or "<lambda>" not in one.name
     return lines and (one.module, one.name) == (other.module, other.name)
@@ -63,7 +63,7 @@ def same_function(one: Place, other: Place) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Connection:
-    """One receiver connected to one signal, described without holding either."""
+    """The description of one receiver connected to one signal; it references neither."""
 
     signal: str
     """The signal's name."""
@@ -84,11 +84,11 @@ class Connection:
     weak: bool = False
     """Whether the receiver is only weakly referenced."""
     uid: str | None = None
-    """The ``uid`` that it was connected with."""
+    """Its ``uid``, or ``None``."""
     takes_extra: bool = True
     """Whether the receiver has ``**kwargs``, so that a new payload name does not break it."""
     on_error: OnError | None = None
-    """Its own failure policy, or ``None`` where the signal's counts."""
+    """Its own failure policy, or ``None`` for the signal's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,13 +102,13 @@ class Emission:
     payload: tuple[str, ...]
     """The *names* of the payload; its values are never recorded."""
     site: Place | None = None
-    """Where it was sent: the nearest caller outside of the kit and of blinker."""
+    """The place of the send: the nearest caller outside the kit and blinker."""
     request: str | None = None
-    """Method and path of the request it was sent in, such as ``POST /funding/card``."""
+    """The method and path of the request it was sent in, such as ``POST /funding/card``."""
     attempt: int = 1
-    """Which attempt this is; above 1 only where a delivery retries."""
+    """The number of the attempt; above 1 only if a delivery retries."""
     idempotency_key: str | None = None
-    """The same string in every attempt of one delivery; ``None`` where nothing retries."""
+    """The same string in every attempt of one delivery; ``None`` without retries."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -146,4 +146,4 @@ class Deferred:
 
 
 Outcome: TypeAlias = Ok[R] | Failed | Deferred
-"""What became of one receiver in one emission."""
+"""The result of one receiver in one emission."""

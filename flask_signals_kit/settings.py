@@ -1,4 +1,4 @@
-"""One table of every ``SIGNALS_KIT_*`` key, read once into a frozen record."""
+"""The table of every ``SIGNALS_KIT_*`` key, and the frozen record that they are read into."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ ON_ERROR: tuple[OnError, ...] = get_args(OnError)
 
 
 def check_on_error(on_error: Any, owner: str, default: str) -> OnError | None:
-    """Return the failure policy of a signal or a receiver, ``None`` for one without its own.
+    """Return the failure policy of a signal or a receiver, or ``None`` if it has none.
 
-    :param on_error: what was given as ``on_error``.
-    :param owner: what it was given for, as the error names it.
-    :param default: what counts without it, as the error names it.
-    :raises DeclarationError: for a policy that does not exist, with those that do.
+    :param on_error: the given ``on_error``.
+    :param owner: the signal or receiver, as the error names it.
+    :param default: the default policy, as the error names it.
+    :raises DeclarationError: for an unknown policy, naming those that exist.
     """
     if on_error is None or (isinstance(on_error, str) and on_error in ON_ERROR):
         return on_error
     shown = repr(on_error) if isinstance(on_error, str) else type(on_error).__name__
     raise DeclarationError(
         f"{owner} has on_error={shown}; use one of {', '.join(map(repr, ON_ERROR))}, "
-        f"or leave it out for {default}."
+        f"or omit it for {default}."
     )
 
 
@@ -38,43 +38,43 @@ class Settings:
     """One app's settings; ``None`` means "in debug and testing", resolved as the app starts."""
 
     strict: bool = False
-    """Refuse names of signals that are not declared."""
+    """Refuse undeclared signal names."""
     on_error: OnError = "raise"
     """The failure policy of signals without a policy of their own."""
     validate: bool | None = None
     """Check the payload's names against the declaration at each send."""
     page: bool | None = None
-    """Serve the page. Outside debug and testing it needs ``page_auth`` as well."""
+    """Serve the page. Outside debug and testing it also needs ``page_auth``."""
     page_url: str = "/_signals"
-    """Where the page is served."""
+    """The path of the page."""
     journal: bool | None = None
-    """Count calls and failures, and keep the last emissions."""
+    """Count calls and failures, and record the last emissions."""
     journal_size: int = 1000
-    """How many emissions are kept."""
+    """The number of emissions that are recorded."""
     imports: tuple[str, ...] = ()
     """Modules to import at ``init_app``, so that their receivers are connected."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Setting:
-    """One row of the table: what a key means and how its value is checked."""
+    """One row of the table: the meaning of a key, and the check of its value."""
 
     key: str
     """The key in ``app.config``."""
     field: str
     """The field of :class:`Settings` that it fills."""
     expects: str
-    """What a value must be, for the error message."""
+    """The valid values, for the error message."""
     doc: str
     """One sentence for the documentation."""
     read: Callable[[Any], Any]
-    """Turn a configured value into the field's value; raise ``ValueError`` if it cannot be used."""
+    """Turn a configured value into the field's value; raise ``ValueError`` if it is invalid."""
     environment: str | None = None
-    """The value in an environment variable, as an example; ``None`` if it is plain text."""
+    """An example of the value in an environment variable; ``None`` if it is plain text."""
 
     @property
     def default(self) -> Any:
-        """The value when the key is missing."""
+        """The value if the key is missing."""
         return getattr(_DEFAULTS, self.field)
 
 
@@ -98,7 +98,7 @@ def _on_error(value: Any) -> Any:
 
 
 _PATH = re.compile(r"(/(?!\.\.?(/|$))[\w.~-]+)+")
-"""What needs no quoting in a URL, letters of any language aside, and means the same everywhere."""
+"""Paths of letters of any language and characters that need no quoting, without dot segments."""
 
 
 def _url(value: Any) -> str:
@@ -197,8 +197,8 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
     """Read the ``SIGNALS_KIT_*`` keys of an app's config.
 
     :param config: ``app.config``; it is not changed.
-    :raises ConfigurationError: for an unknown key of the prefix, a value that cannot be used, or a
-        setting nested in a dictionary.
+    :raises ConfigurationError: for an unknown key with the prefix, an invalid value, or a setting
+        nested in a dictionary.
 
     >>> read_settings({"SIGNALS_KIT_STRICT": True}).strict
     True
@@ -228,7 +228,7 @@ def _unknown_key(key: str, meant: str, known: Collection[str]) -> ConfigurationE
 
 
 def _refuse_nested(key: str, value: Mapping[Any, Any], known: Collection[str]) -> None:
-    """Refuse settings in a dictionary, which ``FLASK_SIGNALS_KIT__STRICT`` makes, for one."""
+    """Refuse settings in a dictionary, which for example ``FLASK_SIGNALS_KIT__STRICT`` creates."""
     flat = list(_flat_names(key, value))
     for name in flat:
         if name in known:

@@ -1,4 +1,4 @@
-"""For tests: what was sent, and after-commit receivers where nothing is ever committed."""
+"""``kit.capture()`` for tests: record emissions, and run after-commit receivers at the end."""
 
 from __future__ import annotations
 
@@ -23,58 +23,58 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Captured:
-    """One emission that a test has captured."""
+    """One emission that a test captured."""
 
     signal: str
     """The signal's name."""
     sender: Any
-    """Who sent it."""
+    """The sender."""
     payload: dict[str, Any]
-    """What was passed, by name."""
+    """The payload, by name."""
     emission: Emission
-    """The record of it: where it was sent, and in which request."""
+    """The record of the emission: where it was sent, and in which request."""
     started: float
-    """When it began, on the clock of ``time.perf_counter``, in seconds."""
+    """When it began, in seconds, on the clock of ``time.perf_counter``."""
 
 
 @contextmanager
 def capture(
-    state: AppSignals, names: Iterable[str], run_after_commit: bool
+    app_signals: AppSignals, names: Iterable[str], run_after_commit: bool
 ) -> Generator[list[Captured], None, None]:
-    """Record what an app sends while a ``with`` block runs.
+    """Record the emissions of an app while a ``with`` block runs.
 
-    :param state: the app's half.
-    :param names: the signals' names and globs; every domain signal, if there are none.
-    :param run_after_commit: run the after-commit receivers that still wait when the block ends.
+    :param app_signals: the app's signals.
+    :param names: the signals' names and globs; every domain signal if empty.
+    :param run_after_commit: when the block ends, run the after-commit receivers that still wait.
     """
     captured: list[Captured] = []
     started = attrgetter("started")
-    kept: list[tuple[Pending, Call]] = []
+    retained: list[tuple[Pending, Call]] = []
 
-    def record(seen: Observation) -> None:
+    def record(observation: Observation) -> None:
         found = Captured(
-            signal=seen.signal,
-            sender=seen.sender,
-            payload=dict(seen.payload),
-            emission=seen.emission,
-            started=seen.started,
+            signal=observation.signal,
+            sender=observation.sender,
+            payload=dict(observation.payload),
+            emission=observation.emission,
+            started=observation.started,
         )
-        insort(captured, found, key=started)  # a signal sent by a receiver is over first
+        insort(captured, found, key=started)  # an emission sent by a receiver ends first
 
-    undo = _observe(state, list(names), record)
+    undo = _observe(app_signals, list(names), record)
     thread = get_ident()
 
     def keep(pending: Pending, call: Call) -> None:
-        if run_after_commit and get_ident() == thread:  # another thread's session is not ours
-            kept.append((pending, call))
+        if run_after_commit and get_ident() == thread:  # not the session of another thread
+            retained.append((pending, call))
 
-    with state.sessions.watch_kept(keep):
+    with app_signals.sessions.watch_kept(keep):
         try:
             yield captured
-            while kept:
-                # Those that no commit has run and no rollback dropped; all, before one commits.
-                calls = [call for pending, call in kept if pending.withdraw(call)]
-                kept.clear()
+            while retained:
+                # Those that are not run or dropped yet. Take all before one of them commits.
+                calls = [call for pending, call in retained if pending.withdraw(call)]
+                retained.clear()
                 for call in sorted(calls, key=attrgetter("number")):
                     call.run_contained()
         finally:
@@ -83,34 +83,41 @@ def capture(
 
 
 def _observe(
-    state: AppSignals, names: list[str], record: Callable[[Observation], None]
+    app_signals: AppSignals, names: list[str], record: Callable[[Observation], None]
 ) -> list[Callable[[], None]]:
     exact = {name for name in names if not is_glob(name)}
     globs = [name for name in names if is_glob(name)] if names else ["*"]
     for name in exact:
-        state.warn_unknown(name)
-    undo = [state.namespace.signal(name).observe(record) for name in exact]
-    return [*undo, state.namespace.observe(_Domain(state, globs, exact, record))]
+        app_signals.warn_unknown(name)
+    undo = [app_signals.namespace.signal(name).observe(record) for name in exact]
+    return [
+        *undo,
+        app_signals.namespace.observe(_DomainObserver(app_signals, globs, exact, record)),
+    ]
 
 
-class _Domain:
-    """Looks on at every signal, and records those of the app's own that a glob means."""
+class _DomainObserver:
+    """Observes every signal, and records emissions of the domain signals that match a glob."""
 
     passive = True
 
     def __init__(
         self,
-        state: AppSignals,
+        app_signals: AppSignals,
         globs: list[str],
         exact: set[str],
         record: Callable[[Observation], None],
     ) -> None:
-        self._state = state
+        self._app_signals = app_signals
         self._globs = globs
         self._exact = exact
         self._record = record
 
-    def __call__(self, seen: Observation) -> None:
-        meant = any(fnmatchcase(seen.signal, glob) for glob in self._globs)
-        if meant and seen.signal not in self._exact and self._state.origin(seen.signal) == "domain":
-            self._record(seen)
+    def __call__(self, observation: Observation) -> None:
+        meant = any(fnmatchcase(observation.signal, glob) for glob in self._globs)
+        if (
+            meant
+            and observation.signal not in self._exact
+            and self._app_signals.origin(observation.signal) == "domain"
+        ):
+            self._record(observation)

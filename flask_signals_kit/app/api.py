@@ -1,4 +1,4 @@
-"""What a kit and one app's signals both offer: declare, connect, bridge, hook, send."""
+"""The API of a kit and of one app's signals: declare, connect, bridge, send, exception hooks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from ..settings import check_on_error
 from .contract import (
     contract_from,
 )
-from .handle import Connected, Deciding, DomainSignal, Fitting, refuse_named_sender
+from .handle import Connected, DomainSignal, PredicateFor, ReceiverFor, refuse_named_sender
 from .registry import Registry
 
 if TYPE_CHECKING:
@@ -52,10 +52,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 H = TypeVar("H", bound="Hook")
 
 Named = str | DomainSignal[Any, ..., Any]
-"""What ``send`` sends: a name or a handle."""
+"""What ``send`` takes: a name or a handle."""
 
 Target = str | DomainSignal[Any, ..., Any] | blinker.Signal
-"""What ``on`` connects to: a name, a glob, a handle, or any blinker signal."""
+"""What ``on`` takes: a name, a glob, a handle, or any blinker signal."""
 
 
 class Hook(Protocol):
@@ -72,14 +72,14 @@ class Hook(Protocol):
         signal: str | None,
         receiver: Receiver | None,
     ) -> object:
-        """Be told of an exception."""
+        """Handle an exception."""
         ...
 
 
 class Declare(Protocol):
     """What ``declare`` with options returns.
 
-    A stub that returns ``None`` says nothing on what receivers return, so that is ``Any``.
+    If the stub returns ``None``, receivers may return ``Any``.
     """
 
     @overload
@@ -90,9 +90,10 @@ class Declare(Protocol):
 
 
 class Api:
-    """What :class:`SignalsKit` and :class:`AppSignals` both offer.
+    """The methods that :class:`SignalsKit` and :class:`AppSignals` share.
 
-    They differ in their registry: that of a kit applies to all of its apps, that of an app to it.
+    They differ in their registry: a kit's registry applies to all of its apps, an app's registry to
+    that app only.
     """
 
     registry: Registry
@@ -102,13 +103,13 @@ class Api:
     def signal(
         self, name: str, doc: str | None = None, *, on_error: OnError | None = None
     ) -> DomainSignal[Any, ..., Any]:
-        """Declare a signal with any payload, or return the handle of one declared before.
+        """Declare a signal with any payload, or return its handle if it is already declared.
 
         :param name: an identifier in lower_snake, past tense.
-        :param doc: one sentence on what it means; the first one given counts.
-        :param on_error: its failure policy; ``SIGNALS_KIT_ON_ERROR``, if left out.
-        :raises DeclarationError: for a name that is no identifier, a policy that does not exist, or
-            one app's policy for a signal of the kit.
+        :param doc: one sentence on what it means; the first one given is kept.
+        :param on_error: its failure policy; ``SIGNALS_KIT_ON_ERROR`` if omitted.
+        :raises DeclarationError: for a name that is not an identifier, an unknown policy, or one
+            app's policy for a signal of the kit.
 
         >>> from flask_signals_kit import SignalsKit
         >>> kit = SignalsKit()
@@ -131,17 +132,17 @@ class Api:
     def declare(
         self, stub: Callable[..., Any] | None = None, /, *, on_error: OnError | None = None
     ) -> Any:
-        """Declare a signal by a stub: its name, doc, sender, payload and result in one place.
+        """Declare a signal by a stub, which states its name, doc, sender, payload and result.
 
-        The first parameter is the sender, keyword-only parameters are the payload, the return
+        The first parameter is the sender. The keyword-only parameters are the payload. The return
         annotation is what receivers return. The body never runs.
 
         :param stub: the function; or use ``@kit.declare(on_error=…)``.
-        :param on_error: its failure policy; ``SIGNALS_KIT_ON_ERROR``, if left out.
+        :param on_error: its failure policy; ``SIGNALS_KIT_ON_ERROR`` if omitted.
         :return: the handle.
-        :raises DeclarationError: for a stub that states no sender and keyword-only payload, a
-            reserved payload name, or a name that another stub has declared.
-        :raises ContractError: if a receiver that is already connected does not fit.
+        :raises DeclarationError: for a stub without a sender or with a positional payload, a
+            reserved payload name, or a name that another stub declares.
+        :raises ContractError: if a receiver that is already connected does not match.
 
         >>> from flask_signals_kit import SignalsKit
         >>> kit = SignalsKit()
@@ -190,12 +191,12 @@ class Api:
         *others: Target,
         sender: S = ...,
         priority: int = 0,
-        when: Deciding[S, ...] | None = None,
+        when: PredicateFor[S, ...] | None = None,
         delivery: str | Delivery = "immediate",
         on_error: OnError | None = None,
         uid: str | None = None,
         weak: bool = False,
-    ) -> Callable[[Fitting[S, P, R]], Connected[S, P]]: ...
+    ) -> Callable[[ReceiverFor[S, P, R]], Connected[S, P]]: ...
 
     def on(
         self,
@@ -210,28 +211,30 @@ class Api:
     ) -> Callable[[F], F]:
         """Connect the decorated function.
 
-        May be used before and after ``init_app``. Connecting the same function to the same signal
-        and sender again changes its options and nothing else. A function of a reloaded module (the
-        same module, qualified name and line) replaces its former self.
+        Use it before or after ``init_app``. Connecting the same function to the same signal and
+        sender again only changes its options. A function of a reloaded module (the same module,
+        qualified name and line) replaces its earlier version.
 
         :param signals: names, globs such as ``"account_*"``, handles, or any blinker signal.
-        :param sender: only sends by this sender; strings and integers match by value.
+        :param sender: limit the receiver to sends by this sender; strings and integers match by
+            value.
         :param priority: higher runs first; within one priority, connection order.
-        :param when: ``when(sender, **payload)`` decides at each send.
+        :param when: ``when(sender, **payload)`` decides at each send whether the receiver is
+            called.
         :param delivery: ``"immediate"``, ``"after_commit"``, or an object with ``name`` and
             ``deliver(call)``.
         :param on_error: its own failure policy, ``"raise"``, ``"group"`` or ``"isolate"``; the
-            signal's, if left out.
-        :param uid: a stable name for the receiver, which no other receiver of the kit, or of the
-            kit and the app, has: the same module and name replaces the earlier one, another is
-            refused.
+            signal's if omitted.
+        :param uid: a stable name for the receiver, unique in the kit, and in the kit and one app
+            together. A function with the same module and name replaces the earlier one; any other
+            function is refused.
         :param weak: reference the receiver weakly.
         :return: a decorator that returns the function unchanged.
-        :raises ReceiverError: if what is decorated is not callable.
+        :raises ReceiverError: if the decorated object is not callable.
         :raises ContractError: if it cannot take the payload.
-        :raises DeclarationError: for a failure policy that does not exist.
+        :raises DeclarationError: for an unknown failure policy.
         :raises DuplicateReceiverError: if another receiver has the ``uid``.
-        :raises UnknownSignalError: for a name that nobody declared, under ``SIGNALS_KIT_STRICT``.
+        :raises UnknownSignalError: for an undeclared name, under ``SIGNALS_KIT_STRICT``.
 
         >>> from flask_signals_kit import SignalsKit
         >>> kit = SignalsKit()
@@ -262,7 +265,7 @@ class Api:
     def _connect(
         self, receiver: Receiver, signals: tuple[Any, ...], sender: Any, options: Options
     ) -> None:
-        """Connect a receiver to each of some signals, or to none of them."""
+        """Connect a receiver to several signals; if one of them fails, to none."""
         sender = sender if sender is ANY else _real_sender(sender, receiver)
         connections = [
             LiveConnection(self._target(signal), receiver, sender, options) for signal in signals
@@ -271,12 +274,12 @@ class Api:
         self.registry.connect(connections)
 
     def disconnect(self, receiver: Receiver, *signals: Target, sender: Any = ANY) -> None:
-        """Undo :meth:`on`, for each app that it applies to.
+        """Disconnect a receiver in each app that :meth:`on` connected it in.
 
-        :param receiver: the receiver; one that is not connected is ignored.
-        :param signals: what it was connected to, as it was given to ``on``: a glob ends with the
-            glob, not with a name that it matches. Everything, if left out.
-        :param sender: from this sender only; from all, if left out.
+        :param receiver: the receiver; if it is not connected, nothing happens.
+        :param signals: the names, globs or handles that were given to ``on``; all if omitted. To
+            disconnect from a glob, give the glob, not a name that it matches.
+        :param sender: disconnect from this sender only; from all senders if omitted.
 
         >>> from flask_signals_kit import SignalsKit
         >>> kit = SignalsKit()
@@ -293,10 +296,10 @@ class Api:
                     app.disconnected(connection)
 
     def _target(self, signal: Any, *, bridge: bool = True) -> str:
-        """Return the name or glob that something given to ``on`` stands for.
+        """Return the name or glob of an argument of ``on``.
 
-        :param bridge: bridge a third-party signal that is not there yet; without, its name is
-            empty.
+        :param bridge: bridge a third-party signal that is not bridged yet. If false, return an
+            empty string for it.
         """
         if isinstance(signal, str):
             return signal if is_glob(signal) else check_name(signal)
@@ -325,7 +328,7 @@ class Api:
                     return name
         return None
 
-    # -- bridging and hooking -----------------------------------------------------------------
+    # -- bridges and exception hooks ----------------------------------------------------------
 
     def bridge(
         self,
@@ -333,20 +336,20 @@ class Api:
         names: Iterable[str] | None = None,
         prefix: str | None = None,
     ) -> tuple[str, ...]:
-        """Bring signals of others into the namespace, under names that ``on`` takes.
+        """Add third-party signals to the namespace, so that ``on`` can connect to them by name.
 
-        Nothing listens to them until somebody connects here. Where the sender is not the app, a
-        signal is passed on only while the app is current.
+        The kit connects to a third-party signal only while the signal has receivers here. If the
+        sender is not the app, the signal is relayed only while the app is current.
 
         :param source: an extension of the catalogue such as ``"flask_login"``, a blinker signal, or
             a blinker namespace. Dashes become underscores.
-        :param names: which of its signals; all, if left out.
-        :param prefix: put in front of each name; ``"flask_login."`` for that extension, else
-            nothing.
-        :return: the names here.
-        :raises UnknownSignalError: for an extension or a name that is not there.
+        :param names: which of its signals to bridge; all if omitted.
+        :param prefix: the prefix of each name. By default ``"flask_login."`` for that extension,
+            and none for other sources.
+        :return: the names in this namespace.
+        :raises UnknownSignalError: for an unknown extension or signal name.
         :raises ConfigurationError: for an extension that is not installed.
-        :raises DeclarationError: for a name that is taken.
+        :raises DeclarationError: for a name that is already used.
 
         >>> from blinker import Namespace
         >>> from flask_signals_kit import SignalsKit
@@ -393,22 +396,24 @@ class Api:
         ignore: Iterable[type[BaseException]] | None = None,
         handled: bool = False,
     ) -> Any:
-        """Call a hook for every failure that leaves the app's code, each once in a request.
+        """Call a hook for every failure that leaves the app's code, once per request.
 
         The hook is called as ``hook(app, exception, *, source, handled, signal=None, receiver=None,
-        **extra)``; ``signal`` is the name of the signal and ``receiver`` the receiver where a
-        receiver failed. A hook that fails is logged and changes nothing. For ``teardown`` and
-        ``stream`` the request is over and there is no app context: use the hook's ``app``.
+        **extra)``. If a receiver failed, ``signal`` is the name of the signal and ``receiver`` the
+        receiver. If the hook itself fails, this is logged and has no other effect. For ``teardown``
+        and ``stream``, the request is over and there is no app context: use the hook's ``app``.
 
         :param hook: the hook; or use ``@kit.on_exception(…)``.
         :param sources: any of ``"request"``, ``"receiver"``, ``"teardown"``, ``"stream"``,
-            ``"cli"``, ``"delivery"``; all, if left out.
-        :param ignore: exception classes to leave out; ``DEFAULT_IGNORED`` if not given. What is
-            no ``Exception``, such as ``SystemExit``, is left out in any case.
-        :param handled: call it as well for what an error handler turned into a response.
+            ``"cli"``, ``"delivery"``; all if omitted.
+        :param ignore: exception classes to ignore; ``DEFAULT_IGNORED`` if omitted. A
+            ``BaseException`` that is not an ``Exception``, such as ``SystemExit``, is always
+            ignored.
+        :param handled: also call the hook for exceptions that an error handler turned into a
+            response.
         :return: the hook, unchanged.
         :raises ReceiverError: if the hook is not callable.
-        :raises ConfigurationError: for a source or an ignored class that is none.
+        :raises ConfigurationError: for an invalid source or ignored class.
 
         >>> from flask_signals_kit import SignalsKit
         >>> kit = SignalsKit()
@@ -430,10 +435,11 @@ class Api:
         return decorator if hook is None else decorator(hook)
 
     def use_session(self, session: Any) -> None:
-        """Name a SQLAlchemy session that after-commit receivers wait for.
+        """Set a SQLAlchemy session that after-commit receivers wait for.
 
-        Flask-SQLAlchemy's and Flask-SQLAlchemy-Lite's are found without it. Of several sessions,
-        the first counts that has a transaction open when the signal is sent.
+        The sessions of Flask-SQLAlchemy and Flask-SQLAlchemy-Lite are found automatically. If
+        there are several sessions, receivers wait for the first one that has an open transaction
+        when the signal is sent.
 
         :param session: a ``scoped_session``, or a function that returns the current ``Session`` or
             ``None``.
@@ -453,11 +459,11 @@ class Api:
         """Send a signal in the current app.
 
         :param signal: a name, or a handle.
-        :param sender: who sends; the app itself, if left out. ``current_app`` is unwrapped.
+        :param sender: the sender; the app itself if omitted. ``current_app`` is unwrapped.
         :param payload: passed to each receiver by name.
         :return: ``(receiver, result)`` for each receiver that ran and returned, in calling order.
         :raises AppContextError: without a current app.
-        :raises UnknownSignalError: for a name that nobody declared, under ``SIGNALS_KIT_STRICT``.
+        :raises UnknownSignalError: for an undeclared name, under ``SIGNALS_KIT_STRICT``.
 
         >>> from flask import Flask
         >>> from flask_signals_kit import SignalsKit
@@ -484,7 +490,9 @@ class Api:
     def send_robust(
         self, signal: Named, sender: Any = None, /, **payload: Any
     ) -> list[Outcome[Any]]:
-        """Send a signal so that a failing receiver stops nobody, and say what became of each.
+        """Send a signal and return an outcome for each receiver.
+
+        A failing receiver does not stop the other receivers.
 
         :return: an ``Ok``, ``Failed`` or ``Deferred`` for each receiver, in calling order.
         """
@@ -494,7 +502,7 @@ class Api:
     async def send_robust_async(
         self, signal: Named, sender: Any = None, /, **payload: Any
     ) -> list[Outcome[Any]]:
-        """Await what :meth:`send_robust` calls; async receivers run one after the other."""
+        """Do the same as :meth:`send_robust`, and await async receivers one after the other."""
         target, real = self._prepare(signal, sender, payload)
         return await target.send_robust_async(real, **payload)
 
@@ -506,9 +514,7 @@ class Api:
             )
         name = self._target(signal)
         if is_glob(name):
-            raise DeclarationError(
-                f"{name!r} is a pattern, and one signal is sent at a time: give its name."
-            )
+            raise DeclarationError(f"{name!r} is a pattern: send() takes the name of one signal.")
         app_signals = self.registry.owner._current(f"send {name!r}")
         target = app_signals.find(name)
         if sender is None:
@@ -518,7 +524,7 @@ class Api:
 
 
 def _find_delivery(delivery: str | Delivery) -> Delivery | None:
-    """Return the delivery of this name, or ``None`` for the immediate one.
+    """Return a delivery by its name, or ``None`` for the immediate one.
 
     :param delivery: a name, or an object with ``name`` and ``deliver(call)``.
     :raises ConfigurationError: for an unknown name, or an invalid object.
@@ -542,8 +548,8 @@ def _find_delivery(delivery: str | Delivery) -> Delivery | None:
     if session is not None and not callable(session):
         raise ConfigurationError(
             f"Delivery {type(delivery).__qualname__} has an attribute session that is not "
-            "callable: it must return the SQLAlchemy session to look at, or be None. "
-            "Call the attribute something else."
+            "callable: it must return the SQLAlchemy session to use, or be None. "
+            "Rename the attribute if it has another meaning."
         )
     if not is_delivery(delivery):
         raise ConfigurationError(

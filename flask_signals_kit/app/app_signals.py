@@ -1,4 +1,4 @@
-"""One app's signals: its namespace, its connections and its settings."""
+"""The signals of one app: its namespace, connections and settings."""
 
 from __future__ import annotations
 
@@ -52,18 +52,18 @@ logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class UnknownName:
-    """A name that was sent although nobody declared it or listens to it."""
+    """A name that was sent, but is not declared and has no receivers."""
 
     name: str
     """The name."""
     site: Place | None
-    """Where it was first sent."""
+    """The place of its first send."""
     near: str | None
     """The nearest known name, or ``None``."""
 
 
 class _WeakOwner:
-    """Lets a handle that was declared for one app reach the app's signals without holding them."""
+    """The owner of handles that are declared for one app; references the app's signals weakly."""
 
     def __init__(self, app_signals: AppSignals) -> None:
         self._app_signals = weakref.ref(app_signals)
@@ -83,13 +83,14 @@ class _WeakOwner:
 class AppSignals(Api):
     """One app's signals: its namespace, connections and settings.
 
-    What is connected or declared here applies to this app alone and goes with it. Get it with
-    ``kit.for_app(app)`` or from ``app.extensions["signals_kit"]``. It never holds the app strongly.
+    Connections and declarations made here apply to this app only, and are freed with it. Get this
+    object with ``kit.for_app(app)`` or from ``app.extensions["signals_kit"]``. It references the
+    app weakly.
 
     :param app: the app.
-    :param kit: what was declared and connected for every app.
+    :param kit: the kit's registry, which applies to every app.
     :param settings: the app's settings.
-    :param page_auth: decides who may see the page.
+    :param page_auth: decides whether a visitor may see the page.
     :param hooks: the app's exception hooks.
     :param relays: the app's relays of third-party signals.
     :param problems: finds the problems of the app's signals.
@@ -113,7 +114,7 @@ class AppSignals(Api):
         self.settings = settings
         self.page_auth = page_auth
         self.validating: bool = bool(settings.validate)
-        self._settled: tuple[bool, bool] | None = None
+        self._applied_mode: tuple[bool, bool] | None = None
         self.journal: Journal | None = None
         self.sessions: Sessions = Sessions(self._app, self.registry)
         self.collected: deque[Connection] = deque(maxlen=100)
@@ -128,14 +129,14 @@ class AppSignals(Api):
 
     @property
     def is_alive(self) -> bool:
-        """Whether the app is still there."""
+        """Whether the app still exists."""
         return self._app() is not None
 
     @property
     def app(self) -> Flask:
         """The app.
 
-        :raises AppContextError: once it is gone.
+        :raises AppContextError: if it no longer exists.
         """
         app = self._app()
         if app is None:
@@ -146,15 +147,15 @@ class AppSignals(Api):
         return app
 
     def _current(self, doing: str) -> AppSignals:
-        """Return these signals, which are always those of the one app."""
+        """Return this object: its app is always the current one."""
         return self
 
     def default_sender(self) -> Flask:
-        """Return the app, which sends where no sender is given."""
+        """Return the app: the sender of a send without one."""
         return self.app
 
     def start(self) -> None:
-        """Apply everything that was declared, bridged, connected and hooked in the kit before."""
+        """Apply the declarations, bridges, connections and hooks that the kit already has."""
         self.kit.add_app(self)
         for connection in self.kit.connections:
             self.sessions.check(connection)
@@ -167,33 +168,33 @@ class AppSignals(Api):
             self.hooks.add(hook)
 
     def close(self) -> None:
-        """Undo what was done to the app."""
+        """Undo the changes made to the app."""
         self.kit.remove_app(self)
         self.relays.close()
         self.hooks.close()
 
-    def settle(self) -> None:
-        """Take up what follows debug or testing; called as the app starts, perhaps often."""
+    def apply_debug_mode(self) -> None:
+        """Apply the settings that depend on debug or testing; called repeatedly at start-up."""
         app = self.app
-        if self._settled == (app.debug, app.testing):
+        if self._applied_mode == (app.debug, app.testing):
             return
-        self._settled = (app.debug, app.testing)
+        self._applied_mode = (app.debug, app.testing)
         self.validating = (
             app.debug or app.testing if self.settings.validate is None else self.settings.validate
         )
         for signal in self._signals().values():
             signal.invalidate()
-        self._keep_journal()
+        self._start_or_stop_journal()
 
-    def _keep_journal(self) -> None:
-        """Start or stop the journal, as debug or testing says."""
+    def _start_or_stop_journal(self) -> None:
+        """Start or stop the journal, depending on debug or testing."""
         app, wanted = self.app, self.settings.journal
         wanted = app.debug or app.testing if wanted is None else wanted
         if wanted and self.journal is None:
             self.journal = Journal(
                 self.settings.journal_size,
                 request=describe_request_of,
-                leave_out=partial(is_page_request, self.settings.page_url),
+                is_excluded=partial(is_page_request, self.settings.page_url),
             )
             self._stop_journal = self.namespace.observe(self.journal)
         elif not wanted and self.journal is not None:
@@ -202,7 +203,7 @@ class AppSignals(Api):
 
     @property
     def page_enabled(self) -> bool:
-        """Whether the page may be served, as things stand now."""
+        """Whether the page may be served now."""
         app = self.app
         if self.settings.page is None:
             return app.debug or app.testing
@@ -211,7 +212,7 @@ class AppSignals(Api):
     # -- signals ------------------------------------------------------------------------------
 
     def handle(self, name: str) -> DomainSignal[Any, ..., Any] | None:
-        """Return the declaration of a name that holds here, the app's own before the kit's."""
+        """Return the declaration of a name; the app's own precedes the kit's."""
         return self.registry.handle(name)
 
     def source(self, name: str) -> blinker.Signal | None:
@@ -238,7 +239,7 @@ class AppSignals(Api):
         return self._problems(self)
 
     def nearest(self, name: str) -> str | None:
-        """Return the declared name that is most like this one, or ``None``."""
+        """Return the declared name that is most similar to this one, or ``None``."""
         return nearest(name, filter(self.is_declared, self.known_names() - {name}))
 
     def on_error(self, name: str) -> OnError:
@@ -248,14 +249,14 @@ class AppSignals(Api):
         return own or self.settings.on_error
 
     def check_payload(self, name: str) -> PayloadCheck | None:
-        """Return what checks the payload of each send, or ``None``."""
+        """Return the function that checks the payload of each send, or ``None``."""
         handle = self.handle(name) if self.validating else None
         if handle is None or handle.contract is None:
             return None
         return handle.contract.check_payload
 
     def builtin_payload(self, name: str) -> tuple[str, ...] | None:
-        """Return what one of Flask's signals passes, or ``None`` for other signals."""
+        """Return the payload names of one of Flask's signals, or ``None`` for other signals."""
         return BUILTIN_PAYLOADS.get(name)
 
     def find(self, name: str) -> Signal:
@@ -274,7 +275,7 @@ class AppSignals(Api):
     def refuse_unknown(self, name: str, place: Place | None = None) -> None:
         """Under ``SIGNALS_KIT_STRICT``, refuse an undeclared name.
 
-        :param place: where it is used; the nearest caller outside of the kit, if left out.
+        :param place: where it is used; the nearest caller outside of the kit if omitted.
         :raises UnknownSignalError: with the place and the nearest name.
         """
         if self.settings.strict and not is_glob(name) and not self.is_declared(name):
@@ -286,7 +287,7 @@ class AppSignals(Api):
             )
 
     def warn_unknown(self, name: str) -> None:
-        """Warn of a name that a test wants to see, and that nobody declared or listens to.
+        """Warn about a captured name that is not declared and has no receivers.
 
         :raises UnknownSignalError: under ``SIGNALS_KIT_STRICT``.
         """
@@ -302,7 +303,7 @@ class AppSignals(Api):
             )
 
     def _warn_unknown_send(self, name: str) -> None:
-        """Warn, once for each name, of a send that no receiver gets."""
+        """Warn about a send of an unknown name, once per name."""
         place = call_site(sys._getframe())
         if name in self.unknown:
             return
@@ -358,7 +359,7 @@ class AppSignals(Api):
             signal.changed(wait)
 
     def connection_lost(self, connection: LiveConnection) -> None:
-        """Remember a weak receiver that was garbage-collected, for the report."""
+        """Record a weak receiver that was garbage-collected, for the report."""
         if connection.resolve() is None and self.is_alive:
             for signal in self._matching(connection.target):
                 self.collected.append(connection.describe(signal.name))
@@ -383,13 +384,13 @@ class AppSignals(Api):
             signal.notify_disconnected(receiver, sender)
 
     def check_connection(self, connection: LiveConnection) -> None:
-        """Refuse what could not be connected here."""
+        """Refuse a connection that is not possible in this app."""
         if self.settings.strict:
             self.refuse_unknown(connection.target, connection.place)
         if connection.options.delivery is not None:
             self.sessions.check(connection)
 
     def check_strictly(self) -> None:
-        """Under ``SIGNALS_KIT_STRICT``, refuse what is connected and was not declared."""
+        """Under ``SIGNALS_KIT_STRICT``, refuse connections to undeclared names."""
         for connection in self.kit.connections:
             self.refuse_unknown(connection.target, connection.place)

@@ -1,4 +1,4 @@
-"""Contracts: which names a send passes and a receiver must take."""
+"""Contracts: the payload names that a send passes and a receiver must take."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from ..errors import ContractError, DeclarationError
 from ..records import Place, Receiver, same_function
 
 RESERVED = ("sender", "_async_wrapper", "_sync_wrapper")
-"""Names that a payload cannot have: blinker's ``send`` would swallow or refuse them."""
+"""Names that a payload cannot have: blinker's ``send`` would consume or refuse them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contract:
-    """What a declaration promises: which names a send passes and a receiver must take."""
+    """The contract of a declared signal: the names that a send passes and a receiver must take."""
 
     signal: str
     """The signal's name."""
     required: tuple[str, ...]
     """Payload names that each send passes."""
     optional: tuple[str, ...] = ()
-    """Payload names with a default in the stub: a send may leave them out."""
+    """Payload names with a default in the stub: a send may omit them."""
     open: bool = False
     """Whether the stub has ``**extra``, so that a send may pass other names as well."""
     place: Place | None = None
@@ -37,7 +37,7 @@ class Contract:
         return (*self.required, *self.optional)
 
     def refuse_second(self, other: Contract) -> None:
-        """Refuse the contract of another stub; that of the same one in a reloaded module is fine.
+        """Refuse the contract of another stub, unless it is the same stub in a reloaded module.
 
         :raises DeclarationError: naming both.
         """
@@ -51,7 +51,7 @@ class Contract:
     def check_payload(self, payload: Collection[str]) -> None:
         """Refuse a payload whose names are not the declared ones.
 
-        :raises ContractError: naming what is missing and what nobody declared.
+        :raises ContractError: naming the missing and the undeclared names.
         """
         missing = [name for name in self.required if name not in payload]
         unknown = [] if self.open else [name for name in payload if name not in self.names]
@@ -66,11 +66,11 @@ class Contract:
     def check_receiver(self, receiver: Receiver, what: str = "Receiver") -> None:
         """Refuse a receiver that could not be called with the declared payload.
 
-        What counts is the callable itself: a decorator may add and take away what the function
-        inside gets.
+        The signature of the callable itself is checked, not that of a function inside a decorator:
+        a decorator may add or remove arguments.
 
-        :param receiver: the receiver, or a ``when`` predicate, which gets the same.
-        :param what: what to call it in the error.
+        :param receiver: the receiver, or a ``when`` predicate, which gets the same arguments.
+        :param what: how the error names it.
 
         :raises ContractError: naming the receiver, its file and line, and the parameter.
         """
@@ -88,7 +88,7 @@ class Contract:
             )
 
     def check_connection(self, receiver: Receiver, when: Receiver | None) -> None:
-        """Refuse a receiver, or the predicate before it, that could not be called.
+        """Refuse a receiver or a ``when`` predicate that could not be called.
 
         :raises ContractError: as :meth:`check_receiver` does.
         """
@@ -98,7 +98,7 @@ class Contract:
 
 
 def check_takes_sender(receiver: Receiver, signal: str) -> None:
-    """Refuse a receiver that could not even be called with a sender, whatever the payload is.
+    """Refuse a receiver that cannot be called with a sender, whatever the payload is.
 
     :raises ContractError: naming the receiver, its file and line.
     """
@@ -127,7 +127,7 @@ def _surely_takes_sender(receiver: Receiver) -> bool:
 
 
 def _is_unbound(receiver: Receiver, parameters: list[inspect.Parameter]) -> bool:
-    """Tell whether this is a method that was taken from its class, or decorated in its body."""
+    """Tell whether this is a method without an instance: read from its class or its body."""
     if type(receiver) is not FunctionType:
         return False
     owner = receiver.__qualname__.rpartition(".")[0]
@@ -155,7 +155,7 @@ _UNBOUND = (
 def _misfit(
     parameters: list[inspect.Parameter], required: tuple[str, ...], optional: tuple[str, ...]
 ) -> str | None:
-    """Say why a receiver with these parameters cannot take a sender and this payload."""
+    """Explain why a receiver with these parameters cannot take a sender and this payload."""
     names = (*required, *optional)
     positional = [p for p in parameters if p.kind in _POSITIONAL]
     takes_rest = any(p.kind is p.VAR_POSITIONAL for p in parameters)
@@ -187,7 +187,7 @@ def _misfit(
                 "and only the sender is one"
             )
         if parameter.name in optional:
-            return f"it needs {parameter.name!r}, which a send may leave out; give it a default"
+            return f"it needs {parameter.name!r}, which a send may omit; give it a default"
         if parameter.name not in required:
             known = _names(names) or "empty"
             return f"it needs {parameter.name!r}, which is not in the payload ({known})"

@@ -1,4 +1,4 @@
-"""What an app's signals need of Flask, as one object."""
+"""The environment of an app's signals: everything that they need from Flask, as one object."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ _NO_CONTEXT: AbstractContextManager[None] = nullcontext()
 class AppEnvironment(Environment):
     """The environment of one app's signals.
 
-    It references the app's signals weakly: these own the namespace, which owns the signals, which
-    own this. A strong reference would keep a dropped app until the cyclic garbage collector runs.
+    It references the app's signals weakly. They own the namespace, which owns the signals, which
+    own this object; a strong reference would close the cycle and keep a dropped app alive until the
+    garbage collector runs.
 
     :param app_signals: the app's signals.
     :param app: a weak reference to the app.
@@ -46,26 +47,26 @@ class AppEnvironment(Environment):
     # -- when a signal computes its plan ------------------------------------------------------
 
     def connections(self, signal: str, receiver: Hashable = None) -> Iterable[LiveConnection]:
-        """Return what the app and its kit connected to a signal."""
+        """Return the connections of the app and its kit to a signal."""
         app_signals = self._app_signals()
         return () if app_signals is None else app_signals.registry.resolve(signal, receiver)
 
     def has_connections(self, signal: str) -> bool:
-        """Tell whether the app or its kit connected anything to a signal."""
+        """Tell whether the app or its kit has a connection to a signal."""
         app_signals = self._app_signals()
         return app_signals is not None and app_signals.registry.has_connections(signal)
 
     def on_error(self, signal: str) -> OnError | None:
-        """Return the failure policy that was declared or configured."""
+        """Return the declared or configured failure policy."""
         app_signals = self._app_signals()
         return None if app_signals is None else app_signals.on_error(signal)
 
     def check_payload(self, signal: str) -> PayloadCheck | None:
-        """Return the check of the signal's contract, where validation is on."""
+        """Return the check of the signal's contract, if validation is on."""
         app_signals = self._app_signals()
         return None if app_signals is None else app_signals.check_payload(signal)
 
-    # -- when receivers come and go -----------------------------------------------------------
+    # -- when receivers change ----------------------------------------------------------------
 
     def changed(self, signal: str, wait: bool) -> None:
         """Relay a third-party signal while the app's signal is in use."""
@@ -74,7 +75,7 @@ class AppEnvironment(Environment):
             app_signals.relays.sync(signal, wait=wait)
 
     def collected(self, connection: Connection) -> None:
-        """Remember a collected receiver for the report."""
+        """Record a collected receiver for the report."""
         app_signals = self._app_signals()
         if app_signals is not None:
             app_signals.collected.append(connection)
@@ -83,7 +84,7 @@ class AppEnvironment(Environment):
 
     @property
     def app(self) -> Flask | None:
-        """The app, or ``None`` once it is gone."""
+        """The app, or ``None`` if it no longer exists."""
         return self._app()
 
     def request(self) -> str | None:
@@ -99,7 +100,7 @@ class AppEnvironment(Environment):
             app_signals.hooks.report_contained(exception, receiver, emission, source)
 
     def make_sync(self, receiver: Receiver) -> Receiver:
-        """Make an async receiver callable by Flask's ``async_to_sync``."""
+        """Make an async receiver callable with Flask's ``async_to_sync``."""
         app = self._app()
         if app is None:
             raise AppContextError("The app that this signal belongs to no longer exists.")
@@ -119,9 +120,9 @@ class AppEnvironment(Environment):
         return run
 
     def make_sync_anywhere(self, receiver: Receiver) -> Receiver:
-        """Make an async receiver callable; where an event loop is running, in another thread.
+        """Make an async receiver callable; run it in another thread if an event loop is running.
 
-        A commit in an async view is a plain call, and cannot await its receivers.
+        A commit in an async view is a plain call, so it cannot await its receivers.
         """
         run = self.make_sync(receiver)
 
@@ -151,7 +152,7 @@ class AppEnvironment(Environment):
         return [] if app_signals is None else app_signals.sessions.current()
 
     def has_unusable_transaction(self, sender: Any, payload: dict[str, Any]) -> bool:
-        """Tell whether the transaction of what was sent, or of one of the app's sessions, is."""
+        """Tell whether a transaction that a send is part of is unusable."""
         app_signals = self._app_signals()
         return app_signals is not None and app_signals.sessions.has_unusable_transaction(
             sender, payload
@@ -171,7 +172,10 @@ class AppEnvironment(Environment):
 def _coroutine_function(
     receiver: Receiver, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Callable[[], Any]:
-    """Wrap a call: asgiref has parameters of its own, and does not see ``async __call__``."""
+    """Return a coroutine function for a call.
+
+    asgiref has parameters of its own, and does not recognise ``async __call__``.
+    """
 
     async def call() -> Any:
         return await receiver(*args, **kwargs)
@@ -180,10 +184,10 @@ def _coroutine_function(
 
 
 def _why_no_loop(error: RuntimeError) -> str | None:
-    """Explain a refusal of Flask's ``async_to_sync``; return ``None`` for the receiver's errors.
+    """Explain an error of Flask's ``async_to_sync``; return ``None`` for errors of the receiver.
 
-    With greenlets for threads, ``asyncio.run()`` refuses as well: the event loop of another
-    greenlet counts as running, and two can pass the first check at the same time.
+    If greenlets replace threads, ``asyncio.run()`` raises as well: the event loop of another
+    greenlet counts as running, and two greenlets can pass the first check at the same time.
     """
     text = str(error)
     if "Install Flask with the 'async' extra" in text:
@@ -201,33 +205,33 @@ def _why_no_loop(error: RuntimeError) -> str | None:
 
 
 def _greenlet_library() -> str | None:
-    """Return the library that has replaced threads by greenlets, or ``None``."""
+    """Return the library that replaced threads with greenlets, or ``None``."""
     library = str(_thread.start_new_thread.__module__).partition(".")[0]
     return library if library in {"gevent", "eventlet"} else None
 
 
-def describe_request_of(seen: Observation) -> str | None:
+def describe_request_of(observation: Observation) -> str | None:
     """Return the request that an emission belongs to, for Flask's app context signals as well.
 
-    These come before the request's own context and after it; but the request that pushes or pops is
-    on the stack.
+    Flask sends these before the request context is pushed and after it is popped. The request is
+    then found on the stack.
     """
     if has_request_context():
         return describe_request()
-    if seen.signal.startswith("appcontext_"):
-        pushed = request_of_frames(seen.frame)
+    if observation.signal.startswith("appcontext_"):
+        pushed = request_of_frames(observation.frame)
         return None if pushed is None else f"{pushed.method} {pushed.path}"
     return None
 
 
 def is_page_request(url: str, request: str) -> bool:
-    """Tell whether a request, described as method and path, is one for the page."""
+    """Tell whether a request, described as method and path, is for the page."""
     path = request.partition(" ")[2]
     return path == url or path.startswith(f"{url}/")
 
 
 def describe_request() -> str | None:
-    """Return method and path of the current request, such as ``POST /funding/card``."""
+    """Return the method and path of the current request, such as ``POST /funding/card``."""
     if not has_request_context():
         return None
     current = request._get_current_object()  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Declared signals: a handle for modules to import, and the contract that its stub states."""
+"""The handle of a declared signal, which every module can import."""
 
 from __future__ import annotations
 
@@ -33,33 +33,33 @@ S = TypeVar("S")
 P = ParamSpec("P")
 R = TypeVar("R")
 
-Fitting: TypeAlias = (
+ReceiverFor: TypeAlias = (
     Callable[Concatenate[S, P], R] | Callable[Concatenate[S, P], Coroutine[Any, Any, R]]
 )
-"""A receiver that fits a signal's sender, payload and result; it may be async."""
+"""A receiver that matches a signal's sender, payload and result; it may be async."""
 
-Deciding: TypeAlias = Callable[Concatenate[S, P], bool] | Callable[Concatenate[S, P], object]
-"""A ``when``. Of a single ``Callable``, mypy refuses each lambda that spells it differently."""
+PredicateFor: TypeAlias = Callable[Concatenate[S, P], bool] | Callable[Concatenate[S, P], object]
+"""A ``when`` predicate. It is a union because mypy refuses lambdas for a single ``Callable``."""
 
 Connected: TypeAlias = Callable[Concatenate[S, P], Any]
-"""A receiver once it is connected. A type checker can check it or keep its very type, not both."""
+"""A connected receiver. A type checker can either check it or keep its exact type, not both."""
 
 THE_APP: Any = None
-"""The default of a sender: the current app."""
+"""The default of ``sender`` in a send: the current app."""
 
 ANY: Any = blinker.ANY
-"""The default of a sender to be limited to: none; ``Any``, so that it passes for every type."""
+"""The default of ``sender`` in a connection: any sender. Typed ``Any``, to match every type."""
 
 
 class Owner(Protocol):
-    """What a handle needs of the kit, or of the one app that it was declared for."""
+    """What a handle needs from its owner: the kit, or the signals of one app."""
 
     def resolve(self, name: str) -> Signal:
         """Return the current app's signal of this name."""
         ...
 
     def default_sender(self) -> Flask:
-        """Return the app, which sends where no sender is given."""
+        """Return the app: the sender of a send without one."""
         ...
 
     def on(self, *signals: Any, **options: Any) -> Callable[[Any], Any]:
@@ -67,19 +67,19 @@ class Owner(Protocol):
         ...
 
     def disconnect(self, receiver: Receiver, *signals: Any, sender: Any = ANY) -> None:
-        """Undo :meth:`on`."""
+        """Disconnect a receiver that :meth:`on` connected."""
 
 
 class DomainSignal(Generic[S, P, R]):
-    """A declared signal: a handle that every module may import and no app owns.
+    """A declared signal: a handle that every module can import.
 
-    Made by ``kit.signal(name, doc)`` and ``@kit.declare``. Sending, asking, muting and
-    ``connected_to`` concern the current app; ``connect``, ``connect_via`` and ``disconnect``
-    concern every app of the kit, and connect strongly.
+    ``kit.signal(name, doc)`` and ``@kit.declare`` return it. It belongs to no app. Methods that
+    send, query or mute, and ``connected_to``, apply to the current app. ``connect``,
+    ``connect_via`` and ``disconnect`` apply to every app of the kit, and connect strongly.
 
     :param name: the signal's name.
     :param doc: one sentence on what it means.
-    :param contract: what its stub promises, or ``None`` for a signal with any payload.
+    :param contract: the contract that its stub states, or ``None`` for a signal with any payload.
     :param on_error: its failure policy, or ``None`` for the app's.
     :param owner: the kit, or the app's signals that it was declared for.
     :param place: where it was declared.
@@ -108,10 +108,10 @@ class DomainSignal(Generic[S, P, R]):
         self.name = name
         """Its name."""
         self.contract = contract
-        """What its stub promises: ``contract.required`` and ``contract.optional`` name the payload.
-        ``None`` for a signal with any payload."""
+        """Its contract: ``contract.required`` and ``contract.optional`` name the payload. ``None``
+        for a signal with any payload."""
         self.on_error: OnError | None = on_error
-        """Its own failure policy, or ``None`` where the app's counts."""
+        """Its own failure policy, or ``None`` for the app's."""
         self.place = place
         """Where it was declared, a :class:`Place`."""
         self.__doc__ = doc
@@ -123,8 +123,8 @@ class DomainSignal(Generic[S, P, R]):
 
     # -- sending: the current app -------------------------------------------------------------
 
-    # The second signature of each is for stubs that say `sender: Flask` and for signals without a
-    # stub: the app is the sender if none is given. Anywhere else, a type checker wants one.
+    # The second overload is for stubs with `sender: Flask` and for signals without a stub: if no
+    # sender is given, the app is the sender. For all other signals, type checkers require one.
 
     @overload
     def send(
@@ -145,13 +145,13 @@ class DomainSignal(Generic[S, P, R]):
     ) -> list[tuple[Callable[..., Any], R]]:
         """Call the current app's receivers.
 
-        :param sender: who sends; the app, if left out.
-        :param payload: passed to each receiver by name; but ``_async_wrapper``, which makes an
-            async receiver callable, is blinker's.
+        :param sender: the sender; the app if omitted.
+        :param payload: passed to each receiver by name. Exception: ``_async_wrapper`` is blinker's
+            argument, which makes an async receiver callable.
         :return: ``(receiver, result)`` for each receiver that ran and returned, in calling order.
         :raises AppContextError: without a current app.
-        :raises ContractError: for a payload that was not declared, where validation is on.
-        :raises Exception: what a receiver raised, as the signal's ``on_error`` says.
+        :raises ContractError: for an undeclared payload, if validation is on.
+        :raises Exception: what a receiver raised, depending on the signal's ``on_error``.
         """
         if args:
             raise self._too_many(args)
@@ -160,9 +160,9 @@ class DomainSignal(Generic[S, P, R]):
             sender = self._sender(sender, payload)
         try:
             fast = signal._fast
-            if "_async_wrapper" in payload:  # no parameter: to match its name takes longer
+            if "_async_wrapper" in payload:  # not a parameter: matching its name takes longer
                 return signal.send(sender, **payload)
-            if fast is not None:  # what Signal.send does, without packing the payload once more
+            if fast is not None:  # as Signal.send, without packing the payload again
                 return [(receiver, receiver(sender, **payload)) for receiver in fast]
             return signal._send(sender, payload, None)
         except RecursionError as error:
@@ -194,7 +194,7 @@ class DomainSignal(Generic[S, P, R]):
     async def send_async(
         self, sender: Any = THE_APP, /, *args: Any, **payload: Any
     ) -> list[tuple[Callable[..., Any], R]]:
-        """Await the current app's receivers one after the other; plain ones are called directly.
+        """Call the current app's receivers, and await async ones one after the other.
 
         Parameters, result and errors are those of :meth:`send`.
         """
@@ -212,7 +212,9 @@ class DomainSignal(Generic[S, P, R]):
     ) -> list[Outcome[R]]: ...
 
     def send_robust(self, sender: Any = THE_APP, /, *args: Any, **payload: Any) -> list[Outcome[R]]:
-        """Call the current app's receivers and say what became of each; a failure stops nobody.
+        """Call the current app's receivers and return an outcome for each.
+
+        A failing receiver does not stop the other receivers.
 
         :return: an ``Ok``, ``Failed`` or ``Deferred`` for each receiver.
         """
@@ -234,21 +236,21 @@ class DomainSignal(Generic[S, P, R]):
     async def send_robust_async(
         self, sender: Any = THE_APP, /, *args: Any, **payload: Any
     ) -> list[Outcome[R]]:
-        """Await the current app's receivers and say what became of each."""
+        """Do the same as :meth:`send_robust`, and await async receivers one after the other."""
         if args:
             raise self._too_many(args)
         signal = self._resolve(self.name)
         return await signal.send_robust_async(self._sender(sender, payload), **payload)
 
-    # -- asking and trying: the current app ---------------------------------------------------
+    # -- querying and muting: the current app -------------------------------------------------
 
     @property
     def receivers(self) -> Mapping[Any, Any]:
-        """The current app's receivers; as with blinker, only its truth value is promised."""
+        """The current app's receivers; as in blinker, only the truth value is guaranteed."""
         return self._resolve(self.name).receivers
 
     def has_receivers_for(self, sender: Any) -> bool:
-        """Tell whether a send by this sender would reach anybody in the current app."""
+        """Tell whether a send by this sender would call any receiver in the current app."""
         return self._resolve(self.name).has_receivers_for(self._sender(sender))
 
     def receivers_for(self, sender: Any) -> Iterator[Receiver]:
@@ -257,13 +259,13 @@ class DomainSignal(Generic[S, P, R]):
 
     @contextmanager
     def muted(self) -> Generator[None, None, None]:
-        """Call none of the current app's receivers while a ``with`` block runs, in this context."""
+        """Call no receivers of the current app while a ``with`` block runs, in this context."""
         with self._resolve(self.name).muted():
             yield
 
     @contextmanager
     def connected_to(
-        self, receiver: Fitting[S, P, R], sender: S = ANY
+        self, receiver: ReceiverFor[S, P, R], sender: S = ANY
     ) -> Generator[None, None, None]:
         """Connect a receiver in the current app while a ``with`` block runs, in this context."""
         if self.contract is not None and callable(receiver):
@@ -275,11 +277,11 @@ class DomainSignal(Generic[S, P, R]):
 
     def connect(
         self,
-        receiver: Fitting[S, P, R],
+        receiver: ReceiverFor[S, P, R],
         sender: S = ANY,
         *,
         priority: int = 0,
-        when: Deciding[S, P] | None = None,
+        when: PredicateFor[S, P] | None = None,
         delivery: str | Delivery = "immediate",
         on_error: OnError | None = None,
         uid: str | None = None,
@@ -305,10 +307,10 @@ class DomainSignal(Generic[S, P, R]):
 
     def connect_via(
         self, sender: S, weak: bool = False
-    ) -> Callable[[Fitting[S, P, R]], Connected[S, P]]:
-        """Connect the decorated function for one sender, in every app of the kit."""
+    ) -> Callable[[ReceiverFor[S, P, R]], Connected[S, P]]:
+        """Connect the decorated function to one sender, in every app of the kit."""
 
-        def decorator(receiver: Fitting[S, P, R]) -> Connected[S, P]:
+        def decorator(receiver: ReceiverFor[S, P, R]) -> Connected[S, P]:
             self._owner.on(self, sender=sender, weak=weak)(receiver)
             return receiver
 
@@ -317,15 +319,15 @@ class DomainSignal(Generic[S, P, R]):
     def disconnect(self, receiver: Receiver, sender: Any = ANY) -> None:
         """Disconnect a receiver in every app of the kit.
 
-        :param sender: from this sender only; from all, if left out.
+        :param sender: disconnect from this sender only; from all senders if omitted.
         """
         self._owner.disconnect(receiver, self, sender=sender)
 
 
 def refuse_named_sender(signal: str, payload: Collection[str]) -> None:
-    """Refuse a sender that was given by name: it would be payload, and the app would send.
+    """Refuse a sender that is given by name: it would be payload, and the app the sender.
 
-    :raises ContractError: saying how to give it.
+    :raises ContractError: explaining how to pass it.
     """
     if "sender" in payload:
         raise ContractError(

@@ -1,4 +1,4 @@
-"""What was declared, bridged and connected: for every app of a kit, or for one app."""
+"""The registry of declarations, bridges and connections, of a kit or of one app."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from .handle import DomainSignal
 
 
 class Registry:
-    """Declarations and connections, of a kit for all of its apps or of one app.
+    """The declarations and connections of a kit, for all of its apps, or of one app.
 
-    :param owner: the kit or the app's signals, through which handles resolve and connect.
-    :param parent: the kit's registry, for that of an app; its declarations and connections apply to
-        the app as well.
+    :param owner: the kit or the app's signals; handles resolve and connect through it.
+    :param parent: for an app's registry, the kit's registry: its declarations and connections apply
+        to the app as well.
     """
 
     def __init__(self, owner: Any, parent: Registry | None = None) -> None:
@@ -38,9 +38,9 @@ class Registry:
         self.hooks: tuple[Any, ...] = ()
         self.sessions: tuple[Any, ...] = ()
         self.lock: threading.RLock = threading.RLock()
-        itself = weakref.ref(self)
+        registry_ref = weakref.ref(self)
         self.connections: Connections = Connections(
-            partial(_changed, itself), partial(_lost, itself)
+            partial(_changed, registry_ref), partial(_lost, registry_ref)
         )
         self._apps: tuple[weakref.ref[Any], ...] = ()
         self._globs: list[tuple[str, ...]] = []  # empty if unknown; replaced when a glob changes
@@ -52,11 +52,11 @@ class Registry:
 
     @property
     def apps(self) -> list[Any]:
-        """The signals of each app that this applies to now."""
+        """The signals of each app that this registry applies to."""
         return [app for ref in self._apps if (app := ref()) is not None]
 
     def add_app(self, app: Any) -> None:
-        """Apply this to an app as well."""
+        """Apply this registry to an app."""
         with self.lock:
             self._apps = (*(ref for ref in self._apps if ref() is not None), weakref.ref(app))
 
@@ -73,7 +73,7 @@ class Registry:
     # -- declarations -------------------------------------------------------------------------
 
     def handle(self, name: str) -> DomainSignal[Any, ..., Any] | None:
-        """Return the declaration of a name, the app's own before the kit's."""
+        """Return the declaration of a name; the app's own precedes the kit's."""
         found = self.declarations.get(name)
         return self.parent.handle(name) if found is None and self.parent is not None else found
 
@@ -97,7 +97,7 @@ class Registry:
         return own if self.parent is None else own | self.parent.names()
 
     def contracts(self, target: str) -> list[Contract]:
-        """Return the contracts that a receiver of this name or glob must fit."""
+        """Return the contracts that a receiver of this name or glob must match."""
         if target in BUILTIN_PAYLOADS:
             return [Contract(signal=target, required=BUILTIN_PAYLOADS[target])]
         found: dict[str, Contract] = {}
@@ -120,7 +120,7 @@ class Registry:
     def declare(
         self, name: str, doc: str | None, on_error: OnError | None, place: Place | None
     ) -> DomainSignal[Any, ..., Any]:
-        """Declare a signal with any payload, or return the handle of one declared before.
+        """Declare a signal with any payload, or return its handle if it is already declared.
 
         :raises DeclarationError: for one app's policy for a signal of the kit.
         """
@@ -146,8 +146,8 @@ class Registry:
     ) -> DomainSignal[Any, ..., Any]:
         """Declare a signal by its contract.
 
-        :raises DeclarationError: for a name that Flask or another stub has.
-        :raises ContractError: if a receiver that is already connected does not fit.
+        :raises DeclarationError: for the name of one of Flask's signals or of another stub.
+        :raises ContractError: if a receiver that is already connected does not match.
         """
         name = contract.signal
         if name in BUILTIN_PAYLOADS:
@@ -172,11 +172,11 @@ class Registry:
         return handle
 
     def _check_connected(self, contract: Contract) -> None:
-        """Refuse a contract which a receiver that is already connected does not fit."""
+        """Refuse a contract that a connected receiver does not match."""
         for registry in self.family():
             own = registry.declarations.get(contract.signal)
             if registry.parent is self and own is not None and own.contract is not None:
-                continue  # another contract holds there
+                continue  # another contract applies in that app
             for connection in registry.matching(contract.signal):
                 if (receiver := connection.resolve()) is not None:
                     contract.check_connection(receiver, connection.options.when)
@@ -188,12 +188,12 @@ class Registry:
     # -- connections --------------------------------------------------------------------------
 
     def resolve(self, name: str, receiver: Hashable = None) -> list[LiveConnection]:
-        """Return what is connected to a signal, each receiver once for each sender.
+        """Return the connections of a signal: at most one for each receiver and sender.
 
-        The one place that decides between them: a connection by name precedes one by glob, and an
-        app's own precedes that of its kit.
+        This is the only place that decides precedence: a connection by name precedes one by glob,
+        and an app's own connection precedes its kit's.
 
-        :param receiver: the key of a receiver, for its connections alone.
+        :param receiver: the key of a receiver, to return only its connections.
         """
         chosen: dict[Any, LiveConnection] = {}
         for registry, target in self._targets(name):
@@ -203,11 +203,11 @@ class Registry:
         return [*chosen.values()]
 
     def has_connections(self, name: str) -> bool:
-        """Tell whether anything is connected to a signal."""
+        """Tell whether a signal has connections."""
         return any(registry.connections.has(target) for registry, target in self._targets(name))
 
     def _targets(self, name: str) -> Iterator[tuple[Registry, str]]:
-        """Yield where the connections of a signal are stored, in order of precedence."""
+        """Yield each registry and target that applies to a signal, in order of precedence."""
         registries = self._own_and_parent()
         for registry in registries:
             yield registry, name
@@ -226,16 +226,16 @@ class Registry:
         return cache[0]
 
     def matching(self, name: str) -> list[LiveConnection]:
-        """Return every connection whose target matches a name, in this registry alone."""
+        """Return every connection of this registry whose target matches a name."""
         targets = [name, *(glob for glob in self.globs if fnmatchcase(name, glob))]
         return [c for target in targets for c in self.connections.of(target)]
 
     def connect(self, connections: list[LiveConnection]) -> None:
-        """Connect a receiver to each of some targets, or to none of them.
+        """Add the connections of a receiver to several targets; if one fails, add none.
 
-        :raises ContractError: for a receiver that does not fit a contract.
+        :raises ContractError: for a receiver that does not match a contract.
         :raises DuplicateReceiverError: if another function has the ``uid``.
-        :raises Exception: what an app refuses, or what a receiver of ``receiver_connected`` raised.
+        :raises Exception: what the check of an app or a receiver of ``receiver_connected`` raised.
         """
         apps = self.apps
         for connection in connections:
@@ -246,7 +246,7 @@ class Registry:
                 replaced = self.add(connection)
                 added.append((connection, replaced))
                 self.connections.notify([connection, *replaced])
-                for app in self.apps:  # one that is being initialised, too
+                for app in self.apps:  # including an app that is being initialised
                     app.connected(connection)
         except Exception:
             for connection, replaced in reversed(added):
@@ -258,7 +258,7 @@ class Registry:
                     app.disconnected(former)
 
     def _check(self, connection: LiveConnection, apps: list[Any]) -> None:
-        """Refuse what could not be connected or called."""
+        """Refuse a connection whose receiver could not be connected or called."""
         target, receiver = connection.target, connection.receiver
         check_takes_sender(receiver, target)
         registries = dict.fromkeys([self, *(app.registry for app in apps)])
@@ -293,11 +293,11 @@ class Registry:
         return [c for c in stored if self.connections.find(c) is c and c.is_alive]
 
     def add(self, connection: LiveConnection) -> list[LiveConnection]:
-        """Connect; replace the connections of the same receiver, or of its former self.
+        """Add a connection; replace those of the same receiver, or of its earlier version.
 
         The caller notifies the apps, without the lock: a thread that makes a plan may need it.
 
-        :return: the connections that were replaced, for :meth:`restore`.
+        :return: the replaced connections, for :meth:`restore`.
         :raises DuplicateReceiverError: if another function has the ``uid``.
         """
         with self.lock:
@@ -306,11 +306,11 @@ class Registry:
             same = None if self.parent is None else self.parent.connections.find(connection)
             if same is not None:
                 connection.order = same.order
-            former = self._former(connection)
+            former = self._displaced(connection)
             for other in sorted(former, key=lambda former: former.order):
-                self._orders.setdefault(_seat(other), []).append(other.order)
-            if self._orders and (free := self._orders.get(_seat(connection))):
-                connection.order = free.pop(0)
+                self._orders.setdefault(_order_key(other), []).append(other.order)
+            if self._orders and (orders := self._orders.get(_order_key(connection))):
+                connection.order = orders.pop(0)
             replaced = self.connections.add(connection, former)
             if connection.options.uid is not None:
                 named = self._by_uid.setdefault(connection.options.uid, weakref.WeakSet())
@@ -318,22 +318,23 @@ class Registry:
         return replaced
 
     def restore(self, connection: LiveConnection, replaced: list[LiveConnection]) -> None:
-        """Undo :meth:`add`."""
+        """Remove a connection, and restore those that it replaced."""
         with self.lock:
             for other in replaced:
-                free = self._orders.get(_seat(other), [])
-                if other.order in free:
-                    free.remove(other.order)
+                orders = self._orders.get(_order_key(other), [])
+                if other.order in orders:
+                    orders.remove(other.order)
             _, number = _code_of(connection)
             if number in self._codes:
                 self._codes[number] = None  # look for former connections at the next attempt
         self.connections.restore(connection, replaced)
 
-    def _former(self, connection: LiveConnection) -> list[LiveConnection]:
-        """Return the connections of the function that this one's replaces, whatever they are for.
+    def _displaced(self, connection: LiveConnection) -> list[LiveConnection]:
+        """Return the connections of the function that a new connection's receiver replaces.
 
-        With a ``uid``, that is the function that has it. Else it is the same function of a module
-        that was loaded before; all closures that one loop makes share a code object and stay.
+        With a ``uid``, it replaces the function that has this ``uid``. Otherwise it replaces the
+        same function of a module that was reloaded. Closures that one loop makes share a code
+        object; they do not replace each other.
         """
         receiver, uid = connection.key[0], connection.options.uid
         former = [] if uid is None else [c for c in self.with_uid(uid) if c.key[0] != receiver]
@@ -345,7 +346,7 @@ class Registry:
         return former
 
     def remove(self, target: str, receiver: Hashable, sender: Hashable) -> list[LiveConnection]:
-        """Remove the connections of one target and one receiver; return them.
+        """Remove and return the connections of one target and one receiver.
 
         :param receiver: the receiver's key.
         :param sender: the key of the only sender, or ``None`` for every sender.
@@ -363,7 +364,7 @@ class Registry:
 
 
 def _code_of(connection: LiveConnection) -> tuple[types.CodeType | None, int | None]:
-    """Return a receiver's code, and a number that it shares with its reloaded self.
+    """Return a receiver's code, and the hash of the key that it shares with its reloaded version.
 
     The key itself would take as much memory as the connection.
     """
@@ -372,14 +373,14 @@ def _code_of(connection: LiveConnection) -> tuple[types.CodeType | None, int | N
     return code, None if key is None else hash(key)
 
 
-def _seat(connection: LiveConnection) -> object:
-    """Return what a connection shares with that of its former self, which gives it its order."""
+def _order_key(connection: LiveConnection) -> object:
+    """Return the key by which the connection of a reloaded function takes over an order."""
     place = connection.place
     return connection.target, connection.key[1], place.module, place.name
 
 
-def _changed(itself: weakref.ref[Any], target: str, wait: bool) -> None:
-    registry = itself()
+def _changed(registry_ref: weakref.ref[Any], target: str, wait: bool) -> None:
+    registry = registry_ref()
     if registry is not None:
         if is_glob(target):
             registry._globs = []
@@ -387,8 +388,8 @@ def _changed(itself: weakref.ref[Any], target: str, wait: bool) -> None:
             app.connections_changed(target, wait)
 
 
-def _lost(itself: weakref.ref[Any], connection: LiveConnection) -> None:
-    registry = itself()
+def _lost(registry_ref: weakref.ref[Any], connection: LiveConnection) -> None:
+    registry = registry_ref()
     if registry is not None:
         for app in registry.apps:
             app.connection_lost(connection)

@@ -1,4 +1,4 @@
-"""The SQLAlchemy sessions of one app, as its after-commit receivers need them."""
+"""The SQLAlchemy sessions of one app, for its after-commit receivers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
 
 class Sessions:
-    """The sessions of one app: those given to ``use_session``, then that of its extension.
+    """The sessions of one app: those set with ``use_session``, then that of its extension.
 
     :param app: a weak reference to the app.
     :param registry: the app's registry.
@@ -50,9 +50,10 @@ class Sessions:
         self._extension: SessionSource | None = None
 
     def _sources(self) -> list[SessionSource]:
-        """Return how to get at each session.
+        """Return the source of each session.
 
-        What an extension has is found in the app's context alone: elsewhere it would be another's.
+        The session of an extension is found only in the app's own context. In another context, it
+        would be another app's.
         """
         kit = self._registry.parent
         named = [*self._registry.sessions, *(() if kit is None else kit.sessions)]
@@ -77,12 +78,12 @@ class Sessions:
         for source in self._sources():
             try:
                 found += find(source)
-            except Exception:  # a session that there is in requests alone, say
+            except Exception:  # for example a session that exists only in requests
                 logger.debug("A session source failed", exc_info=True)
         return found
 
     def has_unusable_transaction(self, sender: Any, payload: dict[str, Any]) -> bool:
-        """Tell whether the transaction of what was sent, or of a current session, is unusable."""
+        """Tell whether the transaction of a sent instance, or of a current session, is unusable."""
         sessions = sessions_holding((sender, *payload.values()))
         return any(map(is_unusable, [*sessions, *self._found(SessionSource.sessions)]))
 
@@ -91,8 +92,8 @@ class Sessions:
     ) -> OpenTransaction | None:
         """Return the open transaction that an after-commit receiver waits for.
 
-        It is that of the session given, or else of the session that holds what was sent, or else of
-        the first of the app's sessions that has one.
+        It is the transaction of the given session; else of the session that holds the sender or a
+        model instance in the payload; else of the first of the app's sessions that has one.
         """
         if session is not None:
             return self._first_open([_current(session)])
@@ -112,9 +113,9 @@ class Sessions:
         return None
 
     def _in_contexts(self, find: Callable[[], T]) -> Iterator[T]:
-        """Call a function in each context of this app that is pushed here, the innermost first.
+        """Call a function in each active context of this app, the innermost first.
 
-        Where there is none, it is called as things are.
+        If there is none, call it once, in the current context.
         """
         app, active = self._app(), list(active_contexts())
         own = [context for context in active if context.app is app]
@@ -124,10 +125,10 @@ class Sessions:
             yield find() if context is active[0] else call_inside(context, find)
 
     def engines(self, delivery: Delivery | None) -> list[Any]:
-        """Return the engines behind the sessions that a delivery may wait for.
+        """Return the engines of the sessions that a delivery may wait for.
 
-        It opens no connection and makes no session of an extension's. Outside of the app's context
-        they are not known, and the list is empty.
+        This opens no connection and creates no session. Outside the app's context the engines are
+        not known, and the list is empty.
         """
         session, app = getattr(delivery, "session", self), self._app()
         if session is self or app is None or not is_current(app):
@@ -141,7 +142,7 @@ class Sessions:
 
     @contextmanager
     def watch_kept(self, watcher: KeptWatcher) -> Generator[None, None, None]:
-        """Call a watcher for each call that is kept for a commit while a ``with`` block runs."""
+        """Call a function for each call that starts to wait for a commit, in a ``with`` block."""
         with self._lock:
             self._watchers = (*self._watchers, watcher)
         try:
@@ -151,7 +152,7 @@ class Sessions:
                 self._watchers = tuple(w for w in self._watchers if w is not watcher)
 
     def check(self, connection: LiveConnection) -> None:
-        """Refuse a receiver that would wait for a session which the app does not have.
+        """Refuse a receiver that waits for a session if the app has none.
 
         :raises ConfigurationError: naming the receiver.
         """
@@ -163,17 +164,17 @@ class Sessions:
                 f"Receiver {connection.place} of signal {connection.target!r} has "
                 f"delivery='after_commit', but app {app.name!r} has no SQLAlchemy session. "
                 "Call db.init_app(app) before kit.init_app(app), "
-                "or name one with kit.use_session(session)."
+                "or set one with kit.use_session(session)."
             )
 
     def prepare(self, connection: LiveConnection) -> None:
-        """Listen to every session, if a receiver may wait for one."""
+        """Listen to the events of SQLAlchemy sessions, if a receiver may wait for one."""
         if "sqlalchemy" in sys.modules and hasattr(connection.options.delivery, "session"):
             listen()
 
 
 def _current(source: Callable[[], Any]) -> Any:
-    """Return the current session, or ``None`` for one that there is in app contexts alone."""
+    """Return the current session, or ``None`` for one that needs an app context."""
     try:
         return source()
     except RuntimeError:

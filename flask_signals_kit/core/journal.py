@@ -109,7 +109,7 @@ class Journal:
 
     :param size: how many emissions to keep.
     :param request: describes the request that an emission belongs to.
-    :param leave_out: tells which emissions are not to be seen, by the request's description.
+    :param is_excluded: tells, by the request's description, which emissions are not recorded.
     """
 
     passive = True  # Flask's signals are of interest where somebody listens; the rest is noise
@@ -119,22 +119,22 @@ class Journal:
         size: int,
         *,
         request: Callable[[Observation], str | None] | None = None,
-        leave_out: Callable[[str], bool] = lambda request: False,
+        is_excluded: Callable[[str], bool] = lambda request: False,
     ) -> None:
         self._entries: deque[tuple[Any, ...]] = deque(maxlen=size)
         self._count = 0
         self._request = request
-        self._leave_out = leave_out
+        self._is_excluded = is_excluded
         self._epoch = time.time() - time.perf_counter()
 
-    def __call__(self, seen: Observation, /) -> None:
+    def __call__(self, observation: Observation, /) -> None:
         """Take note of one emission."""
         describe = self._request
-        request = None if describe is None else describe(seen)
-        if request is not None and self._leave_out(request):
+        request = None if describe is None else describe(observation)
+        if request is not None and self._is_excluded(request):
             return
-        called, times = seen.called, seen.times
-        tallies = seen.context.tallies
+        called, times = observation.called, observation.times
+        tallies = observation.context.tallies
         began, *ends = times
         for connection, ended in zip(called.connections, ends):  # noqa: B905  times may end early
             tally = tallies.get(connection.order)
@@ -144,37 +144,37 @@ class Journal:
             tally.recent.append(ended - began)
             began = ended
         site = None
-        frame = call_frame(seen.frame)
+        frame = call_frame(observation.frame)
         if frame is not None:
             code = frame.f_code
             module = frame.f_globals.get("__name__")
             site = (module, code.co_qualname, code.co_filename, frame.f_lineno)
-        sender = type(seen.sender)
+        sender = type(observation.sender)
         owner, name = sender.__module__, sender.__qualname__
         if name in _STAND_INS or issubclass(sender, type):
-            owner, name = "builtins", type_name(sender_behind(seen.sender))
+            owner, name = "builtins", type_name(sender_behind(observation.sender))
         self._count = number = self._count + 1
         self._entries.append(
             (
                 number,
-                seen.context.name,
+                observation.context.name,
                 owner,
                 name,
-                tuple(seen.payload),
+                tuple(observation.payload),
                 site,
                 request,
                 get_ident(),
                 times,
                 called.places,
-                seen.exceptional and self._count_exceptional(seen),
+                observation.exceptional and self._count_exceptional(observation),
             )
         )
 
-    def _count_exceptional(self, seen: Observation) -> dict[int, tuple[Status, str | None]]:
+    def _count_exceptional(self, observation: Observation) -> dict[int, tuple[Status, str | None]]:
         """Count failures, and take back the call of a receiver that was only handed on."""
         noted: dict[int, tuple[Status, str | None]] = {}
-        for index, (status, value) in (seen.exceptional or {}).items():
-            tally = seen.context.tallies[seen.called.connections[index].order]
+        for index, (status, value) in (observation.exceptional or {}).items():
+            tally = observation.context.tallies[observation.called.connections[index].order]
             error = None
             if status in {"failed", "contained"}:
                 error = type(value).__qualname__

@@ -63,7 +63,7 @@ class Signal(blinker.NamedSignal):
     :param name: the signal's name.
     :param doc: one sentence on what it means.
     :param on_error: what a failing receiver does: ``"raise"``, ``"group"`` or ``"isolate"``.
-    :param environment: what an app adds; nothing, if left out.
+    :param environment: what an app adds; nothing if omitted.
     :raises DeclarationError: for another ``on_error``.
 
     >>> funded = Signal("account_funded")
@@ -114,14 +114,14 @@ class Signal(blinker.NamedSignal):
         keeps its place in connection order, and never turns a strong connection into a weak one.
 
         :param receiver: called as ``receiver(sender, **payload)``; may be async.
-        :param sender: only sends by this sender reach the receiver; any, if left out. Strings and
+        :param sender: only sends by this sender reach the receiver; any if omitted. Strings and
             integers match by value, everything else by identity.
         :param weak: reference the receiver weakly (blinker's default). Use ``False`` for closures.
         :param priority: higher runs first.
         :param when: ``when(sender, **payload)`` decides at each send whether the receiver is
             called.
-        :param delivery: how the receiver gets it; at once, if left out.
-        :param on_error: the failure policy of this receiver; the signal's, if left out.
+        :param delivery: how the receiver gets it; at once if omitted.
+        :param on_error: the failure policy of this receiver; the signal's if omitted.
         :param uid: kept for :class:`Connection`.
         :return: the receiver, unchanged.
         :raises ReceiverError: if the receiver is not callable or takes no weak reference, or for an
@@ -213,7 +213,7 @@ class Signal(blinker.NamedSignal):
         A receiver that was connected for every app is disconnected in this signal's app alone.
 
         :param receiver: the receiver; one that is not connected is ignored.
-        :param sender: from this sender only; from all, if left out.
+        :param sender: from this sender only; from all if omitted.
         """
         active = _scopes.get()
         receiver_id = receiver_key(receiver)

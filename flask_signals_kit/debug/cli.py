@@ -1,4 +1,4 @@
-"""``flask signals``: the report in the terminal."""
+"""The commands of ``flask signals``: the report in the terminal."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .report import (
     signal_to_json,
 )
 
-signals: AppGroup = AppGroup("signals")  # its help is shown without this room being imported
+signals: AppGroup = AppGroup("signals")  # its help is in extension.py, which does not import this
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -40,25 +40,25 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_as_json
 @click.option(
     "--all",
-    "silent",
+    "show_all",
     is_flag=True,
     help="Also list signals of Flask and other extensions that have no receivers.",
 )
-def list_signals(pattern: str | None, as_json: bool, silent: bool) -> None:
+def list_signals(pattern: str | None, as_json: bool, show_all: bool) -> None:
     """List the signals with their receivers in calling order.
 
-    PATTERN is a part of the signals' names, or a glob such as 'account_*'.
+    PATTERN is part of a signal's name, or a glob such as 'account_*'.
     """
     everything = _report()
-    meant = everything if pattern is None else everything.like(pattern)
-    found = meant if silent else meant.without_silent()
-    left_out = len(meant.signals) - len(found.signals)
+    matching = everything if pattern is None else everything.like(pattern)
+    found = matching if show_all else matching.without_unused()
+    hidden = len(matching.signals) - len(found.signals)
     if pattern is not None and not found.signals:
-        raise click.ClickException(_nothing_like(pattern, left_out, everything))
+        raise click.ClickException(_nothing_like(pattern, hidden, everything))
     if as_json:
         _print_json(found.to_json())
     else:
-        _print_list(found, left_out)
+        _print_list(found, hidden)
 
 
 @signals.command("show")
@@ -98,16 +98,16 @@ def check_signals(context: click.Context, as_json: bool) -> None:
 
 
 def _report(name: str | None = None) -> Report:
-    state = current_app.extensions.get(EXTENSION)
-    if not isinstance(state, AppSignals):
+    app_signals = current_app.extensions.get(EXTENSION)
+    if not isinstance(app_signals, AppSignals):
         raise click.ClickException(
             f"App {current_app.name!r} has no SignalsKit: call kit.init_app(app) in its factory."
         )
-    return report(state, name)
+    return report(app_signals, name)
 
 
-def _nothing_like(pattern: str, left_out: int, everything: Report) -> str:
-    if left_out:
+def _nothing_like(pattern: str, hidden: int, everything: Report) -> str:
+    if hidden:
         return f"The signals that match {pattern!r} have no receivers; --all lists them."
     return f"No signal matches {pattern!r}.{everything.suggest(pattern.strip('*?'))}"
 
@@ -119,8 +119,8 @@ def _print_json(data: Any) -> None:
     click.echo(json.dumps(data, indent=2))  # in ASCII: a file or a pipe may have any encoding
 
 
-def _print_list(found: Report, left_out: int) -> None:
-    # One receiver that is too long for the columns of all breaks the lines of its signal alone.
+def _print_list(found: Report, hidden: int) -> None:
+    # A receiver that is too long for the shared columns breaks the lines of its own signal only.
     shared = _columns(found.receivers)
     for signal in found.signals:
         _print_heading(signal)
@@ -139,8 +139,8 @@ def _print_list(found: Report, left_out: int) -> None:
     _echo(f"{_tally(found)}.")
     if found.problems:
         _echo("'flask signals check' describes the problems.")
-    if left_out:
-        _echo(f"Not shown: {_count(left_out, 'signal')} without receivers; --all lists them.")
+    if hidden:
+        _echo(f"Not shown: {_count(hidden, 'signal')} without receivers; --all lists them.")
 
 
 def _print_signal(signal: SignalInfo) -> None:
@@ -193,7 +193,7 @@ def _print_problem(problem: Problem) -> None:
 
 
 def _columns(receivers: Iterable[ReceiverInfo]) -> tuple[int, int] | None:
-    """Return how wide names and places are, or ``None`` if a line of them would not fit."""
+    """Return the widths of names and places, or ``None`` if a line would not fit."""
     rows = [_row(receiver) for receiver in receivers]
     names, places, notes = (max((len(row[i]) for row in rows), default=0) for i in range(3))
     width = _width()
@@ -201,7 +201,7 @@ def _columns(receivers: Iterable[ReceiverInfo]) -> tuple[int, int] | None:
 
 
 def _row(receiver: ReceiverInfo) -> tuple[str, str, str]:
-    """Return a receiver's name, its place, and what is out of the ordinary."""
+    """Return a receiver's name, its place, and its options that are not the default."""
     return (
         f"{receiver.module}.{receiver.name}",
         label(receiver, _brief_file),
@@ -210,7 +210,7 @@ def _row(receiver: ReceiverInfo) -> tuple[str, str, str]:
 
 
 def _brief_file(file: str) -> str:
-    """Return a file as a terminal opens it; one that is installed, as it is imported."""
+    """Return a file relative to the working directory; an installed one, to its import path."""
     near = near_file(file)
     return short_file(file) if near == file or "site-packages" in near else near
 
@@ -253,7 +253,7 @@ def _details(receiver: ReceiverInfo) -> Iterator[str]:
 
 
 def _figures(receiver: ReceiverInfo) -> Iterator[str]:
-    """Yield what the journal of this process has counted."""
+    """Yield the journal's counts of this process."""
     yield _count(receiver.calls or 0, "call")
     if receiver.failures:
         yield f"{receiver.failures} failed (last: {receiver.last_failure})"
@@ -293,7 +293,7 @@ def _dim(text: str) -> str:
 
 
 def _width() -> int | None:
-    """Return the terminal's width, or ``None`` where there is none: in a file or a pipe."""
+    """Return the terminal's width, or ``None`` if the output is a file or a pipe."""
     if sys.stdout.isatty() or os.environ.get("COLUMNS"):
         return max(shutil.get_terminal_size().columns, 40)
     return None
@@ -314,7 +314,7 @@ def _echo_wrapped(text: str, *, indent: int, hanging: int | None = None) -> None
 
 
 def _echo_groups(*groups: list[str], indent: int = 0, hanging: int) -> None:
-    """Print styled words, two spaces between the groups and one within, and break long lines."""
+    """Print groups of styled words with two spaces between them, and break long lines."""
     width = _width() or sys.maxsize
     line = ""
     for group in groups:
@@ -331,10 +331,10 @@ def _echo_groups(*groups: list[str], indent: int = 0, hanging: int) -> None:
 
 
 def _echo(line: str = "") -> None:
-    # https://no-color.org: if it is there and not empty, there is no colour.
+    # https://no-color.org: if it is set and not empty, print no colour.
     color = False if os.environ.get("NO_COLOR") else None
     try:
         click.echo(line, color=color)
-    except UnicodeEncodeError:  # not every file and pipe is UTF-8; standard error does the same
+    except UnicodeEncodeError:  # the output is not UTF-8; escape as standard error does
         encoding = sys.stdout.encoding
         click.echo(line.encode(encoding, "backslashreplace").decode(encoding), color=color)

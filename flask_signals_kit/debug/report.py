@@ -1,4 +1,4 @@
-"""The report: plain records of one app's signals, which every face shows and none computes."""
+"""The report of one app's signals as plain records; the page and the commands show it."""
 
 from __future__ import annotations
 
@@ -42,38 +42,38 @@ TITLES: dict[ProblemKind, str] = {
     "duplicate": "Connected twice",
     "sqlite": "SQLite begins late",
 }
-"""What each kind of problem is called in two words."""
+"""The short title of each kind of problem."""
 
 POLICIES: dict[OnError, str] = {
     "raise": "the exception propagates to the sender, and later receivers do not run",
     "group": "every receiver runs, then the sender gets one ExceptionGroup",
     "isolate": "the failure is logged and reported, every receiver runs, and the sender continues",
 }
-"""What happens when a receiver fails, by failure policy."""
+"""What happens if a receiver fails, by failure policy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Problem:
-    """Something that will surprise somebody, with the way to mend it."""
+    """A likely mistake, and how to fix it."""
 
     kind: ProblemKind
-    """``dead``: a weak receiver was collected. ``undeclared``: connected, but nobody declared the
-    name. ``unknown``: sent, but nobody declared it or listens. ``no_extra``: a receiver without
-    ``**kwargs``. ``duplicate``: the same function connected twice, by its module and name or by
-    its file and line. ``sqlite``: a receiver waits for the commits of an SQLite engine that needs
-    ``kit.begin_immediate``."""
+    """``dead``: a weak receiver was collected. ``undeclared``: a name with receivers is not
+    declared. ``unknown``: a name was sent that is not declared and has no receivers. ``no_extra``:
+    a receiver has no ``**kwargs``. ``duplicate``: the same function is connected twice, by module
+    and name or by file and line. ``sqlite``: a receiver waits for the commits of an SQLite engine
+    that needs ``kit.begin_immediate``."""
     signal: str
     """The signal's name."""
     message: str
-    """What is wrong, in one sentence."""
+    """A description in one sentence."""
     fix: str
-    """What to do about it."""
+    """How to fix it."""
     place: Place | None = None
-    """Where to look."""
+    """The place in the code."""
 
     @property
     def title(self) -> str:
-        """Its kind in two words."""
+        """The short title of its kind."""
         return TITLES[self.kind]
 
     def __str__(self) -> str:
@@ -83,7 +83,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ReceiverInfo:
-    """One receiver of one signal, as the page shows it."""
+    """One receiver of one signal."""
 
     module: str
     """The module that it is defined in."""
@@ -98,9 +98,9 @@ class ReceiverInfo:
     priority: int
     """Higher runs first."""
     delivery: str
-    """How it gets the signal."""
+    """The name of its delivery."""
     when: Place | None
-    """Where its predicate is, or ``None``."""
+    """The place of its ``when`` predicate, or ``None``."""
     is_async: bool
     """Whether it is a coroutine function."""
     weak: bool
@@ -110,15 +110,15 @@ class ReceiverInfo:
     takes_extra: bool
     """Whether it has ``**kwargs``."""
     on_error: OnError | None = None
-    """Its own failure policy, or ``None`` where the signal's counts."""
+    """Its own failure policy, or ``None`` for the signal's."""
     foreign: bool = False
-    """Whether somebody else connected it, to the very signal of Flask or of an extension."""
+    """Whether it is connected to the original signal of Flask or an extension, not by the kit."""
     calls: int | None = None
-    """How often it was called; ``None`` where no journal is kept."""
+    """How often it was called; ``None`` without a journal."""
     failures: int | None = None
     """How often it raised."""
     dropped: int | None = None
-    """How often it was not called because what its delivery waited for did not happen."""
+    """How often its delivery dropped the call, for example after a rollback."""
     mean: float | None = None
     """The mean duration of its last hundred calls, in seconds; ``None`` before the first."""
     p95: float | None = None
@@ -129,7 +129,7 @@ class ReceiverInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SignalInfo:
-    """One signal of one app, as the page shows it."""
+    """One signal of one app."""
 
     name: str
     """Its name."""
@@ -138,37 +138,37 @@ class SignalInfo:
     origin: str
     """``domain``, ``flask`` or ``bridged``."""
     declared: bool
-    """Whether somebody declared it."""
+    """Whether it is declared or bridged."""
     file: str | None
     """Where it was declared."""
     line: int | None
     """The line there."""
     payload: tuple[str, ...] | None
-    """The payload's names, or ``None`` if any will do."""
+    """The payload's names, or ``None`` for any payload."""
     optional: tuple[str, ...]
-    """Those of them that a send may leave out."""
+    """The payload names that a send may omit."""
     open: bool
     """Whether a send may pass other names as well."""
     on_error: OnError
     """Its failure policy."""
     receivers: tuple[ReceiverInfo, ...]
-    """In calling order; others' receivers last."""
+    """In calling order, followed by foreign receivers."""
     problems: tuple[Problem, ...]
-    """What is wrong with it."""
+    """Its problems."""
 
     @property
     def orphan(self) -> bool:
-        """Whether it was declared and nobody listens."""
+        """Whether it is declared and has no receivers."""
         return self.origin == "domain" and self.declared and not self.receivers
 
     @property
     def traits(self) -> tuple[str, ...]:
-        """Which of :data:`TRAITS` it has."""
+        """The names of the :data:`TRAITS` that it has."""
         return tuple(trait for trait, has in TRAITS.items() if has(self))
 
     @property
     def text(self) -> str:
-        """What a search looks through, in lower case."""
+        """The text that a search matches, in lower case."""
         parts = [self.name, self.doc or "", *(self.payload or ()), label(self, short_file)]
         for receiver in self.receivers:
             parts += [f"{receiver.module}.{receiver.name}", label(receiver, short_file)]
@@ -187,25 +187,25 @@ TRAITS: dict[str, Callable[[SignalInfo], bool]] = {
     "weak": lambda signal: any(receiver.weak for receiver in signal.receivers),
     "foreign": lambda signal: any(receiver.foreign for receiver in signal.receivers),
 }
-"""What signals can be filtered by, besides their origin and a search."""
+"""The filters for signals, besides their origin and a search."""
 
 ORIGINS = ("domain", "bridged", "flask")
-"""Where signals come from, in the order in which they are shown."""
+"""The origins of signals, in the order in which they are shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Selection:
-    """Which signals to show; what is empty leaves none out."""
+    """Which signals to show; an empty filter matches all."""
 
     words: str = ""
     """Each of these words must occur in a signal's name, doc, payload, file or receivers."""
     origins: tuple[str, ...] = ()
-    """The origins of which a signal must have one."""
+    """A signal must have one of these origins."""
     traits: tuple[str, ...] = ()
-    """The traits of which a signal must have all."""
+    """A signal must have all of these traits."""
 
-    def takes(self, signal: SignalInfo) -> bool:
-        """Tell whether a signal is meant."""
+    def matches(self, signal: SignalInfo) -> bool:
+        """Tell whether a signal matches."""
         words = self.words.lower().split()
         text = signal.text if words else ""
         return (
@@ -217,12 +217,12 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Report:
-    """Everything about one app's signals."""
+    """A report of one app's signals."""
 
     app: str
     """The app's name."""
     signals: tuple[SignalInfo, ...]
-    """Domain signals first, then bridged ones, then Flask's; by name within each."""
+    """Domain signals first, then bridged ones, then Flask's; by name within each origin."""
     journal: bool
     """Whether calls, failures and durations are counted."""
 
@@ -233,12 +233,12 @@ class Report:
 
     @property
     def receivers(self) -> tuple[ReceiverInfo, ...]:
-        """The receivers of all signals; one that listens to several is there several times."""
+        """The receivers of all signals; one that has several signals occurs several times."""
         return tuple(receiver for signal in self.signals for receiver in signal.receivers)
 
     @property
     def orphans(self) -> tuple[SignalInfo, ...]:
-        """The signals that were declared and that nobody listens to."""
+        """The signals that are declared and have no receivers."""
         return tuple(signal for signal in self.signals if signal.orphan)
 
     def tally(self) -> Counter[str]:
@@ -255,24 +255,24 @@ class Report:
         return did_you_mean(name, self._declared())
 
     def nearest(self, name: str) -> str | None:
-        """Return the declared name that is most like this one, or ``None`` if none is."""
+        """Return the declared name that is most similar to this one, or ``None``."""
         return nearest(name, self._declared())
 
     def _declared(self) -> list[str]:
         return [signal.name for signal in self.signals if signal.declared]
 
     def select(self, selection: Selection) -> Report:
-        """Return the report of the signals that are meant alone."""
-        return self._only(selection.takes)
+        """Return the report of the signals that match a selection."""
+        return self._only(selection.matches)
 
     def like(self, pattern: str) -> Report:
-        """Return the report of the signals alone whose name a glob fits or contains this text."""
+        """Return the report of the signals whose name matches a glob or contains a text."""
         if is_glob(pattern):
             return self._only(lambda signal: fnmatchcase(signal.name, pattern))
         return self._only(lambda signal: pattern.lower() in signal.name.lower())
 
-    def without_silent(self) -> Report:
-        """Return the report without those of Flask's and others' signals that nobody listens to."""
+    def without_unused(self) -> Report:
+        """Return the report without the signals of Flask and extensions that have no receivers."""
         return self._only(lambda signal: signal.origin == "domain" or bool(signal.receivers))
 
     def _only(self, wanted: Callable[[SignalInfo], bool]) -> Report:
@@ -284,7 +284,7 @@ class Report:
         return {"app": self.app, "journal": self.journal, "signals": signals}
 
     def problems_to_json(self) -> dict[str, Any]:
-        """Return the problems alone as JSON types."""
+        """Return the problems as JSON types."""
         return {"app": self.app, "problems": _to_json(self.problems)}
 
 
@@ -300,7 +300,7 @@ _FIELDS: dict[type, tuple[str, ...]] = {
 
 
 def _to_json(value: Any) -> Any:
-    """Return a record of the report as JSON types; several times as fast as ``asdict``."""
+    """Return a record of the report as JSON types; this is several times as fast as ``asdict``."""
     kind = type(value)
     if kind is tuple:
         return [_to_json(each) for each in value]
@@ -311,12 +311,12 @@ def _to_json(value: Any) -> Any:
 
 
 def near_file(file: str) -> str:
-    """Return a source file as a terminal opens it: relative, if the working directory holds it."""
+    """Return a source file relative to the working directory, if it is inside."""
     return _without_root(file, (_working_directory(),))
 
 
 def short_file(file: str) -> str:
-    """Return a source file as a person names it: relative to the folder it is imported from."""
+    """Return a source file relative to the folder that it is imported from."""
     return _without_root(file, (_working_directory(), *sys.path))
 
 
@@ -328,17 +328,17 @@ def _without_root(file: str, roots: tuple[str, ...]) -> str:
 
 def _working_directory() -> str:
     try:
-        return os.getcwd()  # noqa: PTH109  asked for each receiver; a Path takes ten times as long
+        return os.getcwd()  # noqa: PTH109  called for each receiver; Path is ten times slower
     except OSError:  # it has been removed
         return ""
 
 
 class Located(Protocol):
-    """What has a place in the source."""
+    """An object with a place in the source code."""
 
     @property
     def file(self) -> str | None:
-        """The file, or ``None`` for code without one."""
+        """The file, or ``None`` for code without a file."""
 
     @property
     def line(self) -> int | None:
@@ -361,7 +361,7 @@ _CODE = re.compile(r"``(.+?)``|(?::[\w:+-]+:)?(?<!`)`([^`]+)`(?!`)")
 
 
 def doc_parts(doc: str) -> Iterator[tuple[str, bool]]:
-    """Yield the parts of a docstring, and of each whether it is code: what backticks enclose.
+    """Yield the parts of a docstring, each with whether it is code, enclosed in backticks.
 
     >>> list(doc_parts("See :func:`send`."))
     [('See ', False), ('send', True), ('.', False)]
@@ -375,85 +375,90 @@ def doc_parts(doc: str) -> Iterator[tuple[str, bool]]:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration in the unit in which a person reads it best, such as ``"1.2 ms"``."""
+    """Return a duration with a readable unit, such as ``"1.2 ms"``."""
     value, unit = seconds, "s"
     for factor, smaller in ((1e6, "µs"), (1e3, "ms")):
-        if seconds * factor < 999.5:  # noqa: PLR2004  what would be rounded to 1,000 of them
+        if seconds * factor < 999.5:  # noqa: PLR2004  more would be rounded to 1,000
             value, unit = seconds * factor, smaller
             break
     return f"{value:,.{1 if value < 9.95 else 0}f} {unit}"  # noqa: PLR2004  the same for 10
 
 
 SUGGESTIONS = 20
-"""How many undeclared names a report has a suggestion for: each is compared with all declared."""
+"""The number of undeclared names that get a suggestion: each is compared with all declared ones."""
 
 
-def report(state: AppSignals, name: str | None = None) -> Report:
-    """Describe one app's signals; it keeps nothing alive and changes nothing.
+def report(app_signals: AppSignals, name: str | None = None) -> Report:
+    """Return the report of one app's signals; it keeps nothing alive and changes nothing.
 
-    :param state: the app's half, ``kit.for_app(app)``.
-    :param name: the one signal to describe, if there is one of this name; all, if ``None``.
+    :param app_signals: the app's signals, ``kit.for_app(app)``.
+    :param name: the only signal to describe; all if ``None``.
     """
     known = {
-        *state.namespace,
-        *state.unknown,
-        *state.registry.names(),
+        *app_signals.namespace,
+        *app_signals.unknown,
+        *app_signals.registry.names(),
     }
-    names = sorted(map(_plain, known), key=lambda each: (ORIGINS.index(state.origin(each)), each))
-    engines = _late_engines(state, names)
-    suggest = _suggester([each for each in names if state.is_declared(each)])
+    names = sorted(
+        map(_plain, known), key=lambda each: (ORIGINS.index(app_signals.origin(each)), each)
+    )
+    engines = _late_engines(app_signals, names)
+    suggest = _suggester([each for each in names if app_signals.is_declared(each)])
     return Report(
-        app=state.app.name,
+        app=app_signals.app.name,
         signals=tuple(
-            _signal(state, each, suggest, engines.get(each, ()))
+            _signal(app_signals, each, suggest, engines.get(each, ()))
             for each in names
             if name in (None, each)
         ),
-        journal=state.journal is not None,
+        journal=app_signals.journal is not None,
     )
 
 
 def _suggester(declared: list[str]) -> Callable[[str], str | None]:
-    """Return a function that finds the nearest of these names, for its first few calls alone."""
+    """Return a function that finds the nearest of these names, for its first few calls only."""
     left = iter(range(SUGGESTIONS))
     return lambda name: None if next(left, None) is None else nearest(name, declared)
 
 
 def _plain(text: str) -> str:
-    """Return a string of a class of its own as a plain one: a template would not escape Markup."""
+    """Return a string as a plain ``str``: a template would not escape a subclass like Markup."""
     return str.__str__(text)
 
 
 def _signal(
-    state: AppSignals, name: str, suggest: Callable[[str], str | None], engines: Iterable[Problem]
+    app_signals: AppSignals,
+    name: str,
+    suggest: Callable[[str], str | None],
+    engines: Iterable[Problem],
 ) -> SignalInfo:
-    handle = state.handle(name)
-    signal = cast("Signal | None", state.namespace.get(name))
-    source = state.source(name)
+    handle = app_signals.handle(name)
+    signal = cast("Signal | None", app_signals.namespace.get(name))
+    source = app_signals.source(name)
     live = () if signal is None else signal.live_connections
     connections = [connection.describe(name) for connection in live]
     tallies: list[Tally | None] = [None for _ in live]
-    if signal is not None and state.journal is not None:
+    if signal is not None and app_signals.journal is not None:
         tallies = [signal.context.tallies.get(each.order) or Tally() for each in live]
     place = None if handle is None else handle.place
     contract = None if handle is None else handle.contract
-    payload = contract.names if contract else state.builtin_payload(name)
-    foreign = [] if source is None else list(_foreign(state, source))
+    payload = contract.names if contract else app_signals.builtin_payload(name)
+    foreign = [] if source is None else list(_foreign(app_signals, source))
     return SignalInfo(
         name=name,
         doc=_doc(handle) or (None if source is None else _doc(source)),
-        origin=state.origin(name),
-        declared=state.is_declared(name),
+        origin=app_signals.origin(name),
+        declared=app_signals.is_declared(name),
         file=place.file if place else None,
         line=place.line if place else None,
         payload=payload,
         optional=contract.optional if contract else (),
         open=contract.open if contract else payload is None,
-        on_error=state.on_error(name),
+        on_error=app_signals.on_error(name),
         receivers=(*map(_receiver, connections, tallies), *foreign),
         problems=(
-            *_undeclared(state, name, connections, suggest),
-            *_dead(state, name),
+            *_undeclared(app_signals, name, connections, suggest),
+            *_dead(app_signals, name),
             *_no_extra(connections),
             *_duplicate(name, signal),
             *engines,
@@ -462,7 +467,7 @@ def _signal(
 
 
 def _doc(thing: Any) -> str | None:
-    """Return the doc that was given to this object, not the one of its class."""
+    """Return the doc of this object, not that of its class."""
     doc = vars(thing).get("__doc__") if thing is not None else None
     return " ".join(doc.split()) if isinstance(doc, str) and doc.strip() else None
 
@@ -488,28 +493,28 @@ def _receiver(connection: Connection, tally: Tally | None) -> ReceiverInfo:
 
 
 def _counted(tally: Tally | None) -> dict[str, Any]:
-    """Return what the journal has counted, by the fields of :class:`ReceiverInfo`."""
+    """Return the counts of the journal, by the fields of :class:`ReceiverInfo`."""
     if tally is None:
         return {}
     fields = ("calls", "dropped", "failures", "mean", "p95", "last_failure")
     return {field: getattr(tally, field) for field in fields}
 
 
-def _foreign(state: AppSignals, source: blinker.Signal) -> Iterator[ReceiverInfo]:
-    """Describe what others connected to the very signal of Flask or of an extension.
+def _foreign(app_signals: AppSignals, source: blinker.Signal) -> Iterator[ReceiverInfo]:
+    """Describe the receivers that other code connected to the signal of Flask or an extension.
 
-    It reads blinker's own maps: ``receivers_for`` would prune them, and other tools replace it.
+    This reads blinker's own maps: ``receivers_for`` would prune them, and other tools replace it.
     """
     if isinstance(source, Signal):
-        yield from _foreign_connections(state, source)
+        yield from _foreign_connections(app_signals, source)
         return
     for key, held in source.receivers.copy().items():
         weak = issubclass(type(held), weakref.ref)
         receiver: Any = held() if weak else held
         senders = [
-            _foreign_sender(state, source, sender)
+            _foreign_sender(app_signals, source, sender)
             for sender in list(source._by_receiver.get(key, ()))
-            if not _is_other_app(state, _known_sender(source, sender))
+            if not _is_other_app(app_signals, _known_sender(source, sender))
         ]
         if receiver is None or not senders or _is_own(receiver):
             continue
@@ -531,41 +536,41 @@ def _foreign(state: AppSignals, source: blinker.Signal) -> Iterator[ReceiverInfo
         )
 
 
-def _foreign_sender(state: AppSignals, source: blinker.Signal, key: Any) -> str | None:
-    """Name a sender that blinker knows by a number: ``None`` stands for any."""
+def _foreign_sender(app_signals: AppSignals, source: blinker.Signal, key: Any) -> str | None:
+    """Return the label of a sender by its key in blinker; ``None`` stands for any sender."""
     if key == ANY_ID:
         return None
-    if key == id(state.app):
+    if key == id(app_signals.app):
         return "this app"
     sender = _known_sender(source, key)
     return "one value" if sender is None else sender_label(sender)
 
 
 def _known_sender(source: blinker.Signal, key: Any) -> Any:
-    """Return the sender that blinker knows by a number, or ``None`` for one that it does not."""
+    """Return the sender of a key in blinker, or ``None`` if blinker does not store it."""
     held = source._weak_senders.get(key)
     return None if held is None else held()
 
 
-def _foreign_connections(state: AppSignals, source: Signal) -> Iterator[ReceiverInfo]:
-    """Describe what others connected to a signal of the kit's class, which has maps of its own."""
+def _foreign_connections(app_signals: AppSignals, source: Signal) -> Iterator[ReceiverInfo]:
+    """Describe the receivers that other code connected to a signal of the kit's own class."""
     for connection in source.live_connections:
         receiver, sender = connection.resolve(), connection.resolve_sender()
-        if receiver is None or _is_own(receiver) or _is_other_app(state, sender):
+        if receiver is None or _is_own(receiver) or _is_other_app(app_signals, sender):
             continue
         info = _receiver(connection.describe(source.name), None)
-        sender_name = "this app" if sender is state.app else info.sender
+        sender_name = "this app" if sender is app_signals.app else info.sender
         yield replace(info, foreign=True, sender=sender_name)
 
 
-def _is_other_app(state: AppSignals, sender: Any) -> bool:
-    return issubclass(type(sender), Flask) and sender is not state.app
+def _is_other_app(app_signals: AppSignals, sender: Any) -> bool:
+    return issubclass(type(sender), Flask) and sender is not app_signals.app
 
 
 def _is_own(receiver: Any) -> bool:
-    """Tell the kit's own relays and watchers from others' receivers.
+    """Tell whether a receiver is part of the kit, such as a relay.
 
-    A signal that somebody passes on by hand, as in ``theirs.connect(ours.send)``, is theirs.
+    A signal that other code forwards, as in ``source.connect(account_funded.send)``, is not.
     """
     owner = receiver.__self__ if type(receiver) is MethodType else receiver
     kind = type(owner)
@@ -577,20 +582,20 @@ def _is_own(receiver: Any) -> bool:
 def _how_to_fix(name: str, near: str | None) -> str:
     source, dot, _ = name.rpartition(".")
     if dot and source in CATALOGUE:
-        bridge = f"Bring that extension's signals in with kit.bridge({source!r})."
+        bridge = f"Bridge the signals of that extension with kit.bridge({source!r})."
         return how_to_declare(name, near, bridge)
     return how_to_declare(name, near)
 
 
 def _undeclared(
-    state: AppSignals,
+    app_signals: AppSignals,
     name: str,
     connections: list[Connection],
     suggest: Callable[[str], str | None],
 ) -> Iterator[Problem]:
-    if state.is_declared(name):
+    if app_signals.is_declared(name):
         return
-    unknown = state.unknown.get(name)
+    unknown = app_signals.unknown.get(name)
     if connections:
         near = suggest(name)
         yield Problem(
@@ -611,8 +616,8 @@ def _undeclared(
         )
 
 
-def _dead(state: AppSignals, name: str) -> Iterator[Problem]:
-    for gone in list(state.collected):
+def _dead(app_signals: AppSignals, name: str) -> Iterator[Problem]:
+    for gone in list(app_signals.collected):
         if gone.signal == name:
             yield Problem(
                 kind="dead",
@@ -638,12 +643,12 @@ def _no_extra(connections: list[Connection]) -> Iterator[Problem]:
 
 
 def _duplicate(name: str, signal: Signal | None) -> Iterator[Problem]:
-    """Report a function that is connected twice for one sender: by its name, and by its line."""
+    """Yield functions that are connected twice for one sender, by name or by line."""
     by_name: dict[Any, dict[Any, Place]] = {}
     by_line: dict[Any, dict[str, Place]] = {}
     for connection in () if signal is None else signal.live_connections:
         place, (receiver, sender) = connection.place, connection.key
-        is_lambda = "<lambda>" in place.name  # on one line, code tells which is which
+        is_lambda = "<lambda>" in place.name  # code tells lambdas on one line apart
         what = place.name, look_at(connection.resolve())[1] if is_lambda else None, sender
         if connection.options.uid is None:
             by_name.setdefault((place.module, what), {})[receiver] = place
@@ -674,14 +679,14 @@ def _duplicate(name: str, signal: Signal | None) -> Iterator[Problem]:
             )
 
 
-def _late_engines(state: AppSignals, names: list[str]) -> dict[str, list[Problem]]:
-    """Return the engines' problems, each by the first signal with a receiver that waits for it."""
+def _late_engines(app_signals: AppSignals, names: list[str]) -> dict[str, list[Problem]]:
+    """Return the problems of SQLite engines, by the first signal whose receiver waits for one."""
     seen: set[Any] = set()
     found: dict[str, list[Problem]] = {}
     for name in names:
-        signal = cast("Signal | None", state.namespace.get(name))
+        signal = cast("Signal | None", app_signals.namespace.get(name))
         for connection in () if signal is None else signal.live_connections:
-            for engine in state.sessions.engines(connection.options.delivery):
+            for engine in app_signals.sessions.engines(connection.options.delivery):
                 if engine not in seen and begins_late(engine):
                     problem = _late_engine(name, engine, connection.place)
                     found.setdefault(name, []).append(problem)

@@ -198,7 +198,7 @@ def test_a_receiver_must_do_without_what_a_send_may_leave_out(
     def account_funded(sender: object, *, amount: int, method: str = "card") -> None:
         """Money arrived."""
 
-    with pytest.raises(ContractError, match=r"'method', which a send may leave out.*default"):
+    with pytest.raises(ContractError, match=r"'method', which a send may omit.*default"):
 
         @kit.on(account_funded)  # type: ignore[arg-type]
         def wrong(account: Any, *, amount: int, method: str) -> None:

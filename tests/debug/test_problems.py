@@ -73,7 +73,7 @@ def test_a_name_that_is_like_no_other_is_to_be_declared(shop: AppSignals) -> Non
         "zebra_seen": "Declare it with kit.signal('zebra_seen', doc) or @kit.declare.",
         "horse_fed": "Declare it with kit.signal('horse_fed', doc) or @kit.declare.",
         "flask_login.user_logged_in": (
-            "Bring that extension's signals in with kit.bridge('flask_login')."
+            "Bridge the signals of that extension with kit.bridge('flask_login')."
         ),
     }
 

@@ -64,7 +64,7 @@ def _expected(place: str, app: str) -> str:
     return (
         rf"Receiver {place} .* of signal 'account_funded' has delivery='after_commit', but app "
         rf"'{app}' has no SQLAlchemy session. Call db.init_app\(app\) before kit.init_app\(app\), "
-        r"or name one with kit.use_session\(session\)"
+        r"or set one with kit.use_session\(session\)"
     )
 
 

@@ -1,4 +1,4 @@
-"""The page at ``/_signals``: the report in the browser, for those who may see it."""
+"""The page at ``/_signals``: its routing within the app."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .views import Views
 __all__ = ["NAME", "Page"]
 
 NAME = "flask_signals_kit"
-"""What ``request.blueprint`` is while the page is served, and what its endpoints begin with."""
+"""The value of ``request.blueprint`` while the page is served, and the prefix of its endpoints."""
 
 PATHS = {
     "signals": "",
@@ -30,9 +30,9 @@ PATHS = {
 """The paths of the views below the page's URL."""
 
 UNROUTED = (NotFound, MethodNotAllowed, RequestRedirect, WebsocketMismatch)
-"""How the app's routing may have failed where the page is served all the same.
+"""Routing errors of the app in spite of which the page is served.
 
-An untrusted host, for one, is refused as everywhere.
+Other errors, such as an untrusted host, apply to the page as well.
 """
 
 T = TypeVar("T")
@@ -43,9 +43,9 @@ logger: logging.Logger = logging.getLogger("flask_signals_kit")
 class Page:
     """The page of one app.
 
-    Its routes are not among those of the app. It is the last of the app's ``before_request``
-    functions and answers those who may see it. For all others, the request goes on as the app
-    routed it, as if there were no page.
+    Its routes are not part of the app's URL map. It is the last of the app's ``before_request``
+    functions and answers visitors who may see it. All other requests continue as the app routed
+    them, as if there were no page.
 
     :param prefix: the page's URL within the app.
     """
@@ -53,7 +53,7 @@ class Page:
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
         self._views = Views(prefix)
-        # Without redirects, which would lead to whatever host the request names.
+        # Without redirects: they would lead to the host that the request names.
         self._routes = Map(self._rules(), strict_slashes=False, merge_slashes=False)
         self._is_reported = False
 
@@ -64,13 +64,13 @@ class Page:
         ]
 
     def install(self, app: Flask, *, listed: bool) -> None:
-        """Answer the app's requests, after its ``before_request`` functions up to now.
+        """Answer the app's requests, after its current ``before_request`` functions.
 
         :param listed: let ``app.url_map`` list the page, as for ``flask routes``.
         """
         functions = app.before_request_funcs.get(None, [])
         if functions[-1:] != [self.answer]:
-            # A new list: a request of another thread may be going through the old one.
+            # A new list: a request in another thread may be iterating over the old one.
             app.before_request_funcs[None] = [*_without(functions, self.answer), self.answer]
         if self.build_url not in app.url_build_error_handlers:
             app.url_build_error_handlers.append(self.build_url)
@@ -84,26 +84,26 @@ class Page:
                 app.url_map.add(rule)
 
     def remove(self, app: Flask) -> None:
-        """Undo :meth:`install`, but for the list: a rule cannot be removed from a map."""
+        """Undo :meth:`install`, except for the listed rules: a URL map cannot remove a rule."""
         functions = app.before_request_funcs.get(None, [])
         app.before_request_funcs[None] = _without(functions, self.answer)
         app.url_build_error_handlers[:] = _without(app.url_build_error_handlers, self.build_url)
 
     def answer(self) -> Response | None:
         """Answer a request for the page; return ``None`` to leave it to the app."""
-        state = current_app.extensions.get(EXTENSION)
-        if not isinstance(state, AppSignals) or not state.page_enabled:
+        app_signals = current_app.extensions.get(EXTENSION)
+        if not isinstance(app_signals, AppSignals) or not app_signals.page_enabled:
             return None
         found = self._match()
-        if found is None or self._is_taken() or not may_see(state):
+        if found is None or self._is_taken() or not may_see(app_signals):
             return None
         rule, values = found
         view = getattr(self._views, rule.endpoint.rpartition(".")[2])
-        # The hooks of a blueprint of the app's that has this name are not for the page.
+        # If the app has a blueprint of this name, its hooks do not apply to the page.
         request.url_rule = None if NAME in current_app.blueprints else rule
         request.view_args = values
         request.routing_exception = None
-        return respond(view, state, **values)
+        return respond(view, app_signals, **values)
 
     def _match(self) -> tuple[Rule, dict[str, Any]] | None:
         """Return the page's rule that the request matches, and its values."""
@@ -125,7 +125,7 @@ class Page:
         """Tell whether the app has a route of its own at one of the page's URLs."""
         matched = request.url_rule
         if matched is None or "<" in matched.rule:
-            matched = next(filter(self._takes, _rules_of(current_app)), None)
+            matched = next(filter(self._covers, _rules_of(current_app)), None)
         if matched is not None and not self._is_reported:
             self._is_reported = True
             logger.warning(
@@ -137,14 +137,14 @@ class Page:
             )
         return matched is not None
 
-    def _takes(self, rule: Rule) -> bool:
-        """Tell whether a rule of the app is for the page's URL, or for any URL below it."""
+    def _covers(self, rule: Rule) -> bool:
+        """Tell whether a rule of the app matches the page's URL, or any URL below it."""
         path = rule.rule.rstrip("/")
         any_below = path.startswith(f"{self._prefix}/") and "<" in path
         return any_below or path in {self._prefix + each for each in PATHS.values()}
 
     def build_url(self, error: Exception, endpoint: str, values: dict[str, Any]) -> str:
-        """Build the page's URLs for ``url_for``, which asks where the app has no such endpoint."""
+        """Build the page's URLs for ``url_for``; Flask calls this for unknown endpoints."""
         name, _, view = endpoint.partition(".")
         adapter = error.adapter if isinstance(error, BuildError) else None
         if name != NAME or view not in PATHS or adapter is None:

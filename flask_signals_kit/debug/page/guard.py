@@ -1,4 +1,4 @@
-"""Who may see the page, and what every answer to them says to the browser."""
+"""The access check of the page, and the headers of its responses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
 HEADERS = {
-    # Without inline code: whatever slipped through the escaping could not run.
+    # Without inline code: injected code could not run.
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; "
     "img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
@@ -32,41 +32,41 @@ HEADERS = {
     "X-Frame-Options": "DENY",
     "X-Robots-Tag": "noindex, nofollow",
 }
-"""What every answer to somebody who may see the page carries, errors and static files too."""
+"""The headers of every response of the page, including errors and static files."""
 
 CROSS_ORIGIN = (
     "Access-Control-Allow-Origin",
     "Access-Control-Allow-Credentials",
     "Access-Control-Expose-Headers",
 )
-"""What no answer carries: an app that opens its routes to other sites does not mean this one."""
+"""Headers that are removed: an app may open its routes to other sites, but not the page."""
 
 
-def may_see(state: AppSignals) -> bool:
-    """Tell whether the visitor may see the page, as things stand now.
+def may_see(app_signals: AppSignals) -> bool:
+    """Tell whether the visitor may see the page.
 
-    For one who may not, the session is as if it had not been read.
+    If not, mark the session as not accessed.
     """
-    page_auth = state.page_auth
+    page_auth = app_signals.page_auth
     if page_auth is None:
         return True
     session = _session()
     accessed = getattr(session, "accessed", None)
-    allowed = _says_yes(page_auth)
+    allowed = _is_allowed(page_auth)
     if not allowed and getattr(session, "accessed", None) is not accessed:
-        # Reading the session adds "Vary: Cookie", which the app's answer may not have.
+        # An accessed session adds "Vary: Cookie", by which the response would reveal the page.
         session.accessed = accessed
     return allowed
 
 
-def respond(view: Callable[..., Response], state: AppSignals, **values: Any) -> Response:
-    """Answer a visitor who may see the page."""
-    after_this_request(seal)
+def respond(view: Callable[..., Response], app_signals: AppSignals, **values: Any) -> Response:
+    """Return the response for a visitor who may see the page."""
+    after_this_request(set_headers)
     if request.method not in ("GET", "HEAD"):
         return Response("GET only.\n", 405, {"Allow": "GET, HEAD"}, mimetype="text/plain")
-    response = view(state, **values)
-    # Tools that add markup to pages, such as Flask-DebugToolbar, leave streams alone. The policy
-    # would break what they add.
+    response = view(app_signals, **values)
+    # Tools that add markup to pages, such as Flask-DebugToolbar, do not change streams. The content
+    # security policy would break their markup.
     response.content_length = len(response.data)
     response.response = iter([response.data])
     return response
@@ -74,12 +74,12 @@ def respond(view: Callable[..., Response], state: AppSignals, **values: Any) -> 
 
 def _session() -> Any:
     """Return the request's session without marking it as accessed."""
-    # Up to Flask 3.1.2, the context's ``session`` does not mark it; there is no other name for it.
+    # Up to Flask 3.1.2, the attribute ``session`` does not mark it, and there is no ``_session``.
     context = request_context()
     return getattr(context, "_session" if hasattr(context, "_session") else "session")
 
 
-def _says_yes(page_auth: Callable[[], object]) -> bool:
+def _is_allowed(page_auth: Callable[[], object]) -> bool:
     try:
         answer = current_app.ensure_sync(page_auth)()
     except HTTPException:  # abort(403) refuses, as False does
@@ -106,15 +106,15 @@ def _says_yes(page_auth: Callable[[], object]) -> bool:
 def _is_truthy(answer: object) -> bool:
     try:
         return bool(answer)
-    except Exception:  # noqa: BLE001 - whatever it is, it is not True
+    except Exception:  # noqa: BLE001 - it is not True
         return True
 
 
-def seal(response: Response) -> Response:
-    """Set the page's headers now, and once more when the response leaves.
+def set_headers(response: Response) -> Response:
+    """Set the page's headers now, and again when the response is sent.
 
-    Hooks of the app run in between, and one that means all its other pages may set a looser policy
-    or a longer life here.
+    ``after_request`` functions of the app run in between. One that is intended for the app's own
+    pages may set a looser policy or a longer lifetime.
     """
     response.headers.update(HEADERS)
     plain = response.get_wsgi_headers

@@ -1,4 +1,4 @@
-"""What the page answers: each view shows the report, and computes nothing itself."""
+"""The views of the page: each shows the report, and computes nothing itself."""
 
 from __future__ import annotations
 
@@ -32,59 +32,56 @@ from ..report import (
 T = TypeVar("T")
 
 PACKAGE = __name__.rpartition(".")[0]
-"""The package that has the templates and the static files."""
+"""The package of the templates and the static files."""
 
 STATIC = {
     "icon.svg": "image/svg+xml",
     "page.css": "text/css",
     "page.js": "text/javascript",
 }
-"""The static files, which are served by the views' own guarded route, and what they are."""
+"""The static files and their MIME types; a route of the page serves them, behind its guard."""
 
 
 PAGE = 100
-"""How many signals the list shows at once, or a signal's own view receivers."""
+"""The number of signals on one page of the list, and of receivers in the view of a signal."""
 
 BRIEF = 20
-"""How many receivers of each signal the list shows, and how many problems a view."""
+"""The number of receivers per signal in the list, and of problems in each view."""
 
 COMPLETE = 1000
-"""Up to how many receivers of all signals together a short list is sent whole to be filtered by
-the browser."""
+"""The most receivers of all signals together for which a list of one page is sent with its hidden
+signals, so that the browser can filter it."""
 
 LINE = 88
-"""How long a line of code may be, as most formatters have it."""
+"""The line length of code, as in most formatters."""
 
 NAVIGATION = (("signals", "Signals", ""),)
-"""The views in the navigation: name, title and path below the page's URL.
-
-One that is added here gets its link on every view.
-"""
+"""The views in the navigation: name, title and path below the page's URL."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Paged(Generic[T]):
-    """One page of something long."""
+    """One page of a long list."""
 
     items: Sequence[T]
-    """What is on this page."""
+    """The items on this page."""
     total: int
-    """How many there are on all pages."""
+    """The number of items on all pages."""
     number: int
-    """Which page this is, counted from 1."""
+    """The number of this page, counted from 1."""
     last: int
-    """How many pages there are."""
+    """The number of the last page."""
 
     @property
     def before(self) -> int:
-        """How many there are on the pages before."""
+        """The number of items on the pages before."""
         return (self.number - 1) * PAGE
 
     @property
     def nearby(self) -> list[int | None]:
-        """The pages to link to: the first, the last and those around; ``None`` for a gap."""
-        around = range(self.number - 2, self.number + 3)
-        wanted = sorted({1, self.last, *(page for page in around if 1 <= page <= self.last)})
+        """The pages to link to: the first, the last and the nearest; ``None`` for a gap."""
+        near = range(self.number - 2, self.number + 3)
+        wanted = sorted({1, self.last, *(page for page in near if 1 <= page <= self.last)})
         found: list[int | None] = []
         for page in wanted:
             if found and page - 1 not in wanted:
@@ -94,7 +91,7 @@ class Paged(Generic[T]):
 
 
 def _paged(items: Sequence[T], number: int) -> Paged[T]:
-    """Return one page of these; the last one, if there are not so many."""
+    """Return one page of the items; the last page if the number is too high."""
     last = max(1, -(-len(items) // PAGE))
     number = min(number, last)
     there = items[(number - 1) * PAGE : number * PAGE]
@@ -118,16 +115,16 @@ class Views:
             auto_reload=False,
         )
         filters: dict[str, Any] = self._templates.filters
-        filters.update(doc_parts=doc_parts, duration=duration, humps=_humps)
+        filters.update(doc_parts=doc_parts, duration=duration, camel_parts=_camel_parts)
         filters.update(place=_place, quote=_quote)
 
-    def signals(self, state: AppSignals) -> Response:
-        """Show the signals with their receivers, a page of them at a time.
+    def signals(self, app_signals: AppSignals) -> Response:
+        """Show the signals with their receivers, one page at a time.
 
-        If all are on one page, those that a filter leaves out are there and hidden, so that the
-        browser can filter.
+        If all signals fit on one page, the response also contains those that a filter hides, so
+        that the browser can filter.
         """
-        selection, found = _read_selection(), report(state)
+        selection, found = _read_selection(), report(app_signals)
         chosen = found.select(selection).signals
         complete = len(found.signals) <= PAGE and len(found.receivers) <= COMPLETE
         paged = _paged(chosen, _read_number("page"))
@@ -147,18 +144,18 @@ class Views:
             shown=frozenset(signal.name for signal in paged.items),
         )
 
-    def signals_json(self, state: AppSignals) -> Response:
-        """Answer with what :meth:`signals` and :meth:`signal` show, as JSON."""
-        found = report(state, request.args.get("name")).select(_read_selection())
+    def signals_json(self, app_signals: AppSignals) -> Response:
+        """Return the content of :meth:`signals` and :meth:`signal` as JSON."""
+        found = report(app_signals, request.args.get("name")).select(_read_selection())
         body = json.dumps(found.to_json(), ensure_ascii=False)
         return Response(_encode(f"{body}\n"), mimetype="application/json")
 
-    def signal(self, state: AppSignals, name: str) -> Response:
-        """Show one signal with all that is known of it."""
-        found = report(state, name)
+    def signal(self, app_signals: AppSignals, name: str) -> Response:
+        """Show everything about one signal."""
+        found = report(app_signals, name)
         signal = found.find(name)
         if signal is None:
-            found = report(state)
+            found = report(app_signals)
             near = found.nearest(name)
             return self._render("missing.html", found, 404, view=None, name=name, near=near)
         return self._render(
@@ -172,8 +169,8 @@ class Views:
             policies=POLICIES,
         )
 
-    def static(self, state: AppSignals, filename: str) -> Response:
-        """Answer with one of the static files."""
+    def static(self, app_signals: AppSignals, filename: str) -> Response:
+        """Return one of the static files."""
         if filename not in STATIC:
             return Response("There is no such file.\n", 404, mimetype="text/plain")
         body = files(PACKAGE).joinpath("static", filename).read_bytes()
@@ -186,13 +183,13 @@ class Views:
         return Response(_encode(body), status, mimetype="text/html")
 
     def _url(self, path: str = "", query: Mapping[str, Any] | None = None) -> str:
-        """Return the URL of a path of the page: on this host, whatever the request calls it."""
+        """Return the URL of a path of the page, without a host."""
         url = "/" + _quote(request.script_root + self._prefix + path).lstrip("/")
         return f"{url}?{urlencode(query, doseq=True)}" if query else url
 
 
 def _encode(text: str) -> bytes:
-    """Encode an answer: what is no text, as in the name of a file, as JSON and Python write it."""
+    """Encode a response; escape surrogates, which a file name may contain."""
     return text.encode(errors="backslashreplace")
 
 
@@ -201,7 +198,7 @@ def _quote(text: str) -> str:
 
 
 def _read_selection() -> Selection:
-    """Read the filters from the query; what does not exist filters nothing."""
+    """Read the filters from the query; ignore unknown ones."""
     arguments = request.args
     return Selection(
         words=arguments.get("q", "").strip(),
@@ -211,12 +208,12 @@ def _read_selection() -> Selection:
 
 
 def _read_number(name: str) -> int:
-    """Read the number of a page from the query; what is none means the first."""
+    """Read the number of a page from the query; use 1 if it is invalid."""
     return max(1, request.args.get(name, 1, type=int))
 
 
 def _query(selection: Selection, page: int = 1) -> dict[str, Any]:
-    """Return the query that is read so, without what is empty."""
+    """Return the query of a selection, without empty values."""
     query: dict[str, Any] = {
         "q": selection.words,
         "origin": selection.origins,
@@ -230,13 +227,13 @@ def _place(thing: Located) -> str:
     return label(thing, short_file)
 
 
-def _humps(name: str) -> list[str]:
-    """Return the parts of a class's name, between which a line may break."""
+def _camel_parts(name: str) -> list[str]:
+    """Return the parts of a class name between which a line may break."""
     return re.split(r"(?<=[a-z0-9.>])(?=[A-Z])", name)
 
 
 def _sample(signal: SignalInfo) -> str:
-    """Return the code that listens to a signal."""
+    """Return sample code that connects a receiver to a signal."""
     payload = signal.payload or ()
     names = [f"{name}=None" if name in signal.optional else name for name in payload]
     sender = "app" if signal.origin == "flask" else "sender"
