@@ -1,4 +1,4 @@
-"""What tests of several rooms share and what is no fixture."""
+"""Helpers for the tests of several modules."""
 
 import gc
 import os
@@ -44,7 +44,7 @@ def require_service(found: T | None, missing: str) -> T:
 
 
 def raises_in_teardown(kind: type[Exception]) -> pytest.RaisesGroup[Exception]:
-    """Expect what a teardown function raises; from Flask 3.2 on it comes in groups."""
+    """Expect an exception of a teardown function; Flask 3.2 raises it in groups."""
     return pytest.RaisesGroup(kind, allow_unwrapped=True, flatten_subgroups=True)
 
 
@@ -63,7 +63,7 @@ def serving(app: "WSGIApplication") -> Iterator[str]:
 
 
 class FunctionsEnvironment(Environment):
-    """An environment made of functions, as :func:`make_signal` takes them."""
+    """An environment made of the functions that :func:`make_signal` accepts."""
 
     def __init__(self, functions: dict[str, Any]) -> None:
         self._functions = functions
@@ -111,7 +111,7 @@ def make_signal(name: str, *, on_error: OnError = "raise", **functions: Any) -> 
 
 
 def tally_of(signal: Signal, index: int = 0) -> Tally:
-    """Return what was counted of one of a signal's connections."""
+    """Return the counts of one of a signal's connections."""
     order = signal.live_connections[index].order
     return signal.context.tallies.get(order) or Tally()
 
@@ -148,7 +148,7 @@ def results(kit: SignalsKit, app: Flask, name: str = "account_funded", sender: A
 
 
 def left_in_flask() -> dict[str, set[Any]]:
-    """Return what Flask's signals hold: receivers, and blinker's books on them."""
+    """Return the receivers of Flask's signals, and blinker's indexes of them."""
     return {
         f"{signal.name}.{book}": {key for key in getattr(signal, book) if key != 0}  # type: ignore[attr-defined]
         for signal in FLASK_SIGNALS
@@ -157,7 +157,7 @@ def left_in_flask() -> dict[str, set[Any]]:
 
 
 def connected_to_flask() -> dict[str, set[Any]]:
-    """Return what is connected to Flask's signals, without what earlier tests left."""
+    """Return the receivers of Flask's signals, after a garbage collection."""
     gc.collect()
     return {name: keys for name, keys in left_in_flask().items() if name.endswith(".receivers")}
 

@@ -52,20 +52,20 @@ def make(**config: Any) -> tuple[SignalsKit, Flask]:
 
 
 def unknown_under_strict() -> None:
-    """Send what nobody declared."""
+    """Send an undeclared name."""
     kit, app = make(SIGNALS_KIT_STRICT=True)
     with app.app_context():
         kit.send("campaign_created")
 
 
 def near_miss_under_strict() -> None:
-    """Connect to what nobody declared."""
+    """Connect to an undeclared name."""
     kit, _ = make(SIGNALS_KIT_STRICT=True)
     kit.on("acount_funded")(receive)
 
 
 def near_miss_before_the_app() -> None:
-    """Connect first, and find out as the app starts."""
+    """Connect first, so that the error comes at `init_app`."""
     kit = SignalsKit()
     kit.declare(account_funded)
     kit.on("acount_funded")(receive)
@@ -82,34 +82,34 @@ def uid_taken() -> None:
 
 
 def receiver_without_payload() -> None:
-    """Connect who cannot take the payload."""
+    """Connect a receiver that does not take the payload."""
     make()[0].on("account_funded")(receive_nothing)
 
 
 def reserved_name() -> None:
-    """Declare a payload that `send` keeps for itself."""
+    """Declare a payload name that `send` reserves."""
     SignalsKit().declare(reserved)
 
 
 def outside_of_a_context() -> None:
-    """Send with no app in sight."""
+    """Send without an app context."""
     make()[0].send("account_funded", "acme", amount=5)
 
 
 def proxy_outside_of_a_context() -> None:
-    """Connect for a proxy that stands for nothing."""
+    """Connect for an unbound proxy."""
     make()[0].on("account_funded", sender=current_app)(receive)
 
 
 def coroutine_without_a_wrapper() -> None:
-    """Send plainly to an async receiver, without Flask."""
+    """Send to an async receiver with a plain send, without Flask."""
     signal = Signal("account_funded")
     signal.connect(receive_async)
     signal.send("acme")
 
 
 def coroutine_in_a_running_loop() -> None:
-    """Send plainly to an async receiver where a loop runs already."""
+    """Send to an async receiver with a plain send, inside a running loop."""
     kit, app = make()
     kit.on("account_funded")(receive_async)
 
@@ -136,7 +136,7 @@ def no_identifier() -> None:
 
 
 def page_in_production() -> None:
-    """Serve the page to everybody."""
+    """Serve the page to every visitor."""
     make(SIGNALS_KIT_PAGE=True)
 
 
@@ -164,10 +164,10 @@ CASES: list[Case] = [
 @pytest.mark.parametrize(
     ("wrong", "thing", "where", "fix"), CASES, ids=[case[0].__name__ for case in CASES]
 )
-def test_a_message_names_thing_place_and_fix(
+def test_message_names_object_place_and_fix(
     wrong: Callable[[], None], thing: str, where: str, fix: str
 ) -> None:
-    """Whoever reads it knows what, where, and what to do; and it is an error of the kit."""
+    """And the error is a `SignalsKitError`."""
     with pytest.raises(SignalsKitError) as caught:
         wrong()
     message = str(caught.value)
@@ -179,8 +179,8 @@ def test_a_message_names_thing_place_and_fix(
 @pytest.mark.parametrize(
     "wrong", [*dict.fromkeys(case[0] for case in CASES)], ids=lambda wrong: wrong.__name__
 )
-def test_a_message_is_one_readable_paragraph(wrong: Callable[[], None]) -> None:
-    """No line break, no address, no `<class …>`, and it ends like a sentence."""
+def test_message_is_one_paragraph(wrong: Callable[[], None]) -> None:
+    """No line break, no address, no `<class …>`, and it ends with a full stop."""
     with pytest.raises(SignalsKitError) as caught:
         wrong()
     message = str(caught.value)
@@ -192,10 +192,10 @@ def test_a_message_is_one_readable_paragraph(wrong: Callable[[], None]) -> None:
     assert len(message) < 600
 
 
-def test_an_async_receiver_without_flasks_async_extra_says_what_to_install(
+def test_async_receiver_without_asgiref_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """On a machine without asgiref, a plain send cannot run it."""
+    """Without asgiref, a plain send cannot run it."""
     monkeypatch.setitem(sys.modules, "asgiref.sync", None)
     kit, app = make()
     kit.on("account_funded")(receive_async)
@@ -207,8 +207,8 @@ def test_an_async_receiver_without_flasks_async_extra_says_what_to_install(
     assert "send_async" in message
 
 
-def test_a_guess_is_made_only_where_something_is_near() -> None:
-    """The nearest one, as a question, or nothing."""
+def test_suggestion_is_made_only_for_a_similar_name() -> None:
+    """The nearest name, as a question, or none."""
     known = {"account_funded", "account_closed", "campaign_created"}
     assert did_you_mean("acount_funded", known) == " Did you mean 'account_funded'?"
     assert did_you_mean("campain_created", known) == " Did you mean 'campaign_created'?"

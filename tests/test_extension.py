@@ -23,24 +23,24 @@ from flask_signals_kit import (
 from tests.support import connected_to_flask, make_app, results
 
 
-def test_an_app_is_initialised_in_the_constructor_or_by_init_app() -> None:
-    """Both ways give the app its half."""
+def test_constructor_and_init_app_initialise_the_app() -> None:
+    """Both give the app its signals."""
     one, two = Flask("one"), Flask("two")
     kit = SignalsKit(one)
     kit.init_app(two)
     for app in (one, two):
-        half = kit.for_app(app)
-        assert isinstance(half, AppSignals)
-        assert app.extensions["signals_kit"] is half
-        assert half.app is app
-        assert isinstance(half.namespace, Namespace)
+        app_signals = kit.for_app(app)
+        assert isinstance(app_signals, AppSignals)
+        assert app.extensions["signals_kit"] is app_signals
+        assert app_signals.app is app
+        assert isinstance(app_signals.namespace, Namespace)
         with app.app_context():
-            assert kit.namespace is half.namespace
+            assert kit.namespace is app_signals.namespace
     assert kit.for_app(one).namespace is not kit.for_app(two).namespace
 
 
-def test_a_second_init_app_is_refused(kit: SignalsKit, app: Flask) -> None:
-    """By the same kit or by another; the message names the app and the way out."""
+def test_second_init_app_is_refused(kit: SignalsKit, app: Flask) -> None:
+    """By the same kit or by another; the message has the app and the solution."""
     for other in (kit, SignalsKit()):
         with pytest.raises(AlreadyInitializedError) as caught:
             other.init_app(app)
@@ -51,7 +51,7 @@ def test_a_second_init_app_is_refused(kit: SignalsKit, app: Flask) -> None:
     assert kit.for_app(app).app is app
 
 
-def test_an_app_of_no_kit_or_of_another_is_refused(kit: SignalsKit, app: Flask) -> None:
+def test_for_app_refuses_an_app_of_no_kit_or_of_another(kit: SignalsKit, app: Flask) -> None:
     """The message tells the two cases apart."""
     other = SignalsKit()
     for use in (other.for_app, other.detach):
@@ -122,7 +122,7 @@ def test_init_app_refuses_a_quart_app(kit: SignalsKit) -> None:
         kit.init_app(quart.Quart("shop"))
 
 
-def test_a_subclass_of_flask_is_a_flask_app(kit: SignalsKit) -> None:
+def test_init_app_accepts_a_subclass_of_flask(kit: SignalsKit) -> None:
     """Frameworks on Flask give their own class."""
 
     class Shop(Flask):
@@ -133,7 +133,7 @@ def test_a_subclass_of_flask_is_a_flask_app(kit: SignalsKit) -> None:
     assert kit.for_app(app).app is app
 
 
-def test_current_app_can_be_given_for_the_app(kit: SignalsKit, app: Flask) -> None:
+def test_current_app_can_be_passed_as_the_app(kit: SignalsKit, app: Flask) -> None:
     """A `LocalProxy` is the app that it stands for."""
     with app.app_context():
         assert kit.for_app(current_app) is kit.for_app(app)
@@ -142,7 +142,7 @@ def test_current_app_can_be_given_for_the_app(kit: SignalsKit, app: Flask) -> No
         assert kit.for_app(app).app is app
 
 
-def test_nothing_leaks_from_one_app_to_another(kit: SignalsKit) -> None:
+def test_apps_do_not_share_their_own_receivers(kit: SignalsKit) -> None:
     """The kit's receivers are in every app, an app's own in that app alone."""
     one, two = make_app(kit, "one"), make_app(kit, "two")
     kit.on("account_funded")(lambda sender: "every")
@@ -155,7 +155,7 @@ def test_nothing_leaks_from_one_app_to_another(kit: SignalsKit) -> None:
         assert results(kit, two) == ["two", "every"]
 
 
-def test_nested_app_contexts_send_in_the_innermost(kit: SignalsKit) -> None:
+def test_send_uses_the_innermost_app_context(kit: SignalsKit) -> None:
     """The current app is the one that counts."""
     one, two = make_app(kit, "one"), make_app(kit, "two")
     kit.on("account_funded")(lambda sender: current_app.name)
@@ -165,7 +165,7 @@ def test_nested_app_contexts_send_in_the_innermost(kit: SignalsKit) -> None:
         assert [result for _, result in kit.send("account_funded")] == ["one"]
 
 
-def test_several_kits_live_side_by_side() -> None:
+def test_several_kits_are_independent() -> None:
     """Each with its own apps, declarations and receivers."""
     one, two = SignalsKit(), SignalsKit()
     first, second = make_app(one, "first"), make_app(two, "second")
@@ -175,8 +175,8 @@ def test_several_kits_live_side_by_side() -> None:
     assert results(two, second) == ["two"]
 
 
-def test_detach_undoes_what_init_app_did(kit: SignalsKit) -> None:
-    """Extension, command, relays, hooks and wrappers go; what others did stays."""
+def test_detach_undoes_init_app(kit: SignalsKit) -> None:
+    """It removes extension, command, relays, hooks and wrappers, and nothing else."""
     app = Flask("shop")
     commands, before, heard = {*app.cli.commands}, dict(app.__dict__), connected_to_flask()
     kit.on("request_started", "appcontext_popped")(lambda sender, **extra: None)
@@ -197,22 +197,22 @@ def test_detach_undoes_what_init_app_did(kit: SignalsKit) -> None:
     assert kit.for_app(app).app is app
 
 
-def test_an_app_that_was_detached_does_nothing_more_on_start(kit: SignalsKit) -> None:
-    """Even if somebody still holds its half: no page, no settings taken up."""
+def test_detached_app_does_nothing_on_start(kit: SignalsKit) -> None:
+    """Even if its signals are still referenced: no page, no settings applied."""
     before = connected_to_flask()
     app = make_app(kit)
-    half = kit.for_app(app)
+    app_signals = kit.for_app(app)
     kit.detach(app)
     assert connected_to_flask() == before
     app.testing = True
     with app.app_context():
         pass
     assert app.blueprints == {}
-    assert half is not None
+    assert app_signals is not None
 
 
-def test_detach_leaves_the_kits_other_apps(kit: SignalsKit) -> None:
-    """Their receivers and relays go on."""
+def test_detach_does_not_affect_other_apps_of_the_kit(kit: SignalsKit) -> None:
+    """Their receivers and relays stay."""
     seen: list[str] = []
     one, two = make_app(kit, "one"), make_app(kit, "two")
     kit.on("appcontext_pushed")(lambda app, **extra: seen.append(app.name))
@@ -222,8 +222,8 @@ def test_detach_leaves_the_kits_other_apps(kit: SignalsKit) -> None:
     assert seen == ["two"]
 
 
-def test_a_wrapper_that_somebody_put_around_wsgi_app_survives_detach(kit: SignalsKit) -> None:
-    """Middleware added later is kept, and the kit's part in between only passes on."""
+def test_detach_keeps_middleware_added_after_the_kit(kit: SignalsKit) -> None:
+    """The kit's wrapper below it only forwards."""
     app = make_app(kit)
     app.add_url_rule("/", view_func=lambda: "fine")
     seen: list[Any] = []
@@ -251,10 +251,10 @@ def test_a_wrapper_that_somebody_put_around_wsgi_app_survives_detach(kit: Signal
         ({"SIGNALS_KIT_STRICT": True}, UnknownSignalError),
     ],
 )
-def test_a_failed_init_app_leaves_the_app_as_it_was(
+def test_failed_init_app_changes_nothing(
     kit: SignalsKit, config: dict[str, Any], error: type[Exception]
 ) -> None:
-    """Nothing half done, and after mending the config it works."""
+    """It works once the config is fixed."""
     kit.on("undeclared")(lambda sender: None)
     kit.on("request_started")(lambda sender, **extra: None)
     kit.on_exception(lambda app, exception, **extra: None)
@@ -272,8 +272,8 @@ def test_a_failed_init_app_leaves_the_app_as_it_was(
     kit.init_app(app)
 
 
-def test_modules_of_the_setting_are_imported_at_init_app(modules: Path) -> None:
-    """Receivers in modules that nobody imports are connected."""
+def test_init_app_imports_the_modules_of_the_setting(modules: Path) -> None:
+    """Receivers in modules without any other import are connected."""
     package = modules / "wired"
     package.mkdir()
     (package / "__init__.py").write_text(
@@ -293,8 +293,8 @@ def test_modules_of_the_setting_are_imported_at_init_app(modules: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["wired_nowhere", "wired_nowhere.receivers"])
-def test_a_module_that_does_not_exist_is_refused(kit: SignalsKit, name: str) -> None:
-    """The message names the setting, the module and what is missing."""
+def test_missing_module_in_the_setting_is_refused(kit: SignalsKit, name: str) -> None:
+    """The message has the setting, the module and what is missing."""
     with pytest.raises(ConfigurationError) as caught:
         make_app(kit, SIGNALS_KIT_IMPORT=[name])
     message = str(caught.value)
@@ -304,9 +304,7 @@ def test_a_module_that_does_not_exist_is_refused(kit: SignalsKit, name: str) -> 
     assert "correct the name" in message
 
 
-def test_a_module_that_imports_what_is_missing_fails_as_it_does(
-    kit: SignalsKit, modules: Path
-) -> None:
+def test_import_error_inside_a_module_propagates(kit: SignalsKit, modules: Path) -> None:
     """Its own `ModuleNotFoundError` is not mistaken for a wrong setting."""
     (modules / "wired_broken.py").write_text("import wired_missing_dependency\n")
     with pytest.raises(ModuleNotFoundError) as caught:
@@ -314,15 +312,15 @@ def test_a_module_that_imports_what_is_missing_fails_as_it_does(
     assert caught.value.name == "wired_missing_dependency"
 
 
-def test_a_module_that_fails_otherwise_fails_as_it_does(kit: SignalsKit, modules: Path) -> None:
+def test_other_error_inside_a_module_propagates(kit: SignalsKit, modules: Path) -> None:
     """No error of a module is swallowed."""
     (modules / "wired_failing.py").write_text("raise RuntimeError('broken')\n")
     with pytest.raises(RuntimeError, match="broken"):
         make_app(kit, SIGNALS_KIT_IMPORT=["wired_failing"])
 
 
-def test_a_module_may_use_the_app_that_is_being_initialised(modules: Path) -> None:
-    """When the modules are imported the app is the kit's already."""
+def test_imported_module_can_use_the_app_being_initialised(modules: Path) -> None:
+    """When the modules are imported, `for_app(app)` works already."""
     (modules / "wired_kit.py").write_text(
         "from flask_signals_kit import SignalsKit\nkit = SignalsKit()\napp = None\n"
     )
@@ -339,8 +337,8 @@ def test_a_module_may_use_the_app_that_is_being_initialised(modules: Path) -> No
 
 
 @pytest.mark.parametrize("url", ["/_signals", "/admin/signals"])
-def test_a_page_in_production_needs_page_auth(kit: SignalsKit, url: str) -> None:
-    """Setting, app, reason and fix are in the message; with `page_auth` it is fine."""
+def test_page_in_production_needs_page_auth(kit: SignalsKit, url: str) -> None:
+    """The message has setting, app, reason and fix; with `page_auth` it is accepted."""
     config: dict[str, Any] = {"SIGNALS_KIT_PAGE": True, "SIGNALS_KIT_PAGE_URL": url}
     with pytest.raises(ConfigurationError) as caught:
         make_app(kit, **config)
@@ -357,7 +355,7 @@ def test_a_page_in_production_needs_page_auth(kit: SignalsKit, url: str) -> None
 
 
 @pytest.mark.parametrize("page_auth", [True, "admin", lambda user: True])
-def test_a_page_auth_that_cannot_be_called_is_refused(page_auth: Any) -> None:
+def test_non_callable_page_auth_is_refused(page_auth: Any) -> None:
     """In the constructor and in `init_app`, with what it should be."""
     with pytest.raises(ConfigurationError, match="page_auth"):
         SignalsKit(page_auth=page_auth)
@@ -365,8 +363,8 @@ def test_a_page_auth_that_cannot_be_called_is_refused(page_auth: Any) -> None:
         SignalsKit().init_app(Flask("shop"), page_auth=page_auth)
 
 
-def test_an_app_with_a_command_named_signals_keeps_it(kit: SignalsKit) -> None:
-    """The kit does not take a name that the app has."""
+def test_existing_signals_command_of_the_app_is_kept(kit: SignalsKit) -> None:
+    """The kit does not replace it."""
     app = Flask("shop")
 
     @app.cli.command("signals")

@@ -53,7 +53,9 @@ def make(project: Path, target: str) -> list[str]:
 @pytest.mark.parametrize(
     ("target", "installs"), [("demo", "what the example needs"), ("setup", "the development tools")]
 )
-def test_an_installation_prints_one_line_a_step(project: Path, target: str, installs: str) -> None:
+def test_installation_prints_one_line_for_each_step(
+    project: Path, target: str, installs: str
+) -> None:
     """The first run takes a while, and says what it is doing."""
     steps = make(project, target)[:3]
     assert steps[0] == "Creating .venv with Python 3.11.0"

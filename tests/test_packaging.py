@@ -1,4 +1,4 @@
-"""What is installed is what was meant to be shipped."""
+"""The contents of the wheel and its dependencies."""
 
 import sysconfig
 from importlib.metadata import distribution, requires
@@ -15,7 +15,7 @@ built_wheel = pytest.mark.skipif(not ON_CI, reason="only on CI is the built whee
 
 
 def test_core_dependencies_are_flask_and_blinker_alone() -> None:
-    """Whoever installs the kit gets nothing besides what Flask brings."""
+    """Installing the kit adds nothing to what Flask installs."""
     wanted = [Requirement(text) for text in requires("flask-signals-kit") or []]
     assert sorted(str(each) for each in wanted if each.marker is None) == [
         "Flask>=3.1",
@@ -31,8 +31,8 @@ def test_tests_import_the_installed_wheel() -> None:
 
 
 @built_wheel
-def test_the_wheel_holds_the_package_and_nothing_else() -> None:
-    """No test, example or document lands in anybody's site-packages."""
+def test_wheel_contains_only_the_package() -> None:
+    """No test, example or document is installed into site-packages."""
     top_level = {file.parts[0] for file in distribution("flask-signals-kit").files or []}
     assert {name for name in top_level if not name.endswith(".dist-info")} == {"flask_signals_kit"}
 
@@ -46,7 +46,7 @@ def test_the_wheel_is_marked_as_typed() -> None:
 
 @built_wheel
 def test_the_wheel_has_the_pages_templates_and_static_files() -> None:
-    """A page without its looks would be found out by users first."""
+    """Without them the page would fail at the user's."""
     page = "flask_signals_kit/page"
     files = {file.as_posix() for file in distribution("flask-signals-kit").files or []}
     static = {name for name in files if name.startswith(f"{page}/static/")}

@@ -1,4 +1,4 @@
-"""What `flask_signals_kit` exports, and that all of it is described."""
+"""What `flask_signals_kit` exports, and that all of it has docstrings."""
 
 import ast
 import doctest
@@ -77,7 +77,7 @@ def _function(value: Any) -> Any:
 
 
 def source_of(name: str) -> ast.Module:
-    """Return the parsed module that a name comes from, for names that are no class."""
+    """Return the parsed module that a name comes from, for names of objects other than classes."""
     tree = ast.parse(Path(flask_signals_kit.__file__).read_text())
     for node in tree.body:
         if isinstance(node, ast.ImportFrom) and name in [alias.name for alias in node.names]:
@@ -86,22 +86,22 @@ def source_of(name: str) -> ast.Module:
     raise AssertionError(f"{name} is imported from nowhere")
 
 
-def test_the_exported_names_are_pinned_and_sorted() -> None:
-    """A name that comes or goes is a decision, and is made here as well."""
+def test_exported_names_are_pinned_and_sorted() -> None:
+    """Adding or removing a name is a decision, and is made here as well."""
     assert flask_signals_kit.__all__ == PUBLIC
     assert sorted(PUBLIC) == PUBLIC
     assert len({*PUBLIC}) == len(PUBLIC)
 
 
-def test_a_star_import_gives_the_exported_names_and_no_more() -> None:
+def test_star_import_gives_exactly_the_exported_names() -> None:
     """Whatever is listed is there."""
     namespace: dict[str, Any] = {}
     exec("from flask_signals_kit import *", namespace)
     assert namespace.keys() - {"__builtins__"} == {*PUBLIC}
 
 
-def test_the_package_shows_nothing_but_its_names_and_rooms() -> None:
-    """No helper leaks into completion."""
+def test_package_attributes_are_its_names_and_modules() -> None:
+    """No helper shows in completion."""
     shown = {name for name in dir(flask_signals_kit) if not name.startswith("_")}
     rooms = {
         name for name in shown if isinstance(getattr(flask_signals_kit, name), types.ModuleType)
@@ -158,14 +158,14 @@ def test_every_field_of_a_public_record_has_a_docstring(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", WITH_EXAMPLE)
-def test_what_users_build_on_has_an_example(name: str) -> None:
+def test_classes_that_users_call_have_an_example(name: str) -> None:
     """A `>>>` in the class's own docstring; that it runs is tested with all others."""
     kind = getattr(flask_signals_kit, name)
     assert doctest.DocTestParser().get_examples(kind.__doc__)
 
 
 @pytest.mark.parametrize("name", ERRORS)
-def test_every_error_is_the_kits_and_a_builtin_one(name: str) -> None:
+def test_every_error_derives_from_signals_kit_error_and_a_builtin(name: str) -> None:
     """`except SignalsKitError` and, say, `except LookupError` both catch it."""
     kind = getattr(flask_signals_kit, name)
     assert issubclass(kind, flask_signals_kit.SignalsKitError)
@@ -175,7 +175,7 @@ def test_every_error_is_the_kits_and_a_builtin_one(name: str) -> None:
 
 
 def test_every_error_of_the_package_is_exported() -> None:
-    """Whatever may be raised can be caught by name."""
+    """Every error can be caught by name."""
     from flask_signals_kit import errors
 
     raised = {
@@ -188,8 +188,8 @@ def test_every_error_of_the_package_is_exported() -> None:
     assert raised == {*ERRORS}
 
 
-def test_importing_the_package_does_not_import_the_report_and_its_faces() -> None:
-    """A process that shows none of it should not wait for it; `Problem` is there when asked for."""
+def test_importing_the_package_does_not_import_debug() -> None:
+    """A process that shows no report does not wait for it; `Problem` is imported on access."""
     code = (
         "import sys, flask_signals_kit as kit;"
         "names = ('debug', 'debug.report', 'debug.page', 'debug.cli');"

@@ -1,4 +1,4 @@
-"""One table of `SIGNALS_KIT_*` keys: what is taken, what is refused, and what the message says."""
+"""The table of `SIGNALS_KIT_*` keys: valid values, invalid values, and error messages."""
 
 import dataclasses
 from typing import Any
@@ -68,14 +68,14 @@ BAD: list[tuple[str, Any, str]] = [
 
 
 @pytest.mark.parametrize(("key", "value", "expected"), GOOD)
-def test_a_good_value_is_taken(key: str, value: Any, expected: Any) -> None:
+def test_valid_value_is_accepted(key: str, value: Any, expected: Any) -> None:
     """Each key fills its field of the settings."""
     field = next(row.field for row in TABLE if row.key == key)
     assert getattr(read_settings({key: value}), field) == expected
 
 
 @pytest.mark.parametrize(("key", "value", "shown"), BAD)
-def test_a_bad_value_is_refused_at_start_up(key: str, value: Any, shown: str) -> None:
+def test_invalid_value_is_refused_at_init_app(key: str, value: Any, shown: str) -> None:
     """The message names the key, the value (or its type) and what it must be."""
     app = Flask("shop")
     app.config[key] = value
@@ -88,14 +88,14 @@ def test_a_bad_value_is_refused_at_start_up(key: str, value: Any, shown: str) ->
 
 
 @pytest.mark.parametrize("key", [row.key for row in TABLE])
-def test_every_key_has_a_value_that_is_taken_and_one_that_is_refused(key: str) -> None:
+def test_every_key_has_a_valid_and_an_invalid_example(key: str) -> None:
     """A new row of the table needs new rows here."""
     assert key in [good for good, _, _ in GOOD]
     assert key in [bad for bad, _, _ in BAD]
 
 
-def test_a_value_that_may_be_a_secret_is_not_printed() -> None:
-    """Of anything but a string or a number the message shows the type alone."""
+def test_value_that_can_be_a_secret_is_not_printed() -> None:
+    """Only strings and numbers are shown; of other values the message has the type."""
     with pytest.raises(ConfigurationError) as caught:
         read_settings({"SIGNALS_KIT_PAGE": {"password": "hunter2"}})
     assert "hunter2" not in str(caught.value)
@@ -118,10 +118,10 @@ def test_a_value_that_may_be_a_secret_is_not_printed() -> None:
         ),
     ],
 )
-def test_a_bad_environment_variable_is_refused_with_one_that_works(
+def test_invalid_environment_variable_is_refused_with_a_valid_example(
     monkeypatch: pytest.MonkeyPatch, name: str, text: str, fix: str
 ) -> None:
-    """Flask reads JSON: `True` stays a string. The example in the message is taken."""
+    """Flask parses JSON: `True` stays a string. The example in the message is valid."""
     monkeypatch.setenv(name, text)
     app = Flask("shop")
     app.config.from_prefixed_env()
@@ -142,7 +142,7 @@ def test_a_bad_environment_variable_is_refused_with_one_that_works(
         ("FLASK_SIGNALS_KIT_ON__ERROR", "SIGNALS_KIT_ON_ERROR"),
     ],
 )
-def test_a_nested_setting_is_refused_with_its_flat_name(
+def test_nested_setting_is_refused_with_its_flat_name(
     monkeypatch: pytest.MonkeyPatch, name: str, flat: str
 ) -> None:
     """A double underscore makes a dictionary, which would be ignored."""
@@ -155,8 +155,8 @@ def test_a_nested_setting_is_refused_with_its_flat_name(
     assert f"FLASK_{flat}," in str(caught.value)
 
 
-def test_a_nested_key_that_does_not_exist_is_refused_with_the_nearest_right_one() -> None:
-    """As a flat one is; a dictionary of another extension is left alone."""
+def test_unknown_nested_key_is_refused_with_a_suggestion() -> None:
+    """Like a flat one; a dictionary of another extension is ignored."""
     with pytest.raises(ConfigurationError, match="Did you mean 'SIGNALS_KIT_STRICT'"):
         read_settings({"SIGNALS_KIT": {"strct": True}})
     assert read_settings({"SIGNALS": {"COLOUR": "red"}, "OTHER_KIT": {}}) == Settings()
@@ -171,8 +171,8 @@ def test_a_nested_key_that_does_not_exist_is_refused_with_the_nearest_right_one(
         ("SIGNALS_KIT_PAGE_URI", "SIGNALS_KIT_PAGE_URL"),
     ],
 )
-def test_an_unknown_key_is_refused_with_the_nearest_right_one(key: str, near: str) -> None:
-    """The message names the key, the near one and all that exist."""
+def test_unknown_key_is_refused_with_a_suggestion(key: str, near: str) -> None:
+    """The message has the key, the nearest one and all keys."""
     with pytest.raises(ConfigurationError) as caught:
         read_settings({key: True})
     message = str(caught.value)
@@ -181,8 +181,8 @@ def test_an_unknown_key_is_refused_with_the_nearest_right_one(key: str, near: st
     assert all(row.key in message for row in TABLE)
 
 
-def test_an_unknown_key_that_is_near_to_none_lists_them_all() -> None:
-    """No guess is better than a wrong one."""
+def test_unknown_key_without_a_similar_one_lists_all_keys() -> None:
+    """No suggestion is better than a wrong one."""
     with pytest.raises(ConfigurationError) as caught:
         read_settings({"SIGNALS_KIT_ZZZZZZZZZZZZZZZZZZZZZZZZZZZ": 1})
     assert "Did you mean" not in str(caught.value)
@@ -195,13 +195,13 @@ def test_configuration_errors_are_value_errors() -> None:
         read_settings({"SIGNALS_KIT_STRICT": 3})
 
 
-def test_other_peoples_keys_are_left_alone() -> None:
-    """Only keys of the prefix are looked at."""
+def test_keys_of_other_extensions_are_ignored() -> None:
+    """Only keys with the prefix are checked."""
     config: dict[str, Any] = {"SIGNALS": 1, "signals_kit_strict": 2, "KIT": object()}
     assert read_settings(config) == Settings()
 
 
-def test_table_and_record_agree() -> None:
+def test_table_has_the_defaults_of_the_record() -> None:
     """What the manual says about a missing key is what a missing key does."""
     fields = {field.name: field.default for field in dataclasses.fields(Settings)}
     assert {row.field: row.default for row in TABLE} == fields
@@ -211,7 +211,7 @@ def test_table_and_record_agree() -> None:
 
 
 def test_settings_are_read_once() -> None:
-    """What is changed in `app.config` afterwards changes nothing; the config is left as it was."""
+    """Later changes of `app.config` have no effect; the config itself is unchanged."""
     app = Flask("shop")
     app.config["SIGNALS_KIT_ON_ERROR"] = "isolate"
     before = dict(app.config)

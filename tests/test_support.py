@@ -1,4 +1,4 @@
-"""The fixtures and helpers that the other tests lean on."""
+"""Fixtures and helpers of the other tests."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -21,8 +21,8 @@ PAGE = """
 """
 
 
-def test_a_served_app_answers_on_the_loopback_and_then_stops() -> None:
-    """A served app is reachable over HTTP for as long as it is served, no longer."""
+def test_served_app_answers_until_the_block_ends() -> None:
+    """It is reachable over HTTP for as long as it is served, no longer."""
     app = Flask("served")
     app.add_url_rule("/", view_func=lambda: "here")
     with serving(app) as url, urlopen(url) as response:
@@ -31,7 +31,7 @@ def test_a_served_app_answers_on_the_loopback_and_then_stops() -> None:
         urlopen(url)
 
 
-def test_a_page_runs_in_a_real_browser(
+def test_page_fixture_is_a_real_browser(
     serve: "Callable[[WSGIApplication], str]", page: "Page"
 ) -> None:
     """A served page renders in Chromium, and its script reacts to a click."""
@@ -43,21 +43,21 @@ def test_a_page_runs_in_a_real_browser(
     assert page.title() == "after"
 
 
-def test_what_a_test_needs_is_handed_through_when_it_is_there() -> None:
-    """A service that was found is returned as it is, even a falsy one."""
+def test_require_service_returns_what_was_found() -> None:
+    """Even a falsy value."""
     assert require_service("/usr/bin/true", "true is missing") == "/usr/bin/true"
     assert require_service(0, "zero is missing") == 0
 
 
-def test_a_missing_service_skips_a_test_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a developer's machine a test that lacks its service is skipped and says why."""
+def test_missing_service_skips_the_test_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a developer's machine."""
     monkeypatch.setattr(support, "ON_CI", False)
     with pytest.raises(pytest.skip.Exception, match="Redis is not installed"):
         require_service(None, "Redis is not installed")
 
 
-def test_a_missing_service_fails_a_test_on_ci(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On CI nothing is skipped in silence."""
+def test_missing_service_fails_the_test_on_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On CI no test is skipped."""
     monkeypatch.setattr(support, "ON_CI", True)
     with pytest.raises(pytest.fail.Exception, match="CI must have it: Redis is not installed"):
         require_service(None, "Redis is not installed")

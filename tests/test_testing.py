@@ -1,4 +1,4 @@
-"""What tests get: a record of what was sent, and after-commit receivers without a commit."""
+"""`kit.capture()`: a record of what was sent, and after-commit receivers without a commit."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +27,7 @@ class Account(db.Model):  # type: ignore[name-defined,misc]
 
 @pytest.fixture
 def kit() -> SignalsKit:
-    """Return a kit of the test's own."""
+    """Return a kit for one test."""
     return SignalsKit()
 
 
@@ -51,7 +51,7 @@ def names(sent: list[Any]) -> list[str]:
     return [captured.signal for captured in sent]
 
 
-def test_capture_lists_what_was_sent_with_sender_and_payload(kit: SignalsKit, app: Flask) -> None:
+def test_capture_records_sender_and_payload_values(kit: SignalsKit, app: Flask) -> None:
     """A test compares values, so the capture has them."""
     account_funded = kit.signal("account_funded")
     with kit.capture(account_funded) as sent:
@@ -65,8 +65,8 @@ def test_capture_lists_what_was_sent_with_sender_and_payload(kit: SignalsKit, ap
     assert captured.emission.site.file == __file__
 
 
-def test_capture_without_names_takes_domain_signals_alone(kit: SignalsKit, app: Flask) -> None:
-    """Flask's own would be noise; by name they are there."""
+def test_capture_without_names_records_domain_signals_only(kit: SignalsKit, app: Flask) -> None:
+    """Flask's own are recorded if named."""
 
     @app.get("/")
     def index() -> str:
@@ -82,8 +82,8 @@ def test_capture_without_names_takes_domain_signals_alone(kit: SignalsKit, app: 
     assert names(sent) == ["request_started"]
 
 
-def test_capture_of_a_flask_signal_that_nobody_receives(kit: SignalsKit, app: Flask) -> None:
-    """Asking for it is enough to have it relayed, and only for the block."""
+def test_capture_records_a_flask_signal_without_receivers(kit: SignalsKit, app: Flask) -> None:
+    """Capturing it adds the relay, only for the block."""
     with kit.capture("request_finished") as sent:
         app.test_client().get("/")
     app.test_client().get("/")
@@ -91,14 +91,14 @@ def test_capture_of_a_flask_signal_that_nobody_receives(kit: SignalsKit, app: Fl
 
 
 def test_capture_lists_in_the_order_of_sending(kit: SignalsKit, app: Flask) -> None:
-    """What a receiver sends is over earlier, but was sent later."""
+    """What a receiver sends ends earlier, but was sent later."""
     kit.on("account_funded")(lambda sender, **extra: kit.send("alert_dismissed", sender))
     with kit.capture() as sent:
         kit.send("account_funded", "acme")
     assert names(sent) == ["account_funded", "alert_dismissed"]
 
 
-def test_capture_ends_with_its_block_and_blocks_nest(kit: SignalsKit, app: Flask) -> None:
+def test_capture_ends_with_its_block_and_can_be_nested(kit: SignalsKit, app: Flask) -> None:
     """An exception ends it as well."""
 
     def fail() -> None:
@@ -114,14 +114,16 @@ def test_capture_ends_with_its_block_and_blocks_nest(kit: SignalsKit, app: Flask
     assert names(outer) == ["account_funded", "campaign_created"]
 
 
-def test_capture_needs_an_app(kit: SignalsKit) -> None:
-    """Signals belong to an app; the message says what to push."""
+def test_capture_outside_an_app_context_is_refused(kit: SignalsKit) -> None:
+    """Signals belong to an app; the message says to push a context."""
     with pytest.raises(AppContextError, match=r"with app\.app_context\(\)"), kit.capture():
         pass
 
 
-def test_after_commit_receivers_run_at_the_end_of_the_block(kit: SignalsKit, app: Flask) -> None:
-    """The transaction around a test is rolled back, and they run all the same, in order."""
+def test_capture_can_run_after_commit_receivers_at_the_end_of_the_block(
+    kit: SignalsKit, app: Flask
+) -> None:
+    """Although the transaction around a test is rolled back, in order."""
     ran: list[str] = []
     kit.on("account_funded", delivery="after_commit")(lambda s, **e: ran.append("second"))
     kit.on("account_funded", delivery="after_commit", priority=1)(
@@ -138,7 +140,9 @@ def test_after_commit_receivers_run_at_the_end_of_the_block(kit: SignalsKit, app
     assert db.session.scalar(sa.select(sa.func.count(Account.id))) == 0
 
 
-def test_without_being_asked_to_they_stay_waiting(kit: SignalsKit, app: Flask) -> None:
+def test_capture_leaves_after_commit_receivers_waiting_by_default(
+    kit: SignalsKit, app: Flask
+) -> None:
     """Recording alone changes nothing."""
     ran: list[str] = []
     kit.on("account_funded", delivery="after_commit")(lambda sender, **extra: ran.append(sender))
@@ -150,8 +154,8 @@ def test_without_being_asked_to_they_stay_waiting(kit: SignalsKit, app: Flask) -
     assert ran == ["acme"]
 
 
-def test_what_they_send_is_run_in_turn(kit: SignalsKit, app: Flask) -> None:
-    """Recursive, as a chain of commits would be."""
+def test_after_commit_receivers_of_nested_sends_run_too(kit: SignalsKit, app: Flask) -> None:
+    """As in a chain of commits."""
     ran: list[str] = []
 
     @kit.on("account_funded", delivery="after_commit")
@@ -167,9 +171,7 @@ def test_what_they_send_is_run_in_turn(kit: SignalsKit, app: Flask) -> None:
     assert names(sent) == ["account_funded", "mail_sent"]
 
 
-def test_what_a_savepoint_took_back_or_a_commit_has_run_is_left_alone(
-    kit: SignalsKit, app: Flask
-) -> None:
+def test_capture_runs_no_receiver_that_was_dropped_or_has_run(kit: SignalsKit, app: Flask) -> None:
     """Each receiver runs once, and none for what was rolled back in the block."""
     ran: list[str] = []
     kit.on("account_funded", delivery="after_commit")(lambda sender, **extra: ran.append(sender))
@@ -185,8 +187,8 @@ def test_what_a_savepoint_took_back_or_a_commit_has_run_is_left_alone(
     assert ran == ["committed", "waiting"]
 
 
-def test_a_block_that_fails_runs_nothing(kit: SignalsKit, app: Flask) -> None:
-    """The test has failed already; effects would only confuse."""
+def test_failed_capture_block_runs_no_receivers(kit: SignalsKit, app: Flask) -> None:
+    """The test has failed already."""
     ran: list[str] = []
     kit.on("account_funded", delivery="after_commit")(lambda sender, **extra: ran.append(sender))
     db.session.add(Account(funds=1))
@@ -200,8 +202,8 @@ def test_a_block_that_fails_runs_nothing(kit: SignalsKit, app: Flask) -> None:
     assert ran == []
 
 
-def test_capture_takes_globs(kit: SignalsKit, app: Flask) -> None:
-    """Later signals included, each once."""
+def test_capture_accepts_globs(kit: SignalsKit, app: Flask) -> None:
+    """Later signals are included, each recorded once."""
     with kit.capture("account_*", "account_funded") as sent:
         kit.send("account_funded", "acme")
         kit.send("account_opened", "acme")
@@ -209,7 +211,7 @@ def test_capture_takes_globs(kit: SignalsKit, app: Flask) -> None:
     assert names(sent) == ["account_funded", "account_opened"]
 
 
-def test_capturing_a_misspelt_name_is_told(
+def test_capturing_an_unknown_name_is_reported(
     kit: SignalsKit, app: Flask, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Otherwise "nothing was sent" would always be true."""
@@ -217,7 +219,7 @@ def test_capturing_a_misspelt_name_is_told(
     with kit.capture("acount_funded"):
         pass
     assert "Did you mean 'account_funded'?" in caplog.text
-    assert f"by {__name__}.test_capturing_a_misspelt_name_is_told ({__file__}:" in caplog.text
+    assert f"by {__name__}.test_capturing_an_unknown_name_is_reported ({__file__}:" in caplog.text
     kit.detach(app)
     app.config["SIGNALS_KIT_STRICT"] = True
     kit.init_app(app)

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def line_of(function: Any) -> str:
-    """Return file and line of a function, as messages show them."""
+    """Return file and line of a function, as error messages show them."""
     return f"{function.__code__.co_filename}:{function.__code__.co_firstlineno}"
 
 

@@ -25,7 +25,9 @@ from flask_signals_kit import (
 from tests.support import campaign_created, make_app, results, send_mail, write_down
 
 
-def test_connections_before_and_after_init_app_are_equal(kit: SignalsKit) -> None:
+def test_connections_made_before_and_after_init_app_run_in_connection_order(
+    kit: SignalsKit,
+) -> None:
     """Order is connection order, whenever the app came."""
     kit.on("account_funded")(lambda sender: "before")
     app = make_app(kit)
@@ -34,8 +36,8 @@ def test_connections_before_and_after_init_app_are_equal(kit: SignalsKit) -> Non
     assert results(kit, app) == results(kit, later) == ["before", "after"]
 
 
-def test_the_kits_and_an_apps_receivers_run_in_one_order(kit: SignalsKit, app: Flask) -> None:
-    """Who connected first runs first, on whichever of the two."""
+def test_kit_and_app_receivers_run_in_connection_order(kit: SignalsKit, app: Flask) -> None:
+    """The earlier connection runs first, whether it was made on the kit or on the app."""
     kit.for_app(app).on("account_funded")(lambda sender: 1)
     kit.on("account_funded")(lambda sender: 2)
     kit.for_app(app).on("account_funded")(lambda sender: 3)
@@ -46,10 +48,10 @@ def test_on_returns_the_function_unchanged(kit: SignalsKit, app: Flask) -> None:
     """It stays a plain function, and may have several decorators."""
 
     def receive(sender: Any, **extra: Any) -> str:
-        return "heard"
+        return "called"
 
     assert kit.on("account_funded", "campaign_created", priority=2)(receive) is receive
-    assert results(kit, app) == results(kit, app, "campaign_created") == ["heard"]
+    assert results(kit, app) == results(kit, app, "campaign_created") == ["called"]
 
 
 def test_the_same_function_connects_once(kit: SignalsKit, app: Flask) -> None:
@@ -67,8 +69,8 @@ def test_the_same_function_connects_once(kit: SignalsKit, app: Flask) -> None:
     assert results(kit, app) == ["other", "receive"]
 
 
-def test_a_closure_connected_for_an_app_goes_with_it(kit: SignalsKit) -> None:
-    """A factory's closures are strong, for as long as the app is there."""
+def test_closure_connected_for_an_app_is_freed_with_it(kit: SignalsKit) -> None:
+    """A factory's closures are held strongly for as long as the app exists."""
 
     def create_app() -> tuple[Flask, weakref.ref[Any]]:
         app = make_app(kit)
@@ -86,7 +88,7 @@ def test_a_closure_connected_for_an_app_goes_with_it(kit: SignalsKit) -> None:
     assert receiver() is None
 
 
-def test_weak_receivers_go_when_nobody_holds_them(kit: SignalsKit, app: Flask) -> None:
+def test_weak_receiver_is_disconnected_when_collected(kit: SignalsKit, app: Flask) -> None:
     """With `weak=True` the kit holds them in no app, now or later."""
 
     def receive(sender: Any) -> str:
@@ -123,7 +125,7 @@ class Spoken(str):
 
 @pytest.mark.parametrize("receiver", [Slotted(), Slotted().receive, Spoken("hello")])
 @pytest.mark.parametrize("early", [True, False])
-def test_a_receiver_that_cannot_be_weak_is_refused(
+def test_receiver_without_weak_reference_support_is_refused(
     kit: SignalsKit, receiver: Any, early: bool
 ) -> None:
     """As by a signal, and before there is an app as well; it is not called to find out."""
@@ -131,17 +133,17 @@ def test_a_receiver_that_cannot_be_weak_is_refused(
         make_app(kit)
     with pytest.raises(ReceiverError, match=r"'account_funded' weakly: .* weak=False"):
         kit.on("account_funded", weak=True)(receiver)
-    kit.declare(account_funded_by_anybody)
-    kit.on("account_funded_by_anybody", sender=Slotted())(receiver)
+    kit.declare(account_funded_by_any_sender)
+    kit.on("account_funded_by_any_sender", sender=Slotted())(receiver)
     assert results(kit, make_app(kit, "later")) == []
 
 
-def account_funded_by_anybody(sender: object) -> None:
+def account_funded_by_any_sender(sender: object) -> None:
     """Be a declaration."""
 
 
-def test_a_strong_receiver_connected_weakly_again_stays(kit: SignalsKit, app: Flask) -> None:
-    """Somebody counts on it, in the apps that are there and in those to come."""
+def test_connecting_a_strong_receiver_weakly_keeps_it_strong(kit: SignalsKit, app: Flask) -> None:
+    """In existing apps and in later ones."""
 
     def factory() -> None:
         def receive(sender: Any) -> str:
@@ -155,8 +157,8 @@ def test_a_strong_receiver_connected_weakly_again_stays(kit: SignalsKit, app: Fl
     assert results(kit, app) == results(kit, make_app(kit, "later")) == ["here"]
 
 
-def test_a_sender_is_held_weakly(kit: SignalsKit, app: Flask) -> None:
-    """A receiver limited to an object that is gone is gone as well."""
+def test_sender_filter_holds_its_sender_weakly(kit: SignalsKit, app: Flask) -> None:
+    """A receiver limited to a collected object is disconnected."""
 
     class Account:
         pass
@@ -172,7 +174,7 @@ def test_a_sender_is_held_weakly(kit: SignalsKit, app: Flask) -> None:
     assert not kit.for_app(make_app(kit, "later")).namespace.signal("account_funded").receivers
 
 
-def test_a_sender_given_as_current_app_is_the_app(kit: SignalsKit, app: Flask) -> None:
+def test_current_app_as_sender_filter_is_unwrapped(kit: SignalsKit, app: Flask) -> None:
     """Within a context the proxy is unwrapped; sends of another app do not reach it."""
     other = make_app(kit, "other")
     with app.app_context():
@@ -182,7 +184,7 @@ def test_a_sender_given_as_current_app_is_the_app(kit: SignalsKit, app: Flask) -
     assert results(kit, other, sender=None) == []
 
 
-def test_on_for_current_app_outside_a_context_says_what_to_do(kit: SignalsKit) -> None:
+def test_on_with_current_app_outside_a_context_is_refused(kit: SignalsKit) -> None:
     """The message names the receiver, the reason and both ways out."""
     with pytest.raises(AppContextError) as caught:
         kit.on("account_funded", sender=current_app)(results)
@@ -193,7 +195,7 @@ def test_on_for_current_app_outside_a_context_says_what_to_do(kit: SignalsKit) -
     assert "kit.for_app(app)" in message
 
 
-def test_a_rejected_connection_leaves_nothing(kit: SignalsKit, app: Flask) -> None:
+def test_rejected_connection_connects_none_of_the_signals(kit: SignalsKit, app: Flask) -> None:
     """Of several signals one does not fit: none is connected."""
     kit.declare(campaign_created)
     with pytest.raises(ContractError):
@@ -208,7 +210,7 @@ def fail(sender: object, **extra: object) -> None:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_receivers_policy_holds_in_each_app(when: str) -> None:
+def test_receiver_policy_applies_in_every_app(when: str) -> None:
     """However it is connected, before and after `init_app`; one without it raises."""
     kit = SignalsKit()
     apps = [make_app(kit)] if when == "after" else []
@@ -224,7 +226,7 @@ def test_a_receivers_policy_holds_in_each_app(when: str) -> None:
             results(kit, app)
 
 
-def test_a_receivers_policy_counts_for_more_than_the_signals_and_the_apps() -> None:
+def test_receiver_policy_overrides_signal_and_app_policy() -> None:
     """Per receiver over signal over app."""
     kit = SignalsKit()
     app = make_app(kit, SIGNALS_KIT_ON_ERROR="isolate")
@@ -237,7 +239,7 @@ def test_a_receivers_policy_counts_for_more_than_the_signals_and_the_apps() -> N
         results(kit, app)
 
 
-def test_a_receivers_isolated_failure_reaches_the_exception_hooks(
+def test_failure_isolated_by_receiver_policy_reaches_exception_hooks(
     kit: SignalsKit, app: Flask
 ) -> None:
     """As one of a signal that isolates does."""
@@ -250,7 +252,7 @@ def test_a_receivers_isolated_failure_reaches_the_exception_hooks(
     assert told == [("receiver", fail)]
 
 
-def test_a_receivers_policy_that_does_not_exist_is_refused(kit: SignalsKit, app: Flask) -> None:
+def test_unknown_receiver_policy_is_refused(kit: SignalsKit, app: Flask) -> None:
     """By the kit as by a signal, and nothing is connected."""
     for connect in (kit.on, kit.for_app(app).on):
         with pytest.raises(DeclarationError, match=r"fail \(.*on_error='ignore'; use one of"):
@@ -258,27 +260,27 @@ def test_a_receivers_policy_that_does_not_exist_is_refused(kit: SignalsKit, app:
     assert results(kit, app) == []
 
 
-def test_disconnect_undoes_on(kit: SignalsKit, app: Flask) -> None:
+def test_disconnect_accepts_what_on_accepts(kit: SignalsKit, app: Flask) -> None:
     """What was connected by name, glob, handle or blinker signal, ends by the same."""
     account_closed = kit.signal("account_closed")
     theirs = blinker.NamedSignal("invoice-paid")
-    half = kit.for_app(app)
-    for verbs in (kit, half):
-        verbs.on("campaign_*", "request_started", theirs, account_closed)(write_down)
+    app_signals = kit.for_app(app)
+    for api in (kit, app_signals):
+        api.on("campaign_*", "request_started", theirs, account_closed)(write_down)
         ends: list[tuple[Any, str]] = [
             ("campaign_*", "campaign_created"),
             ("request_started", "request_started"),
             (theirs, "invoice_paid"),
-            (account_closed if verbs is kit else "account_closed", "account_closed"),
+            (account_closed if api is kit else "account_closed", "account_closed"),
         ]
         for target, name in ends:
             assert results(kit, app, name, app) == ["written down"]
-            verbs.disconnect(write_down, target)
+            api.disconnect(write_down, target)
             assert results(kit, app, name, app) == []
 
 
-def test_disconnect_ends_everything_or_what_is_named(kit: SignalsKit, app: Flask) -> None:
-    """Without a signal all of the receiver's go; a sender limits it; others' stay."""
+def test_disconnect_can_be_limited_to_a_signal_and_a_sender(kit: SignalsKit, app: Flask) -> None:
+    """Without a signal, all connections of the receiver end; other receivers stay."""
     kit.on("account_*", "campaign_created")(write_down)
     kit.on("account_*")(send_mail)
     kit.on("price_changed", sender="EUR")(write_down)
@@ -295,8 +297,8 @@ def test_disconnect_ends_everything_or_what_is_named(kit: SignalsKit, app: Flask
     assert results(kit, make_app(kit, "later")) == ["mailed"]
 
 
-def test_disconnect_passes_over_what_is_not_connected(kit: SignalsKit, app: Flask) -> None:
-    """A signal of others is not brought in for it."""
+def test_disconnect_ignores_what_is_not_connected(kit: SignalsKit, app: Flask) -> None:
+    """A third-party signal is not bridged for it."""
     kit.disconnect(write_down)
     kit.disconnect(write_down, "account_funded", "*", blinker.NamedSignal("invoice-lost"))
     assert "invoice_lost" not in kit.for_app(app).namespace
@@ -304,21 +306,21 @@ def test_disconnect_passes_over_what_is_not_connected(kit: SignalsKit, app: Flas
         kit.disconnect(write_down, "account-funded")
 
 
-def test_on_without_parentheses_says_how_to_write_it(kit: SignalsKit) -> None:
-    """`@kit.on` and `@kit.on()` lack the signal."""
+def test_on_without_a_signal_is_refused(kit: SignalsKit) -> None:
+    """`@kit.on` and `@kit.on()` lack the signal; the message shows the right form."""
     for use in (lambda: kit.on(results), kit.on):  # type: ignore[call-overload]
         with pytest.raises(ReceiverError, match=r"@kit\.on\('account_funded'\)"):
             use()  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("thing", [3, None, ["account_funded"], blinker.Namespace()])
-def test_on_refuses_what_is_no_signal(kit: SignalsKit, thing: Any) -> None:
-    """The message names the thing by its type, and what would do."""
+def test_on_refuses_non_signals(kit: SignalsKit, thing: Any) -> None:
+    """The message names the object by its type, and the accepted types."""
     with pytest.raises(DeclarationError, match="name, a glob, a handle or a blinker signal"):
         kit.on(thing)(results)
 
 
-def test_on_refuses_what_cannot_be_called(kit: SignalsKit) -> None:
+def test_on_refuses_non_callables(kit: SignalsKit) -> None:
     """The message names type, signal and fix."""
     with pytest.raises(ReceiverError) as caught:
         kit.on("account_funded")("receive")  # type: ignore[type-var]
@@ -347,8 +349,8 @@ def test_on_refuses_bad_options(
         assert word in str(caught.value)
 
 
-def test_on_refuses_an_async_when(kit: SignalsKit) -> None:
-    """Its coroutine would always count as yes, and would never be awaited."""
+def test_on_refuses_async_predicate(kit: SignalsKit) -> None:
+    """Its coroutine would always be truthy, and would never be awaited."""
 
     async def active(sender: Any, **payload: Any) -> bool:
         return False
@@ -357,8 +359,8 @@ def test_on_refuses_an_async_when(kit: SignalsKit) -> None:
         kit.on("account_funded", when=active)(results)
 
 
-def test_on_takes_any_blinker_signal(kit: SignalsKit, app: Flask) -> None:
-    """One of blinker's is bridged under its name; the receiver hears what is sent there."""
+def test_on_bridges_a_blinker_signal(kit: SignalsKit, app: Flask) -> None:
+    """It is bridged under its name, and the receiver gets what is sent there."""
     paid = blinker.NamedSignal("invoice-paid")
     kit.on(paid)(receive := lambda sender, **extra: f"paid by {sender}")
     with app.app_context():
@@ -366,7 +368,7 @@ def test_on_takes_any_blinker_signal(kit: SignalsKit, app: Flask) -> None:
         assert kit.send("invoice_paid", "acme") == [(receive, "paid by acme")]
 
 
-def test_on_takes_a_signal_of_a_free_namespace(kit: SignalsKit, app: Flask) -> None:
+def test_on_bridges_a_kit_signal_outside_an_app(kit: SignalsKit, app: Flask) -> None:
     """The kit's own `Signal` used without an app is a blinker signal like any other."""
     paid = Namespace().signal("invoice_paid")
     seen: list[Any] = []
@@ -376,36 +378,36 @@ def test_on_takes_a_signal_of_a_free_namespace(kit: SignalsKit, app: Flask) -> N
     assert seen == ["acme"]
 
 
-def test_on_takes_a_signal_of_the_apps_namespace(kit: SignalsKit, app: Flask) -> None:
+def test_on_accepts_a_signal_of_the_app_namespace(kit: SignalsKit, app: Flask) -> None:
     """It stands for its name."""
     funded = kit.for_app(app).namespace.signal("account_funded")
     assert isinstance(funded, Signal)
-    kit.on(funded)(lambda sender: "heard")
-    assert results(kit, app) == ["heard"]
+    kit.on(funded)(lambda sender: "called")
+    assert results(kit, app) == ["called"]
 
 
-def test_the_kits_and_an_apps_connection_of_a_receiver_end_each_by_itself(
+def test_kit_and_app_connections_of_a_receiver_are_disconnected_separately(
     kit: SignalsKit, app: Flask
 ) -> None:
-    """Connected on both, and disconnected on one: the other stays."""
+    """Disconnecting one leaves the other."""
 
     def receive(sender: Any, **extra: Any) -> str:
-        return "heard"
+        return "called"
 
-    half = kit.for_app(app)
+    app_signals = kit.for_app(app)
     kit.on("account_funded")(receive)
-    half.on("account_funded")(receive)
-    half.disconnect(receive, "account_funded")
-    assert results(kit, app) == ["heard"]
-    half.on("account_funded")(receive)
+    app_signals.on("account_funded")(receive)
+    app_signals.disconnect(receive, "account_funded")
+    assert results(kit, app) == ["called"]
+    app_signals.on("account_funded")(receive)
     kit.disconnect(receive, "account_funded")
-    assert results(kit, app) == ["heard"]
-    half.disconnect(receive, "account_funded")
+    assert results(kit, app) == ["called"]
+    app_signals.disconnect(receive, "account_funded")
     assert results(kit, app) == []
 
 
-def test_a_refused_on_changes_nothing(kit: SignalsKit, app: Flask) -> None:
-    """Whatever it would have replaced is still connected, with its options."""
+def test_refused_on_leaves_existing_connections(kit: SignalsKit, app: Flask) -> None:
+    """What it would have replaced is still connected, with its options."""
 
     def first(sender: Any, **extra: Any) -> str:
         return "first"
@@ -421,23 +423,23 @@ def test_a_refused_on_changes_nothing(kit: SignalsKit, app: Flask) -> None:
 
 
 def test_on_with_several_signals_connects_all_or_none() -> None:
-    """Under strict, one misspelt name leaves the others alone."""
+    """In strict mode, one misspelt name prevents all connections."""
     kit = SignalsKit()
     kit.signal("account_funded")
     app = make_app(kit, SIGNALS_KIT_STRICT=True)
     with pytest.raises(UnknownSignalError):
-        kit.on("account_funded", "acount_opened")(lambda sender, **extra: "heard")
+        kit.on("account_funded", "acount_opened")(lambda sender, **extra: "called")
     assert results(kit, app) == []
 
 
-def test_a_class_is_no_delivery(kit: SignalsKit) -> None:
-    """The parentheses are easily forgotten."""
+def test_delivery_class_instead_of_instance_is_refused(kit: SignalsKit) -> None:
+    """The message shows the missing parentheses."""
     with pytest.raises(ConfigurationError, match=r"write delivery=AfterCommit\(\)"):
         kit.on("account_funded", delivery=cast(Any, AfterCommit))(results)
 
 
-def test_a_predicate_must_fit_the_contract(kit: SignalsKit) -> None:
-    """It gets what the receiver gets."""
+def test_predicate_is_checked_against_the_contract(kit: SignalsKit) -> None:
+    """It is called with the same arguments as the receiver."""
 
     @kit.declare
     def account_funded(sender: object, *, amount: int) -> None: ...

@@ -34,8 +34,8 @@ from tests.support import (
         lambda kit: asyncio.run(kit.send_robust_async("account_funded", "acme")),
     ],
 )
-def test_sending_outside_an_app_context_says_to_push_one(kit: SignalsKit, use: Any) -> None:
-    """Thing, reason and both ways out."""
+def test_send_outside_an_app_context_is_refused(kit: SignalsKit, use: Any) -> None:
+    """The message names the signal, the reason and both solutions."""
     with pytest.raises(AppContextError) as caught:
         use(kit)
     message = str(caught.value)
@@ -46,22 +46,22 @@ def test_sending_outside_an_app_context_says_to_push_one(kit: SignalsKit, use: A
     assert isinstance(caught.value, RuntimeError)
 
 
-def test_namespace_and_check_outside_an_app_context_say_to_push_one(kit: SignalsKit) -> None:
-    """They belong to an app as well."""
+def test_namespace_and_check_outside_an_app_context_are_refused(kit: SignalsKit) -> None:
+    """They need a current app, too."""
     for use in (lambda: kit.namespace, kit.check):
         with pytest.raises(AppContextError, match=r"with app\.app_context\(\):"):
             use()
 
 
-def test_an_apps_half_sends_without_a_context(kit: SignalsKit, app: Flask) -> None:
-    """It knows its app, which is the sender where none is given."""
+def test_app_signals_send_without_an_app_context(kit: SignalsKit, app: Flask) -> None:
+    """The app is the default sender."""
     kit.on("account_funded")(receive := lambda sender, **extra: sender)
     assert kit.for_app(app).send("account_funded") == [(receive, app)]
     assert asyncio.run(kit.for_app(app).send_async("account_funded", "acme")) == [(receive, "acme")]
 
 
-def test_any_payload_name_may_be_sent(kit: SignalsKit, app: Flask) -> None:
-    """`signal`, `self` and `name` are not the verbs' own."""
+def test_payload_may_be_named_like_parameters_of_send(kit: SignalsKit, app: Flask) -> None:
+    """`signal`, `self` and `name` are not reserved."""
     kit.on("account_funded")(lambda who, /, **payload: payload)
     payload: Any = {"signal": 1, "self": 2, "name": 3, "receiver": 4, "app": 5}
     with app.app_context():
@@ -70,8 +70,8 @@ def test_any_payload_name_may_be_sent(kit: SignalsKit, app: Flask) -> None:
     assert got == also == payload
 
 
-def test_async_receivers_run_under_a_plain_send(kit: SignalsKit, app: Flask) -> None:
-    """Flask's own way of running async code is used, with the app context in place."""
+def test_plain_send_runs_async_receivers(kit: SignalsKit, app: Flask) -> None:
+    """Flask's `async_to_sync` is used, with the app context in place."""
 
     @kit.on("account_funded")
     async def receive(sender: Any, **extra: Any) -> tuple[str, str]:
@@ -81,10 +81,10 @@ def test_async_receivers_run_under_a_plain_send(kit: SignalsKit, app: Flask) -> 
     assert results(kit, app) == [("shop", "account_funded")]
 
 
-def test_an_async_receiver_under_a_plain_send_in_a_running_loop_says_what_to_do(
+def test_plain_send_to_async_receiver_in_a_running_loop_is_refused(
     kit: SignalsKit, app: Flask
 ) -> None:
-    """Receiver, place and fix; no coroutine is left unawaited."""
+    """The message names receiver, place and fix; no coroutine is left unawaited."""
 
     @kit.on("account_funded")
     async def receive(sender: Any, **extra: Any) -> None:
@@ -152,8 +152,8 @@ def test_async_receiver_error_under_gevent_advises_what_works_there(
     assert "send_async" not in error
 
 
-def test_a_runtime_error_of_an_async_receiver_is_its_own(kit: SignalsKit, app: Flask) -> None:
-    """Only Flask's refusal is explained; the receiver's errors pass."""
+def test_runtime_error_of_async_receiver_is_not_replaced(kit: SignalsKit, app: Flask) -> None:
+    """Only Flask's own refusal is explained; the receiver's errors propagate."""
 
     @kit.on("account_funded")
     async def receive(sender: Any, **extra: Any) -> None:
@@ -164,8 +164,8 @@ def test_a_runtime_error_of_an_async_receiver_is_its_own(kit: SignalsKit, app: F
     assert not isinstance(caught.value, AsyncReceiverError)
 
 
-def test_plain_receivers_run_directly_under_send_async(kit: SignalsKit, app: Flask) -> None:
-    """In the same thread, in order with the async ones."""
+def test_send_async_calls_plain_receivers_in_the_same_thread(kit: SignalsKit, app: Flask) -> None:
+    """In order with the async ones."""
     threads: list[int] = []
     kit.on("account_funded")(lambda sender, **extra: threads.append(threading.get_ident()))
 
@@ -181,8 +181,8 @@ def test_plain_receivers_run_directly_under_send_async(kit: SignalsKit, app: Fla
     assert threads == [threading.get_ident()] * 2
 
 
-def test_a_sender_given_by_name_is_refused(kit: SignalsKit, app: Flask) -> None:
-    """It would be payload, and the app would be the sender, in silence."""
+def test_sender_as_keyword_argument_is_refused(kit: SignalsKit, app: Flask) -> None:
+    """It would be taken as payload, and the app as the sender."""
     account_funded = kit.signal("account_funded")
     kit.on("account_funded")(lambda account, **extra: account)
     with app.app_context():
@@ -194,13 +194,13 @@ def test_a_sender_given_by_name_is_refused(kit: SignalsKit, app: Flask) -> None:
                 send(sender="acme", amount=1)
 
 
-def test_a_blinker_signal_is_sent_by_itself(kit: SignalsKit, app: Flask) -> None:
-    """Through the kit it would reach none of its own receivers. It is not brought in, either."""
+def test_kit_send_refuses_a_blinker_signal(kit: SignalsKit, app: Flask) -> None:
+    """Its own receivers would not be called. It is not bridged, either."""
     theirs = blinker.NamedSignal("invoice-paid")
     theirs.connect(write_down)
-    half = kit.for_app(app)
-    for send in (half.send, half.send_robust):
+    app_signals = kit.for_app(app)
+    for send in (app_signals.send, app_signals.send_robust):
         with pytest.raises(DeclarationError, match=r"signal\.send\(\.\.\.\) on the blinker"):
             send(theirs, "acme")  # type: ignore[arg-type]
-    assert "invoice_paid" not in half.namespace
+    assert "invoice_paid" not in app_signals.namespace
     assert kit.bridge(theirs) == ("invoice_paid",)

@@ -1,4 +1,4 @@
-"""`AppSignals`: memory that a dropped app leaves, threads, and the growth of costs."""
+"""`AppSignals`: freed with its app, safe in threads, and linear in the number of names."""
 
 import gc
 import sys
@@ -23,42 +23,42 @@ from tests.support import campaign_created, left_in_flask, make_app, results, wr
 
 @pytest.fixture
 def no_gc() -> Iterator[None]:
-    """Keep the cyclic garbage collector from running by itself."""
+    """Disable the cyclic garbage collector."""
     gc.disable()
     yield
     gc.enable()
 
 
-def add_receivers(half: AppSignals) -> None:
+def add_receivers(app_signals: AppSignals) -> None:
     """Connect closures for one app."""
-    half.on("account_funded", sender=half.app)(lambda sender, **extra: None)
-    half.on("account_*")(lambda sender, **extra: None)
+    app_signals.on("account_funded", sender=app_signals.app)(lambda sender, **extra: None)
+    app_signals.on("account_*")(lambda sender, **extra: None)
 
 
-def add_bridges(half: AppSignals) -> None:
-    """Listen to Flask in one app."""
-    half.on("request_started", "request_finished")(lambda sender, **extra: None)
-    half.on("appcontext_popped")(lambda sender, **extra: None)
+def add_bridges(app_signals: AppSignals) -> None:
+    """Connect to Flask's signals in one app."""
+    app_signals.on("request_started", "request_finished")(lambda sender, **extra: None)
+    app_signals.on("appcontext_popped")(lambda sender, **extra: None)
 
 
-def add_hooks(half: AppSignals) -> None:
-    """Watch one app's exceptions."""
-    half.on_exception(lambda app, exception, **extra: None)
+def add_hooks(app_signals: AppSignals) -> None:
+    """Register an exception hook for one app."""
+    app_signals.on_exception(lambda app, exception, **extra: None)
 
 
-def add_handles(half: AppSignals) -> None:
+def add_handles(app_signals: AppSignals) -> None:
     """Declare for one app alone."""
-    half.signal("own").connect(lambda sender, **extra: None)
-    half.declare(campaign_created).send(None, campaign=1)
+    app_signals.signal("own").connect(lambda sender, **extra: None)
+    app_signals.declare(campaign_created).send(None, campaign=1)
 
 
-def set_testing(half: AppSignals) -> None:
-    """Switch on what follows testing: checks, journal and page."""
-    half.app.testing = True
+def set_testing(app_signals: AppSignals) -> None:
+    """Set `testing`, which enables payload checks, the journal and the page."""
+    app_signals.app.testing = True
 
 
 KINDS = {
-    "bare": lambda half: None,
+    "bare": lambda app_signals: None,
     "receivers": add_receivers,
     "bridges": add_bridges,
     "hooks": add_hooks,
@@ -69,10 +69,10 @@ KINDS = {
 
 @pytest.mark.parametrize("served", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_dropped_apps_are_freed_at_once_and_leave_nothing(
+def test_dropped_apps_are_freed_without_gc_and_leave_no_receivers(
     no_gc: None, kind: str, served: bool
 ) -> None:
-    """200 apps created, served a request and dropped: Flask's signals are as if they never were.
+    """200 apps are created, serve a request and are dropped; Flask's signals are unchanged.
 
     Flask takes care that an app is freed without the garbage collector, and so does the kit.
     """
@@ -97,8 +97,8 @@ def test_dropped_apps_are_freed_at_once_and_leave_nothing(
     assert len(kit.registry.apps) == 0
 
 
-def test_apps_whose_requests_fail_leave_nothing_after_a_collection() -> None:
-    """Flask's own frames tie a failed request into a cycle; the kit adds none that stays."""
+def test_apps_with_failed_requests_are_freed_by_gc() -> None:
+    """Flask's own frames form a cycle with a failed request; the kit adds none."""
     gc.collect()
     before = left_in_flask()
     kit = SignalsKit()
@@ -117,7 +117,7 @@ def test_apps_whose_requests_fail_leave_nothing_after_a_collection() -> None:
     assert left_in_flask() == before
 
 
-def test_a_kit_that_is_dropped_with_its_apps_is_freed() -> None:
+def test_kit_is_freed_with_its_apps() -> None:
     """Nothing global holds a kit."""
     kit = SignalsKit()
     kit.on("account_funded")(lambda sender: None)
@@ -132,20 +132,20 @@ def test_a_kit_that_is_dropped_with_its_apps_is_freed() -> None:
     assert freed() is None
 
 
-def test_the_half_of_a_dropped_app_says_so(kit: SignalsKit) -> None:
-    """Whoever kept it learns that the app is gone."""
+def test_app_signals_of_a_dropped_app_raise(kit: SignalsKit) -> None:
+    """The error says that the app no longer exists."""
     app = make_app(kit)
-    half = kit.for_app(app)
-    handle = half.signal("own")
+    app_signals = kit.for_app(app)
+    handle = app_signals.signal("own")
     del app
     gc.collect()
-    for use in (lambda: half.app, lambda: half.send("own"), handle.send):
+    for use in (lambda: app_signals.app, lambda: app_signals.send("own"), handle.send):
         with pytest.raises(AppContextError, match="no longer exists"):
             use()
 
 
-def test_eight_first_requests_at_once_are_all_served() -> None:
-    """What is settled at the first request is settled once, whichever thread comes first."""
+def test_concurrent_first_requests_are_all_served() -> None:
+    """What the first request decides is decided once, whichever thread comes first."""
     for _ in range(15):
         app = make_app(SignalsKit(), TESTING=True)
         app.add_url_rule("/", view_func=lambda: request.path)
@@ -166,8 +166,8 @@ def test_eight_first_requests_at_once_are_all_served() -> None:
             sys.setswitchinterval(before)
 
 
-def test_requests_in_many_threads_share_the_signals(kit: SignalsKit) -> None:
-    """Receivers connected while requests are served are heard, and nothing breaks."""
+def test_receivers_can_be_connected_while_requests_are_served(kit: SignalsKit) -> None:
+    """They are called, and no request fails."""
     app = make_app(kit)
     kit.on("account_funded")(lambda sender, **extra: "always")
 
@@ -191,8 +191,8 @@ def test_requests_in_many_threads_share_the_signals(kit: SignalsKit) -> None:
     assert app.test_client().get("/").text == "always"
 
 
-def test_apps_come_and_go_in_threads_while_the_kit_connects() -> None:
-    """Every app that is made has every receiver that was connected before it was."""
+def test_apps_can_be_created_and_detached_while_the_kit_connects() -> None:
+    """Every new app has every receiver that was connected before it."""
     kit = SignalsKit()
     kit.on("account_*")(lambda sender, **extra: "glob")
     kit.on("account_funded")(lambda sender, **extra: "name")
@@ -217,14 +217,14 @@ def test_apps_come_and_go_in_threads_while_the_kit_connects() -> None:
 
 
 def calls_of(work: Callable[[], Any]) -> int:
-    """Count the functions that are called in doing something."""
+    """Count the function calls of a callable."""
     count = 0
 
     def note(frame: Any, event: str, arg: Any) -> None:
         nonlocal count
         count += event in ("call", "c_call")
 
-    gc.disable()  # what it calls belongs to nobody
+    gc.disable()  # finalizers are not counted
     sys.setprofile(note)
     try:
         work()
@@ -234,8 +234,8 @@ def calls_of(work: Callable[[], Any]) -> int:
     return count
 
 
-def test_connecting_a_name_does_not_look_at_every_other(kit: SignalsKit, app: Flask) -> None:
-    """The five hundredth costs what the tenth does, and so does disconnecting it."""
+def test_connecting_takes_constant_time(kit: SignalsKit, app: Flask) -> None:
+    """The five hundredth connection costs what the tenth does, and so does disconnecting it."""
     kit.on("*")(write_down)
     costs: list[tuple[int, int]] = []
     for number in range(500):
@@ -249,14 +249,14 @@ def test_connecting_a_name_does_not_look_at_every_other(kit: SignalsKit, app: Fl
 
 
 class Receiver:
-    """Be a receiver of which there are many."""
+    """A callable object, one of many."""
 
     def __call__(self, sender: Any, **extra: Any) -> None:
         pass
 
 
-def test_an_app_starts_in_a_time_that_grows_with_its_names() -> None:
-    """Ten times as many, and a glob over all of them: ten times the work, not a hundred times."""
+def test_init_app_takes_linear_time() -> None:
+    """Ten times as many names, and a glob that matches all, take ten times the work."""
 
     def start(names: int) -> int:
         kit = SignalsKit()
@@ -268,21 +268,21 @@ def test_an_app_starts_in_a_time_that_grows_with_its_names() -> None:
     assert start(200) < 15 * start(20)
 
 
-def test_a_half_whose_app_is_gone_is_left_out() -> None:
-    """A test that kept the half does not break the next one."""
+def test_connecting_ignores_app_signals_of_a_dropped_app() -> None:
+    """A reference to them from an earlier test does no harm."""
     kit = SignalsKit()
     app = make_app(kit)
-    half = kit.for_app(app)
+    app_signals = kit.for_app(app)
     del app
     gc.collect()
     kit.on("account_funded")(lambda sender, **extra: None)
-    assert not half.is_alive
+    assert not app_signals.is_alive
 
 
-def test_starting_an_app_is_done_once(kit: SignalsKit, app: Flask) -> None:
-    """A worker that never serves a request pushes many contexts; plans survive them."""
-    kit.on("account_funded")(lambda sender, **extra: "heard")
-    assert results(kit, app) == ["heard"]
+def test_pushing_a_context_keeps_plans(kit: SignalsKit, app: Flask) -> None:
+    """A worker that never serves a request pushes many contexts."""
+    kit.on("account_funded")(lambda sender, **extra: "called")
+    assert results(kit, app) == ["called"]
     signal = kit.for_app(app).namespace.signal("account_funded")
     plan = signal._plan
     assert plan is not None
@@ -290,8 +290,8 @@ def test_starting_an_app_is_done_once(kit: SignalsKit, app: Flask) -> None:
         assert signal._plan is plan
 
 
-def test_receivers_connected_while_an_app_starts_are_not_lost() -> None:
-    """Each of many threads finds its receiver in the app."""
+def test_receivers_connected_during_init_app_are_called() -> None:
+    """Many threads connect while one creates apps."""
     kit = SignalsKit()
     apps: list[Flask] = []
 

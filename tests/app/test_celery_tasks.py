@@ -1,4 +1,4 @@
-"""Celery's tasks as receivers: known by their function, and made when Celery makes them."""
+"""Celery tasks as receivers: described by their function, and created when Celery creates them."""
 
 from collections.abc import Iterator
 from functools import cache, partial, update_wrapper
@@ -50,7 +50,7 @@ def unfit(account: str) -> None:
 
 
 def unfit_bound(self: Any, account: str) -> None:
-    """Take itself, and no payload."""
+    """Take the task, and no payload."""
 
 
 def make(celery: Celery, kind: str, function: Any, bind: bool = False) -> Any:
@@ -66,7 +66,7 @@ KINDS = pytest.mark.parametrize("kind", ["lazy", "shared", "made"])
 
 @KINDS
 @pytest.mark.parametrize("function", [mail, retry])
-def test_a_task_is_shown_as_its_function_and_runs_as_the_task(
+def test_task_is_described_as_its_function_and_called_as_the_task(
     celery: Celery, kit: SignalsKit, kind: str, function: Any
 ) -> None:
     """Module, name, file and line are the function's; a send calls the task object itself."""
@@ -85,20 +85,20 @@ def test_a_task_is_shown_as_its_function_and_runs_as_the_task(
 
 @KINDS
 @pytest.mark.parametrize("function", [unfit, unfit_bound])
-def test_a_tasks_function_is_checked_against_the_contract(
+def test_task_function_is_checked_against_the_contract(
     celery: Celery, kit: SignalsKit, kind: str, function: Any
 ) -> None:
-    """It's refused as the function itself is, with its own place."""
+    """It is refused as the function itself is, with its own place."""
     task = make(celery, kind, function, bind=function is unfit_bound)
     with pytest.raises(ContractError, match=r"unfit.*test_celery_tasks.*does not take 'amount'"):
         kit.on("account_funded")(task)
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_a_task_is_not_made_when_it_is_connected(
+def test_connecting_a_task_does_not_create_it(
     celery: Celery, kit: SignalsKit, shared: bool
 ) -> None:
-    """Celery makes it at its first use, from the settings that its app has then."""
+    """Celery creates it at its first use, with the settings that its app has then."""
     app = Flask("shop")
     kit.init_app(app)
     task = make(celery, "shared" if shared else "lazy", mail)
@@ -110,7 +110,7 @@ def test_a_task_is_not_made_when_it_is_connected(
     assert task.ignore_result
 
 
-def test_a_task_of_a_class_is_shown_as_the_class(celery: Celery, kit: SignalsKit) -> None:
+def test_class_based_task_is_described_as_its_class(celery: Celery, kit: SignalsKit) -> None:
     """With the line of its `run`, which is checked."""
 
     class Mail(Task):  # type: ignore[misc]
@@ -128,7 +128,7 @@ def test_a_task_of_a_class_is_shown_as_the_class(celery: Celery, kit: SignalsKit
 
 
 class Job:
-    """An object that hands its arguments on, as Celery's tasks do."""
+    """An object that forwards its arguments, as Celery's tasks do."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run."""
@@ -159,8 +159,8 @@ class Worker:
         """Work."""
 
 
-def test_what_hands_its_arguments_on_is_checked_by_what_gets_them(kit: SignalsKit) -> None:
-    """A `run`, or what is kept in `__wrapped__`; but not where the call itself has parameters."""
+def test_forwarding_object_is_checked_by_its_target(kit: SignalsKit) -> None:
+    """A `run` method, or `__wrapped__`; but not if `__call__` itself has parameters."""
     assert takes_extra(Job())
     kit.on("account_funded")(Job())
     kit.on("account_funded")(Worker())
@@ -172,7 +172,7 @@ def test_what_hands_its_arguments_on_is_checked_by_what_gets_them(kit: SignalsKi
             kit.on("account_funded")(wrap(unfit))
 
 
-def test_an_async_function_in_a_task_is_seen(celery: Celery) -> None:
+def test_async_function_in_a_task_is_detected(celery: Celery) -> None:
     """The proxy is not used for it."""
 
     async def later(account: str) -> None:

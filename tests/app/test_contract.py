@@ -19,8 +19,8 @@ from tests.app.support import line_of, misfit_missing, misfit_no_sender, misfit_
 from tests.support import make_app
 
 
-def test_a_payload_is_checked_while_testing(context: None, kit: SignalsKit) -> None:
-    """A missing and an unknown name are both said, with signal, place and what is declared."""
+def test_payload_is_checked_in_testing(context: None, kit: SignalsKit) -> None:
+    """The message has missing and unknown names, the signal, the place and the declared names."""
 
     @kit.declare
     def account_funded(sender: object, *, amount: int, method: str = "card") -> None:
@@ -47,7 +47,7 @@ def test_a_payload_is_checked_while_testing(context: None, kit: SignalsKit) -> N
         assert __file__ in message
 
 
-def test_a_payload_is_checked_even_if_nobody_listens(context: None, kit: SignalsKit) -> None:
+def test_payload_is_checked_without_receivers(context: None, kit: SignalsKit) -> None:
     """The mistake is the sender's."""
 
     @kit.declare
@@ -58,7 +58,7 @@ def test_a_payload_is_checked_even_if_nobody_listens(context: None, kit: Signals
         account_funded.send("acme", amout=5)  # type: ignore[call-arg]
 
 
-def test_an_open_stub_takes_other_names_as_well(context: None, kit: SignalsKit) -> None:
+def test_open_stub_accepts_undeclared_names(context: None, kit: SignalsKit) -> None:
     """`**extra` in the stub means that a send may pass more."""
 
     @kit.declare
@@ -70,7 +70,9 @@ def test_an_open_stub_takes_other_names_as_well(context: None, kit: SignalsKit) 
         account_funded.send("acme", note="thanks")  # type: ignore[call-arg]
 
 
-def test_a_stub_without_payload_says_that_it_is_empty(context: None, kit: SignalsKit) -> None:
+def test_message_for_a_stub_without_payload_says_that_it_is_empty(
+    context: None, kit: SignalsKit
+) -> None:
     """The message has no hole in it."""
 
     @kit.declare
@@ -82,8 +84,8 @@ def test_a_stub_without_payload_says_that_it_is_empty(context: None, kit: Signal
         books_closed.send("acme", month=5)  # type: ignore[call-arg]
 
 
-def test_a_payload_is_not_checked_in_production() -> None:
-    """Nothing is paid there for what tests have found, unless the setting says so."""
+def test_payload_is_not_checked_in_production() -> None:
+    """Production does not pay for what tests have found, unless the setting says so."""
     for config, checked in [({}, False), ({"SIGNALS_KIT_VALIDATE": True}, True)]:
         app = Flask("shop")
         app.config.update(config)
@@ -98,8 +100,8 @@ def test_a_payload_is_not_checked_in_production() -> None:
 
 
 @pytest.mark.parametrize("switch", ["testing", "debug"])
-def test_testing_and_debug_that_are_set_after_init_app_count(switch: str) -> None:
-    """What follows them is settled when the first context is pushed."""
+def test_testing_and_debug_set_after_init_app_enable_the_check(switch: str) -> None:
+    """The first pushed context applies them."""
     app = Flask("shop")
     kit = SignalsKit(app)
     funded = kit.declare(stub)
@@ -108,8 +110,8 @@ def test_testing_and_debug_that_are_set_after_init_app_count(switch: str) -> Non
         funded.send("acme")  # type: ignore[call-arg]
 
 
-def test_validation_can_be_switched_off_for_tests() -> None:
-    """The setting wins over `TESTING`."""
+def test_setting_disables_the_check_in_testing() -> None:
+    """`SIGNALS_KIT_VALIDATE` overrides `TESTING`."""
     kit = SignalsKit()
     app = make_app(kit, TESTING=True, SIGNALS_KIT_VALIDATE=False)
     funded = kit.declare(stub)
@@ -133,10 +135,10 @@ FITTING: list[Any] = [
 
 
 @pytest.mark.parametrize("receiver", FITTING)
-def test_a_receiver_that_can_take_the_payload_is_connected(
+def test_receiver_that_accepts_the_payload_is_connected(
     context: None, kit: SignalsKit, receiver: Any
 ) -> None:
-    """By name, by position-or-name, by `**`: whatever a call would accept."""
+    """By keyword, by position or keyword, or by `**`: whatever a call would accept."""
     funded = kit.declare(stub)
     if receiver in (print, dict):  # their signatures cannot be read, or say nothing
         receiver = functools.partial(lambda builtin, *a, **k: builtin, receiver)
@@ -153,7 +155,7 @@ def misfit_second(account: Any, other: Any, /, **extra: Any) -> None:
 
 
 def misfit_name(amount: Any, **extra: Any) -> None:
-    """Call the sender like one of the payload."""
+    """Name the sender like one of the payload."""
 
 
 def misfit_positional(account: Any, amount: int, /) -> None:
@@ -172,10 +174,10 @@ def misfit_positional(account: Any, amount: int, /) -> None:
         (misfit_positional, "'amount'", "add **extra"),
     ],
 )
-def test_a_receiver_that_cannot_take_the_payload_is_refused(
+def test_receiver_that_does_not_accept_the_payload_is_refused(
     context: None, kit: SignalsKit, receiver: Any, parameter: str, fix: str
 ) -> None:
-    """Receiver, file and line, the signal, the parameter and the way out are in the message."""
+    """The message has receiver, file and line, signal, parameter and fix."""
     funded = kit.declare(stub)
     for connect in (kit.on(funded), kit.on("st*"), funded.connect):
         with pytest.raises(ContractError) as caught:
@@ -189,9 +191,7 @@ def test_a_receiver_that_cannot_take_the_payload_is_refused(
     assert not funded.receivers
 
 
-def test_a_receiver_must_do_without_what_a_send_may_leave_out(
-    context: None, kit: SignalsKit
-) -> None:
+def test_optional_payload_needs_a_default_in_the_receiver(context: None, kit: SignalsKit) -> None:
     """A payload with a default in the stub needs one in the receiver."""
 
     @kit.declare
@@ -212,8 +212,8 @@ def test_a_receiver_must_do_without_what_a_send_may_leave_out(
     assert sent == [(right, "card")]
 
 
-def test_a_receiver_of_an_open_stub_must_take_extra_names(context: None, kit: SignalsKit) -> None:
-    """What a send may pass besides would break a receiver without `**extra`."""
+def test_receiver_of_an_open_stub_needs_extra_keywords(context: None, kit: SignalsKit) -> None:
+    """Undeclared names in a send would break a receiver without `**extra`."""
 
     @kit.declare
     def account_funded(sender: object, /, *, amount: int, **extra: object) -> None:
@@ -226,7 +226,7 @@ def test_a_receiver_of_an_open_stub_must_take_extra_names(context: None, kit: Si
             pass
 
 
-def test_a_receiver_connected_before_the_declaration_is_checked_with_it() -> None:
+def test_declaration_checks_receivers_connected_before() -> None:
     """As soon as both are known, with and without an app, by name and by glob."""
     for target in ("stub", "st*"):
         kit = SignalsKit()
@@ -237,17 +237,17 @@ def test_a_receiver_connected_before_the_declaration_is_checked_with_it() -> Non
         assert line_of(stub) in str(caught.value)
 
 
-def test_a_receiver_of_one_app_is_checked_with_a_later_declaration(
+def test_declaration_checks_receivers_of_one_app_connected_before(
     app: Flask, kit: SignalsKit
 ) -> None:
-    """What was connected with `for_app` is known, too."""
+    """Receivers connected with `for_app` are included."""
     kit.for_app(app).on("stub")(misfit_missing)
     with pytest.raises(ContractError, match="misfit_missing"):
         kit.declare(stub)
 
 
-def test_a_predicate_connected_before_the_declaration_is_checked_with_it() -> None:
-    """It gets what the receiver gets."""
+def test_declaration_checks_predicates_connected_before() -> None:
+    """A predicate is called with the same arguments as its receiver."""
     for target in ("stub", "st*"):
         kit = SignalsKit()
         kit.on(target, when=misfit_missing)(lambda account, **extra: None)
@@ -256,10 +256,10 @@ def test_a_predicate_connected_before_the_declaration_is_checked_with_it() -> No
 
 
 @pytest.mark.parametrize("target", ["stub", "st*"])
-def test_an_apps_declaration_and_the_kits_receivers_are_checked_in_either_order(
+def test_app_declaration_and_kit_receivers_are_checked_in_either_order(
     app: Flask, kit: SignalsKit, target: str
 ) -> None:
-    """The kit's receivers are connected in the app, so they must fit."""
+    """The kit's receivers are connected in the app, so they must accept its payload."""
     other = Flask("other")
     kit.init_app(other)
     kit.on(target)(misfit_missing)
@@ -274,15 +274,15 @@ def test_an_apps_declaration_and_the_kits_receivers_are_checked_in_either_order(
     kit.for_app(other).on(target)(misfit_missing)
 
 
-def test_an_app_with_a_stub_of_its_own_needs_not_fit_the_kits(app: Flask, kit: SignalsKit) -> None:
-    """Its receivers go by its stub; the kit's, which are connected there as well, by both."""
-    half = kit.for_app(app)
+def test_app_receivers_are_checked_against_the_app_stub_alone(app: Flask, kit: SignalsKit) -> None:
+    """The kit's receivers are checked against both stubs."""
+    app_signals = kit.for_app(app)
 
-    @half.declare
+    @app_signals.declare
     def account_opened(account: object, *, amount: int) -> None:
         """Say that an account is there, in one app."""
 
-    half.on("account_opened")(lambda account, *, amount: None)
+    app_signals.on("account_opened")(lambda account, *, amount: None)
 
     def say_otherwise() -> DomainSignal[object, ..., Any]:
         def account_opened(account: object, *, owner: str) -> None:
@@ -298,8 +298,8 @@ def test_an_app_with_a_stub_of_its_own_needs_not_fit_the_kits(app: Flask, kit: S
     kit.on("account_opened")(lambda account, **payload: None)
 
 
-def test_a_receiver_of_flasks_signals_is_checked_like_a_contract(kit: SignalsKit) -> None:
-    """What Flask passes is known."""
+def test_receivers_of_flask_signals_are_checked(kit: SignalsKit) -> None:
+    """The payloads of Flask's signals are known."""
     with pytest.raises(ContractError) as caught:
         kit.on("request_finished")(misfit_missing)
     assert "'request_finished'" in str(caught.value)
@@ -307,8 +307,8 @@ def test_a_receiver_of_flasks_signals_is_checked_like_a_contract(kit: SignalsKit
     kit.on("request_started")(misfit_missing)
 
 
-def test_methods_are_checked_by_their_own_signature(kit: SignalsKit) -> None:
-    """`self` does not count."""
+def test_methods_are_checked_without_self(kit: SignalsKit) -> None:
+    """`self` is not a parameter of the contract."""
     funded = kit.declare(stub)
 
     class Ledger:
@@ -328,10 +328,10 @@ def test_methods_are_checked_by_their_own_signature(kit: SignalsKit) -> None:
         kit.on(funded)(ledger.wrong)  # type: ignore[arg-type]
 
 
-def test_a_decorator_may_add_and_take_away_what_a_receiver_gets(
+def test_decorated_receiver_is_checked_by_the_decorators_signature(
     app: Flask, kit: SignalsKit
 ) -> None:
-    """What is called is what counts, and not what `functools.wraps` says is inside."""
+    """The called object is checked, not the one in `__wrapped__`."""
     funded = kit.declare(stub)
 
     def inject(receiver: Callable[..., str]) -> Callable[..., str]:
@@ -364,10 +364,8 @@ def test_a_decorator_may_add_and_take_away_what_a_receiver_gets(
 
 
 @pytest.mark.parametrize("declared", [True, False])
-def test_a_method_connected_in_the_body_of_its_class_is_refused(
-    kit: SignalsKit, declared: bool
-) -> None:
-    """There is no instance yet, and the sender would become its `self`."""
+def test_method_connected_in_its_class_body_is_refused(kit: SignalsKit, declared: bool) -> None:
+    """There is no instance yet; the sender would be passed as `self`."""
     if declared:
         kit.declare(stub)
 

@@ -21,14 +21,14 @@ from tests.support import (
 
 
 def test_current_emission_is_falsy_outside_a_receiver() -> None:
-    """And using it says why there is none."""
+    """Reading an attribute raises an error that says why."""
     assert not bool(current_emission)
     with pytest.raises(RuntimeError, match="only available while a receiver runs"):
         current_emission.signal  # noqa: B018
 
 
-def test_current_emission_tells_what_a_receiver_is_called_for(kit: SignalsKit) -> None:
-    """Signal, sender's type, payload names, site and request."""
+def test_current_emission_has_signal_sender_payload_names_site_and_request(kit: SignalsKit) -> None:
+    """The sender is given as its type."""
     app = make_app(kit)
     seen: list[Emission] = []
 
@@ -102,7 +102,7 @@ def test_current_emission_is_right_in_nested_sends(
     ]
 
 
-def test_current_emission_is_right_in_async_receivers_side_by_side(
+def test_current_emission_is_separate_for_concurrent_async_receivers(
     kit: SignalsKit, app: Flask
 ) -> None:
     """Tasks that wait for each other keep their own."""
@@ -124,10 +124,10 @@ def test_current_emission_is_right_in_async_receivers_side_by_side(
     assert sorted(seen) == [("account_closed", ("reason",)), ("account_funded", ("amount",))]
 
 
-def test_current_emission_is_there_for_a_task_that_a_receiver_starts(
+def test_current_emission_is_set_in_tasks_started_by_a_receiver(
     kit: SignalsKit, app: Flask
 ) -> None:
-    """What an async receiver gathers belongs to the emission as well."""
+    """What an async receiver gathers belongs to the emission."""
     seen: list[str] = []
 
     @kit.on("account_funded")
@@ -146,8 +146,8 @@ def test_current_emission_is_there_for_a_task_that_a_receiver_starts(
     assert seen == ["account_funded", "account_funded"]
 
 
-def test_current_emission_is_the_threads_own(kit: SignalsKit, app: Flask) -> None:
-    """A thread started by a receiver is no receiver; another thread's send is not mixed in."""
+def test_current_emission_is_separate_for_each_thread(kit: SignalsKit, app: Flask) -> None:
+    """A thread that a receiver starts has none; another thread's send does not change it."""
     seen: list[Any] = []
 
     @kit.on("account_funded")
@@ -160,10 +160,10 @@ def test_current_emission_is_the_threads_own(kit: SignalsKit, app: Flask) -> Non
     assert seen == [False, "account_funded"]
 
 
-def test_current_emission_is_there_for_a_predicate_and_for_a_late_delivery(
+def test_current_emission_is_set_in_predicates_and_deferred_calls(
     kit: SignalsKit, app: Flask
 ) -> None:
-    """`when` decides about an emission, and a delivery carries it into another thread."""
+    """A delivery carries it into another thread."""
     calls: list[Call] = []
     seen: list[str] = []
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def test_declare_takes_name_doc_and_payload_from_the_stub(kit: SignalsKit) -> None:
-    """One function says it all; its body never runs."""
+    """The body of the stub never runs."""
 
     @kit.declare
     def account_funded(sender: object, *, amount: int, method: str = "card") -> None:
@@ -54,8 +54,8 @@ def test_declare_works_with_options_in_parentheses(kit: SignalsKit) -> None:
     assert account_funded.on_error == "isolate"
 
 
-def test_annotations_that_cannot_be_resolved_do_no_harm(kit: SignalsKit, context: None) -> None:
-    """Names imported for type checkers alone are never looked up."""
+def test_unresolvable_annotations_are_ignored(kit: SignalsKit, context: None) -> None:
+    """Names imported for type checkers alone are never evaluated."""
 
     @kit.declare
     def account_funded(sender: Account, *, amount: Account) -> Account:
@@ -70,7 +70,7 @@ def test_annotations_that_cannot_be_resolved_do_no_harm(kit: SignalsKit, context
 
 
 def test_signal_declares_a_name_with_any_payload(kit: SignalsKit, context: None) -> None:
-    """Without a stub everything may be sent; the same name gives the same handle."""
+    """Without a stub, any payload is valid; the same name gives the same handle."""
     created = kit.signal("campaign_created", "A campaign exists.")
     assert kit.signal("campaign_created", "Another doc.") is created
     assert created.__doc__ == "A campaign exists."
@@ -81,7 +81,7 @@ def test_signal_declares_a_name_with_any_payload(kit: SignalsKit, context: None)
     assert created.send("acme", anything=5) == [(receive, {"anything": 5})]
 
 
-def test_a_doc_may_come_later(kit: SignalsKit, context: None) -> None:
+def test_doc_can_be_added_later(kit: SignalsKit, context: None) -> None:
     """A name that was used before it was described gets the description."""
     created = kit.signal("campaign_created")
     assert [created.__doc__] == [None]
@@ -90,8 +90,8 @@ def test_a_doc_may_come_later(kit: SignalsKit, context: None) -> None:
     assert kit.namespace["campaign_created"].__doc__ == "A campaign exists."
 
 
-def test_a_stub_may_follow_a_plain_declaration(kit: SignalsKit, context: None) -> None:
-    """Handles that were given out before get the contract, too."""
+def test_stub_can_follow_a_plain_declaration(kit: SignalsKit, context: None) -> None:
+    """Existing handles get the contract, too."""
     early = kit.signal("account_funded")
 
     @kit.declare
@@ -104,7 +104,7 @@ def test_a_stub_may_follow_a_plain_declaration(kit: SignalsKit, context: None) -
 
 
 @pytest.mark.parametrize("name", ["sender", "_async_wrapper", "_sync_wrapper"])
-def test_a_reserved_payload_name_is_refused(kit: SignalsKit, name: str) -> None:
+def test_reserved_payload_name_is_refused(kit: SignalsKit, name: str) -> None:
     """The message names stub, parameter, reason and all reserved names."""
     namespace: dict[str, Any] = {}
     exec(f"def account_funded(account, *, {name}): ...", namespace)
@@ -117,8 +117,8 @@ def test_a_reserved_payload_name_is_refused(kit: SignalsKit, name: str) -> None:
     assert "sender, _async_wrapper, _sync_wrapper" in message
 
 
-def test_a_stub_without_a_sender_is_refused(kit: SignalsKit) -> None:
-    """The message shows how it should look."""
+def test_stub_without_a_sender_is_refused(kit: SignalsKit) -> None:
+    """The message shows a valid stub."""
     for wrong in (misfit_no_sender, misfit_nothing):
         with pytest.raises(DeclarationError) as caught:
             kit.declare(wrong)  # type: ignore[arg-type]
@@ -126,8 +126,8 @@ def test_a_stub_without_a_sender_is_refused(kit: SignalsKit) -> None:
         assert f"def {wrong.__name__}(sender, *, amount)" in str(caught.value)
 
 
-def test_a_positional_payload_is_refused(kit: SignalsKit) -> None:
-    """The message names the parameter and where the star goes."""
+def test_positional_payload_is_refused(kit: SignalsKit) -> None:
+    """The message names the parameter and where to write the star."""
     with pytest.raises(DeclarationError) as caught:
 
         @kit.declare
@@ -145,7 +145,7 @@ def test_a_positional_payload_is_refused(kit: SignalsKit) -> None:
 
 
 @pytest.mark.parametrize("thing", ["account_funded", 3, functools.partial(stub)])
-def test_what_is_no_function_is_no_stub(kit: SignalsKit, thing: Any) -> None:
+def test_stub_must_be_a_function(kit: SignalsKit, thing: Any) -> None:
     """The message says what to use instead."""
     with pytest.raises(DeclarationError) as caught:
         kit.declare(thing)
@@ -166,10 +166,8 @@ def test_what_is_no_function_is_no_stub(kit: SignalsKit, thing: Any) -> None:
         (3, "account_funded"),
     ],
 )
-def test_a_name_that_is_no_identifier_is_refused(
-    kit: SignalsKit, name: Any, suggested: str
-) -> None:
-    """The message shows the name, the rule, and a name that would do."""
+def test_name_must_be_an_identifier(kit: SignalsKit, name: Any, suggested: str) -> None:
+    """The message has the name, the rule, and a valid name."""
     for use in (kit.signal, kit.send, lambda name: kit.on(name)(print)):
         with pytest.raises(SignalsKitError) as caught:
             use(name)
@@ -183,15 +181,15 @@ def test_a_name_that_is_no_identifier_is_refused(
             assert repr(suggested) in message
 
 
-def test_dotted_names_group_signals(context: None, kit: SignalsKit) -> None:
-    """`billing.invoice_paid` is a name."""
+def test_dotted_names_are_accepted(context: None, kit: SignalsKit) -> None:
+    """`billing.invoice_paid` is a valid name."""
     paid = kit.signal("billing.invoice_paid")
     paid.connect(receive := lambda sender: "paid")
     assert paid.send() == [(receive, "paid")]
 
 
-def test_a_policy_that_does_not_exist_is_refused(kit: SignalsKit) -> None:
-    """The message names signal, value, those that exist and the setting."""
+def test_unknown_policy_is_refused(kit: SignalsKit) -> None:
+    """The message has the signal, the value, the valid ones and the setting."""
     for declare in (
         lambda: kit.signal("account_funded", on_error="ignore"),  # type: ignore[arg-type]
         lambda: kit.declare(on_error="ignore")(account_funded),  # type: ignore[call-overload]
@@ -205,13 +203,13 @@ def test_a_policy_that_does_not_exist_is_refused(kit: SignalsKit) -> None:
         assert "SIGNALS_KIT_ON_ERROR" in message
 
 
-def test_a_name_has_one_stub(kit: SignalsKit) -> None:
-    """A second one from elsewhere is refused with both places."""
+def test_second_stub_of_a_name_is_refused(kit: SignalsKit) -> None:
+    """The message has both places."""
     kit.declare(account_funded)
 
     def other() -> None:
         def account_funded(sender: object, *, amount: int) -> None:
-            """Money arrived, said somebody else."""
+            """Money arrived, in another stub."""
 
         kit.declare(account_funded)
 
@@ -225,10 +223,10 @@ def test_a_name_has_one_stub(kit: SignalsKit) -> None:
     assert message.count(__file__) == 1
 
 
-def test_a_reloaded_module_may_declare_its_stubs_again(
+def test_reloaded_module_can_declare_its_stubs_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same module and name is the same stub; handles given out before stay good."""
+    """The same module and name is the same stub; existing handles stay valid."""
     module = tmp_path / "declarations_test_signals.py"
     module.write_text("from declarations_test_kit import kit\n\n@kit.declare\ndef paid(s): ...\n")
     (tmp_path / "declarations_test_kit.py").write_text(
@@ -246,8 +244,8 @@ def test_a_reloaded_module_may_declare_its_stubs_again(
     assert before.contract.required == ("amount",)
 
 
-def test_a_refused_declaration_leaves_everything_as_it_was(context: None, kit: SignalsKit) -> None:
-    """Neither name nor contract stays behind."""
+def test_refused_declaration_changes_nothing(context: None, kit: SignalsKit) -> None:
+    """Neither name nor contract is stored."""
     kit.on("stub")(receive := lambda account: None)
     with pytest.raises(ContractError):
         kit.declare(stub)
@@ -255,7 +253,7 @@ def test_a_refused_declaration_leaves_everything_as_it_was(context: None, kit: S
 
 
 @pytest.mark.parametrize("name", ["request_started", "template_rendered"])
-def test_a_stub_cannot_have_the_name_of_one_of_flasks_signals(kit: SignalsKit, name: str) -> None:
+def test_stub_named_like_a_flask_signal_is_refused(kit: SignalsKit, name: str) -> None:
     """The message names both, and says to rename."""
     namespace: dict[str, Any] = {}
     exec(f"def {name}(sender): ...", namespace)
@@ -265,8 +263,8 @@ def test_a_stub_cannot_have_the_name_of_one_of_flasks_signals(kit: SignalsKit, n
     assert "rename" in str(caught.value)
 
 
-def test_a_handle_of_another_kit_is_refused(kit: SignalsKit) -> None:
-    """Connecting or sending with the wrong kit would be silent otherwise."""
+def test_handle_of_another_kit_is_refused(kit: SignalsKit) -> None:
+    """Connecting or sending with the wrong kit would have no effect otherwise."""
     foreign = SignalsKit().signal("account_funded")
     with pytest.raises(DeclarationError, match="'account_funded' was declared by another kit"):
         kit.on(foreign)(print)

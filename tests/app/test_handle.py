@@ -1,4 +1,4 @@
-"""Handles: they send, answer and connect for the current app, or for one app."""
+"""Handles: they send, query and connect in the current app, or in one app."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.app.support import account_funded, misfit_missing, stub
 from tests.support import make_app
 
 
-def test_a_handle_sends_in_the_current_app(context: None, kit: SignalsKit) -> None:
+def test_handle_sends_in_the_current_app(context: None, kit: SignalsKit) -> None:
     """By handle and by name: the same signal."""
     funded = kit.signal("account_funded")
 
@@ -36,7 +36,7 @@ def test_a_handle_sends_in_the_current_app(context: None, kit: SignalsKit) -> No
     assert kit.send(funded, "acme", amount=5) == funded.send("acme", amount=5)
 
 
-def test_without_a_sender_the_app_is_the_sender(context: None, kit: SignalsKit) -> None:
+def test_app_is_the_default_sender(context: None, kit: SignalsKit) -> None:
     """Left out or `None`; `current_app` is unwrapped."""
     app = current_app._get_current_object()  # type: ignore[attr-defined]
     funded = kit.signal("account_funded")
@@ -55,7 +55,7 @@ def test_without_a_sender_the_app_is_the_sender(context: None, kit: SignalsKit) 
 
 
 @pytest.mark.parametrize("sender", [0, False, "", 0.0, ()])
-def test_a_falsy_sender_is_not_replaced_by_the_app(
+def test_falsy_sender_is_not_replaced_by_the_app(
     context: None, kit: SignalsKit, sender: Any
 ) -> None:
     """Only `None` means "the app"."""
@@ -66,8 +66,8 @@ def test_a_falsy_sender_is_not_replaced_by_the_app(
     assert kit.send_robust("account_funded", sender)[0].value == sender  # type: ignore[union-attr]
 
 
-def test_a_second_positional_argument_is_refused(context: None, kit: SignalsKit) -> None:
-    """The payload goes by name, and the message says so."""
+def test_second_positional_argument_is_refused(context: None, kit: SignalsKit) -> None:
+    """The message says to pass the payload by name."""
     funded = kit.signal("account_funded")
     with pytest.raises(TypeError, match="positional"):
         funded.send("acme", 5)
@@ -75,8 +75,10 @@ def test_a_second_positional_argument_is_refused(context: None, kit: SignalsKit)
         funded.send_robust("acme", 5)
 
 
-def test_every_way_to_send_refuses_it_with_the_same_words(context: None, kit: SignalsKit) -> None:
-    """The twins are no less clear."""
+def test_every_send_method_refuses_a_second_positional_argument(
+    context: None, kit: SignalsKit
+) -> None:
+    """With the same message."""
     funded = kit.signal("account_funded")
     ways: list[Callable[[], Any]] = [
         lambda: funded.send("acme", 5),
@@ -89,7 +91,9 @@ def test_every_way_to_send_refuses_it_with_the_same_words(context: None, kit: Si
             send()
 
 
-def test_blinkers_wrappers_are_no_payload(context: None, kit: SignalsKit, app: Flask) -> None:
+def test_wrapper_arguments_of_blinker_are_not_payload(
+    context: None, kit: SignalsKit, app: Flask
+) -> None:
     """A send that was written for blinker, such as Flask's own, works unchanged."""
     paid = kit.declare(stub)
     ran: list[str] = []
@@ -129,8 +133,8 @@ def test_blinkers_wrappers_are_no_payload(context: None, kit: SignalsKit, app: F
         ran.clear()
 
 
-def test_a_question_for_no_sender_is_one_for_the_app(context: None, kit: SignalsKit) -> None:
-    """`send()` has the app for a sender, so it is the app that is asked about."""
+def test_queries_without_a_sender_use_the_app(context: None, kit: SignalsKit) -> None:
+    """`send()` has the app for a sender, so queries without one mean the app, too."""
     funded = kit.signal("account_funded")
     app = current_app._get_current_object()  # type: ignore[attr-defined]
     kit.on(funded, sender=app)(receive := lambda sender, **extra: sender)
@@ -142,7 +146,7 @@ def test_a_question_for_no_sender_is_one_for_the_app(context: None, kit: Signals
     assert not funded.has_receivers_for(ANY)
 
 
-def test_send_robust_gives_an_outcome_a_receiver(context: None, kit: SignalsKit) -> None:
+def test_send_robust_returns_an_outcome_for_each_receiver(context: None, kit: SignalsKit) -> None:
     """By handle as by name, plain and async."""
     funded = kit.signal("account_funded")
 
@@ -167,8 +171,8 @@ def test_send_robust_gives_an_outcome_a_receiver(context: None, kit: SignalsKit)
         assert ok.value == "fine"
 
 
-def test_the_stubs_policy_wins_over_the_apps() -> None:
-    """Per signal first, then `SIGNALS_KIT_ON_ERROR`."""
+def test_signal_policy_overrides_app_policy() -> None:
+    """The signal's policy comes first, then `SIGNALS_KIT_ON_ERROR`."""
     kit = SignalsKit()
     app = make_app(kit, TESTING=True, SIGNALS_KIT_ON_ERROR="isolate")
     by_app = kit.signal("by_app")
@@ -184,9 +188,7 @@ def test_the_stubs_policy_wins_over_the_apps() -> None:
             by_signal.send()
 
 
-def test_a_policy_that_comes_later_reaches_apps_that_are_there(
-    context: None, kit: SignalsKit
-) -> None:
+def test_policy_set_later_applies_in_existing_apps(context: None, kit: SignalsKit) -> None:
     """`kit.signal(name, on_error=…)` configures a signal that is in use."""
     funded = kit.signal("account_funded")
 
@@ -200,8 +202,8 @@ def test_a_policy_that_comes_later_reaches_apps_that_are_there(
     assert funded.send() == []
 
 
-def test_a_handle_answers_for_the_current_app(kit: SignalsKit, app: Flask) -> None:
-    """`receivers`, `has_receivers_for` and `receivers_for` look at one app only."""
+def test_queries_of_a_handle_concern_the_current_app(kit: SignalsKit, app: Flask) -> None:
+    """`receivers`, `has_receivers_for` and `receivers_for` query one app only."""
     other = Flask("other")
     kit.init_app(other)
     funded = kit.signal("account_funded")
@@ -216,30 +218,30 @@ def test_a_handle_answers_for_the_current_app(kit: SignalsKit, app: Flask) -> No
         assert [*funded.receivers_for("acme")] == []
 
 
-def test_a_handles_muted_and_connected_to_concern_the_current_app(
-    kit: SignalsKit, app: Flask
-) -> None:
-    """Another app hears what this one mutes, and not what it borrows."""
+def test_muted_and_connected_to_concern_the_current_app(kit: SignalsKit, app: Flask) -> None:
+    """The other app's receivers run while this one is muted; its temporary receivers do not."""
     other = Flask("other")
     kit.init_app(other)
     funded = kit.signal("account_funded")
-    kit.on(funded)(heard := lambda sender: None)
-    guest = lambda sender: None  # noqa: E731
+    kit.on(funded)(permanent := lambda sender: None)
+    temporary = lambda sender: None  # noqa: E731
     with app.app_context():
         with funded.muted():
             assert funded.send() == []
             with other.app_context():
-                assert [receiver for receiver, _ in funded.send()] == [heard]
-        with funded.connected_to(guest, sender="acme"):
-            assert [receiver for receiver, _ in funded.send("acme")] == [heard, guest]
-            assert [receiver for receiver, _ in funded.send("other")] == [heard]
+                assert [receiver for receiver, _ in funded.send()] == [permanent]
+        with funded.connected_to(temporary, sender="acme"):
+            assert [receiver for receiver, _ in funded.send("acme")] == [permanent, temporary]
+            assert [receiver for receiver, _ in funded.send("other")] == [permanent]
             with other.app_context():
-                assert [receiver for receiver, _ in funded.send("acme")] == [heard]
-        assert [receiver for receiver, _ in funded.send("acme")] == [heard]
+                assert [receiver for receiver, _ in funded.send("acme")] == [permanent]
+        assert [receiver for receiver, _ in funded.send("acme")] == [permanent]
 
 
-def test_connected_to_checks_its_receiver(context: None, kit: SignalsKit) -> None:
-    """A test's receiver must fit like any other."""
+def test_connected_to_checks_the_receiver_against_the_contract(
+    context: None, kit: SignalsKit
+) -> None:
+    """A test's receiver is checked like any other."""
     funded = kit.declare(stub)
     with (
         pytest.raises(ContractError, match="does not take 'amount'"),
@@ -265,8 +267,8 @@ def test_connected_to_checks_its_receiver(context: None, kit: SignalsKit) -> Non
         lambda funded: funded.connected_to(print).__enter__(),
     ],
 )
-def test_outside_an_app_context_a_handle_says_to_push_one(use: Any) -> None:
-    """Signals belong to an app: the message names the signal and the way in."""
+def test_handle_outside_an_app_context_raises(use: Any) -> None:
+    """The message names the signal and says to push a context."""
     with pytest.raises(AppContextError) as caught:
         use(SignalsKit().signal("account_funded"))
     message = str(caught.value)
@@ -275,10 +277,8 @@ def test_outside_an_app_context_a_handle_says_to_push_one(use: Any) -> None:
     assert "with app.app_context():" in message
 
 
-def test_connect_on_a_handle_means_every_app_and_holds_strongly(
-    kit: SignalsKit, app: Flask
-) -> None:
-    """As `kit.on` does: a closure stays, in apps before and after."""
+def test_handle_connect_is_strong_and_concerns_every_app(kit: SignalsKit, app: Flask) -> None:
+    """As with `kit.on`: a closure stays connected, in earlier and later apps."""
     funded = kit.signal("account_funded")
 
     def factory() -> None:
@@ -297,8 +297,8 @@ def test_connect_on_a_handle_means_every_app_and_holds_strongly(
             assert [result for _, result in funded.send("other")] == ["connected"]
 
 
-def test_connect_on_a_handle_can_be_weak(context: None, kit: SignalsKit) -> None:
-    """If asked, it does not keep the receiver."""
+def test_handle_connect_can_be_weak(context: None, kit: SignalsKit) -> None:
+    """With `weak=True` it does not keep the receiver alive."""
     funded = kit.signal("account_funded")
 
     def factory() -> None:
@@ -309,7 +309,7 @@ def test_connect_on_a_handle_can_be_weak(context: None, kit: SignalsKit) -> None
     assert funded.send("acme") == []
 
 
-def test_connect_on_a_handle_works_as_a_decorator(context: None, kit: SignalsKit) -> None:
+def test_handle_connect_works_as_a_decorator(context: None, kit: SignalsKit) -> None:
     """It returns the receiver unchanged."""
     funded = kit.signal("account_funded")
 
@@ -320,8 +320,8 @@ def test_connect_on_a_handle_works_as_a_decorator(context: None, kit: SignalsKit
     assert funded.connect_via("acme")(receive) is receive
 
 
-def test_disconnect_on_a_handle_means_every_app(kit: SignalsKit, app: Flask) -> None:
-    """For one sender or for all, now and for apps to come."""
+def test_handle_disconnect_concerns_every_app(kit: SignalsKit, app: Flask) -> None:
+    """For one sender or for all, in existing and later apps."""
     funded = kit.signal("account_funded")
 
     def receive(sender: Any) -> None:
@@ -343,17 +343,17 @@ def test_disconnect_on_a_handle_means_every_app(kit: SignalsKit, app: Flask) -> 
             assert not funded.receivers
 
 
-def test_a_handle_of_one_app_works_without_an_app_context(app: Flask, kit: SignalsKit) -> None:
+def test_app_handle_works_without_an_app_context(app: Flask, kit: SignalsKit) -> None:
     """`kit.for_app(app)` knows its app."""
-    half = kit.for_app(app)
-    funded = half.signal("account_funded")
+    app_signals = kit.for_app(app)
+    funded = app_signals.signal("account_funded")
     funded.connect(receive := lambda sender, **extra: sender)
     assert funded.send() == [(receive, app)]
     assert funded.send("acme") == [(receive, "acme")]
-    assert half.send("account_funded", "acme") == [(receive, "acme")]
+    assert app_signals.send("account_funded", "acme") == [(receive, "acme")]
 
 
-def test_a_handle_of_one_app_is_that_apps_alone(app: Flask, kit: SignalsKit) -> None:
+def test_app_handle_does_not_affect_other_apps(app: Flask, kit: SignalsKit) -> None:
     """Another app of the kit knows nothing of it."""
     other = Flask("other")
     kit.init_app(other)
@@ -366,7 +366,7 @@ def test_a_handle_of_one_app_is_that_apps_alone(app: Flask, kit: SignalsKit) -> 
         kit.for_app(other).on(funded)(lambda sender, **extra: None)
 
 
-def test_one_app_asking_for_a_declared_name_gets_the_kits_contract(
+def test_app_handle_of_a_declared_name_has_the_kit_contract(
     app: Flask, kit: SignalsKit, context: None
 ) -> None:
     """`for_app(app).signal(name)` of a declared name does not hide the declaration."""
@@ -383,26 +383,26 @@ def test_one_app_asking_for_a_declared_name_gets_the_kits_contract(
     assert sent == [(receive, 5)]
 
 
-def test_one_app_cannot_give_the_kits_signal_another_policy(app: Flask, kit: SignalsKit) -> None:
-    """It would be ignored in silence; a stub of the app's own keeps the kit's policy and doc."""
+def test_app_cannot_change_the_policy_of_a_kit_signal(app: Flask, kit: SignalsKit) -> None:
+    """It would have no effect; a stub of the app keeps the kit's policy and doc."""
     kit.signal("stub", "Money arrived.", on_error="group")
-    half = kit.for_app(app)
+    app_signals = kit.for_app(app)
     with pytest.raises(DeclarationError, match="'stub' was declared for every app of the kit, at"):
-        half.signal("stub", on_error="isolate")
-    assert half.signal("stub", on_error="group").on_error == "group"
-    own = half.declare(stub)
-    assert (own.on_error, half.on_error("stub")) == ("group", "group")
-    assert half.signal("stub", on_error="isolate") is own
-    assert half.on_error("stub") == "isolate"
+        app_signals.signal("stub", on_error="isolate")
+    assert app_signals.signal("stub", on_error="group").on_error == "group"
+    own = app_signals.declare(stub)
+    assert (own.on_error, app_signals.on_error("stub")) == ("group", "group")
+    assert app_signals.signal("stub", on_error="isolate") is own
+    assert app_signals.on_error("stub") == "isolate"
 
 
-def test_one_app_cannot_declare_a_second_stub_of_the_kits_name(app: Flask, kit: SignalsKit) -> None:
-    """A name has one stub, whoever declares it."""
+def test_app_cannot_declare_a_second_stub_of_a_kit_name(app: Flask, kit: SignalsKit) -> None:
+    """A name has one stub, on the kit or on the app."""
     kit.declare(account_funded)
 
     def other() -> None:
         def account_funded(sender: object, *, amount: int) -> None:
-            """Money arrived, said somebody else."""
+            """Declare a second stub of the name."""
 
         kit.for_app(app).declare(account_funded)
 

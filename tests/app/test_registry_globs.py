@@ -15,8 +15,8 @@ from flask_signals_kit import (
 from tests.support import campaign_created, make_app, results
 
 
-def test_a_glob_takes_in_later_signals(kit: SignalsKit) -> None:
-    """Declared or merely sent, before or after the glob and the app."""
+def test_glob_matches_later_signals(kit: SignalsKit) -> None:
+    """Declared or only sent, before or after the glob and the app."""
     kit.signal("account_opened")
     kit.on("account_*")(lambda sender: "glob")
     app = make_app(kit)
@@ -26,8 +26,8 @@ def test_a_glob_takes_in_later_signals(kit: SignalsKit) -> None:
     assert results(kit, app, "campaign_created") == []
 
 
-def test_a_glob_matches_domain_signals_only(kit: SignalsKit) -> None:
-    """`*` is not woken by Flask's or anybody's signals, and keeps no relay."""
+def test_glob_matches_domain_signals_only(kit: SignalsKit) -> None:
+    """`*` does not match Flask's or bridged signals, and keeps no relay."""
     kit.bridge(blinker.NamedSignal("invoice-paid"))
     seen: list[str] = []
     kit.on("*")(lambda sender, **extra: seen.append(current_emission.signal))
@@ -38,14 +38,14 @@ def test_a_glob_matches_domain_signals_only(kit: SignalsKit) -> None:
 
 
 @pytest.mark.parametrize("glob", ["account_?unded", "account_[a-f]unded", "*", "*_funded"])
-def test_globs_are_those_of_the_shell(kit: SignalsKit, app: Flask, glob: str) -> None:
+def test_glob_syntax_is_that_of_fnmatch(kit: SignalsKit, app: Flask, glob: str) -> None:
     """`*`, `?` and `[…]`."""
     kit.on(glob)(lambda sender: "glob")
     assert results(kit, app) == ["glob"]
 
 
-def test_a_glob_and_a_name_call_a_receiver_once(kit: SignalsKit, app: Flask) -> None:
-    """Disconnecting from the name leaves the glob."""
+def test_receiver_of_a_glob_and_a_name_is_called_once(kit: SignalsKit, app: Flask) -> None:
+    """Disconnecting it from the name leaves the glob."""
 
     def receive(sender: Any, **extra: Any) -> str:
         return "once"
@@ -58,8 +58,8 @@ def test_a_glob_and_a_name_call_a_receiver_once(kit: SignalsKit, app: Flask) -> 
     assert results(kit, app) == ["once"]
 
 
-def test_a_glob_runs_in_connection_order(kit: SignalsKit) -> None:
-    """A signal that comes later calls in the order in which `on` was called."""
+def test_glob_receivers_run_in_connection_order(kit: SignalsKit) -> None:
+    """Also for a signal that is created later."""
     kit.on("account_funded")(lambda sender: 1)
     kit.on("account_*")(lambda sender: 2)
     kit.on("account_funded")(lambda sender: 3)
@@ -68,15 +68,15 @@ def test_a_glob_runs_in_connection_order(kit: SignalsKit) -> None:
     assert results(kit, app) == [0, 1, 2, 3]
 
 
-def test_a_globs_receiver_is_checked_with_every_contract_that_it_matches(kit: SignalsKit) -> None:
-    """The message names the signal that it does not fit."""
+def test_glob_receiver_is_checked_against_every_matching_contract(kit: SignalsKit) -> None:
+    """The message names the signal whose payload it does not accept."""
     kit.declare(campaign_created)
     with pytest.raises(ContractError, match="'campaign_created'"):
         kit.on("campaign_*")(lambda sender: None)
 
 
-def test_a_pattern_cannot_be_sent(kit: SignalsKit, app: Flask) -> None:
-    """One signal is sent at a time, and nothing of that name appears."""
+def test_sending_a_glob_is_refused(kit: SignalsKit, app: Flask) -> None:
+    """One signal is sent at a time; no signal of that name is created."""
     kit.on("*")(lambda sender, **extra: "audit")
     with app.app_context():
         with pytest.raises(DeclarationError, match="is a pattern"):
@@ -84,8 +84,8 @@ def test_a_pattern_cannot_be_sent(kit: SignalsKit, app: Flask) -> None:
         assert "account_*" not in kit.namespace
 
 
-def test_an_exact_name_beats_a_glob_in_either_order(app: Flask, kit: SignalsKit) -> None:
-    """The options of the connection that names the signal count."""
+def test_name_overrides_glob_in_either_order(app: Flask, kit: SignalsKit) -> None:
+    """The options of the connection by name apply."""
 
     def early(sender: Any, **extra: Any) -> str:
         return "early"

@@ -16,7 +16,7 @@ from tests.support import make_app, results, write_down
 
 
 def test_strict_refuses_to_send_an_unknown_name(kit: SignalsKit) -> None:
-    """Name, place, near miss and fix are in the message."""
+    """The message has name, place, suggestion and fix."""
     app = make_app(kit, SIGNALS_KIT_STRICT=True)
     kit.signal("account_funded")
     with app.app_context(), pytest.raises(UnknownSignalError) as caught:
@@ -35,7 +35,7 @@ def test_strict_refuses_to_send_an_unknown_name(kit: SignalsKit) -> None:
 
 
 def test_strict_refuses_to_connect_to_an_unknown_name(kit: SignalsKit) -> None:
-    """After `init_app` at once, and nothing stays connected."""
+    """At once after `init_app`; nothing stays connected."""
     kit.signal("account_funded")
     app = make_app(kit, SIGNALS_KIT_STRICT=True)
     for on in (kit.on, kit.for_app(app).on):
@@ -48,8 +48,8 @@ def test_strict_refuses_to_connect_to_an_unknown_name(kit: SignalsKit) -> None:
     make_app(kit, "later", SIGNALS_KIT_STRICT=True)
 
 
-def test_strict_checks_at_init_app_what_was_connected_before(kit: SignalsKit) -> None:
-    """Declarations may come in any order until then."""
+def test_strict_checks_earlier_connections_at_init_app(kit: SignalsKit) -> None:
+    """Until then, declarations may come in any order."""
     kit.on("account_funded")(results)
     with pytest.raises(UnknownSignalError, match=r"results.*Declare it"):
         make_app(kit, SIGNALS_KIT_STRICT=True)
@@ -57,22 +57,22 @@ def test_strict_checks_at_init_app_what_was_connected_before(kit: SignalsKit) ->
     make_app(kit, SIGNALS_KIT_STRICT=True)
 
 
-def test_strict_allows_flasks_bridged_and_matched_names(kit: SignalsKit) -> None:
-    """Whatever somebody declared or bridged, and globs."""
-    kit.on("request_started", "account_*")(lambda sender, **extra: "heard")
+def test_strict_allows_flask_signals_bridged_signals_and_globs(kit: SignalsKit) -> None:
+    """And every declared name."""
+    kit.on("request_started", "account_*")(lambda sender, **extra: "called")
     kit.bridge(blinker.NamedSignal("invoice-paid"))
     kit.on("invoice_paid")(lambda sender, **extra: None)
     kit.signal("account_funded")
     app = make_app(kit, SIGNALS_KIT_STRICT=True)
-    assert results(kit, app) == ["heard"]
+    assert results(kit, app) == ["called"]
     kit.for_app(app).signal("own")
     assert results(kit, app, "own") == []
 
 
-def test_an_undeclared_name_is_allowed_but_one_without_listeners_is_reported(
+def test_undeclared_name_without_receivers_is_reported(
     kit: SignalsKit, app: Flask, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A warning with place and near miss, once, and a problem in `check()`."""
+    """One warning with place and suggestion, and a problem in `check()`."""
     kit.signal("account_funded")
     with app.app_context():
         for _ in range(3):
@@ -90,19 +90,19 @@ def test_an_undeclared_name_is_allowed_but_one_without_listeners_is_reported(
         assert problem.place.file == __file__
 
 
-def test_an_undeclared_name_that_somebody_hears_works(
+def test_undeclared_name_with_a_receiver_works(
     kit: SignalsKit, app: Flask, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Declaring is a help and no duty; `check()` mentions it."""
-    kit.on("account_funded")(lambda sender, **extra: "heard")
-    assert results(kit, app) == ["heard"]
+    """Declarations are optional; `check()` mentions the name."""
+    kit.on("account_funded")(lambda sender, **extra: "called")
+    assert results(kit, app) == ["called"]
     assert caplog.records == []
     with app.app_context():
         assert [each.kind for each in kit.check()] == ["undeclared"]
 
 
-def test_check_tells_what_is_wrong(kit: SignalsKit) -> None:
-    """Dead weak receivers, receivers without `**`, and closures that pile up."""
+def test_check_lists_problems(kit: SignalsKit) -> None:
+    """Collected receivers, receivers without `**`, and closures connected repeatedly."""
     kit.signal("account_funded", "Money arrived.")
     app = make_app(kit)
 
@@ -130,21 +130,21 @@ def test_check_tells_what_is_wrong(kit: SignalsKit) -> None:
         assert problem.fix
 
 
-def test_a_half_tells_what_is_wrong_with_its_app(kit: SignalsKit, app: Flask) -> None:
-    """`check` is there as on the kit, without a context."""
-    half = kit.for_app(app)
-    half.on("account_funded")(write_down)
+def test_app_signals_check_lists_problems_of_the_app(kit: SignalsKit, app: Flask) -> None:
+    """Without an app context."""
+    app_signals = kit.for_app(app)
+    app_signals.on("account_funded")(write_down)
     with app.app_context():
         [problem] = kit.check()
-    [same] = half.check()
+    [same] = app_signals.check()
     assert problem.kind == same.kind == "undeclared"
     assert kit.for_app(make_app(kit, "other")).check() == []
 
 
-def test_a_name_that_only_a_glob_hears_is_not_said_to_be_unheard(
+def test_glob_receiver_suppresses_unknown_name_warning(
     kit: SignalsKit, app: Flask, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The warning is for names that nobody listens to."""
+    """The warning is for names without receivers."""
     kit.on("*")(lambda sender, **extra: "audit")
     assert results(kit, app, "undeclared_thing") == ["audit"]
     assert caplog.messages == []

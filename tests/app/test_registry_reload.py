@@ -1,4 +1,4 @@
-"""Reloaded modules: a function replaces its former self."""
+"""Reloaded modules: a function replaces its previous version."""
 
 import importlib
 from pathlib import Path
@@ -16,14 +16,14 @@ from tests.support import make_app, results, write_down
 
 @pytest.fixture
 def wired(modules: Path) -> Any:
-    """Give a module with a kit and an app, which stays while others are reloaded."""
+    """Import a module with a kit and an app, which stays while others are reloaded."""
     (modules / "wired.py").write_text(
         "from flask import Flask\n"
         "from flask_signals_kit import SignalsKit\n"
         "kit = SignalsKit()\n"
         "app = Flask('shop')\n"
         "kit.init_app(app)\n"
-        "half = kit.for_app(app)\n"
+        "app_signals = kit.for_app(app)\n"
         "turn = 0\n"
     )
     return importlib.import_module("wired")
@@ -32,7 +32,7 @@ def wired(modules: Path) -> Any:
 HOW_CONNECTED = {
     "a name": "@kit.on('account_funded')",
     "a glob": "@kit.on('account_*')",
-    "one app": "@half.on('account_funded')",
+    "one app": "@app_signals.on('account_funded')",
     "a sender": "@kit.on('account_funded', sender='acme')",
     "a handle": "@kit.signal('account_funded').connect",
     "several": "@kit.on('account_funded', 'account_closed')",
@@ -42,11 +42,13 @@ HOW_CONNECTED = {
 
 
 @pytest.mark.parametrize("how", HOW_CONNECTED)
-def test_a_reloaded_function_replaces_its_former_self(wired: Any, modules: Path, how: str) -> None:
-    """However it is connected, at its place, in the apps that are there and in later ones."""
+def test_reloaded_function_replaces_its_previous_version(
+    wired: Any, modules: Path, how: str
+) -> None:
+    """However it is connected, at its position, in existing and later apps."""
     (modules / "wired_receivers.py").write_text(
         "import wired\n"
-        "from wired import half, kit\n"
+        "from wired import app_signals, kit\n"
         f"{HOW_CONNECTED[how]}\n"
         "def receive(sender, turn=wired.turn, **extra):\n"
         "    return f'turn {turn}'\n"
@@ -66,7 +68,7 @@ def test_a_reloaded_function_replaces_its_former_self(wired: Any, modules: Path,
         assert results(kit, make_app(kit, "later")) == ["turn 1", "later"]
 
 
-def test_a_reloaded_function_keeps_none_of_its_former_options(wired: Any, modules: Path) -> None:
+def test_reloaded_function_has_its_new_options(wired: Any, modules: Path) -> None:
     """Signal, sender, priority, predicate, policy and uid are those of the new source."""
     source = "from wired import kit\n{}\ndef receive(sender, **extra):\n    return 'once'\n"
     file = modules / "wired_receivers.py"
@@ -88,8 +90,8 @@ def test_a_reloaded_function_keeps_none_of_its_former_options(wired: Any, module
     kit.on("account_closed", uid="ledger")(write_down)
 
 
-def test_a_reloaded_module_keeps_its_receivers_in_order(wired: Any, modules: Path) -> None:
-    """Also where one is connected to several signals, in more than one `on`."""
+def test_reloaded_module_keeps_the_order_of_its_receivers(wired: Any, modules: Path) -> None:
+    """Also where one is connected to several signals by several `on` calls."""
     (modules / "wired_receivers.py").write_text(
         "from wired import kit\n"
         "@kit.on('account_funded')\n"
@@ -108,7 +110,7 @@ def test_a_reloaded_module_keeps_its_receivers_in_order(wired: Any, modules: Pat
 def test_reloaded_closures_methods_partials_and_lambdas_are_replaced(
     wired: Any, modules: Path
 ) -> None:
-    """All that the former module connected goes; all that the new one connects stays."""
+    """All receivers of the old module are disconnected; all of the new one are connected."""
     (modules / "wired_receivers.py").write_text(
         "import functools\n"
         "from wired import kit\n"
@@ -136,8 +138,8 @@ def test_reloaded_closures_methods_partials_and_lambdas_are_replaced(
         importlib.reload(module)
 
 
-def test_a_function_on_another_line_is_another_one(wired: Any, modules: Path) -> None:
-    """A reloaded module that was edited above it connects it twice, unless it has a uid."""
+def test_function_that_moved_to_another_line_is_connected_twice(wired: Any, modules: Path) -> None:
+    """Unless it has a uid, it is not recognised after an edit above it."""
     source = (
         "from wired import kit\n{}"
         "@kit.on('account_funded')\n"
@@ -152,12 +154,12 @@ def test_a_function_on_another_line_is_another_one(wired: Any, modules: Path) ->
     importlib.reload(module)
     wired.kit.signal("account_funded")
     assert sorted(results(wired.kit, wired.app)) == ["no uid", "no uid", "uid"]
-    [problem] = wired.half.check()
+    [problem] = wired.app_signals.check()
     assert problem.kind == "duplicate"
     assert "wired_receivers.receive is connected 2 times" in problem.message
 
 
-def test_closures_of_one_function_all_stay(kit: SignalsKit, app: Flask) -> None:
+def test_closures_of_one_function_are_all_connected(kit: SignalsKit, app: Flask) -> None:
     """They share a code object, however often the function runs."""
 
     def factory(number: int) -> None:
@@ -170,16 +172,16 @@ def test_closures_of_one_function_all_stay(kit: SignalsKit, app: Flask) -> None:
     assert results(kit, app) == [0, 1, 2]
 
 
-def test_a_failed_reload_leaves_the_former_function(wired: Any, modules: Path) -> None:
-    """What refuses the new one, such as a receiver of `receiver_connected`, changes nothing."""
+def test_refused_reload_keeps_the_previous_version(wired: Any, modules: Path) -> None:
+    """A receiver of `receiver_connected` that raises changes nothing."""
     (modules / "wired_receivers.py").write_text(
         "from wired import kit\n"
         "@kit.on('account_funded', uid='ledger')\n"
-        "def receive(sender): return 'heard'\n"
+        "def receive(sender): return 'called'\n"
     )
     module = importlib.import_module("wired_receivers")
     former = module.receive
-    signal = wired.half.namespace.signal("account_funded")
+    signal = wired.app_signals.namespace.signal("account_funded")
 
     def refuse(who: Signal, *, receiver: Any, **how: Any) -> None:
         if receiver is not former:
@@ -192,8 +194,8 @@ def test_a_failed_reload_leaves_the_former_function(wired: Any, modules: Path) -
     assert [c.receiver for c in wired.kit.registry.connections] == [former]
 
 
-def test_a_reloaded_module_replaces_its_exception_hooks(modules: Path) -> None:
-    """As it does its receivers; those of one loop stay."""
+def test_reloaded_module_replaces_its_exception_hooks(modules: Path) -> None:
+    """As it does its receivers; hooks created by one loop all stay."""
     (modules / "wired.py").write_text(
         "from flask import Flask\n"
         "from flask_signals_kit import SignalsKit\n"

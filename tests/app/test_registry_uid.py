@@ -13,8 +13,8 @@ from flask_signals_kit import (
 from tests.support import make_app, read_back, results, send_mail, write_down
 
 
-def test_a_uid_replaces_the_receiver_of_the_same_name(kit: SignalsKit, app: Flask) -> None:
-    """A factory that runs twice connects its closure once, at the same place."""
+def test_uid_replaces_the_receiver_of_the_same_name(kit: SignalsKit, app: Flask) -> None:
+    """A factory that runs twice connects its closure once, at the same position."""
 
     def factory(number: int) -> None:
         @kit.on("account_funded", uid="ledger")
@@ -27,8 +27,8 @@ def test_a_uid_replaces_the_receiver_of_the_same_name(kit: SignalsKit, app: Flas
     assert results(kit, app) == results(kit, make_app(kit, "later")) == [2, "other"]
 
 
-def test_a_uid_taken_by_another_receiver_is_refused(kit: SignalsKit, app: Flask) -> None:
-    """Both places, the uid, the signal and the fix are in the message; nothing changes."""
+def test_uid_of_another_receiver_is_refused(kit: SignalsKit, app: Flask) -> None:
+    """The message has both places, the uid, the signal and the fix; nothing changes."""
 
     @kit.on("account_funded", uid="ledger")
     def first(sender: Any) -> str:
@@ -48,8 +48,8 @@ def test_a_uid_taken_by_another_receiver_is_refused(kit: SignalsKit, app: Flask)
     assert results(kit, app) == ["first"]
 
 
-def test_a_uid_is_unique_in_the_kit_whatever_the_signal(kit: SignalsKit, app: Flask) -> None:
-    """One function may be connected to several signals with it, and no other function to any."""
+def test_uid_is_unique_across_signals_of_the_kit(kit: SignalsKit, app: Flask) -> None:
+    """One function can have it on several signals, no other function on any."""
     kit.on("account_funded", uid="ledger")(write_down)
     kit.on("campaign_*", "request_started", uid="ledger")(write_down)
     for target in ("account_funded", "account_closed", "account_*", "request_finished"):
@@ -60,16 +60,16 @@ def test_a_uid_is_unique_in_the_kit_whatever_the_signal(kit: SignalsKit, app: Fl
     assert results(kit, app, "account_closed") == []
 
 
-def test_a_uid_is_unique_among_the_kit_and_one_app(kit: SignalsKit, app: Flask) -> None:
-    """Whichever has it first; two apps may give it to functions of their own."""
+def test_uid_is_unique_across_kit_and_app(kit: SignalsKit, app: Flask) -> None:
+    """The first connection has it; two apps can use it for functions of their own."""
     other_app = make_app(kit, "other")
-    half, other = kit.for_app(app), kit.for_app(other_app)
+    app_signals, other = kit.for_app(app), kit.for_app(other_app)
     kit.on("account_funded", uid="ledger")(write_down)
-    half.on("account_closed", uid="ledger")(write_down)  # the same function
-    half.on("account_funded", uid="mail")(send_mail)
+    app_signals.on("account_closed", uid="ledger")(write_down)  # the same function
+    app_signals.on("account_funded", uid="mail")(send_mail)
     other.on("account_funded", uid="mail")(read_back)
     for taken, connect, receiver in (
-        ("ledger", half.on, send_mail),
+        ("ledger", app_signals.on, send_mail),
         ("mail", kit.on, write_down),
         ("mail", kit.on, send_mail),  # not in the other app
     ):
@@ -79,8 +79,8 @@ def test_a_uid_is_unique_among_the_kit_and_one_app(kit: SignalsKit, app: Flask) 
     kit.on("campaign_created", uid="mail")(send_mail)
 
 
-def test_a_uid_is_free_again_once_its_receiver_is_gone(kit: SignalsKit, app: Flask) -> None:
-    """Disconnected, given another uid, or collected."""
+def test_uid_is_free_after_its_receiver_is_disconnected(kit: SignalsKit, app: Flask) -> None:
+    """Disconnected, connected with another uid, or collected."""
     kit.on("account_funded", "account_closed", uid="ledger")(write_down)
     kit.disconnect(write_down, "account_closed")
     with pytest.raises(DuplicateReceiverError):
@@ -96,7 +96,7 @@ def test_a_uid_is_free_again_once_its_receiver_is_gone(kit: SignalsKit, app: Fla
     assert results(kit, app, "account_closed") == ["mailed"]
 
 
-def test_a_taken_uid_is_refused_before_anything_is_connected(kit: SignalsKit, app: Flask) -> None:
+def test_refused_uid_connects_none_of_the_signals(kit: SignalsKit, app: Flask) -> None:
     """Of several signals in one `on`, none is connected."""
     kit.on("account_funded", uid="ledger")(write_down)
     with pytest.raises(DuplicateReceiverError):
@@ -104,8 +104,8 @@ def test_a_taken_uid_is_refused_before_anything_is_connected(kit: SignalsKit, ap
     assert len([*kit.registry.connections]) == 1
 
 
-def test_a_glob_with_a_uid_is_replaced_as_a_name_is(kit: SignalsKit, app: Flask) -> None:
-    """At its place, with the later options alone."""
+def test_uid_replaces_a_glob_connection(kit: SignalsKit, app: Flask) -> None:
+    """At its position, with the later options alone."""
 
     def load(number: int, **options: Any) -> None:
         @kit.on("account_*", uid="ledger", **options)
@@ -120,8 +120,8 @@ def test_a_glob_with_a_uid_is_replaced_as_a_name_is(kit: SignalsKit, app: Flask)
     assert len([*kit.registry.connections]) == 2
 
 
-def test_a_uid_may_move_to_another_signal(kit: SignalsKit, app: Flask) -> None:
-    """The earlier function goes from all of its signals: it is another one that has the name."""
+def test_uid_can_move_to_another_signal(kit: SignalsKit, app: Flask) -> None:
+    """The earlier function is disconnected from all of its signals."""
 
     def load(*signals: str) -> None:
         @kit.on(*signals, uid="ledger")
@@ -135,14 +135,14 @@ def test_a_uid_may_move_to_another_signal(kit: SignalsKit, app: Flask) -> None:
 
 
 class Receiver:
-    """Be a receiver of which there are many."""
+    """A callable object, one of many."""
 
     def __call__(self, sender: Any, **extra: Any) -> None:
         pass
 
 
-def test_two_lambdas_do_not_take_each_others_uid(kit: SignalsKit, app: Flask) -> None:
-    """They share a name, so the line counts as well."""
+def test_uid_of_a_lambda_on_another_line_is_refused(kit: SignalsKit, app: Flask) -> None:
+    """Lambdas share a name, so the line counts as well."""
     kit.on("account_funded", uid="ledger")(lambda sender, **extra: "one")
     with pytest.raises(DuplicateReceiverError):
         kit.on("account_funded", uid="ledger")(lambda sender, **extra: "another")

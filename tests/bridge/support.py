@@ -42,7 +42,7 @@ def source(name: str) -> blinker.Signal:
     return signal
 
 
-def listeners(name: str, app: Flask) -> int:
+def receiver_count(name: str, app: Flask) -> int:
     """Count the receivers of one of Flask's signals when this app sends it."""
     return len([*source(name).receivers_for(app)])
 

@@ -15,7 +15,7 @@ from tests.bridge.support import make_site
 
 
 def test_flask_login_is_bridged_by_its_name(kit: SignalsKit) -> None:
-    """A real login and logout arrive, with the user, for this app alone."""
+    """A real login and logout are relayed, with the user, for this app alone."""
     app, other = make_site(kit), make_site(kit, "other")
     names = kit.bridge("flask_login")
     assert "flask_login.user_logged_in" in names
@@ -46,24 +46,24 @@ def test_flask_login_is_bridged_by_its_name(kit: SignalsKit) -> None:
     ]
 
 
-def test_of_an_extension_some_names_and_another_prefix_may_be_chosen(kit: SignalsKit) -> None:
-    """An empty prefix is a prefix, too."""
+def test_names_and_prefix_of_an_extension_can_be_chosen(kit: SignalsKit) -> None:
+    """The prefix may be empty."""
     assert kit.bridge("flask_login", names=["user_logged_in"], prefix="") == ("user_logged_in",)
     assert kit.bridge("flask_login", names="user_logged_out", prefix="auth.") == (
         "auth.user_logged_out",
     )
 
 
-def test_a_wrong_name_of_an_extensions_signal_is_refused(kit: SignalsKit) -> None:
-    """With the nearest and all that it has."""
+def test_unknown_signal_of_an_extension_is_refused(kit: SignalsKit) -> None:
+    """The message has the nearest name and all names."""
     with pytest.raises(UnknownSignalError) as caught:
         kit.bridge("flask_login", names=["user_loged_in"])
     assert "flask_login has no signal 'user_loged_in'" in str(caught.value)
     assert "Did you mean 'user_logged_in'?" in str(caught.value)
 
 
-def test_an_unknown_extension_is_refused(kit: SignalsKit) -> None:
-    """With the nearest, the catalogue, and the way without it."""
+def test_unknown_extension_is_refused(kit: SignalsKit) -> None:
+    """The message has the nearest name, the catalogue, and how to bridge without it."""
     with pytest.raises(UnknownSignalError) as caught:
         kit.bridge("flask_logn")
     message = str(caught.value)
@@ -73,8 +73,8 @@ def test_an_unknown_extension_is_refused(kit: SignalsKit) -> None:
     assert "kit.bridge(namespace)" in message
 
 
-def test_an_extension_that_is_not_installed_is_refused(kit: SignalsKit) -> None:
-    """With what to install."""
+def test_extension_that_is_not_installed_is_refused(kit: SignalsKit) -> None:
+    """The message says what to install."""
     with pytest.raises(ConfigurationError) as caught:
         kit.bridge("flask_appbuilder")
     message = str(caught.value)
@@ -82,7 +82,7 @@ def test_an_extension_that_is_not_installed_is_refused(kit: SignalsKit) -> None:
     assert "pip install Flask-AppBuilder" in message
 
 
-def test_flask_sqlalchemy_is_in_the_catalogue_as_installed(kit: SignalsKit) -> None:
+def test_catalogue_matches_installed_flask_sqlalchemy(kit: SignalsKit) -> None:
     """What the catalogue says of an installed extension is there."""
     assert kit.bridge("flask_sqlalchemy") == (
         "flask_sqlalchemy.models_committed",

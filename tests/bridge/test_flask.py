@@ -21,7 +21,7 @@ from flask_signals_kit import (
     SignalsKit,
     current_emission,
 )
-from tests.bridge.support import fail, ignore, listeners, make_site
+from tests.bridge.support import fail, ignore, make_site, receiver_count
 
 BUILTINS: dict[str, set[str]] = {
     "appcontext_popped": set(),
@@ -38,7 +38,7 @@ BUILTINS: dict[str, set[str]] = {
 
 
 @pytest.mark.parametrize("name", BUILTINS)
-def test_each_of_flasks_signals_arrives_with_its_payload(
+def test_each_flask_signal_is_relayed_with_its_payload(
     kit: SignalsKit, app: Flask, name: str
 ) -> None:
     """Under its Python name, with the real app as sender and what Flask passes."""
@@ -59,13 +59,13 @@ def test_each_of_flasks_signals_arrives_with_its_payload(
 
 
 @pytest.mark.parametrize("name", BUILTINS)
-def test_a_relay_is_there_only_while_somebody_listens(
+def test_relay_exists_only_while_the_signal_has_receivers(
     kit: SignalsKit, app: Flask, name: str
 ) -> None:
-    """An unused built-in costs nothing: connecting relays, disconnecting ends it, and again."""
-    before = listeners(name, app)
+    """Connecting adds the relay, disconnecting removes it, and again."""
+    before = receiver_count(name, app)
     signal = kit.for_app(app).namespace.signal(name)
-    assert listeners(name, app) == before
+    assert receiver_count(name, app) == before
 
     def also(sender: Any, **extra: Any) -> None:
         pass
@@ -73,29 +73,29 @@ def test_a_relay_is_there_only_while_somebody_listens(
     for _ in range(2):
         signal.connect(ignore)
         signal.connect(also)
-        assert listeners(name, app) == before + 1
+        assert receiver_count(name, app) == before + 1
         signal.disconnect(ignore)
-        assert listeners(name, app) == before + 1
+        assert receiver_count(name, app) == before + 1
         signal.disconnect(also)
-        assert listeners(name, app) == before
+        assert receiver_count(name, app) == before
     with signal.connected_to(ignore):
-        assert listeners(name, app) == before + 1
-    assert listeners(name, app) == before
+        assert receiver_count(name, app) == before + 1
+    assert receiver_count(name, app) == before
     signal.connect(lambda sender, **extra: None)  # weakly, so it is gone at once
-    assert listeners(name, app) == before
+    assert receiver_count(name, app) == before
 
 
-def test_testing_and_the_journal_wake_no_relay(kit: SignalsKit) -> None:
-    """Looking at the signals of an app is no reason to listen to all of Flask's."""
+def test_testing_and_the_journal_add_no_relay(kit: SignalsKit) -> None:
+    """Observing an app's signals does not connect to all of Flask's."""
     app, bare = make_site(kit, TESTING=True), Flask("bare")
     app.test_client().get("/")
-    assert [listeners(name, app) for name in BUILTINS] == [
-        listeners(name, bare) for name in BUILTINS
+    assert [receiver_count(name, app) for name in BUILTINS] == [
+        receiver_count(name, bare) for name in BUILTINS
     ]
 
 
-def test_flasks_own_signal_may_be_given_instead_of_the_name(kit: SignalsKit, app: Flask) -> None:
-    """`kit.on(flask.request_started)` is `kit.on("request_started")`: this app's only."""
+def test_flask_signal_object_can_be_used_instead_of_its_name(kit: SignalsKit, app: Flask) -> None:
+    """`kit.on(flask.request_started)` is `kit.on("request_started")`, for this app only."""
     seen: list[Any] = []
     kit.on(flask.request_started)(lambda sender, **extra: seen.append(sender))
     bare = Flask("bare")
@@ -104,8 +104,8 @@ def test_flasks_own_signal_may_be_given_instead_of_the_name(kit: SignalsKit, app
     assert seen == [app]
 
 
-def test_other_apps_are_not_heard(kit: SignalsKit) -> None:
-    """Two apps of one kit and one without: each hears itself."""
+def test_relay_ignores_other_apps(kit: SignalsKit) -> None:
+    """Two apps of one kit and one without: receivers of each are called for it alone."""
     seen: list[tuple[str, str]] = []
     one, two, bare = make_site(kit, "one"), make_site(kit, "two"), Flask("bare")
     for app in (one, two):
@@ -119,7 +119,7 @@ def test_other_apps_are_not_heard(kit: SignalsKit) -> None:
     assert seen == [("one", "one")] * 2 + [("two", "two")] * 2
 
 
-def test_an_app_inside_another_apps_request_is_told_apart(kit: SignalsKit) -> None:
+def test_nested_request_of_another_app_is_relayed_to_that_app(kit: SignalsKit) -> None:
     """Nested requests of two apps of one kit arrive where they belong."""
     outer, inner = make_site(kit, "outer"), make_site(kit, "inner")
     seen: list[str] = []
@@ -129,8 +129,8 @@ def test_an_app_inside_another_apps_request_is_told_apart(kit: SignalsKit) -> No
     assert seen == ["outer", "inner"]
 
 
-def test_a_receiver_may_change_what_a_template_gets(kit: SignalsKit, app: Flask) -> None:
-    """The very context is passed on, not a copy."""
+def test_receiver_can_change_the_template_context(kit: SignalsKit, app: Flask) -> None:
+    """The context object itself is passed on, not a copy."""
 
     @kit.on("before_render_template")
     def greet(app: Flask, *, template: Any, context: dict[str, Any], **extra: Any) -> None:
@@ -139,7 +139,7 @@ def test_a_receiver_may_change_what_a_template_gets(kit: SignalsKit, app: Flask)
     assert app.test_client().get("/").text == "good night"
 
 
-def test_a_receiver_of_request_started_may_abort(kit: SignalsKit, app: Flask) -> None:
+def test_receiver_of_request_started_can_abort(kit: SignalsKit, app: Flask) -> None:
     """As with Flask's own, `abort()` takes effect."""
 
     @kit.on("request_started")
@@ -149,8 +149,8 @@ def test_a_receiver_of_request_started_may_abort(kit: SignalsKit, app: Flask) ->
     assert app.test_client().get("/").status_code == 503
 
 
-def test_a_streamed_template_is_signalled(kit: SignalsKit, app: Flask) -> None:
-    """`template_rendered` comes while the body streams."""
+def test_streamed_template_sends_template_rendered(kit: SignalsKit, app: Flask) -> None:
+    """It is sent while the body streams."""
     seen: list[int] = []
     kit.on("template_rendered")(lambda app, **extra: seen.append(extra["context"]["x"]))
     app.add_url_rule("/stream", view_func=lambda: Response(stream_template_string("{{ x }}", x=5)))
@@ -158,10 +158,8 @@ def test_a_streamed_template_is_signalled(kit: SignalsKit, app: Flask) -> None:
     assert seen == [5]
 
 
-def test_a_sender_filter_and_a_predicate_work_on_flasks_signals(
-    kit: SignalsKit, app: Flask
-) -> None:
-    """`sender=` is the app, `when` sees what Flask passes."""
+def test_sender_filter_and_predicate_work_for_flask_signals(kit: SignalsKit, app: Flask) -> None:
+    """`sender=` is the app, `when` gets Flask's payload."""
     other = make_site(kit, "other")
     seen: list[str] = []
     kit.on("request_started", sender=app)(lambda app, **extra: seen.append(app.name))
@@ -174,8 +172,8 @@ def test_a_sender_filter_and_a_predicate_work_on_flasks_signals(
     assert seen == ["shop", "shop", "not found"]
 
 
-def test_async_receivers_hear_flasks_signals(kit: SignalsKit, app: Flask) -> None:
-    """They run the way Flask runs async views."""
+def test_async_receivers_of_flask_signals_run(kit: SignalsKit, app: Flask) -> None:
+    """As Flask runs async views."""
     seen: list[str] = []
 
     @kit.on("request_started", "request_finished")
@@ -186,10 +184,10 @@ def test_async_receivers_hear_flasks_signals(kit: SignalsKit, app: Flask) -> Non
     assert seen == ["shop", "shop"]
 
 
-def test_async_receivers_hear_what_is_sent_while_a_loop_is_running(
+def test_async_receivers_of_flask_signals_run_inside_a_running_loop(
     kit: SignalsKit, app: Flask
 ) -> None:
-    """Flask sends without a way to await anybody, from async views as well."""
+    """Flask sends without awaiting, from async views as well."""
     seen: list[str] = []
 
     @kit.on("message_flashed")
@@ -207,10 +205,10 @@ def test_async_receivers_hear_what_is_sent_while_a_loop_is_running(
 
 
 @pytest.mark.parametrize("name", BUILTINS)
-def test_under_isolate_no_receiver_of_flasks_signals_hurts_a_request(
+def test_isolate_keeps_the_response_when_a_receiver_fails(
     kit: SignalsKit, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A failure is logged, the response is what it was, and no context is left."""
+    """The failure is logged, and no context is left."""
     app = make_site(kit, SIGNALS_KIT_ON_ERROR="isolate")
 
     @kit.on(name)
@@ -227,8 +225,8 @@ def test_under_isolate_no_receiver_of_flasks_signals_hurts_a_request(
     )
 
 
-def test_under_raise_a_failing_receiver_does_what_flask_does(kit: SignalsKit, app: Flask) -> None:
-    """The user's choice is obeyed: a 500, and the receiver's own exception."""
+def test_raise_lets_a_receiver_failure_end_the_request(kit: SignalsKit, app: Flask) -> None:
+    """As with Flask's own signals: a 500, and the receiver's own exception."""
     kit.on("request_started")(fail)
     assert app.test_client().get("/").status_code == 500
     app.testing = True
@@ -236,7 +234,7 @@ def test_under_raise_a_failing_receiver_does_what_flask_does(kit: SignalsKit, ap
         app.test_client().get("/")
 
 
-def test_a_policy_may_be_chosen_for_one_of_flasks_signals(kit: SignalsKit, app: Flask) -> None:
+def test_policy_can_be_set_for_a_flask_signal(kit: SignalsKit, app: Flask) -> None:
     """`kit.signal("request_finished", on_error=…)` declares nothing new."""
     kit.signal("request_finished", on_error="isolate")
     kit.on("request_finished")(fail)

@@ -1,4 +1,4 @@
-"""Third-party signals in an app's namespace, while one of the app's signals has a receiver."""
+"""Third-party signals in an app's namespace, relayed while the app's signal has a receiver."""
 
 import asyncio
 import gc
@@ -30,10 +30,10 @@ from flask_signals_kit import (
     UnknownSignalError,
     current_emission,
 )
-from tests.bridge.support import fail, ignore, listeners, make_site
+from tests.bridge.support import fail, ignore, make_site, receiver_count
 
 
-def test_a_blinker_signal_is_bridged_under_its_name(kit: SignalsKit, app: Flask) -> None:
+def test_blinker_signal_is_bridged_under_its_name(kit: SignalsKit, app: Flask) -> None:
     """Dashes become underscores; the name is returned."""
     theirs = blinker.NamedSignal("invoice-paid")
     assert kit.bridge(theirs) == ("invoice_paid",)
@@ -44,8 +44,8 @@ def test_a_blinker_signal_is_bridged_under_its_name(kit: SignalsKit, app: Flask)
         assert kit.send("invoice_paid", "acme") == [(receive, ("acme", {}))]
 
 
-def test_a_namespace_is_bridged_whole_or_in_part(kit: SignalsKit, app: Flask) -> None:
-    """With a prefix, and names in their way of writing or in Python's."""
+def test_namespace_is_bridged_whole_or_in_part(kit: SignalsKit, app: Flask) -> None:
+    """With a prefix, and with names as spelled in the namespace or in Python."""
     theirs = blinker.Namespace()
     for name in ("invoice-paid", "invoice-sent", "invoice-lost"):
         theirs.signal(name)
@@ -62,7 +62,7 @@ def test_a_namespace_is_bridged_whole_or_in_part(kit: SignalsKit, app: Flask) ->
     assert seen == ["billing.invoice_paid"]
 
 
-def test_names_that_become_the_same_are_refused(kit: SignalsKit) -> None:
+def test_names_that_map_to_the_same_identifier_are_refused(kit: SignalsKit) -> None:
     """`invoice-paid` and `invoice_paid` of one namespace cannot both be `invoice_paid`."""
     theirs = blinker.Namespace()
     theirs.signal("invoice-paid")
@@ -71,10 +71,8 @@ def test_names_that_become_the_same_are_refused(kit: SignalsKit) -> None:
         kit.bridge(theirs)
 
 
-def test_a_bridge_relays_only_while_somebody_in_the_app_listens(
-    kit: SignalsKit, app: Flask
-) -> None:
-    """Before a receiver comes and after it went, their signal has nobody."""
+def test_bridge_relays_only_while_the_app_has_receivers(kit: SignalsKit, app: Flask) -> None:
+    """Before the first receiver and after the last, the source signal has no relay."""
     theirs = blinker.NamedSignal("invoice-paid")
     kit.bridge(theirs)
     assert not theirs.receivers
@@ -83,7 +81,7 @@ def test_a_bridge_relays_only_while_somebody_in_the_app_listens(
     assert not theirs.receivers
 
 
-def test_a_bridge_may_come_after_its_receivers_and_after_the_apps(kit: SignalsKit) -> None:
+def test_bridge_can_follow_receivers_and_apps(kit: SignalsKit) -> None:
     """Order of bridging, connecting and initialising does not matter."""
     theirs = blinker.NamedSignal("invoice-paid")
     seen: list[str] = []
@@ -97,8 +95,8 @@ def test_a_bridge_may_come_after_its_receivers_and_after_the_apps(kit: SignalsKi
     assert seen == ["before", "after"]
 
 
-def test_a_bridged_signal_is_passed_on_only_while_the_app_is_current(kit: SignalsKit) -> None:
-    """Where the sender is not an app, the current one counts; without one nobody hears."""
+def test_bridged_signal_is_relayed_to_the_current_app(kit: SignalsKit) -> None:
+    """If the sender is not an app, the current app's receivers run; without one, none run."""
     theirs = blinker.NamedSignal("cache-hit")
     kit.bridge(theirs)
     seen: list[tuple[str, Any]] = []
@@ -109,14 +107,14 @@ def test_a_bridged_signal_is_passed_on_only_while_the_app_is_current(kit: Signal
             theirs.send()
             theirs.send(None)
             theirs.send("view")
-    theirs.send("nobody")
+    theirs.send("no app")
     assert seen == [
         *[("one", None), ("one", None), ("one", "view")],
         *[("two", None), ("two", None), ("two", "view")],
     ]
 
 
-def test_a_bridged_signal_whose_sender_is_an_app_goes_to_that_app(kit: SignalsKit) -> None:
+def test_bridged_signal_sent_by_an_app_is_relayed_to_that_app(kit: SignalsKit) -> None:
     """Even where another app is current, and through a proxy."""
     theirs = blinker.NamedSignal("user-seen")
     kit.bridge(theirs)
@@ -135,8 +133,8 @@ def test_a_bridged_signal_whose_sender_is_an_app_goes_to_that_app(kit: SignalsKi
     assert seen == [("one", False), ("two", False), ("one", False)]
 
 
-def test_a_relay_returns_what_receivers_return(kit: SignalsKit, app: Flask) -> None:
-    """The first result that is not `None`: some senders act on it, `False` included."""
+def test_relay_returns_the_first_result(kit: SignalsKit, app: Flask) -> None:
+    """The first result that is not `None`: some senders use it, `False` included."""
     theirs = blinker.NamedSignal("oauth-authorized")
     kit.bridge(theirs)
     kit.on("oauth_authorized")(ignore)
@@ -148,9 +146,7 @@ def test_a_relay_returns_what_receivers_return(kit: SignalsKit, app: Flask) -> N
         assert [result for _, result in theirs.send()] == [False]
 
 
-def test_a_single_receiver_of_a_flask_signal_costs_one_more_call_than_with_blinker(
-    kit: SignalsKit, app: Flask
-) -> None:
+def test_relay_adds_one_call_to_a_single_receiver(kit: SignalsKit, app: Flask) -> None:
     """Between Flask's `send` and the receiver there is the relay and nothing else."""
     calls: list[str] = []
 
@@ -169,7 +165,7 @@ def test_a_single_receiver_of_a_flask_signal_costs_one_more_call_than_with_blink
     assert calls == ["flask_signals_kit.bridge.pass_on"]
 
 
-def test_a_recursion_through_a_flask_signal_names_it(kit: SignalsKit, app: Flask) -> None:
+def test_recursion_through_a_flask_signal_names_the_signal(kit: SignalsKit, app: Flask) -> None:
     """A receiver of `message_flashed` that flashes a message."""
 
     @kit.on("message_flashed")
@@ -181,8 +177,8 @@ def test_a_recursion_through_a_flask_signal_names_it(kit: SignalsKit, app: Flask
     assert "→ message-flashed →" in "".join(caught.value.__notes__)
 
 
-def test_a_failing_receiver_of_a_bridged_signal_obeys_the_policy(kit: SignalsKit) -> None:
-    """`raise` reaches their sender, `isolate` does not."""
+def test_policy_applies_to_receivers_of_bridged_signals(kit: SignalsKit) -> None:
+    """`raise` propagates to the third-party sender, `isolate` does not."""
     theirs = blinker.NamedSignal("invoice-paid")
     kit.bridge(theirs)
     kit.on("invoice_paid")(fail)
@@ -203,10 +199,10 @@ def await_plain(receiver: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("kind", ["plain", "async"])
-def test_a_signal_that_is_awaited_reaches_receivers_of_any_kind(
+def test_awaited_source_signal_reaches_plain_and_async_receivers(
     kit: SignalsKit, app: Flask, kind: str
 ) -> None:
-    """Given a `_sync_wrapper`, which blinker asks for: a bridge is a plain receiver."""
+    """Given a `_sync_wrapper`, which blinker requires: a relay is a plain receiver."""
     theirs = blinker.NamedSignal("invoice-paid")
     kit.bridge(theirs)
 
@@ -226,8 +222,8 @@ def test_a_signal_that_is_awaited_reaches_receivers_of_any_kind(
 
 
 @pytest.mark.parametrize("testing", [False, True])
-def test_a_sender_that_is_a_proxy_for_nothing_is_passed_on(kit: SignalsKit, testing: bool) -> None:
-    """Their `send(request)` outside of a request worked before somebody listened here."""
+def test_unbound_proxy_as_sender_is_relayed(kit: SignalsKit, testing: bool) -> None:
+    """`send(request)` outside a request works, with and without a relay."""
     app = make_site(kit, TESTING=testing, SIGNALS_KIT_ON_ERROR="isolate")
     theirs = blinker.NamedSignal("invoice-paid")
     kit.bridge(theirs)
@@ -240,8 +236,8 @@ def test_a_sender_that_is_a_proxy_for_nothing_is_passed_on(kit: SignalsKit, test
     assert [kind for kind, _ in seen] == [LocalProxy]
 
 
-def test_one_app_may_bridge_for_itself(kit: SignalsKit) -> None:
-    """`for_app(app).bridge` wakes no other app."""
+def test_app_can_bridge_for_itself(kit: SignalsKit) -> None:
+    """`for_app(app).bridge` adds no relay in another app."""
     theirs = blinker.NamedSignal("invoice-paid")
     one, two = make_site(kit, "one"), make_site(kit, "two")
     seen: list[str] = []
@@ -253,8 +249,8 @@ def test_one_app_may_bridge_for_itself(kit: SignalsKit) -> None:
     assert seen == ["one"]
 
 
-def test_bridging_twice_is_bridging_once(kit: SignalsKit, app: Flask) -> None:
-    """The same signal under the same name: one relay."""
+def test_bridging_twice_adds_one_relay(kit: SignalsKit, app: Flask) -> None:
+    """The same signal under the same name."""
     theirs = blinker.NamedSignal("invoice-paid")
     seen: list[Any] = []
     kit.on("invoice_paid")(lambda sender, **extra: seen.append(sender))
@@ -266,8 +262,8 @@ def test_bridging_twice_is_bridging_once(kit: SignalsKit, app: Flask) -> None:
 
 
 @pytest.mark.parametrize("taken_by", ["declaration", "bridge", "flask"])
-def test_a_name_that_is_taken_is_refused(kit: SignalsKit, taken_by: str) -> None:
-    """The message names it, and the prefix that helps; nothing is bridged."""
+def test_bridging_under_a_used_name_is_refused(kit: SignalsKit, taken_by: str) -> None:
+    """The message has the name and a prefix that avoids it; nothing is bridged."""
     name = "request_started" if taken_by == "flask" else "invoice_paid"
     if taken_by == "declaration":
         kit.signal(name)
@@ -285,8 +281,8 @@ def test_a_name_that_is_taken_is_refused(kit: SignalsKit, taken_by: str) -> None
     assert "something_else" not in kit.registry.bridged
 
 
-def test_a_dropped_app_leaves_nothing_in_a_bridged_signal(kit: SignalsKit) -> None:
-    """The relay goes with the app, without the garbage collector."""
+def test_relay_is_freed_with_its_app(kit: SignalsKit) -> None:
+    """Without the garbage collector."""
     theirs = blinker.NamedSignal("invoice-paid")
     kit.bridge(theirs)
     kit.on("invoice_paid")(ignore)
@@ -302,8 +298,8 @@ def test_a_dropped_app_leaves_nothing_in_a_bridged_signal(kit: SignalsKit) -> No
         gc.enable()
 
 
-def test_anonymous_signals_need_a_name(kit: SignalsKit, app: Flask) -> None:
-    """The message shows how to give one; then it works."""
+def test_anonymous_signal_needs_a_name(kit: SignalsKit, app: Flask) -> None:
+    """The message shows how to name it; then it works."""
     theirs = blinker.Signal("no name")
     for use in (lambda: kit.bridge(theirs), lambda: kit.on(theirs)(ignore)):
         with pytest.raises(DeclarationError, match=r"no name.*names=\['…'\]"):
@@ -317,22 +313,22 @@ def test_anonymous_signals_need_a_name(kit: SignalsKit, app: Flask) -> None:
 
 
 def test_several_names_for_one_signal_are_refused(kit: SignalsKit) -> None:
-    """One signal has one name here."""
+    """One signal has one name in an app."""
     with pytest.raises(DeclarationError, match="one name, not 2"):
         kit.bridge(blinker.NamedSignal("invoice-paid"), names=["paid", "settled"])
 
 
 @pytest.mark.parametrize("thing", [3, None, object(), ["flask_login"]])
-def test_what_is_no_source_is_refused(kit: SignalsKit, thing: Any) -> None:
-    """The message names the type and what would do."""
+def test_invalid_bridge_source_is_refused(kit: SignalsKit, thing: Any) -> None:
+    """The message has its type and the accepted types."""
     with pytest.raises(DeclarationError) as caught:
         kit.bridge(thing)
     assert type(thing).__name__.removesuffix("Type") in str(caught.value)
     assert "the name of an extension, a blinker signal or a blinker namespace" in str(caught.value)
 
 
-def test_a_name_that_their_namespace_lacks_is_refused(kit: SignalsKit) -> None:
-    """With the nearest and all that it has."""
+def test_name_missing_in_the_source_namespace_is_refused(kit: SignalsKit) -> None:
+    """The message has the nearest name and all names."""
     theirs = blinker.Namespace()
     theirs.signal("invoice-paid")
     with pytest.raises(UnknownSignalError) as caught:
@@ -343,17 +339,19 @@ def test_a_name_that_their_namespace_lacks_is_refused(kit: SignalsKit) -> None:
     assert "It has invoice_paid" in message
 
 
-def test_a_signal_whose_name_is_no_identifier_is_refused(kit: SignalsKit) -> None:
-    """With a name that would do."""
+def test_source_signal_name_must_be_an_identifier(kit: SignalsKit) -> None:
+    """The message has a valid name."""
     with pytest.raises(DeclarationError, match="'user_logged_in'"):
         kit.bridge(blinker.NamedSignal("user logged in"))
 
 
-def test_relays_come_and_go_while_requests_are_served(kit: SignalsKit, app: Flask) -> None:
-    """Temporary receivers of Flask's signals in some threads disturb no request in others."""
+def test_relays_can_be_added_and_removed_while_requests_are_served(
+    kit: SignalsKit, app: Flask
+) -> None:
+    """Temporary receivers in some threads do not affect requests in others."""
     stop = threading.Event()
     app.test_client().get("/")
-    before = listeners("request_started", app)
+    before = receiver_count("request_started", app)
 
     def borrow() -> None:
         with app.app_context():
@@ -372,15 +370,15 @@ def test_relays_come_and_go_while_requests_are_served(kit: SignalsKit, app: Flas
         stop.set()
         for done in serving:
             done.result(60)
-    assert listeners("request_started", app) == before
+    assert receiver_count("request_started", app) == before
 
 
 class Sender:
-    """Somebody who sends."""
+    """An object that sends."""
 
 
 def busy_signal(others: list[Sender], how_often: int) -> blinker.NamedSignal:
-    """Make a signal that others connect to each time that somebody is being disconnected."""
+    """Make a signal that gets connections from elsewhere during each disconnect."""
 
     class Receivers(set[Any]):
         def discard(self, receiver: Any, /) -> None:
@@ -397,26 +395,26 @@ def busy_signal(others: list[Sender], how_often: int) -> blinker.NamedSignal:
 
 
 @pytest.mark.parametrize("how_often", [1, 50])
-def test_others_who_connect_while_a_relay_leaves_do_it_no_harm(
+def test_connections_made_while_a_relay_is_removed_are_tolerated(
     kit: SignalsKit, app: Flask, how_often: int
 ) -> None:
-    """Blinker goes through all senders to disconnect, and fails if another thread adds one."""
+    """Blinker iterates over all senders to disconnect, and fails if another thread adds one."""
     others: list[Sender] = []
     theirs = busy_signal(others, how_often)
     kit.bridge(theirs)
     with app.app_context():
         for _ in range(3):
-            with kit.namespace["invoice_paid"].connected_to(lambda sender, **extra: "heard"):
-                assert "heard" in [result for _, result in theirs.send("acme")]
-            assert "heard" not in [result for _, result in theirs.send("acme")]
+            with kit.namespace["invoice_paid"].connected_to(lambda sender, **extra: "called"):
+                assert "called" in [result for _, result in theirs.send("acme")]
+            assert "called" not in [result for _, result in theirs.send("acme")]
     assert len(others) == how_often
     assert [*theirs.receivers_for("acme")] == []
 
 
-def test_a_relay_whose_last_receiver_is_collected_as_it_connects_is_not_left_behind(
+def test_relay_is_removed_if_its_receiver_is_collected_while_connecting(
     kit: SignalsKit, app: Flask
 ) -> None:
-    """The collector may run in the midst of it; what holds at the end counts."""
+    """The collector can run during the connection; the final state counts."""
     kept: list[Any] = [lambda sender, **extra: None]
 
     class Collecting(blinker.NamedSignal):
@@ -433,9 +431,7 @@ def test_a_relay_whose_last_receiver_is_collected_as_it_connects_is_not_left_beh
     assert not theirs.receivers
 
 
-def test_a_receiver_that_is_collected_waits_for_no_other_thread(
-    kit: SignalsKit, app: Flask
-) -> None:
+def test_collection_of_a_receiver_does_not_wait_for_locks(kit: SignalsKit, app: Flask) -> None:
     """The collector runs in any thread, which may hold the lock that a relay waits for."""
     held, waiting = threading.Event(), threading.Event()
 
@@ -473,17 +469,17 @@ def test_a_receiver_that_is_collected_waits_for_no_other_thread(
     assert not lent.receivers
 
 
-def test_receivers_see_the_request_that_they_are_in(kit: SignalsKit, app: Flask) -> None:
-    """`g` of the request is there from `request_started` on, as with Flask's own signals."""
+def test_receivers_of_flask_signals_have_the_request_context(kit: SignalsKit, app: Flask) -> None:
+    """`g` of the request is available from `request_started` on, as with Flask's own signals."""
     kit.on("request_started")(lambda app, **extra: setattr(g, "seen", True))
     app.add_url_rule("/seen", view_func=lambda: str(g.seen))
     assert app.test_client().get("/seen").text == "True"
 
 
-def test_what_fails_in_one_relay_is_nobody_elses_failure(
+def test_failing_relay_update_does_not_affect_other_relays(
     kit: SignalsKit, app: Flask, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whoever has the turn looks after the others' relays; their errors are logged."""
+    """One thread updates the relays of all; their errors are logged."""
     begun, gone = threading.Event(), threading.Event()
 
     class Slow(Signal):
