@@ -26,6 +26,7 @@ class Plan:
 
     __slots__ = (
         "_merged",
+        "_receivers",
         "any_sender",
         "by_sender",
         "check_payload",
@@ -56,6 +57,7 @@ class Plan:
         for connection in ranked:
             self.by_sender.setdefault(connection.key[1], []).append(connection)
         self.any_sender: tuple[LiveConnection, ...] = distinct(self.by_sender.pop(None, []))
+        self._receivers: dict[Hashable, Any] | None = None
         self._merged: dict[Hashable, tuple[LiveConnection, ...]] = {}
         # A plain send has nothing to do but to call the receivers, …
         self.is_plain: bool = (
@@ -69,6 +71,13 @@ class Plan:
         self.is_fast: bool = (
             self.is_plain and not self.by_sender and not any(c.weak for c in ranked)
         )
+
+    @property
+    def receivers(self) -> dict[Hashable, Any]:
+        """The receivers, or weak references to them, by key."""
+        if self._receivers is None:
+            self._receivers = {c.key[0]: c.receiver for c in self.connections}
+        return self._receivers
 
     def connections_for(self, sender: Hashable) -> tuple[LiveConnection, ...]:
         """Return the connections that a sender with this key reaches, in calling order."""

@@ -295,7 +295,7 @@ class Signal(blinker.NamedSignal):
     @property
     def receivers(self) -> dict[Any, Any]:
         """The connected receivers by key; as with blinker, only the truth value is promised."""
-        return {c.key[0]: c.receiver for c in self._connected()}
+        return self._current_plan().receivers
 
     @receivers.setter
     def receivers(self, value: object) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
