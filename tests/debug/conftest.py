@@ -8,8 +8,8 @@ from flask_signals_kit import AppSignals, SignalsKit
 
 @pytest.fixture
 def shop() -> AppSignals:
-    """Give the half of an app; the fixture keeps the app."""
+    """Return an app's signals; the fixture keeps the app alive."""
     app = Flask("shop")
-    state = SignalsKit(app).for_app(app)
-    state.keep = app  # type: ignore[attr-defined]
-    return state
+    app_signals = SignalsKit(app).for_app(app)
+    app_signals.keep = app  # type: ignore[attr-defined]
+    return app_signals

@@ -12,23 +12,23 @@ class Account:
 
 
 def receive(sender: object, **extra: object) -> None:
-    """Listen to anything."""
+    """Be a receiver of anything."""
 
 
 def receive_amount(sender: object, amount: int) -> None:
-    """Listen to an amount and to nothing that may be added later."""
+    """Take an amount and nothing else."""
 
 
-def signal_of(state: AppSignals, name: str) -> SignalInfo:
-    """Return what the report has on one signal."""
-    signal = report(state).find(name)
+def signal_of(app_signals: AppSignals, name: str) -> SignalInfo:
+    """Return what the report contains about one signal."""
+    signal = report(app_signals).find(name)
     assert signal is not None
     return signal
 
 
-def kinds(state: AppSignals) -> list[str]:
+def kinds(app_signals: AppSignals) -> list[str]:
     """Return the kinds of all problems."""
-    return [problem.kind for problem in report(state).problems]
+    return [problem.kind for problem in report(app_signals).problems]
 
 
 def waits(sender: object, **extra: object) -> None:

@@ -1,4 +1,4 @@
-"""``flask signals``: the report in the terminal, for people, scripts and CI."""
+"""``flask signals``: the report in the terminal, for users, scripts and CI."""
 
 import inspect
 import json
@@ -27,20 +27,20 @@ class Account:
 
 
 def is_large(account: object, **payload: object) -> bool:
-    """Limit a receiver."""
+    """Be a predicate."""
     return True
 
 
 def dismiss_alert(account: object, **extra: object) -> None:
-    """Listen under a condition."""
+    """Be a receiver with a predicate."""
 
 
 async def sync_to_ledger(account: object, **extra: object) -> None:
-    """Listen asynchronously."""
+    """Be an async receiver."""
 
 
 def thank_by_mail(account: object, *, amount: int, note: str = "") -> None:
-    """Listen to what is known today."""
+    """Be a receiver without ``**extra``."""
 
 
 def make_app(*, healthy: bool = True) -> Flask:
@@ -52,7 +52,7 @@ def make_app(*, healthy: bool = True) -> Flask:
     def account_funded(sender: Account, *, amount: int, note: str = "") -> None:
         """Money arrived in an ``Account``."""
 
-    kit.signal("campaign_archived", "Nobody cares about it yet.")
+    kit.signal("campaign_archived", "It has no receivers yet.")
     kit.on(account_funded, priority=10, when=is_large, uid="alerts")(dismiss_alert)
     kit.on(account_funded, sender="acme", on_error="raise")(sync_to_ledger)  # type: ignore[call-overload]  # no Account
     kit.on("request_started")(dismiss_alert)
@@ -77,15 +77,15 @@ def place(function: Any) -> str:
 
 
 def names(result: Result) -> list[str]:
-    """Return the signals that a list has, by their headings."""
+    """Return the names of the listed signals."""
     return re.findall(r"^([\w.]+)\(", result.output, re.MULTILINE)
 
 
 # -- list -----------------------------------------------------------------------------------------
 
 
-def test_list_has_domain_signals_and_all_that_somebody_hears() -> None:
-    """Silent ones of Flask's are only counted."""
+def test_list_has_domain_signals_and_signals_with_receivers() -> None:
+    """Flask's signals without receivers are only counted."""
     result = run(make_app(), "list")
     assert result.exit_code == 0
     assert names(result) == ["account_funded", "campaign_archived", "request_started"]
@@ -94,14 +94,14 @@ def test_list_has_domain_signals_and_all_that_somebody_hears() -> None:
 
 
 def test_list_all_has_every_signal() -> None:
-    """Then nothing is left out."""
+    """Nothing is left out."""
     result = run(make_app(), "list", "--all")
     assert len(names(result)) == 12
     assert "--all" not in result.output
 
 
 def test_list_shows_receivers_in_calling_order_on_one_line_each() -> None:
-    """Name, file and line, and what is out of the ordinary; in columns."""
+    """In columns: name, file and line, and every option that differs from the default."""
     output = run(make_app(), "list").output
     assert (
         "account_funded(amount, note?)  on_error=isolate\n"
@@ -110,12 +110,12 @@ def test_list_shows_receivers_in_calling_order_on_one_line_each() -> None:
         f"  2  {__name__}.sync_to_ledger  {place(sync_to_ledger)}  "
         "on_error=raise, sender 'acme', async\n"
     ) in output
-    assert "campaign_archived(...)  orphan\n  Nobody cares about it yet.\n" in output
+    assert "campaign_archived(...)  orphan\n  It has no receivers yet.\n" in output
     assert "request_started()  flask\n" in output
 
 
-def test_what_others_connected_is_listed_as_foreign() -> None:
-    """With its delivery and how it is held, as for any other."""
+def test_list_marks_third_party_receivers_as_foreign() -> None:
+    """With their delivery and weakness, as for any other."""
 
     class Later:
         name = "later"
@@ -134,7 +134,7 @@ def test_what_others_connected_is_listed_as_foreign() -> None:
     assert "weak, no **kwargs, foreign: connected to the original signal" in details
 
 
-def test_list_marks_problems_and_says_where_to_read_more() -> None:
+def test_list_marks_signals_with_problems() -> None:
     """In the heading of each signal."""
     output = run(make_app(healthy=False), "list").output
     assert "account_funded(amount, note?)  on_error=isolate  No **kwargs\n" in output
@@ -143,23 +143,23 @@ def test_list_marks_problems_and_says_where_to_read_more() -> None:
 
 
 @pytest.mark.parametrize("pattern", ["account_*", "fund", "FUNDED", "*_funded"])
-def test_list_takes_a_pattern(pattern: str) -> None:
+def test_list_accepts_a_pattern(pattern: str) -> None:
     """A glob, or a part of the name."""
     result = run(make_app(), "list", pattern)
     assert result.exit_code == 0
     assert names(result) == ["account_funded"]
 
 
-def test_a_pattern_that_fits_nothing_is_an_error_with_the_nearest_name() -> None:
-    """So that a script notices."""
+def test_pattern_without_a_match_is_an_error_with_a_suggestion() -> None:
+    """The exit code is 1, for scripts."""
     result = run(make_app(), "list", "acount_funded*")
     assert result.exit_code == 1
     assert "No signal matches 'acount_funded*'. Did you mean 'account_funded'?" in result.stderr
     assert result.stdout == ""
 
 
-def test_a_pattern_that_fits_silent_signals_alone_says_so() -> None:
-    """They are there, and ``--all`` shows them."""
+def test_pattern_that_matches_only_hidden_signals_says_so() -> None:
+    """``--all`` shows them."""
     result = run(make_app(), "list", "*tearing_down")
     assert result.exit_code == 1
     assert "--all" in result.stderr
@@ -167,8 +167,8 @@ def test_a_pattern_that_fits_silent_signals_alone_says_so() -> None:
     assert names(found) == ["appcontext_tearing_down", "request_tearing_down"]
 
 
-def test_an_app_without_signals_says_what_there_is() -> None:
-    """An empty list is no error."""
+def test_list_of_an_app_without_signals_is_no_error() -> None:
+    """It says what is hidden."""
     app = Flask("shop")
     SignalsKit(app)
     result = run(app, "list")
@@ -177,7 +177,7 @@ def test_an_app_without_signals_says_what_there_is() -> None:
     assert "10 signals without receivers; --all" in result.output
 
 
-def test_list_as_json_is_the_pages_twin() -> None:
+def test_list_json_equals_the_json_of_the_page() -> None:
     """The same report, with the same selection as the text."""
     app = make_app()
     app.testing = True
@@ -190,7 +190,7 @@ def test_list_as_json_is_the_pages_twin() -> None:
 # -- show -----------------------------------------------------------------------------------------
 
 
-def test_show_tells_all_of_one_signal() -> None:
+def test_show_prints_all_about_one_signal() -> None:
     """Facts first, then each receiver with every one of its properties."""
     result = run(make_app(), "show", "account_funded")
     assert result.exit_code == 0
@@ -211,8 +211,8 @@ def test_show_tells_all_of_one_signal() -> None:
     ) in result.output
 
 
-def test_show_has_what_the_journal_counted_if_anything() -> None:
-    """In the process of a command that is little, so nothing is said of receivers never called."""
+def test_show_has_the_figures_of_the_journal() -> None:
+    """A command's process has few; receivers that were not called have none."""
     app = make_app()
     app.testing = True
     state = app.extensions["signals_kit"]
@@ -240,8 +240,8 @@ def test_show_has_what_the_journal_counted_if_anything() -> None:
     assert counted == [(2, 2), (0, 0)]
 
 
-def test_show_has_what_a_delivery_dropped() -> None:
-    """Also of a receiver that was never called, for then it is the news."""
+def test_show_has_dropped_calls() -> None:
+    """Also of a receiver that was never called."""
     calls: list[Call] = []
 
     class Later:
@@ -264,14 +264,14 @@ def test_show_has_what_a_delivery_dropped() -> None:
     assert re.search(r"^     1 call, 1 dropped, mean .*, p95 .*$", output, re.MULTILINE)
 
 
-def test_show_has_the_signals_problems() -> None:
-    """And those of no other."""
+def test_show_has_the_problems_of_the_signal() -> None:
+    """And those of no other signal."""
     output = run(make_app(healthy=False), "show", "account_funded").output
     assert output.endswith("\n  Fix: Add **extra to its parameters.\n")
     assert "is not declared" not in output
 
 
-def test_show_as_json_is_the_one_signal() -> None:
+def test_show_json_is_one_object() -> None:
     """An object, not a list of one."""
     data = json.loads(run(make_app(), "show", "account_funded", "--json").stdout)
     assert data["name"] == "account_funded"
@@ -281,8 +281,8 @@ def test_show_as_json_is_the_one_signal() -> None:
     ]
 
 
-def test_show_of_an_unknown_name_is_an_error_with_the_nearest() -> None:
-    """Thing, place, fix."""
+def test_show_of_an_unknown_name_is_an_error_with_a_suggestion() -> None:
+    """The message has object, place and fix."""
     result = run(make_app(), "show", "acount_funded")
     assert result.exit_code == 1
     assert "App 'shop' has no signal 'acount_funded'." in result.stderr
@@ -293,15 +293,15 @@ def test_show_of_an_unknown_name_is_an_error_with_the_nearest() -> None:
 # -- check ----------------------------------------------------------------------------------------
 
 
-def test_check_of_a_healthy_app_says_so() -> None:
+def test_check_without_problems_exits_with_0() -> None:
     """Exit code 0, for CI."""
     result = run(make_app(), "check")
     assert result.exit_code == 0
     assert result.output == "12 signals, 3 receivers, 1 orphan, no problems.\n"
 
 
-def test_check_prints_each_problem_with_place_and_fix_and_fails() -> None:
-    """Exit code 1, for CI."""
+def test_check_with_problems_prints_them_and_exits_with_1() -> None:
+    """Each with place and fix."""
     result = run(make_app(healthy=False), "check")
     assert result.exit_code == 1
     assert (
@@ -314,8 +314,8 @@ def test_check_prints_each_problem_with_place_and_fix_and_fails() -> None:
     assert result.output.endswith("2 problems\n")
 
 
-def test_check_as_json_has_the_same_exit_codes() -> None:
-    """An empty list when all is well."""
+def test_check_json_has_the_same_exit_codes() -> None:
+    """An empty list without problems."""
     good, bad = (run(make_app(healthy=healthy), "check", "--json") for healthy in (True, False))
     assert (good.exit_code, bad.exit_code) == (0, 1)
     assert json.loads(good.stdout) == {"app": "shop", "problems": []}
@@ -324,8 +324,8 @@ def test_check_as_json_has_the_same_exit_codes() -> None:
     assert found[0]["place"]["line"] == thank_by_mail.__code__.co_firstlineno
 
 
-def test_check_finds_an_sqlite_engine_that_needs_a_call(tmp_path: Path) -> None:
-    """Without a session and without a connection: the file is not even made."""
+def test_check_finds_an_sqlite_engine_without_begin_immediate(tmp_path: Path) -> None:
+    """Without a session and a connection: the file is not even created."""
     app, db, kit = Flask("shop"), SQLAlchemy(), SignalsKit()
     app.config["SQLALCHEMY_DATABASE_URI"] = f"sqlite:///{tmp_path}/shop.sqlite"
     db.init_app(app)
@@ -347,8 +347,8 @@ def test_check_finds_an_sqlite_engine_that_needs_a_call(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [["list"], ["show", "account_funded"], ["check"]])
-def test_an_app_without_a_kit_is_told_what_is_missing(command: list[str]) -> None:
-    """The group may have been added by hand, or the kit detached."""
+def test_command_in_an_app_without_a_kit_says_what_is_missing(command: list[str]) -> None:
+    """The group can be added by hand, or the kit detached."""
     app = Flask("shop")
     assert isinstance(signals, AppGroup)
     app.cli.add_command(signals)
@@ -357,8 +357,8 @@ def test_an_app_without_a_kit_is_told_what_is_missing(command: list[str]) -> Non
     assert "App 'shop' has no SignalsKit: call kit.init_app(app)" in result.stderr
 
 
-def test_the_command_comes_and_goes_with_the_kit() -> None:
-    """``detach`` takes it away again."""
+def test_init_app_adds_and_detach_removes_the_command() -> None:
+    """The group exists only while the app has a kit."""
     app = Flask("shop")
     kit = SignalsKit(app)
     assert run(app, "list").exit_code == 0
@@ -371,8 +371,8 @@ def test_the_command_comes_and_goes_with_the_kit() -> None:
 
 @pytest.mark.parametrize("width", [60, 80, 100])
 @pytest.mark.parametrize("command", ["list", "show account_funded", "check"])
-def test_lines_fit_the_terminal(width: int, command: str) -> None:
-    """Nothing is broken by the terminal itself, unless one word is longer than a line."""
+def test_lines_are_no_wider_than_the_terminal(width: int, command: str) -> None:
+    """Unless one word is longer than a line."""
     output = run(make_app(healthy=False), *command.split(), COLUMNS=str(width)).output
     assert output
     for line in output.splitlines():
@@ -380,7 +380,7 @@ def test_lines_fit_the_terminal(width: int, command: str) -> None:
         assert line == line.rstrip()
 
 
-def test_a_head_that_is_too_long_goes_on_below() -> None:
+def test_long_heading_is_wrapped() -> None:
     """A payload may have many names, and a problem's file a long path."""
     app = make_app()
     kit = app.extensions["signals_kit"]
@@ -399,7 +399,7 @@ def test_a_head_that_is_too_long_goes_on_below() -> None:
     )
 
 
-def test_a_receiver_with_a_long_name_breaks_the_lines_of_its_signal_alone() -> None:
+def test_long_receiver_name_wraps_the_lines_of_its_signal_only() -> None:
     """All others stay in columns."""
     app = make_app()
 
@@ -413,8 +413,8 @@ def test_a_receiver_with_a_long_name_breaks_the_lines_of_its_signal_alone() -> N
     assert f"  1  {__name__}.dismiss_alert  {place(dismiss_alert)}\n" in output
 
 
-def test_a_narrow_list_puts_the_place_below_the_receiver() -> None:
-    """For all of a signal, so that they stay even."""
+def test_narrow_list_puts_the_place_below_the_receiver() -> None:
+    """For all receivers of a signal, so that they are aligned."""
     output = run(make_app(), "list", "account_*", COLUMNS="70").output
     assert (
         f"  1  {__name__}.dismiss_alert\n"
@@ -433,7 +433,7 @@ kit.signal("account_funded", "Money arrived.")
 
 
 def in_terminal(directory: Path, **environ: str) -> str:
-    """Run ``flask signals list`` in a real terminal and return what it wrote there."""
+    """Run ``flask signals list`` in a real terminal and return its output."""
     (directory / "shop.py").write_text(APP)
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "flask", "--app", "shop", "signals", "list"]
@@ -456,29 +456,29 @@ def in_terminal(directory: Path, **environ: str) -> str:
     return written.decode()
 
 
-def test_a_terminal_gets_colours(tmp_path: Path) -> None:
+def test_terminal_output_has_colours(tmp_path: Path) -> None:
     """The name in bold, an orphan in yellow."""
     written = in_terminal(tmp_path, TERM="xterm")
     assert "\x1b[1maccount_funded\x1b[0m" in written
     assert "\x1b[33morphan\x1b[0m" in written
 
 
-def test_no_color_is_respected(tmp_path: Path) -> None:
+def test_no_color_disables_colours(tmp_path: Path) -> None:
     """See https://no-color.org."""
     written = in_terminal(tmp_path, TERM="xterm", NO_COLOR="1")
     assert "account_funded(...)  orphan" in written
     assert "\x1b[" not in written
 
 
-def test_a_pipe_gets_no_colours_and_whole_lines() -> None:
+def test_pipe_output_has_no_colours_and_no_wrapping() -> None:
     """For grep and files."""
     output = run(make_app(), "list").output
     assert "\x1b[" not in output
     assert max(map(len, output.splitlines())) > 80
 
 
-def test_no_encoding_is_too_small() -> None:
-    """What a pipe or a file cannot hold is escaped, as on standard error; JSON is ASCII."""
+def test_output_works_in_any_encoding() -> None:
+    """Characters that a pipe or file cannot encode are escaped; JSON is ASCII."""
     app = Flask("shop")
     SignalsKit(app).signal("account_funded", "Grüße: \N{CJK UNIFIED IDEOGRAPH-652F}.")
     runner = app.test_cli_runner(charset="cp1252")

@@ -27,14 +27,14 @@ from flask_signals_kit.settings import ON_ERROR
 from tests.debug.support import Account, kinds, receive, receive_amount, signal_of, waits
 
 
-def only_problem(state: AppSignals) -> Problem:
-    """Return the one problem that there is."""
-    [problem] = report(state).problems
+def only_problem(app_signals: AppSignals) -> Problem:
+    """Return the only problem."""
+    [problem] = report(app_signals).problems
     return problem
 
 
-def test_a_collected_receiver_is_a_problem(shop: AppSignals) -> None:
-    """Nobody else tells that it is gone."""
+def test_collected_receiver_is_a_problem(shop: AppSignals) -> None:
+    """Its connection ended without a call of `disconnect`."""
     shop.signal("account_funded")
 
     def fleeting(sender: object, **extra: object) -> None: ...
@@ -51,7 +51,7 @@ def test_a_collected_receiver_is_a_problem(shop: AppSignals) -> None:
     assert problem.place.file == __file__
 
 
-def test_a_name_that_is_connected_and_not_declared_is_a_problem(shop: AppSignals) -> None:
+def test_connected_undeclared_name_is_a_problem(shop: AppSignals) -> None:
     """With the name that was probably meant."""
     shop.signal("account_funded")
     shop.on("acount_funded")(receive)
@@ -64,8 +64,8 @@ def test_a_name_that_is_connected_and_not_declared_is_a_problem(shop: AppSignals
     )
 
 
-def test_a_name_that_is_like_no_other_is_to_be_declared(shop: AppSignals) -> None:
-    """Connected or sent, or of an extension: each with the fix that helps."""
+def test_fix_for_an_undeclared_name_without_a_similar_one(shop: AppSignals) -> None:
+    """Connected or sent, or of an extension: each with the matching fix."""
     shop.signal("account_funded")
     shop.on("zebra_seen", "flask_login.user_logged_in")(receive)
     shop.send("horse_fed")
@@ -78,15 +78,15 @@ def test_a_name_that_is_like_no_other_is_to_be_declared(shop: AppSignals) -> Non
     }
 
 
-def test_a_name_that_is_only_looked_at_is_no_problem(shop: AppSignals) -> None:
-    """Nobody has sent it or listens, so nothing goes wrong."""
+def test_undeclared_name_that_was_only_accessed_is_no_problem(shop: AppSignals) -> None:
+    """It has no sends and no receivers, so nothing goes wrong."""
     shop.namespace.signal("account_funded")
     assert kinds(shop) == []
     assert not signal_of(shop, "account_funded").orphan
 
 
-def test_a_report_suggests_names_for_the_first_few_alone(shop: AppSignals) -> None:
-    """Each is compared with all: of a thousand undeclared ones a look would take forever.
+def test_report_suggests_names_for_the_first_few_only(shop: AppSignals) -> None:
+    """Each is compared with all, so a thousand undeclared names would take too long.
 
     The report of one signal has its suggestion in any case.
     """
@@ -101,10 +101,10 @@ def test_a_report_suggests_names_for_the_first_few_alone(shop: AppSignals) -> No
     assert "Did you mean 'account_funded'?" in problem.message
 
 
-def test_a_name_that_was_sent_and_not_declared_is_a_problem(
+def test_sent_undeclared_name_is_a_problem(
     shop: AppSignals, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It points at the line that sent it, and is no orphan."""
+    """It has the place of the send, and is no orphan."""
     shop.signal("account_funded")
     shop.send("account_fundd", "acme")
     problem = only_problem(shop)
@@ -115,8 +115,8 @@ def test_a_name_that_was_sent_and_not_declared_is_a_problem(
     assert [signal.name for signal in report(shop).orphans] == ["account_funded"]
 
 
-def test_a_receiver_without_kwargs_is_a_problem(shop: AppSignals) -> None:
-    """It works until somebody adds a name to the payload."""
+def test_receiver_without_kwargs_is_a_problem(shop: AppSignals) -> None:
+    """It fails once a name is added to the payload."""
 
     @shop.declare
     def account_funded(sender: Account, *, amount: int) -> None: ...
@@ -131,14 +131,14 @@ def test_a_receiver_without_kwargs_is_a_problem(shop: AppSignals) -> None:
 
 
 def closure() -> Callable[..., None]:
-    """Return a new function of the same module and name each time."""
+    """Return a new function with the same module and name each time."""
 
     def connected(sender: object, **extra: object) -> None: ...
 
     return connected
 
 
-def test_the_same_module_and_name_connected_twice_is_a_problem(shop: AppSignals) -> None:
+def test_function_connected_twice_by_module_and_name_is_a_problem(shop: AppSignals) -> None:
     """A factory that ran twice connects its closures twice."""
     shop.signal("account_funded")
     for _ in range(3):
@@ -149,9 +149,7 @@ def test_the_same_module_and_name_connected_twice_is_a_problem(shop: AppSignals)
     assert "uid" in problem.fix
 
 
-def test_a_file_that_is_imported_under_two_names_is_a_problem(
-    shop: AppSignals, tmp_path: Path
-) -> None:
+def test_file_imported_under_two_names_is_a_problem(shop: AppSignals, tmp_path: Path) -> None:
     """Each of its receivers is connected twice: by a module of another name, or by `__main__`."""
     file = tmp_path / "shop_models.py"
     file.write_text(
@@ -173,8 +171,8 @@ def test_a_file_that_is_imported_under_two_names_is_a_problem(
     assert (first.place.file, first.place.line) == (str(file), 4)
 
 
-def test_lambdas_on_two_lines_or_on_one_are_no_duplicates(shop: AppSignals) -> None:
-    """They share a name and perhaps a line, and are not the same."""
+def test_lambdas_are_not_reported_as_duplicates(shop: AppSignals) -> None:
+    """They share a name and perhaps a line, and are different functions."""
     shop.signal("account_funded")
     on = shop.on("account_funded")
     on(lambda sender, **extra: 1)
@@ -182,7 +180,7 @@ def test_lambdas_on_two_lines_or_on_one_are_no_duplicates(shop: AppSignals) -> N
     assert kinds(shop) == []
 
 
-def test_what_only_looks_like_a_duplicate_is_none(shop: AppSignals) -> None:
+def test_intended_repetitions_are_not_reported_as_duplicates(shop: AppSignals) -> None:
     """One function for two senders of one type; a closure for each sender; those with a uid."""
     shop.signal("account_funded")
     accounts = [Account(), Account()]
@@ -196,7 +194,7 @@ def test_what_only_looks_like_a_duplicate_is_none(shop: AppSignals) -> None:
 
 
 def with_flask_sqlalchemy(app: Flask, kit: SignalsKit, url: str) -> None:
-    """Give an app two engines of Flask-SQLAlchemy."""
+    """Configure two engines of Flask-SQLAlchemy."""
     app.config.update(SQLALCHEMY_DATABASE_URI="sqlite://", SQLALCHEMY_BINDS={"archive": url})
     db = FlaskSQLAlchemy()
     db.init_app(app)
@@ -205,7 +203,7 @@ def with_flask_sqlalchemy(app: Flask, kit: SignalsKit, url: str) -> None:
 
 
 def with_lite(app: Flask, kit: SignalsKit, url: str) -> None:
-    """Give an app two engines of Flask-SQLAlchemy-Lite."""
+    """Configure two engines of Flask-SQLAlchemy-Lite."""
     app.config["SQLALCHEMY_ENGINES"] = {"default": "sqlite://", "archive": url}
     db = Lite()
     db.init_app(app)
@@ -214,17 +212,17 @@ def with_lite(app: Flask, kit: SignalsKit, url: str) -> None:
 
 
 def with_scoped_session(app: Flask, kit: SignalsKit, url: str) -> None:
-    """Name a session that nobody has used yet."""
+    """Configure an unused scoped session."""
     kit.use_session(scoped_session(sessionmaker(create_engine(url))))
 
 
 def with_binds(app: Flask, kit: SignalsKit, url: str) -> None:
-    """Name a session whose engine depends on the model."""
+    """Configure a session whose engine depends on the model."""
     kit.use_session(scoped_session(sessionmaker(binds={Account: create_engine(url)})))
 
 
 def with_function(app: Flask, kit: SignalsKit, url: str) -> None:
-    """Name a function that returns a session."""
+    """Configure a function that returns a session."""
     session = Session(create_engine(url))
     kit.use_session(lambda: session)
 
@@ -233,10 +231,10 @@ def with_function(app: Flask, kit: SignalsKit, url: str) -> None:
     "give_session",
     [with_flask_sqlalchemy, with_lite, with_scoped_session, with_binds, with_function],
 )
-def test_an_sqlite_engine_that_begins_late_is_named_once(
+def test_sqlite_engine_without_begin_immediate_is_reported_once(
     tmp_path: Path, give_session: Callable[[Flask, SignalsKit, str], None]
 ) -> None:
-    """With the first receiver that waits for its commits; and no connection is opened to find out.
+    """With the first receiver that waits for its commits; no connection is opened for the check.
 
     An engine that begins its transactions itself is fine.
     """
@@ -260,8 +258,8 @@ def test_an_sqlite_engine_that_begins_late_is_named_once(
         assert not file.exists()
 
 
-def test_an_engine_may_be_named_by_a_receiver_alone() -> None:
-    """The session that it waits for need not be the app's."""
+def test_sqlite_engine_of_a_delivery_session_is_reported() -> None:
+    """It need not be a session of the app."""
     app, engine = Flask("shop"), create_engine("sqlite://")
     kit = SignalsKit(app)
     archive = scoped_session(sessionmaker(engine))
@@ -274,8 +272,8 @@ def test_an_engine_may_be_named_by_a_receiver_alone() -> None:
         assert not archive.registry.has()
 
 
-def test_a_listener_of_the_users_own_is_as_good() -> None:
-    """Whoever listens to the beginning of transactions is taken to know what to do."""
+def test_begin_listener_of_the_app_is_accepted() -> None:
+    """An app that handles the `begin` event is assumed to begin transactions itself."""
     app, engine = Flask("shop"), create_engine("sqlite://")
     kit = SignalsKit(app)
     kit.use_session(scoped_session(sessionmaker(engine)))
@@ -286,8 +284,8 @@ def test_a_listener_of_the_users_own_is_as_good() -> None:
         assert kit.check() == []
 
 
-def test_what_is_no_sqlite_engine_or_waited_for_is_no_problem() -> None:
-    """Other databases, immediate receivers, deliveries of other kinds."""
+def test_other_engines_and_deliveries_are_no_problem() -> None:
+    """Other databases, immediate receivers, other deliveries."""
     app = Flask("shop")
     kit = SignalsKit(app)
     kit.signal("account_closed")
@@ -305,7 +303,7 @@ def test_what_is_no_sqlite_engine_or_waited_for_is_no_problem() -> None:
 
 
 class Elsewhere:
-    """Has nothing to do with a session."""
+    """A delivery without a session."""
 
     name = "elsewhere"
 
@@ -314,17 +312,17 @@ class Elsewhere:
 
 
 def no_session() -> None:
-    """Return none, as outside of a unit of work."""
+    """Return no session, as outside of a unit of work."""
 
 
 def broken_session() -> None:
-    """Fail, as ``g.session`` does before anybody has set it."""
+    """Raise, as ``g.session`` does while it is not set."""
     raise AttributeError("session")
 
 
 @pytest.mark.parametrize("session", [no_session, broken_session])
-def test_a_session_that_is_not_there_breaks_no_report(session: Callable[[], None]) -> None:
-    """Then nothing is known of its engine."""
+def test_missing_session_is_tolerated(session: Callable[[], None]) -> None:
+    """Its engine is unknown then."""
     app = Flask("shop")
     kit = SignalsKit(app)
     kit.signal("account_closed")
@@ -334,24 +332,24 @@ def test_a_session_that_is_not_there_breaks_no_report(session: Callable[[], None
         assert kit.check() == []
 
 
-def test_outside_of_its_context_an_apps_engines_are_unknown() -> None:
-    """A look pushes no context, which Flask would announce; and another app's is not its own."""
+def test_engines_are_unknown_outside_the_app_context() -> None:
+    """The report pushes no context, because Flask would send signals for it."""
     app = Flask("shop")
     kit = SignalsKit()
     with_flask_sqlalchemy(app, kit, "sqlite://")
     kit.init_app(app)
     kit.signal("account_closed")
     kit.on("account_closed", delivery="after_commit")(waits)
-    state = kit.for_app(app)
-    assert kinds(state) == []
+    app_signals = kit.for_app(app)
+    assert kinds(app_signals) == []
     with Flask("other").app_context():
-        assert kinds(state) == []
+        assert kinds(app_signals) == []
     with app.app_context():
-        assert kinds(state) == ["sqlite"]
+        assert kinds(app_signals) == ["sqlite"]
 
 
-def test_an_engine_is_named_without_its_secrets() -> None:
-    """The page shows its URL to others than those who may know the password."""
+def test_engine_url_has_no_password() -> None:
+    """Visitors of the page need not know the password."""
     app = Flask("shop")
     kit = SignalsKit(app)
     engine = create_engine("sqlite:///file:shop.sqlite?key=secret&uri=true")
@@ -367,7 +365,7 @@ def test_an_engine_is_named_without_its_secrets() -> None:
     assert engine_label(engine) == "postgresql+psycopg://me:***@localhost/shop"
 
 
-def test_every_kind_and_policy_has_its_words() -> None:
-    """Whoever adds one finds out here, and not on the page."""
+def test_every_problem_kind_and_policy_has_a_text() -> None:
+    """A new one without a text fails here, and not on the page."""
     assert set(POLICIES) == set(ON_ERROR)
     assert set(TITLES) == set(get_args(ProblemKind))

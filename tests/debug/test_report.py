@@ -1,4 +1,4 @@
-"""The report: signals, receivers, figures and selections; making it changes nothing."""
+"""The report: signals, receivers, figures and selections. Creating it changes nothing."""
 
 import json
 import sys
@@ -25,8 +25,8 @@ from flask_signals_kit.debug.report import (
 from tests.debug.support import Account, receive, receive_amount, signal_of, waits
 
 
-def test_an_app_with_nothing_has_flasks_ten_signals(shop: AppSignals) -> None:
-    """They are there without anybody listening, and none is an orphan."""
+def test_report_of_an_empty_app_has_flasks_ten_signals(shop: AppSignals) -> None:
+    """Without receivers, and none of them is an orphan."""
     found = report(shop)
     assert found.app == "shop"
     assert {signal.origin for signal in found.signals} == {"flask"}
@@ -34,7 +34,7 @@ def test_an_app_with_nothing_has_flasks_ten_signals(shop: AppSignals) -> None:
     assert (found.receivers, found.orphans, found.problems) == ((), (), ())
 
 
-def test_signals_stand_by_origin_and_name(shop: AppSignals) -> None:
+def test_signals_are_sorted_by_origin_and_name(shop: AppSignals) -> None:
     """The app's own first, Flask's last."""
     theirs = blinker.Namespace()
     theirs.signal("invoice-paid")
@@ -53,25 +53,25 @@ def test_signals_stand_by_origin_and_name(shop: AppSignals) -> None:
     )
 
 
-def test_a_declaration_says_doc_payload_policy_and_place(shop: AppSignals) -> None:
+def test_declared_signal_has_doc_payload_policy_and_place(shop: AppSignals) -> None:
     """All of it from the stub."""
 
     @shop.declare(on_error="group")
     def account_funded(sender: Account, *, amount: int, note: str = "") -> None:
         """Money arrived.
 
-        Somebody paid.
+        A customer paid.
         """
 
     signal = signal_of(shop, "account_funded")
-    assert signal.doc == "Money arrived. Somebody paid."
+    assert signal.doc == "Money arrived. A customer paid."
     assert (signal.payload, signal.optional) == (("amount", "note"), ("note",))
     assert signal.on_error == "group"
     assert signal.declared
     assert signal.file == __file__
 
 
-def test_a_signal_without_a_stub_takes_any_payload(shop: AppSignals) -> None:
+def test_signal_without_a_stub_has_an_unknown_payload(shop: AppSignals) -> None:
     """``None`` is not the same as no payload."""
     shop.signal("account_funded")
 
@@ -82,21 +82,21 @@ def test_a_signal_without_a_stub_takes_any_payload(shop: AppSignals) -> None:
     assert signal_of(shop, "account_opened").payload == ()
 
 
-def test_a_bridged_signal_has_the_doc_of_its_source(shop: AppSignals) -> None:
-    """The app declared it by bridging it."""
+def test_bridged_signal_has_the_doc_of_its_source(shop: AppSignals) -> None:
+    """Bridging counts as a declaration."""
     shop.bridge(blinker.NamedSignal("invoice-paid", "An invoice was paid."))
     signal = signal_of(shop, "invoice_paid")
     assert (signal.origin, signal.doc, signal.declared) == ("bridged", "An invoice was paid.", True)
     assert not signal.orphan
 
 
-def test_receivers_of_both_halves_are_in_calling_order(shop: AppSignals) -> None:
-    """Those of every app and those of this one alone, as a send would call them."""
+def test_kit_and_app_receivers_are_listed_in_calling_order(shop: AppSignals) -> None:
+    """As a send would call them."""
     app = Flask("other")
     kit = SignalsKit(app)
     kit.signal("account_funded")
     order: list[str] = []
-    for name, verbs, priority in (
+    for name, api, priority in (
         ("kit", kit, 0),
         ("app", kit.for_app(app), 0),
         ("first", kit, 5),
@@ -107,7 +107,7 @@ def test_receivers_of_both_halves_are_in_calling_order(shop: AppSignals) -> None
             order.append(name)
 
         receiver.__qualname__ = name
-        verbs.on("account_funded", priority=priority)(receiver)
+        api.on("account_funded", priority=priority)(receiver)
     with app.app_context():
         kit.send("account_funded")
     found = signal_of(kit.for_app(app), "account_funded")
@@ -116,7 +116,7 @@ def test_receivers_of_both_halves_are_in_calling_order(shop: AppSignals) -> None
     )
 
 
-def test_a_receiver_of_a_pattern_is_on_each_signal_that_it_takes_in(shop: AppSignals) -> None:
+def test_glob_receiver_is_listed_for_each_matching_signal(shop: AppSignals) -> None:
     """A list that misses them would answer the wrong question."""
     shop.signal("account_funded")
     shop.signal("campaign_created")
@@ -135,7 +135,7 @@ def test_a_receiver_of_a_pattern_is_on_each_signal_that_it_takes_in(shop: AppSig
         (False, "False"),
     ],
 )
-def test_a_sender_filter_is_named_by_value_or_type(
+def test_sender_filter_is_shown_by_value_or_type(
     shop: AppSignals, sender: object, label: str
 ) -> None:
     """Falsy ones are filters, too."""
@@ -145,16 +145,16 @@ def test_a_sender_filter_is_named_by_value_or_type(
     assert receiver.sender == label
 
 
-def foreign(state: AppSignals, name: str) -> list[tuple[str, str | None, bool]]:
+def foreign(app_signals: AppSignals, name: str) -> list[tuple[str, str | None, bool]]:
     """Return name, sender and weakness of the foreign receivers of a signal."""
     return [
         (receiver.name, receiver.sender, receiver.weak)
-        for receiver in signal_of(state, name).receivers
+        for receiver in signal_of(app_signals, name).receivers
         if receiver.foreign
     ]
 
 
-def test_receivers_that_others_connected_to_flasks_signal_are_listed(shop: AppSignals) -> None:
+def test_third_party_receivers_of_flask_signals_are_listed(shop: AppSignals) -> None:
     """For any sender and for this app; not those of another app."""
     other = Flask("other")
 
@@ -174,8 +174,8 @@ def test_receivers_that_others_connected_to_flasks_signal_are_listed(shop: AppSi
     source.disconnect(this_app)
 
 
-def test_the_kits_own_relays_are_not_listed(shop: AppSignals) -> None:
-    """Neither this app's nor another's; what they relay to is."""
+def test_relays_are_not_listed(shop: AppSignals) -> None:
+    """Neither this app's nor another's; their receivers are."""
     other = Flask("other")
     theirs = blinker.Namespace().signal("invoice-paid")
     for app in (shop, SignalsKit(other).for_app(other)):
@@ -186,8 +186,8 @@ def test_the_kits_own_relays_are_not_listed(shop: AppSignals) -> None:
     assert [r.name for r in signal_of(shop, "request_started").receivers] == ["receive"]
 
 
-def test_a_signal_that_is_passed_on_by_hand_is_listed(shop: AppSignals) -> None:
-    """It is a method of the kit's, but somebody else connected it."""
+def test_manual_relay_is_listed(shop: AppSignals) -> None:
+    """It is a method of the kit's, but the app connected it."""
     theirs = blinker.Namespace().signal("invoice-paid")
     shop.bridge(theirs)
     ours = shop.signal("account_charged")
@@ -195,8 +195,8 @@ def test_a_signal_that_is_passed_on_by_hand_is_listed(shop: AppSignals) -> None:
     assert foreign(shop, "invoice_paid") == [("DomainSignal.send", None, False)]
 
 
-def test_foreign_receivers_for_a_sender_that_is_no_app_are_listed(shop: AppSignals) -> None:
-    """Blueprints, models and strings send others' signals."""
+def test_third_party_receivers_for_other_senders_are_listed(shop: AppSignals) -> None:
+    """Blueprints, models and strings can be senders of third-party signals."""
     theirs = blinker.Namespace().signal("invoice-paid")
     shop.bridge(theirs)
     account = Account()
@@ -208,10 +208,10 @@ def test_foreign_receivers_for_a_sender_that_is_no_app_are_listed(shop: AppSigna
     ]
 
 
-def test_receivers_that_others_connected_to_a_bridged_signal_of_the_kit_are_listed(
+def test_third_party_receivers_of_a_bridged_kit_signal_are_listed(
     shop: AppSignals,
 ) -> None:
-    """The kit's own class keeps them in another way than blinker's."""
+    """The kit's own signal class stores them differently from blinker's."""
     other = Flask("other")
     theirs = Namespace().signal("invoice-paid")
     for app in (shop, SignalsKit(other).for_app(other)):
@@ -233,7 +233,7 @@ def test_receivers_that_others_connected_to_a_bridged_signal_of_the_kit_are_list
 
 
 class OfNoModule:
-    """A receiver whose class was made by hand, and badly."""
+    """A receiver whose class has no valid module."""
 
     __module__ = None  # type: ignore[assignment]
 
@@ -242,7 +242,7 @@ class OfNoModule:
 
 
 class Unreadable:
-    """A receiver that fails whatever it is asked."""
+    """A receiver whose attributes all raise."""
 
     def __call__(self, sender: object, **extra: object) -> None:
         """Listen."""
@@ -256,8 +256,8 @@ class Unreadable:
 
 
 @pytest.mark.parametrize("kind", [OfNoModule, Unreadable])
-def test_an_odd_receiver_of_others_breaks_no_report(shop: AppSignals, kind: type[Any]) -> None:
-    """The app does not have it in hand; it is named by its type."""
+def test_unreadable_third_party_receiver_is_tolerated(shop: AppSignals, kind: type[Any]) -> None:
+    """It is shown by its type."""
     receiver = kind()
     flask.signals.message_flashed.connect(receiver, shop.app)
     assert foreign(shop, "message_flashed") == [(kind.__name__, "this app", True)]
@@ -265,12 +265,12 @@ def test_an_odd_receiver_of_others_breaks_no_report(shop: AppSignals, kind: type
 
 
 def fails(sender: object, **extra: object) -> None:
-    """Fail on what it receives."""
+    """Raise for some payloads."""
     raise LookupError("no such account")
 
 
-def test_a_receiver_has_figures_where_a_journal_is_kept(shop: AppSignals) -> None:
-    """Nothing is counted of others' receivers, nor before the journal begins."""
+def test_receiver_has_figures_if_a_journal_is_kept(shop: AppSignals) -> None:
+    """Third-party receivers are not counted, nor calls before the journal begins."""
     shop.signal("account_funded", on_error="isolate")
     shop.on("account_funded")(receive)
     shop.on("account_funded")(fails)
@@ -295,8 +295,8 @@ def test_a_receiver_has_figures_where_a_journal_is_kept(shop: AppSignals) -> Non
     assert all(0 < r.mean <= r.p95 * 2 for r in found.receivers if r.calls and r.mean and r.p95)
 
 
-def test_a_signal_with_a_failure_is_failing(shop: AppSignals) -> None:
-    """It can be filtered by that, and found by the name of the exception."""
+def test_signal_with_a_failure_has_the_trait_failing(shop: AppSignals) -> None:
+    """The selection can filter by it, and search for the exception's name."""
     shop.app.testing = True
     shop.signal("account_funded", on_error="isolate")
     shop.signal("account_closed", on_error="isolate")
@@ -327,14 +327,14 @@ def test_a_signal_with_a_failure_is_failing(shop: AppSignals) -> None:
         (4000.0, "4,000 s"),
     ],
 )
-def test_a_duration_has_the_unit_that_fits(seconds: float, text: str) -> None:
-    """Never 1,000 of one unit, and no more digits than a person compares."""
+def test_duration_is_formatted_with_a_suitable_unit(seconds: float, text: str) -> None:
+    """Never 1,000 of one unit, and few digits."""
     assert duration(seconds) == text
 
 
 @pytest.fixture
 def variety(shop: AppSignals) -> Report:
-    """Give a report with signals of several traits."""
+    """Return a report with signals of several traits."""
 
     async def later(sender: object, **extra: object) -> None: ...
 
@@ -345,8 +345,8 @@ def variety(shop: AppSignals) -> Report:
     return report(shop)
 
 
-def test_one_signal_can_be_described_alone(shop: AppSignals) -> None:
-    """The same way as with all others, and without looking at them."""
+def test_report_of_one_signal_equals_its_part_of_the_full_report(shop: AppSignals) -> None:
+    """Without describing the others."""
     shop.signal("account_funded", "Money arrived.")
     shop.signal("account_closed")
     shop.on("account_funded", "account_closed")(receive_amount)
@@ -361,7 +361,7 @@ def names(found: Report) -> list[str]:
     return [signal.name for signal in found.signals]
 
 
-def test_an_empty_selection_leaves_nothing_out(variety: Report) -> None:
+def test_empty_selection_keeps_every_signal(variety: Report) -> None:
     """It is what the page shows without filters."""
     assert variety.select(Selection()).signals == variety.signals
 
@@ -379,10 +379,10 @@ def test_an_empty_selection_leaves_nothing_out(variety: Report) -> None:
         (Selection(traits=("orphans", "async")), []),
     ],
 )
-def test_a_selection_takes_what_it_says(
+def test_selection_filters_by_words_origins_and_traits(
     variety: Report, selection: Selection, wanted: list[str]
 ) -> None:
-    """Origins are alternatives; words and traits must all be there."""
+    """Origins are alternatives; words and traits must all match."""
     assert names(variety.select(selection)) == wanted
 
 
@@ -396,15 +396,15 @@ def test_a_selection_takes_what_it_says(
         ("none", []),
     ],
 )
-def test_names_can_be_looked_for_by_glob_and_by_part(
+def test_names_can_be_searched_by_glob_and_by_part(
     variety: Report, pattern: str, wanted: list[str]
 ) -> None:
-    """A glob must fit the whole name."""
+    """A glob must match the whole name."""
     assert names(variety.like(pattern)) == wanted
 
 
-def test_silent_signals_of_others_can_be_left_out(variety: Report) -> None:
-    """An orphan of the app's own stays: that is the news."""
+def test_unused_flask_and_bridged_signals_can_be_hidden(variety: Report) -> None:
+    """The app's own orphans stay."""
     assert names(variety.without_unused()) == [
         "account_closed",
         "account_funded",
@@ -412,7 +412,7 @@ def test_silent_signals_of_others_can_be_left_out(variety: Report) -> None:
     ]
 
 
-def test_the_tally_counts_origins_and_traits(variety: Report) -> None:
+def test_counts_of_origins_and_traits(variety: Report) -> None:
     """One signal counts in each that it has."""
     tally = variety.tally()
     assert (tally["domain"], tally["bridged"], tally["flask"]) == (2, 0, 10)
@@ -427,15 +427,15 @@ def test_the_tally_counts_origins_and_traits(variety: Report) -> None:
     }
 
 
-def test_a_near_miss_is_answered_with_a_declared_name(shop: AppSignals) -> None:
-    """Not with another misspelling that happens to be connected."""
+def test_suggested_name_is_a_declared_one(shop: AppSignals) -> None:
+    """Not another misspelling that happens to be connected."""
     shop.signal("account_funded")
     shop.on("acount_fundd")(receive)
     assert report(shop).suggest("acount_fundd") == " Did you mean 'account_funded'?"
     assert report(shop).suggest("zebra") == ""
 
 
-def test_the_report_is_plain_json(variety: Report) -> None:
+def test_report_is_json_serialisable(variety: Report) -> None:
     """Strings, numbers, lists and nothing else, the same after a round trip."""
     data = variety.to_json()
     assert (data["app"], data["journal"]) == ("shop", False)
@@ -444,10 +444,8 @@ def test_the_report_is_plain_json(variety: Report) -> None:
     assert again["signals"][1]["receivers"][0]["is_async"] is True
 
 
-def test_files_are_named_as_short_as_they_can_be(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """For a person as it is imported; for a terminal relative to the working directory."""
+def test_file_names_are_shortened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the page as imported; in the terminal relative to the working directory."""
     project, installed = tmp_path / "project", tmp_path / "project" / "venv" / "site-packages"
     monkeypatch.syspath_prepend(str(installed))
     installed.mkdir(parents=True)
@@ -459,7 +457,7 @@ def test_files_are_named_as_short_as_they_can_be(
     assert short_file("/else/where.py") == near_file("/else/where.py") == "/else/where.py"
 
 
-def test_a_file_beside_the_working_directory_is_not_below_it(
+def test_file_in_a_sibling_of_the_working_directory_is_not_shortened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """``/project-2`` only begins like ``/project``."""
@@ -470,10 +468,10 @@ def test_a_file_beside_the_working_directory_is_not_below_it(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a directory in use cannot be removed there")
-def test_a_working_directory_that_is_gone_does_no_harm(
+def test_deleted_working_directory_is_tolerated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server may outlive the folder that it was started in."""
+    """A server can outlive the directory in which it was started."""
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)
@@ -481,8 +479,8 @@ def test_a_working_directory_that_is_gone_does_no_harm(
     assert near_file("/else/where.py") == "/else/where.py"
 
 
-def test_an_extensions_signal_that_was_not_bridged_is_told_how_to_be() -> None:
-    """Declaring it would make a signal that the extension never sends."""
+def test_fix_for_a_catalogue_signal_is_to_bridge_it() -> None:
+    """Declaring it would create a signal that the extension never sends."""
     kit = SignalsKit()
     kit.on("flask_login.user_logged_in")(lambda sender, **extra: None)
     app = Flask("shop")

@@ -7,5 +7,5 @@ from tests.exception_hooks.support import Watch, watch
 
 @pytest.fixture
 def watched() -> Watch:
-    """Give an app whose exceptions are watched with the defaults."""
+    """Return an app with a hook that has the default options."""
     return watch()

@@ -14,19 +14,19 @@ from flask_signals_kit import SignalsKit
 
 @dataclass
 class Watch:
-    """An app, its kit, and what a hook was told."""
+    """An app, its kit, and the exceptions that its hook received."""
 
     app: Flask
     kit: SignalsKit
-    told: list[tuple[str, str, bool]] = field(default_factory=list)
+    reported: list[tuple[str, str, bool]] = field(default_factory=list)
     """Exception, source, and whether it was handled."""
     details: list[dict[str, Any]] = field(default_factory=list)
 
     def hook(self, app: Flask, exception: BaseException, /, **details: Any) -> None:
-        """Note what is told."""
+        """Record an exception."""
         assert app is self.app
         words = f"{type(exception).__name__}: {exception}".removesuffix(": ")
-        self.told.append((words, details["source"], details["handled"]))
+        self.reported.append((words, details["source"], details["handled"]))
         self.details.append(details)
 
 

@@ -18,16 +18,16 @@ from flask import (
 from tests.exception_hooks.support import BOOM, Watch, fail
 
 
-def test_an_exception_in_a_command_is_told(watched: Watch) -> None:
-    """Once, as `cli`, and it goes up."""
+def test_exception_in_a_command_is_reported(watched: Watch) -> None:
+    """Once, as `cli`, and it propagates."""
     watched.app.cli.command("fail")(fail)
     result = watched.app.test_cli_runner().invoke(args=["fail"])
     assert isinstance(result.exception, ValueError)
-    assert watched.told == [(BOOM, "cli", False)]
+    assert watched.reported == [(BOOM, "cli", False)]
 
 
-def test_a_command_that_pushes_contexts_of_its_own_tells_once(watched: Watch) -> None:
-    """The exception ends each of them, and is one."""
+def test_exception_that_ends_several_contexts_of_a_command_is_reported_once(watched: Watch) -> None:
+    """One exception ends them all."""
 
     @watched.app.cli.command("fail")
     def command() -> None:
@@ -35,10 +35,10 @@ def test_a_command_that_pushes_contexts_of_its_own_tells_once(watched: Watch) ->
             fail()
 
     watched.app.test_cli_runner().invoke(args=["fail"])
-    assert watched.told == [(BOOM, "cli", False)]
+    assert watched.reported == [(BOOM, "cli", False)]
 
 
-def test_what_a_command_handles_is_not_told(watched: Watch) -> None:
+def test_exception_handled_by_a_command_is_not_reported(watched: Watch) -> None:
     """Not even if an app context begins and ends while it is being handled."""
 
     @watched.app.cli.command("careful")
@@ -51,7 +51,7 @@ def test_what_a_command_handles_is_not_told(watched: Watch) -> None:
 
     result = watched.app.test_cli_runner().invoke(args=["careful"])
     assert (result.exit_code, result.output) == (0, "handled\n")
-    assert watched.told == []
+    assert watched.reported == []
 
 
 ENDINGS: list[tuple[BaseException, int]] = [
@@ -66,9 +66,7 @@ ENDINGS: list[tuple[BaseException, int]] = [
 
 
 @pytest.mark.parametrize(("ending", "code"), ENDINGS, ids=lambda value: type(value).__name__)
-def test_clicks_own_exceptions_are_ignored(
-    watched: Watch, ending: BaseException, code: int
-) -> None:
+def test_click_exceptions_are_ignored(watched: Watch, ending: BaseException, code: int) -> None:
     """They end a command on purpose."""
 
     @watched.app.cli.command("end")
@@ -76,11 +74,11 @@ def test_clicks_own_exceptions_are_ignored(
         raise ending
 
     assert watched.app.test_cli_runner().invoke(args=["end"]).exit_code == code
-    assert watched.told == []
+    assert watched.reported == []
 
 
-def test_a_contained_failure_in_a_command_is_told_once(watched: Watch) -> None:
-    """As a receiver's; raised afterwards, it is not told again."""
+def test_contained_failure_in_a_command_is_reported_once(watched: Watch) -> None:
+    """With source `receiver`; if raised afterwards, it is not reported again."""
     watched.kit.on("account_funded")(fail)
 
     @watched.app.cli.command("fund")
@@ -89,18 +87,20 @@ def test_a_contained_failure_in_a_command_is_told_once(watched: Watch) -> None:
         raise failed.exception  # type: ignore[union-attr]
 
     watched.app.test_cli_runner().invoke(args=["fund"])
-    assert watched.told == [(BOOM, "receiver", False)]
+    assert watched.reported == [(BOOM, "receiver", False)]
 
 
-def test_a_script_is_told_like_a_command(watched: Watch) -> None:
+def test_exception_in_a_script_is_reported_as_cli(watched: Watch) -> None:
     """`with app.app_context():` in a script or a worker, ended by an exception."""
     with pytest.raises(ValueError, match="boom"), watched.app.app_context():
         fail()
-    assert watched.told == [(BOOM, "cli", False)]
+    assert watched.reported == [(BOOM, "cli", False)]
 
 
-def test_a_context_within_a_request_is_the_requests(watched: Watch) -> None:
-    """A view that pushes a context and fails there is told once, as `request`."""
+def test_exception_in_an_app_context_inside_a_request_is_reported_as_request(
+    watched: Watch,
+) -> None:
+    """Once, if a view pushes a context and fails in it."""
 
     @watched.app.get("/context")
     def view() -> Any:
@@ -108,11 +108,11 @@ def test_a_context_within_a_request_is_the_requests(watched: Watch) -> None:
             fail()
 
     watched.app.test_client().get("/context")
-    assert watched.told == [(BOOM, "request", False)]
+    assert watched.reported == [(BOOM, "request", False)]
 
 
-def test_a_thread_with_the_requests_context_is_told(watched: Watch) -> None:
-    """`copy_current_request_context` carries failures nobody else would see."""
+def test_exception_in_a_thread_with_the_request_context_is_reported(watched: Watch) -> None:
+    """`copy_current_request_context`: Flask itself does not report it."""
 
     @watched.app.get("/thread")
     def view() -> str:
@@ -121,11 +121,11 @@ def test_a_thread_with_the_requests_context_is_told(watched: Watch) -> None:
         return type(error).__name__
 
     assert watched.app.test_client().get("/thread").text == "ValueError"
-    assert [words for words, _, _ in watched.told] == [BOOM]
+    assert [words for words, _, _ in watched.reported] == [BOOM]
 
 
-def test_a_job_that_outlives_the_request_that_began_it_is_told(watched: Watch) -> None:
-    """It has the request's context variables, and is no part of the request any more."""
+def test_exception_in_a_job_that_outlives_its_request_is_reported(watched: Watch) -> None:
+    """It has the request's context variables, but the request is over."""
     ended = threading.Event()
     jobs: list[Future[None]] = []
 
@@ -144,15 +144,15 @@ def test_a_job_that_outlives_the_request_that_began_it_is_told(watched: Watch) -
         watched.app.test_client().get("/begin").close()
         ended.set()
         assert isinstance(jobs[0].exception(10), ValueError)
-    assert watched.told == [(BOOM, "cli", False)]
+    assert watched.reported == [(BOOM, "cli", False)]
 
 
-def test_a_request_within_a_command_and_the_command_are_two(watched: Watch) -> None:
-    """Each tells of what leaves it."""
+def test_request_inside_a_command_and_the_command_report_separately(watched: Watch) -> None:
+    """Each reports what leaves it."""
     watched.app.testing = True
     watched.app.cli.command("visit")(lambda: watched.app.test_client().get("/fail"))
     watched.app.test_cli_runner().invoke(args=["visit"])
-    assert watched.told == [(BOOM, "request", False), (BOOM, "cli", False)]
+    assert watched.reported == [(BOOM, "request", False), (BOOM, "cli", False)]
 
 
 SHOP = """
@@ -164,7 +164,7 @@ kit = SignalsKit()
 
 @kit.on_exception
 def report(app, exception, *, source, handled, **extra):
-    print(f"told {type(exception).__name__} by {source} in {app.name}", file=sys.stderr)
+    print(f"reported {type(exception).__name__} by {source} in {app.name}", file=sys.stderr)
 
 def create_app():
     app = Flask("shop")
@@ -187,19 +187,19 @@ def create_app():
 
 
 @pytest.mark.parametrize(
-    ("command", "code", "told"),
+    ("command", "code", "reported"),
     [
-        (["fail"], 1, ["told ValueError by cli in shop"]),
+        (["fail"], 1, ["reported ValueError by cli in shop"]),
         (["fine"], 0, []),
         (["leave"], 7, []),
         (["fine", "--wrong"], 2, []),
         (["routes"], 0, []),
     ],
 )
-def test_a_real_flask_command_tells_its_hooks(
-    tmp_path: Path, command: list[str], code: int, told: list[str]
+def test_hooks_are_called_for_a_real_flask_command(
+    tmp_path: Path, command: list[str], code: int, reported: list[str]
 ) -> None:
-    """In a process of its own; exit code and traceback are what they were."""
+    """In a process of its own; exit code and traceback are unchanged."""
     (tmp_path / "shop.py").write_text(SHOP)
     done = subprocess.run(
         [sys.executable, "-m", "flask", "--app", "shop", *command],
@@ -211,5 +211,5 @@ def test_a_real_flask_command_tells_its_hooks(
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
     )
     assert done.returncode == code, done.stderr
-    assert [line for line in done.stderr.splitlines() if line.startswith("told")] == told
+    assert [line for line in done.stderr.splitlines() if line.startswith("reported")] == reported
     assert ("ValueError: boom" in done.stderr) == (code == 1)

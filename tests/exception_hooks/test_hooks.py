@@ -18,23 +18,23 @@ from tests.exception_hooks.support import BOOM, Watch, fail, miss, streaming, wa
 from tests.support import raises_in_teardown
 
 
-def test_the_same_hook_is_called_once(watched: Watch) -> None:
-    """Registered twice, for the kit and for the app, it is one hook."""
+def test_hook_registered_twice_is_called_once(watched: Watch) -> None:
+    """For the kit and for the app, it is one hook."""
     watched.kit.on_exception(watched.hook)
     watched.kit.for_app(watched.app).on_exception(watched.hook)
     watched.app.test_client().get("/fail")
-    assert watched.told == [(BOOM, "request", False)]
+    assert watched.reported == [(BOOM, "request", False)]
 
 
-def test_registering_a_hook_again_changes_what_it_asks_for(watched: Watch) -> None:
+def test_registering_a_hook_again_replaces_its_options(watched: Watch) -> None:
     """The last word counts."""
     watched.kit.on_exception(sources=["cli"])(watched.hook)
     watched.app.test_client().get("/fail")
-    assert watched.told == []
+    assert watched.reported == []
 
 
-def test_hooks_of_two_apps_are_told_of_their_own(watched: Watch) -> None:
-    """The kit's hooks of each app's, an app's own of that app's."""
+def test_app_hooks_receive_exceptions_of_their_app_only(watched: Watch) -> None:
+    """The kit's hooks receive those of every app."""
     seen: list[str] = []
     other = Flask("other")
     other.logger.disabled = True
@@ -46,10 +46,10 @@ def test_hooks_of_two_apps_are_told_of_their_own(watched: Watch) -> None:
     for app in (watched.app, other):
         app.test_client().get("/fail")
     assert seen == ["kit other", "app other"]
-    assert watched.told == [(BOOM, "request", False)]
+    assert watched.reported == [(BOOM, "request", False)]
 
 
-def test_hooks_may_come_before_and_after_the_app(watched: Watch) -> None:
+def test_hooks_can_be_registered_before_and_after_init_app(watched: Watch) -> None:
     """And after its first request."""
     seen: list[str] = []
     watched.app.test_client().get("/fine")
@@ -59,7 +59,7 @@ def test_hooks_may_come_before_and_after_the_app(watched: Watch) -> None:
 
 
 def test_hooks_are_called_in_the_order_of_registration(watched: Watch) -> None:
-    """One after the other."""
+    """Each after the previous one."""
     seen: list[int] = []
     for number in range(5):
         watched.kit.on_exception(lambda app, exception, n=number, **extra: seen.append(n))
@@ -68,8 +68,8 @@ def test_hooks_are_called_in_the_order_of_registration(watched: Watch) -> None:
 
 
 @pytest.mark.parametrize("source", get_args(Source))
-def test_sources_can_be_chosen(source: Any) -> None:
-    """A hook is told of what it asked for and of nothing else."""
+def test_sources_limit_the_calls_of_a_hook(source: Any) -> None:
+    """It is called for these sources only."""
     watched = watch(sources=[source])
     app, kit = watched.app, watched.kit
     kit.on("account_funded")(fail)
@@ -86,11 +86,13 @@ def test_sources_can_be_chosen(source: Any) -> None:
     with raises_in_teardown(ValueError):
         client.get("/fine")
     expected = [] if source == "delivery" else [(BOOM, source, False)]
-    assert watched.told == expected
+    assert watched.reported == expected
 
 
-def test_a_failing_hook_harms_nobody(watched: Watch, caplog: pytest.LogCaptureFixture) -> None:
-    """The response, the log of the original and the other hooks are what they were."""
+def test_failing_hook_does_not_affect_response_and_other_hooks(
+    watched: Watch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The response, the log of the original and the other hooks are unchanged."""
 
     def bad(app: Flask, exception: BaseException, **extra: Any) -> None:
         raise KeyError("bad hook")
@@ -100,7 +102,7 @@ def test_a_failing_hook_harms_nobody(watched: Watch, caplog: pytest.LogCaptureFi
     after: list[str] = []
     watched.kit.on_exception(lambda app, exception, **extra: after.append("after"))
     assert watched.app.test_client().get("/fail").status_code == 500
-    assert watched.told == [(BOOM, "request", False)]
+    assert watched.reported == [(BOOM, "request", False)]
     assert after == ["after"]
     ours, flasks = caplog.records
     assert (ours.name, ours.levelno) == ("flask_signals_kit", logging.ERROR)
@@ -113,8 +115,8 @@ def test_a_failing_hook_harms_nobody(watched: Watch, caplog: pytest.LogCaptureFi
 
 
 @pytest.mark.parametrize("path", ["/stream", "/teardown"])
-def test_a_failing_hook_replaces_no_exception(watched: Watch, path: str) -> None:
-    """Outside of Flask's handling, too, the original goes up."""
+def test_failing_hook_does_not_replace_the_exception(watched: Watch, path: str) -> None:
+    """Outside of Flask's handling, too, the original propagates."""
     watched.kit.on_exception(miss)
     watched.app.add_url_rule("/stream", "stream", view_func=streaming(1, with_context=False))
     watched.app.add_url_rule("/teardown", "teardown", view_func=lambda: "fine")
@@ -122,11 +124,11 @@ def test_a_failing_hook_replaces_no_exception(watched: Watch, path: str) -> None
         watched.app.teardown_request(fail)
     with raises_in_teardown(ValueError):
         _ = watched.app.test_client().get(path).data
-    assert len(watched.told) == 1
+    assert len(watched.reported) == 1
 
 
-def test_a_hook_that_sends_a_failing_signal_is_not_called_for_it(watched: Watch) -> None:
-    """No recursion; other hooks are told."""
+def test_hook_is_not_called_for_failures_in_its_own_sends(watched: Watch) -> None:
+    """No recursion; other hooks are called."""
     watched.kit.on("reported")(miss)
     calls: list[str] = []
 
@@ -137,25 +139,25 @@ def test_a_hook_that_sends_a_failing_signal_is_not_called_for_it(watched: Watch)
 
     watched.app.test_client().get("/fail")
     assert calls == ["ValueError"]
-    assert watched.told == [
+    assert watched.reported == [
         (BOOM, "request", False),
         ("KeyError: 'key'", "receiver", False),
     ]
 
 
-def test_a_hook_that_raises_what_it_was_told_of_does_no_harm(watched: Watch) -> None:
-    """`raise exception` in a hook is one more failing hook."""
+def test_hook_that_raises_its_exception_is_a_failing_hook(watched: Watch) -> None:
+    """`raise exception` in a hook is handled like any failure of a hook."""
 
     @watched.kit.on_exception
     def again(app: Flask, exception: BaseException, **extra: Any) -> None:
         raise exception
 
     assert watched.app.test_client().get("/fail").status_code == 500
-    assert watched.told == [(BOOM, "request", False)]
+    assert watched.reported == [(BOOM, "request", False)]
 
 
-def test_async_hooks_are_awaited(watched: Watch) -> None:
-    """Flask's own way of running async code; for plain and for async views."""
+def test_async_hooks_run(watched: Watch) -> None:
+    """As Flask runs async code; for plain and for async views."""
     seen: list[str] = []
 
     @watched.kit.on_exception
@@ -174,8 +176,8 @@ def test_async_hooks_are_awaited(watched: Watch) -> None:
     assert seen == ["/fail", "/async"]
 
 
-def test_an_async_hook_is_told_of_a_failure_within_an_event_loop(watched: Watch) -> None:
-    """A receiver contained by `send_robust_async` in an async view, too."""
+def test_async_hook_runs_inside_a_running_event_loop(watched: Watch) -> None:
+    """For a receiver contained by `send_robust_async` in an async view, too."""
     seen: list[str] = []
 
     @watched.kit.on_exception
@@ -192,12 +194,12 @@ def test_an_async_hook_is_told_of_a_failure_within_an_event_loop(watched: Watch)
         return str(len(await watched.kit.send_robust_async("account_funded")))
 
     assert watched.app.test_client().get("/fund").text == "1"
-    assert watched.told == [(BOOM, "receiver", False)]
+    assert watched.reported == [(BOOM, "receiver", False)]
     assert seen == ["ValueError in shop"]
 
 
 @pytest.mark.parametrize("hook", [None, "report", 3])
-def test_a_hook_that_cannot_be_called_is_refused(hook: Any) -> None:
+def test_non_callable_hook_is_refused(hook: Any) -> None:
     """The message names its type and shows the signature."""
     kit = SignalsKit()
     with pytest.raises(ReceiverError) as caught:
@@ -233,8 +235,8 @@ def hook_without_extra(app: Flask, exception: BaseException, *, source: str) -> 
         hook_without_extra,
     ],
 )
-def test_a_hook_that_could_not_be_called_with_the_details_is_refused(hook: Any) -> None:
-    """When it is registered, not in the night when the first exception comes."""
+def test_hook_with_a_wrong_signature_is_refused(hook: Any) -> None:
+    """When it is registered, not when the first exception comes."""
     with pytest.raises(ReceiverError) as caught:
         SignalsKit().on_exception(hook)
     message = str(caught.value)
@@ -252,8 +254,8 @@ def test_a_hook_that_could_not_be_called_with_the_details_is_refused(hook: Any) 
         ({"ignore": [dict]}, ["dict", "exception class"]),
     ],
 )
-def test_bad_options_of_a_hook_are_refused(options: dict[str, Any], words: list[str]) -> None:
-    """The message names the hook, what is wrong, and what would do."""
+def test_invalid_hook_options_are_refused(options: dict[str, Any], words: list[str]) -> None:
+    """The message has the hook, what is wrong, and what is valid."""
     with pytest.raises(ConfigurationError) as caught:
         SignalsKit().on_exception(**options)(fail)
     message = str(caught.value)
@@ -262,16 +264,16 @@ def test_bad_options_of_a_hook_are_refused(options: dict[str, Any], words: list[
         assert word in message
 
 
-def test_one_source_may_be_given_as_a_string() -> None:
-    """`sources="cli"` is what it looks like."""
+def test_sources_can_be_one_string() -> None:
+    """`sources="cli"` is one source."""
     watched = watch(sources="request")
     watched.app.test_client().get("/fail")
-    assert watched.told == [(BOOM, "request", False)]
+    assert watched.reported == [(BOOM, "request", False)]
 
 
 @pytest.mark.parametrize("kind", [ValueError, HTTPException, KeyboardInterrupt])
-def test_an_exception_class_is_no_hook(kind: Any) -> None:
-    """By analogy with `errorhandler(ValueError)` it is tried, and the function would be lost."""
+def test_exception_class_as_hook_is_refused(kind: Any) -> None:
+    """As in `errorhandler(ValueError)`, it would replace the function."""
     with pytest.raises(ReceiverError) as caught:
         SignalsKit().on_exception(kind)
     name = kind.__name__
@@ -282,19 +284,19 @@ def test_an_exception_class_is_no_hook(kind: Any) -> None:
     )
 
 
-def test_two_hooks_of_one_name_in_one_module_are_two_hooks() -> None:
-    """Not each function that nobody calls by its name gets one of its own."""
+def test_hooks_with_the_same_name_in_one_module_are_both_called() -> None:
+    """A function that is only used as a hook need not have a unique name."""
     watched = watch()
-    told: list[str] = []
-    make: dict[str, Any] = {"on_exception": watched.kit.on_exception, "told": told}
+    reported: list[str] = []
+    make: dict[str, Any] = {"on_exception": watched.kit.on_exception, "reported": reported}
     code = """
 @on_exception
-def _(app, exception, **extra): told.append("one")
+def _(app, exception, **extra): reported.append("one")
 @on_exception(sources=("cli",))
-def _(app, exception, **extra): told.append("two")
+def _(app, exception, **extra): reported.append("two")
 """
     exec(compile(code, "hooks.py", "exec"), make)
     watched.app.test_client().get("/fail")
     with pytest.raises(ValueError, match="boom"), watched.app.app_context():
         fail()
-    assert told == ["one", "one", "two"]
+    assert reported == ["one", "one", "two"]

@@ -31,32 +31,32 @@ def test_http_exceptions_are_ignored_by_default(handled: bool) -> None:
     for path in ("/abort", "/five", "/raise", "/redirect", "/slash", "/nowhere"):
         assert client.get(path).status_code in {302, 303, 308, 403, 404, 500}
     client.post("/fine")
-    assert watched.told == []
+    assert watched.reported == []
 
 
-def test_an_http_exception_raised_by_an_error_handler_is_ignored(watched: Watch) -> None:
-    """A handler that turns a failure into `abort(502)` decided so; Flask signals it."""
+def test_http_exception_raised_by_an_error_handler_is_ignored(watched: Watch) -> None:
+    """A handler that turns a failure into `abort(502)` decided so; Flask sends a signal."""
 
     def give_up(error: Exception) -> Any:
         abort(502)
 
     watched.app.register_error_handler(ValueError, give_up)
     watched.app.test_client().get("/fail")
-    assert watched.told == []
+    assert watched.reported == []
 
 
-def test_what_is_ignored_can_be_chosen() -> None:
-    """`ignore=()` ignores nothing, and one class may stand for a tuple."""
+def test_ignore_replaces_the_default() -> None:
+    """`ignore=()` ignores nothing, and one class may be passed without a tuple."""
     watched = watch(ignore=(), handled=True)
     watched.app.add_url_rule("/abort", "abort", view_func=lambda: abort(403))
     watched.app.test_client().get("/abort")
-    assert [(source, handled) for _, source, handled in watched.told] == [("request", True)]
+    assert [(source, handled) for _, source, handled in watched.reported] == [("request", True)]
     watched = watch(ignore=ValueError)
     watched.app.test_client().get("/fail")
-    assert watched.told == []
+    assert watched.reported == []
     watched = watch(ignore=[KeyError, HTTPException])
     watched.app.test_client().get("/fail")
-    assert watched.told == [(BOOM, "request", False)]
+    assert watched.reported == [(BOOM, "request", False)]
 
 
 @pytest.mark.parametrize(
@@ -71,8 +71,8 @@ def test_what_is_ignored_can_be_chosen() -> None:
     ],
     ids=lambda ending: type(ending).__name__,
 )
-def test_hooks_are_not_called_for_what_is_no_exception(ending: BaseException) -> None:
-    """Whatever the hook ignores: these end something on purpose, and they propagate."""
+def test_base_exceptions_never_reach_hooks(ending: BaseException) -> None:
+    """Whatever the hook ignores: they end something on purpose, and propagate."""
     watched = watch(ignore=(), handled=True)
 
     def end(*args: Any, **extra: Any) -> Any:
@@ -99,10 +99,10 @@ def test_hooks_are_not_called_for_what_is_no_exception(ending: BaseException) ->
     app.teardown_request_funcs.setdefault(None, []).append(end)
     with pytest.raises(BaseException):  # noqa: B017, PT011 - Flask 3.2 raises a group
         app.test_client().get("/fine")
-    assert watched.told == []
+    assert watched.reported == []
 
 
-def test_a_cancelled_async_view_is_not_reported(watched: Watch) -> None:
+def test_cancelled_async_view_is_not_reported(watched: Watch) -> None:
     """A task that is cancelled raises `CancelledError`, which is no failure."""
 
     @watched.app.get("/cancelled")
@@ -114,10 +114,10 @@ def test_a_cancelled_async_view_is_not_reported(watched: Watch) -> None:
 
     with pytest.raises(asyncio.CancelledError):
         watched.app.test_client().get("/cancelled")
-    assert watched.told == []
+    assert watched.reported == []
 
 
-def test_an_async_task_that_times_out_is_reported(watched: Watch) -> None:
+def test_timeout_of_an_async_task_is_reported(watched: Watch) -> None:
     """`TimeoutError` is an `Exception`, unlike the cancellation that it comes from."""
 
     @watched.app.get("/late")
@@ -127,7 +127,7 @@ def test_an_async_task_that_times_out_is_reported(watched: Watch) -> None:
         return "never"
 
     assert watched.app.test_client().get("/late").status_code == 500
-    assert [source for _, source, _ in watched.told] == ["request"]
+    assert [source for _, source, _ in watched.reported] == ["request"]
 
 
 GEVENT = """
@@ -173,7 +173,7 @@ print(gevent.spawn(lambda: app.test_client().get("/fail")).get().status_code)
 """
 
 
-def test_gevents_own_exceptions_are_not_reported() -> None:
+def test_gevent_exceptions_are_not_reported() -> None:
     """A killed greenlet and a `gevent.Timeout` are control flow; a `KeyError` is a failure."""
     pytest.importorskip("gevent")
     assert run_script(GEVENT) == [
@@ -270,8 +270,8 @@ if mode == "worker":
 
 
 @pytest.mark.parametrize("mode", ["apply", "worker"])
-def test_celerys_control_flow_is_not_reported(mode: str) -> None:
-    """`self.retry()`, `Ignore` and `Reject` end a task on purpose; Celery comes after the kit."""
+def test_celery_control_flow_is_not_reported(mode: str) -> None:
+    """`self.retry()`, `Ignore` and `Reject` end a task; Celery is imported after the kit."""
     pytest.importorskip("celery")
     assert run_script(CELERY, mode) == [
         "done True",
@@ -282,8 +282,8 @@ def test_celerys_control_flow_is_not_reported(mode: str) -> None:
     ]
 
 
-def test_default_ignored_knows_celerys_classes() -> None:
-    """With `isinstance` and with `issubclass`, subclasses included; Celery's errors are others."""
+def test_default_ignored_matches_celery_classes() -> None:
+    """With `isinstance` and `issubclass`, subclasses included; Celery's errors do not match."""
     exceptions = pytest.importorskip("celery.exceptions")
     own = type("OwnRetry", (exceptions.Retry,), {})
     for kind in (exceptions.Retry, exceptions.Ignore, exceptions.Reject, own):
@@ -300,4 +300,4 @@ def test_default_ignored_can_be_extended() -> None:
     watched.app.add_url_rule("/miss", "miss", view_func=miss)
     for path in ("/abort", "/miss", "/fail"):
         watched.app.test_client().get(path)
-    assert watched.told == [(BOOM, "request", False)]
+    assert watched.reported == [(BOOM, "request", False)]

@@ -1,4 +1,4 @@
-"""What the hooks install in an app, and what they leave behind."""
+"""The wrappers that hooks install in an app, and their cleanup."""
 
 import gc
 import logging
@@ -23,11 +23,11 @@ from tests.support import MERGED_CONTEXTS
 
 
 class PreciousError(Exception):
-    """An exception that can be watched going."""
+    """An exception that supports weak references."""
 
 
 def test_exceptions_are_not_kept_alive() -> None:
-    """Its frames hold the request: no hook, dedup or journal keeps one."""
+    """Its frames hold the request: no hook, record or journal keeps one."""
     refs: list[weakref.ref[BaseException]] = []
     app = Flask("shop")
     app.logger.disabled = True
@@ -54,8 +54,8 @@ def test_exceptions_are_not_kept_alive() -> None:
     assert [ref() for ref in refs] == [None, None]
 
 
-def test_an_exception_that_was_told_can_still_be_pickled(watched: Watch) -> None:
-    """What the kit notes on it does not get in the way of a task queue."""
+def test_reported_exception_can_be_pickled(watched: Watch) -> None:
+    """The kit's notes on it do not get in the way of a task queue."""
     error = ValueError("boom")
 
     @watched.app.get("/pickled")
@@ -63,28 +63,28 @@ def test_an_exception_that_was_told_can_still_be_pickled(watched: Watch) -> None
         raise error
 
     watched.app.test_client().get("/pickled")
-    assert watched.told
+    assert watched.reported
     again = pickle.loads(pickle.dumps(error))
     assert again.args == ("boom",)
 
 
-def test_without_hooks_nothing_is_installed() -> None:
-    """An app that asks for nothing pays nothing."""
+def test_app_without_hooks_is_not_wrapped() -> None:
+    """An app without hooks pays nothing."""
     app = Flask("shop")
     SignalsKit(app)
     assert "wsgi_app" not in app.__dict__
     assert "handle_user_exception" not in app.__dict__
 
 
-def test_first_hooks_from_many_threads_wrap_the_app_once() -> None:
-    """Whoever comes first installs; the others find it done, and none is lost."""
-    told: list[int] = []
+def test_concurrent_first_hooks_wrap_the_app_once() -> None:
+    """The first one installs the wrapper, and none is lost."""
+    reported: list[int] = []
     ready = threading.Barrier(4)
 
     def add(kit: SignalsKit, app: Flask, number: int) -> None:
-        half = kit.for_app(app)
+        app_signals = kit.for_app(app)
         ready.wait(10)
-        half.on_exception(lambda app, exception, **extra: told.append(number))
+        app_signals.on_exception(lambda app, exception, **extra: reported.append(number))
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
@@ -98,26 +98,26 @@ def test_first_hooks_from_many_threads_wrap_the_app_once() -> None:
                 for done in [pool.submit(add, kit, app, number) for number in range(4)]:
                     done.result(10)
             app.test_client().get("/fail")
-            assert sorted(told) == [0, 1, 2, 3]
-            told.clear()
+            assert sorted(reported) == [0, 1, 2, 3]
+            reported.clear()
             kit.detach(app)
             assert "wsgi_app" not in app.__dict__
     finally:
         sys.setswitchinterval(interval)
 
 
-def test_a_hook_for_an_app_without_the_kit_touches_nothing(watched: Watch) -> None:
-    """Somebody has kept the half of an app that was detached."""
-    half = watched.kit.for_app(watched.app)
+def test_hook_on_signals_of_a_detached_app_changes_nothing(watched: Watch) -> None:
+    """The app's signals are still referenced."""
+    app_signals = watched.kit.for_app(watched.app)
     watched.kit.detach(watched.app)
-    half.on_exception(watched.hook)
+    app_signals.on_exception(watched.hook)
     assert "wsgi_app" not in watched.app.__dict__
     watched.app.test_client().get("/fail")
-    assert watched.told == []
+    assert watched.reported == []
 
 
-def test_middleware_keeps_working_whoever_comes_first() -> None:
-    """Wrapped before and after the kit; each sees each request once."""
+def test_middleware_works_before_and_after_the_kit() -> None:
+    """Each middleware gets each request once."""
     seen: list[str] = []
 
     def wrap(inner: Any, name: str) -> Any:
@@ -138,7 +138,7 @@ def test_middleware_keeps_working_whoever_comes_first() -> None:
     assert seen == ["outer", "inner", "request"]
 
 
-def test_apps_that_replace_flasks_handlers_are_watched_all_the_same() -> None:
+def test_hooks_work_in_apps_that_replace_flasks_handlers() -> None:
     """As Flask-RESTful does: `app.handle_user_exception` is an attribute of the app."""
     app = Flask("shop")
     app.logger.disabled = True
@@ -150,10 +150,12 @@ def test_apps_that_replace_flasks_handlers_are_watched_all_the_same() -> None:
 
     app.handle_user_exception = answer  # type: ignore[method-assign, assignment]
     kit = SignalsKit(app)
-    told: list[bool] = []
-    kit.on_exception(handled=True)(lambda app, exception, handled, **extra: told.append(handled))
+    reported: list[bool] = []
+    kit.on_exception(handled=True)(
+        lambda app, exception, handled, **extra: reported.append(handled)
+    )
     assert app.test_client().get("/fail").text == "answered"
-    assert told == [True]
+    assert reported == [True]
 
 
 @pytest.mark.parametrize("first", ["kit", "restx"])
@@ -163,7 +165,7 @@ def test_apps_that_replace_flasks_handlers_are_watched_all_the_same() -> None:
     MERGED_CONTEXTS,
     reason="Flask-RESTX 1.3 takes one argument in handle_user_exception, Flask 3.2 gives two",
 )
-def test_what_flask_restx_answers_is_reported_as_handled(
+def test_exception_answered_by_flask_restx_is_reported_as_handled(
     first: str, asked: bool, mounted: str
 ) -> None:
     """It replaces `app.handle_user_exception`, before the kit or after it."""
@@ -202,7 +204,7 @@ def test_what_flask_restx_answers_is_reported_as_handled(
     assert client.get("/unexpected").status_code == 500
     assert client.get("/plain").status_code == 500
     assert client.get("/").status_code == 200
-    assert watched.told == [
+    assert watched.reported == [
         *([("KeyError: 'key'", "request", True)] if asked else []),
         (BOOM, "request", False),
         (BOOM, "request", False),
@@ -215,8 +217,8 @@ def test_what_flask_restx_answers_is_reported_as_handled(
     assert "flask_signals_kit" not in repr(app.__dict__["handle_user_exception"])
 
 
-def test_error_handling_is_left_alone_until_the_first_request(watched: Watch) -> None:
-    """An app that is detached before it serves is as it was, whatever replaced the method."""
+def test_error_handling_is_wrapped_at_the_first_request(watched: Watch) -> None:
+    """An app that is detached before is unchanged, even if the method was replaced."""
     assert "handle_user_exception" not in watched.app.__dict__
     original = watched.app.handle_user_exception
     watched.app.handle_user_exception = replaced = partial(original)  # type: ignore[method-assign]
@@ -224,7 +226,7 @@ def test_error_handling_is_left_alone_until_the_first_request(watched: Watch) ->
     assert watched.app.handle_user_exception is replaced
 
 
-def test_first_requests_from_many_threads_watch_error_handling_once() -> None:
+def test_concurrent_first_requests_wrap_error_handling_once() -> None:
     """The wrapper is installed by one of them."""
     for _ in range(20):
         watched = watch(handled=True)
@@ -238,13 +240,13 @@ def test_first_requests_from_many_threads_watch_error_handling_once() -> None:
         with ThreadPoolExecutor(4) as pool:
             for done in [pool.submit(visit) for _ in range(4)]:
                 done.result(10)
-        assert watched.told == [(BOOM, "request", True)] * 4
+        assert watched.reported == [(BOOM, "request", True)] * 4
         watched.kit.detach(watched.app)
         assert "handle_user_exception" not in watched.app.__dict__
 
 
-def test_an_app_class_whose_wsgi_app_is_an_object_can_be_watched() -> None:
-    """A middleware as a class attribute is no method, and needs no binding."""
+def test_wsgi_app_can_be_an_object_on_the_class() -> None:
+    """A middleware as a class attribute is not bound like a method."""
 
     class Middleware:
         def __call__(self, environ: Any, start_response: Any) -> list[bytes]:

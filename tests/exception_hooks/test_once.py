@@ -20,7 +20,7 @@ from flask_signals_kit import SignalsKit
 from tests.exception_hooks.support import BOOM, Watch, fail
 
 
-def test_preserved_contexts_tell_each_exception_once(watched: Watch) -> None:
+def test_preserved_contexts_report_each_exception_once(watched: Watch) -> None:
     """`with app.test_client()` keeps contexts beyond their request; their end is no new failure."""
     for testing in (False, True):
         watched.app.testing = testing
@@ -31,11 +31,11 @@ def test_preserved_contexts_tell_each_exception_once(watched: Watch) -> None:
                 except ValueError:
                     assert testing
             client.get("/fine")
-    assert watched.told == [(BOOM, "request", False)] * 4
+    assert watched.reported == [(BOOM, "request", False)] * 4
 
 
-def test_a_failing_test_around_a_preserved_context_is_not_told(watched: Watch) -> None:
-    """The assertion of a test is not the app's failure."""
+def test_failing_assertion_around_a_preserved_context_is_not_reported(watched: Watch) -> None:
+    """It is not the app's failure."""
 
     def failing_test() -> None:
         with watched.app.test_client() as client:
@@ -43,13 +43,13 @@ def test_a_failing_test_around_a_preserved_context_is_not_told(watched: Watch) -
 
     with pytest.raises(AssertionError):
         failing_test()
-    assert watched.told == []
+    assert watched.reported == []
 
 
-def test_an_exception_object_that_is_raised_in_each_request_is_told_in_each(
+def test_exception_object_raised_in_every_request_is_reported_in_each(
     watched: Watch,
 ) -> None:
-    """Once a request, not once for ever."""
+    """Once for each request, not once for ever."""
     error = ValueError("always the same")
 
     @watched.app.get("/same")
@@ -59,20 +59,20 @@ def test_an_exception_object_that_is_raised_in_each_request_is_told_in_each(
     client = watched.app.test_client()
     for _ in range(3):
         client.get("/same")
-    assert watched.told == [("ValueError: always the same", "request", False)] * 3
+    assert watched.reported == [("ValueError: always the same", "request", False)] * 3
 
 
-def test_equal_exceptions_are_not_taken_for_one(watched: Watch) -> None:
+def test_equal_exceptions_are_reported_separately(watched: Watch) -> None:
     """Two receivers raise two exceptions of one type with one text: two."""
     watched.kit.on("account_funded")(lambda sender, **extra: fail())
     watched.kit.on("account_funded")(lambda sender, **extra: fail())
     with watched.app.app_context():
         watched.kit.send_robust("account_funded")
-    assert len(watched.told) == 2
+    assert len(watched.reported) == 2
 
 
-def test_a_worker_that_fails_for_ever_takes_no_memory(watched: Watch) -> None:
-    """What a hook knows is noted on the exception, and goes with it."""
+def test_repeated_failures_do_not_grow_memory(watched: Watch) -> None:
+    """The record is stored on the exception, and freed with it."""
     watched.kit.signal("account_funded", on_error="isolate")
     watched.kit.on("account_funded")(fail)
     watched.kit.on_exception(lambda app, exception, **extra: None)
@@ -85,7 +85,7 @@ def test_a_worker_that_fails_for_ever_takes_no_memory(watched: Watch) -> None:
                 grown.append(tracemalloc.get_traced_memory()[0])
             with watched.app.app_context():
                 watched.kit.send("account_funded")
-            watched.told.clear()
+            watched.reported.clear()
             watched.details.clear()
 
     kits_log = logging.getLogger("flask_signals_kit")
@@ -99,8 +99,8 @@ def test_a_worker_that_fails_for_ever_takes_no_memory(watched: Watch) -> None:
     assert grown[1] - grown[0] < 20_000
 
 
-def test_an_exception_object_that_is_raised_for_ever_stays_small(watched: Watch) -> None:
-    """It carries the last notes only, and is still told once in each request."""
+def test_exception_object_raised_repeatedly_keeps_few_notes(watched: Watch) -> None:
+    """It has the last notes only, and is still reported once in each request."""
     error = ValueError("always the same")
 
     @watched.app.get("/same")
@@ -110,7 +110,7 @@ def test_an_exception_object_that_is_raised_for_ever_stays_small(watched: Watch)
     client = watched.app.test_client()
     for _ in range(300):
         client.get("/same")
-    assert len(watched.told) == 300
+    assert len(watched.reported) == 300
     assert len(pickle.dumps(error)) < 10_000
 
 
@@ -124,7 +124,7 @@ kit = SignalsKit(app)
 
 @kit.on_exception
 def report(app, exception, **extra):
-    print("told", "child" if child == 0 else "parent", flush=True)
+    print("reported", "child" if child == 0 else "parent", flush=True)
 
 def work(error):
     try:
@@ -144,8 +144,8 @@ work(pickle.loads(os.read(reader, 65536)))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
-def test_an_exception_that_a_fork_was_told_of_is_news_to_its_parent() -> None:
-    """It comes pickled, notes and all, and what is noted is of the other process."""
+def test_exception_reported_in_a_fork_is_reported_in_its_parent() -> None:
+    """It arrives pickled, with its notes, which belong to the other process."""
     done = subprocess.run(
         [sys.executable, "-c", FORKS],
         capture_output=True,
@@ -154,7 +154,7 @@ def test_an_exception_that_a_fork_was_told_of_is_news_to_its_parent() -> None:
         check=True,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
-    assert done.stdout.splitlines() == ["told child", "told parent"]
+    assert done.stdout.splitlines() == ["reported child", "reported parent"]
 
 
 class HidingError(Exception):
@@ -174,10 +174,10 @@ class CopyingError(Exception):
 
 
 @pytest.mark.parametrize("kind", [HidingError, CopyingError])
-def test_an_exception_that_hides_its_attributes_is_told_once(
+def test_exception_without_usable_attributes_is_reported_once(
     watched: Watch, kind: type[Exception]
 ) -> None:
-    """And goes up as it was, not replaced by what its property raises."""
+    """It propagates unchanged, not replaced by what its property raises."""
 
     def hide() -> Any:
         raise kind
@@ -186,10 +186,10 @@ def test_an_exception_that_hides_its_attributes_is_told_once(
     watched.app.add_url_rule("/hide", "hide", view_func=hide)
     with pytest.raises(kind):
         watched.app.test_client().get("/hide")
-    assert watched.told == [(kind.__name__, "request", False)]
+    assert watched.reported == [(kind.__name__, "request", False)]
 
 
-def test_many_requests_at_once_are_told_once_each(watched: Watch) -> None:
+def test_concurrent_failures_are_reported_once_each(watched: Watch) -> None:
     """Eight threads, fifty failures each."""
 
     def serve() -> None:
@@ -199,15 +199,15 @@ def test_many_requests_at_once_are_told_once_each(watched: Watch) -> None:
     with ThreadPoolExecutor(8) as pool:
         for done in [pool.submit(serve) for _ in range(8)]:
             done.result(60)
-    assert watched.told == [(BOOM, "request", False)] * 400
+    assert watched.reported == [(BOOM, "request", False)] * 400
 
 
-def test_one_exception_object_in_many_threads_is_told_once_in_each_request() -> None:
+def test_exception_object_shared_by_threads_is_reported_once_per_request() -> None:
     """A module's only exception object is raised by all of them at once."""
     boom = ValueError("boom")
     kit = SignalsKit()
-    told: list[BaseException] = []
-    kit.on_exception(lambda app, exception, **extra: told.append(exception))
+    reported: list[BaseException] = []
+    kit.on_exception(lambda app, exception, **extra: reported.append(exception))
     app = Flask("shop")
     app.config["PROPAGATE_EXCEPTIONS"] = True
     kit.init_app(app)
@@ -226,10 +226,10 @@ def test_one_exception_object_in_many_threads_is_told_once_in_each_request() -> 
         thread.start()
     for thread in threads:
         thread.join(30)
-    assert len(told) == 200
+    assert len(reported) == 200
 
 
-def test_what_the_kit_notes_on_an_exception_is_fit_for_json() -> None:
+def test_notes_on_an_exception_are_json_serialisable() -> None:
     """An error handler may print the attributes of an exception."""
     kit = SignalsKit()
     kit.on_exception(lambda app, exception, **extra: None)

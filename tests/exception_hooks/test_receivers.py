@@ -7,7 +7,7 @@ import pytest
 from tests.exception_hooks.support import BOOM, Watch, fail, miss
 
 
-def test_a_contained_failure_is_told_as_a_receivers(watched: Watch) -> None:
+def test_contained_failure_is_reported_as_receiver(watched: Watch) -> None:
     """With signal and receiver; the request goes on."""
     watched.kit.signal("account_funded", on_error="isolate")
     watched.kit.on("account_funded")(fail)
@@ -15,24 +15,24 @@ def test_a_contained_failure_is_told_as_a_receivers(watched: Watch) -> None:
         "/fund", "fund", view_func=lambda: str(len(watched.kit.send("account_funded")))
     )
     assert watched.app.test_client().get("/fund").text == "0"
-    assert watched.told == [(BOOM, "receiver", False)]
+    assert watched.reported == [(BOOM, "receiver", False)]
     assert watched.details[0]["signal"] == "account_funded"
     assert watched.details[0]["receiver"] is fail
 
 
-def test_a_robust_sends_failures_are_told(watched: Watch) -> None:
-    """Each receiver's, whatever the policy, in a request and outside of one."""
+def test_failures_of_a_robust_send_are_reported(watched: Watch) -> None:
+    """Each one, under every policy, in a request and outside of one."""
     watched.kit.on("account_funded")(fail)
     watched.kit.on("account_funded")(miss)
     with watched.app.app_context():
         watched.kit.send_robust("account_funded")
     watched.kit.for_app(watched.app).send_robust("account_funded")
-    assert [told[1] for told in watched.told] == ["receiver"] * 4
-    assert {told[0] for told in watched.told} == {BOOM, "KeyError: 'key'"}
+    assert [reported[1] for reported in watched.reported] == ["receiver"] * 4
+    assert {report[0] for report in watched.reported} == {BOOM, "KeyError: 'key'"}
 
 
 @pytest.mark.parametrize("on_error", ["raise", "group"])
-def test_what_propagates_from_a_receiver_is_told_at_the_boundary(
+def test_failure_that_propagates_from_a_receiver_is_reported_by_the_request(
     watched: Watch, on_error: Any
 ) -> None:
     """Once, by the request that it ends."""
@@ -40,11 +40,11 @@ def test_what_propagates_from_a_receiver_is_told_at_the_boundary(
     watched.kit.on("account_funded")(fail)
     watched.app.add_url_rule("/fund", "fund", view_func=lambda: watched.kit.send("account_funded"))
     assert watched.app.test_client().get("/fund").status_code == 500
-    [(_, source, _)] = watched.told
+    [(_, source, _)] = watched.reported
     assert source == "request"
 
 
-def test_a_propagating_failure_that_somebody_catches_is_nobodys_business(watched: Watch) -> None:
+def test_failure_caught_by_the_sender_is_not_reported(watched: Watch) -> None:
     """The view handles it."""
     watched.kit.on("account_funded")(fail)
 
@@ -57,10 +57,10 @@ def test_a_propagating_failure_that_somebody_catches_is_nobodys_business(watched
 
     watched.app.add_url_rule("/fund", "fund", view_func=fund)
     assert watched.app.test_client().get("/fund").text == "caught"
-    assert watched.told == []
+    assert watched.reported == []
 
 
-def test_a_contained_exception_that_is_raised_after_all_is_told_once(watched: Watch) -> None:
+def test_contained_exception_raised_again_is_reported_once(watched: Watch) -> None:
     """The view raises what `send_robust` returned."""
     watched.kit.on("account_funded")(fail)
 
@@ -70,4 +70,4 @@ def test_a_contained_exception_that_is_raised_after_all_is_told_once(watched: Wa
 
     watched.app.add_url_rule("/fund", "fund", view_func=fund)
     watched.app.test_client().get("/fund")
-    assert watched.told == [(BOOM, "receiver", False)]
+    assert watched.reported == [(BOOM, "receiver", False)]

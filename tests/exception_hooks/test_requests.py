@@ -13,25 +13,25 @@ from flask import (
 from tests.exception_hooks.support import BOOM, Watch, fail, miss, watch
 
 
-def test_an_unhandled_exception_is_told_once(watched: Watch) -> None:
-    """With the real app, and source and details by name."""
+def test_unhandled_exception_is_reported_once(watched: Watch) -> None:
+    """With the real app, and source and details as keyword arguments."""
     assert watched.app.test_client().get("/fail").status_code == 500
-    assert watched.told == [(BOOM, "request", False)]
+    assert watched.reported == [(BOOM, "request", False)]
     assert watched.details == [
         {"source": "request", "handled": False, "signal": None, "receiver": None}
     ]
 
 
 @pytest.mark.parametrize("config", ["TESTING", "PROPAGATE_EXCEPTIONS", "DEBUG"])
-def test_a_propagated_exception_is_told_once(watched: Watch, config: str) -> None:
-    """Signalled first and raised then: still one."""
+def test_propagated_exception_is_reported_once(watched: Watch, config: str) -> None:
+    """Flask sends its signal first and raises then."""
     watched.app.config[config] = True
     with pytest.raises(ValueError, match="boom"):
         watched.app.test_client().get("/fail")
-    assert watched.told == [(BOOM, "request", False)]
+    assert watched.reported == [(BOOM, "request", False)]
 
 
-def test_the_hook_sees_the_request_and_the_traceback(watched: Watch) -> None:
+def test_hook_has_request_context_and_traceback(watched: Watch) -> None:
     """Request context, app context and `__traceback__` are there."""
     seen: list[Any] = []
 
@@ -48,8 +48,8 @@ def test_the_hook_sees_the_request_and_the_traceback(watched: Watch) -> None:
 
 
 @pytest.mark.parametrize("where", ["before_request", "after_request", "error_handler", "async"])
-def test_exceptions_from_everywhere_in_a_request_are_told_once(watched: Watch, where: str) -> None:
-    """Not in views alone."""
+def test_exceptions_outside_of_views_are_reported_once(watched: Watch, where: str) -> None:
+    """In hooks of the request and in error handlers."""
     app, path = watched.app, "/fine"
     if where == "before_request":
         app.before_request(fail)
@@ -67,18 +67,18 @@ def test_exceptions_from_everywhere_in_a_request_are_told_once(watched: Watch, w
 
         path = "/async"
     assert app.test_client().get(path).status_code == 500
-    assert watched.told == [(BOOM, "request", False)]
+    assert watched.reported == [(BOOM, "request", False)]
 
 
-def test_a_500_handler_changes_nothing(watched: Watch) -> None:
-    """The nice error page is for the user; the exception was not handled."""
+def test_exception_with_a_500_handler_is_unhandled(watched: Watch) -> None:
+    """The error page is for the user; the exception was not handled."""
     watched.app.register_error_handler(500, lambda error: ("sorry", 500))
     response = watched.app.test_client().get("/fail")
     assert (response.status_code, response.text) == (500, "sorry")
-    assert watched.told == [(BOOM, "request", False)]
+    assert watched.reported == [(BOOM, "request", False)]
 
 
-def test_a_500_handler_that_fails_is_told_besides(watched: Watch) -> None:
+def test_failure_of_a_500_handler_is_reported_too(watched: Watch) -> None:
     """Two exceptions, each once."""
 
     def worse(error: Exception) -> str:
@@ -87,24 +87,24 @@ def test_a_500_handler_that_fails_is_told_besides(watched: Watch) -> None:
     watched.app.register_error_handler(500, worse)
     with pytest.raises(KeyError):
         watched.app.test_client().get("/fail")
-    assert watched.told == [(BOOM, "request", False), ("KeyError: 'worse'", "request", False)]
+    assert watched.reported == [(BOOM, "request", False), ("KeyError: 'worse'", "request", False)]
 
 
 @pytest.mark.parametrize("handled_by", [Exception, ValueError])
 @pytest.mark.parametrize("asked", [False, True])
-def test_handled_exceptions_are_told_to_those_who_ask(
+def test_handled_exceptions_are_reported_to_hooks_with_handled_true(
     handled_by: type[Exception], asked: bool
 ) -> None:
-    """An error handler's answer stands; `handled=True` sees it all the same."""
+    """The error handler's response is sent."""
     watched = watch(handled=asked)
     watched.app.register_error_handler(handled_by, lambda error: "handled")
     assert watched.app.test_client().get("/fail").text == "handled"
-    assert watched.told == ([(BOOM, "request", True)] if asked else [])
+    assert watched.reported == ([(BOOM, "request", True)] if asked else [])
 
 
 @pytest.mark.parametrize("asked", [False, True])
-def test_an_exception_that_its_handler_raises_again_was_not_handled(asked: bool) -> None:
-    """It is told once, as unhandled."""
+def test_exception_reraised_by_its_handler_is_unhandled(asked: bool) -> None:
+    """It is reported once."""
     watched = watch(handled=asked)
 
     def again(error: Exception) -> str:
@@ -112,21 +112,21 @@ def test_an_exception_that_its_handler_raises_again_was_not_handled(asked: bool)
 
     watched.app.register_error_handler(ValueError, again)
     assert watched.app.test_client().get("/fail").status_code == 500
-    assert watched.told == [(BOOM, "request", False)]
+    assert watched.reported == [(BOOM, "request", False)]
 
 
-def test_an_exception_that_its_handler_replaces_is_the_new_one(watched: Watch) -> None:
-    """The old one is its `__context__`."""
+def test_exception_raised_by_an_error_handler_replaces_the_first(watched: Watch) -> None:
+    """The first one is its `__context__`."""
 
     def other(error: Exception) -> str:
         raise KeyError("other")
 
     watched.app.register_error_handler(ValueError, other)
     watched.app.test_client().get("/fail")
-    assert watched.told == [("KeyError: 'other'", "request", False)]
+    assert watched.reported == [("KeyError: 'other'", "request", False)]
 
 
-def test_handled_and_unhandled_hooks_live_side_by_side(watched: Watch) -> None:
+def test_hooks_with_and_without_handled_can_be_combined(watched: Watch) -> None:
     """Each gets what it asked for."""
     both: list[bool] = []
 
@@ -140,4 +140,4 @@ def test_handled_and_unhandled_hooks_live_side_by_side(watched: Watch) -> None:
     client.get("/handled")
     client.get("/fail")
     assert both == [True, False]
-    assert watched.told == [(BOOM, "request", False)]
+    assert watched.reported == [(BOOM, "request", False)]

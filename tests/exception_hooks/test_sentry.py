@@ -32,11 +32,11 @@ sentry_sdk.init(
 def create_app(hook):
     app = Flask("shop")
     kit = SignalsKit(app)
-    told = []
+    reported = []
 
     @kit.on_exception
     def report(app, exception, *, source, **extra):
-        told.append(source)
+        reported.append(source)
         if hook:
             sentry_sdk.capture_exception(exception)
 
@@ -61,12 +61,12 @@ def create_app(hook):
         if request.path == "/teardown":
             fail()
 
-    return app, told
+    return app, reported
 
 found = {}
 for hook in (False, True):
     for path in ("/request", "/receiver", "/stream", "/teardown"):
-        app, told = create_app(hook)
+        app, reported = create_app(hook)
         Collect.events.clear()
         try:
             app.test_client().get(path).data
@@ -77,14 +77,14 @@ for hook in (False, True):
             (event["exception"]["values"][-1]["type"], event.get("request", {}).get("url"))
             for event in Collect.events
         ]
-        found[f"{path} {hook}"] = {"told": told, "events": events}
+        found[f"{path} {hook}"] = {"reported": reported, "events": events}
 print(json.dumps(found))
 """
 
 
 @pytest.fixture(scope="module")
 def beside_sentry(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """Run the real SDK with its Flask integration in a process of its own, and collect."""
+    """Run the real SDK with its Flask integration in a new process, and return its events."""
     pytest.importorskip("sentry_sdk")
     script = tmp_path_factory.mktemp("sentry") / "script.py"
     script.write_text(SENTRY)
@@ -103,12 +103,12 @@ def beside_sentry(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[st
 
 @pytest.mark.parametrize("hook", [False, True])
 @pytest.mark.parametrize("source", ["request", "receiver", "stream", "teardown"])
-def test_beside_the_real_sentry_each_exception_is_one_event(
+def test_each_exception_is_one_sentry_event(
     beside_sentry: dict[str, dict[str, Any]], source: str, hook: bool
 ) -> None:
-    """Whether a hook captures as well or not: the hook is told once, Sentry has one event."""
+    """Whether the hook captures it or not: the hook is called once, Sentry has one event."""
     found = beside_sentry[f"/{source} {hook}"]
-    assert found["told"] == [source]
+    assert found["reported"] == [source]
     kinds = ["ValueError"]
     if MERGED_CONTEXTS and source == "teardown":
         # Sentry sees the group that Flask raises; the hook gets the exception in it.

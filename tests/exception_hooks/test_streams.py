@@ -36,7 +36,7 @@ from tests.support import raises_in_teardown, serving
 
 @pytest.mark.parametrize("with_context", [False, True])
 @pytest.mark.parametrize("start", [0, 1, 3])
-def test_an_exception_in_a_streamed_body_is_told(
+def test_exception_in_a_streamed_body_is_reported(
     watched: Watch, start: int, with_context: bool
 ) -> None:
     """Before the first chunk and after, with the request's context and without."""
@@ -45,10 +45,10 @@ def test_an_exception_in_a_streamed_body_is_told(
     )
     with pytest.raises(ValueError, match="boom"):
         _ = watched.app.test_client().get("/stream").data
-    assert watched.told == [(BOOM, "stream", False)]
+    assert watched.reported == [(BOOM, "stream", False)]
 
 
-def test_a_stream_in_a_real_server_is_told_once(watched: Watch) -> None:
+def test_exception_in_a_stream_is_reported_once_on_a_real_server(watched: Watch) -> None:
     """The server reads the body after the request has ended, and closes it."""
     watched.app.add_url_rule("/stream", "stream", view_func=streaming(2, with_context=True))
     arrived = threading.Event()
@@ -60,10 +60,10 @@ def test_a_stream_in_a_real_server_is_told_once(watched: Watch) -> None:
             assert connection.getresponse().read() == b"01"
         connection.close()
         assert arrived.wait(10)
-    assert watched.told == [(BOOM, "stream", False)]
+    assert watched.reported == [(BOOM, "stream", False)]
 
 
-def test_an_exception_on_close_is_told(watched: Watch) -> None:
+def test_exception_on_close_is_reported(watched: Watch) -> None:
     """`call_on_close` runs when the server is done with the body."""
 
     @watched.app.get("/close")
@@ -74,11 +74,11 @@ def test_an_exception_on_close_is_told(watched: Watch) -> None:
 
     with pytest.raises(ValueError, match="boom"):
         watched.app.test_client().get("/close").close()
-    assert watched.told == [(BOOM, "stream", False)]
+    assert watched.reported == [(BOOM, "stream", False)]
 
 
-def test_a_stream_that_the_client_abandons_is_no_exception(watched: Watch) -> None:
-    """`GeneratorExit` ends a body that nobody reads on."""
+def test_stream_abandoned_by_the_client_is_not_reported(watched: Watch) -> None:
+    """`GeneratorExit` ends a body that is not read to its end."""
     closed: list[str] = []
 
     @watched.app.get("/endless")
@@ -96,21 +96,21 @@ def test_a_stream_that_the_client_abandons_is_no_exception(watched: Watch) -> No
     assert next(iter(response.response)) in ("more", b"more")
     response.close()
     assert closed == ["closed"]
-    assert watched.told == []
+    assert watched.reported == []
 
 
 @pytest.mark.parametrize("source", get_args(Source))
-def test_a_failing_stream_is_a_stream_to_every_hook(source: Any) -> None:
-    """Its app context ends with it, and is no command's, even if nobody asks for streams."""
+def test_failing_stream_is_never_reported_as_cli(source: Any) -> None:
+    """Its app context ends with it; hooks for other sources are not called."""
     watched = watch(sources=[source])
     watched.app.add_url_rule("/stream", "stream", view_func=streaming(1, with_context=True))
     with pytest.raises(ValueError, match="boom"):
         _ = watched.app.test_client().get("/stream").data
-    assert watched.told == ([(BOOM, "stream", False)] if source == "stream" else [])
+    assert watched.reported == ([(BOOM, "stream", False)] if source == "stream" else [])
 
 
 @pytest.mark.parametrize("ignore", [None, ()])
-def test_a_client_that_hangs_up_is_no_failing_command(ignore: Any) -> None:
+def test_client_disconnect_is_not_reported_as_cli(ignore: Any) -> None:
     """The generator is closed, and with it the app context that it keeps."""
     watched = watch(sources=["cli"], ignore=ignore)
 
@@ -125,10 +125,10 @@ def test_a_client_that_hangs_up_is_no_failing_command(ignore: Any) -> None:
     response = watched.app.test_client().get("/endless", buffered=False)
     assert next(response.iter_encoded()) == b"more"
     response.close()
-    assert watched.told == []
+    assert watched.reported == []
 
 
-def test_a_generator_that_is_closed_early_is_not_told(watched: Watch) -> None:
+def test_generator_closed_early_is_not_reported(watched: Watch) -> None:
     """`GeneratorExit` ends it on purpose, and the app context in it."""
 
     def accounts() -> Generator[str, None, None]:
@@ -138,10 +138,10 @@ def test_a_generator_that_is_closed_early_is_not_told(watched: Watch) -> None:
     found = accounts()
     assert next(found) == "acme"
     found.close()
-    assert watched.told == []
+    assert watched.reported == []
 
 
-def test_the_end_of_a_websocket_under_gunicorn_is_not_told(watched: Watch) -> None:
+def test_end_of_a_websocket_under_gunicorn_is_not_reported(watched: Watch) -> None:
     """Flask-Sock's response raises `StopIteration`, and Gunicorn closes the connection."""
 
     class Ended(Response):
@@ -151,29 +151,29 @@ def test_the_end_of_a_websocket_under_gunicorn_is_not_told(watched: Watch) -> No
     watched.app.add_url_rule("/socket", "socket", view_func=Ended)
     with pytest.raises(StopIteration):
         watched.app.test_client().get("/socket")
-    assert watched.told == []
+    assert watched.reported == []
 
 
-def test_a_teardown_that_calls_next_once_too_often_is_told(watched: Watch) -> None:
-    """It is no WebSocket, though Flask has not seen its `StopIteration`."""
+def test_stop_iteration_in_a_teardown_is_reported(watched: Watch) -> None:
+    """It is no WebSocket, although Flask does not handle its `StopIteration`."""
     watched.app.teardown_request(lambda error: next(iter(())))
     with raises_in_teardown(StopIteration):
         watched.app.test_client().get("/fine")
-    assert watched.told == [("StopIteration", "teardown", False)]
+    assert watched.reported == [("StopIteration", "teardown", False)]
 
 
 @pytest.mark.parametrize("testing", [False, True])
-def test_a_view_that_calls_next_once_too_often_is_told(watched: Watch, testing: bool) -> None:
-    """Its `StopIteration` is a mistake."""
+def test_stop_iteration_in_a_view_is_reported(watched: Watch, testing: bool) -> None:
+    """It is a mistake of the view."""
     watched.app.testing = testing
     watched.app.add_url_rule("/next", "next", view_func=lambda: next(iter(())))
     with pytest.raises(StopIteration) if testing else contextlib.nullcontext():
         watched.app.test_client().get("/next")
-    assert watched.told == [("StopIteration", "request", False)]
+    assert watched.reported == [("StopIteration", "request", False)]
 
 
-def test_bodies_are_what_they_were(watched: Watch, tmp_path: Path) -> None:
-    """Watching changes no content, no length and no header, for any kind of response."""
+def test_hooks_do_not_change_responses(watched: Watch, tmp_path: Path) -> None:
+    """Content, length and headers are the same, for any kind of response."""
     file = tmp_path / "file.bin"
     file.write_bytes(b"x" * 100_000)
     plain = Flask("plain")
@@ -193,11 +193,11 @@ def test_bodies_are_what_they_were(watched: Watch, tmp_path: Path) -> None:
             }
             ours.close()
             theirs.close()
-    assert watched.told == []
+    assert watched.reported == []
 
 
 class Download:
-    """A file of a remote store that breaks after its first kilobyte; it has no `fileno`."""
+    """A file in a remote store that fails after its first kilobyte; it has no `fileno`."""
 
     def __init__(self) -> None:
         self.reads = 0
@@ -210,7 +210,7 @@ class Download:
 
 
 class SeekableDownload(Download):
-    """One that tells its size before it is read, as Waitress asks for."""
+    """A download with a size that is known before it is read, as Waitress requires."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -228,7 +228,7 @@ LOST = ("OSError: connection lost", "stream", False)
 
 
 def downloads() -> Watch:
-    """Make an app with downloads that break, and one that does not."""
+    """Make an app with downloads that fail, and one that succeeds."""
     watched = watch()
     app = watched.app
     for name, kind in (("broken", Download), ("seekable", SeekableDownload)):
@@ -239,7 +239,7 @@ def downloads() -> Watch:
 
 
 def read_all(connection: http.client.HTTPConnection, path: str) -> bytes:
-    """Get a path; a body that breaks is as long as it is."""
+    """Get a path; return the body, complete or not."""
     connection.request("GET", path, headers={"Host": "localhost"})
     try:
         return connection.getresponse().read()
@@ -251,12 +251,12 @@ def read_all(connection: http.client.HTTPConnection, path: str) -> bytes:
         connection.close()
 
 
-def test_a_download_that_breaks_is_reported() -> None:
+def test_failing_download_is_reported() -> None:
     """Without a server's file wrapper, Werkzeug's own is a stream like any other."""
     watched = downloads()
     with pytest.raises(OSError, match="connection lost"):
         _ = watched.app.test_client().get("/broken").data
-    assert watched.told == [LOST]
+    assert watched.reported == [LOST]
     with watched.app.test_client().get("/file") as response:
         assert response.data == Path(__file__).read_bytes()
 
@@ -312,7 +312,7 @@ def on_waitress(app: Flask) -> Iterator[int]:
 
 @pytest.mark.parametrize("serve", [on_wsgiref, on_waitress])
 @pytest.mark.parametrize("path", ["/broken", "/seekable"])
-def test_a_download_that_breaks_under_a_file_wrapper_of_the_server_is_reported(
+def test_failing_download_under_the_servers_file_wrapper_is_reported(
     serve: Callable[[Flask], Any], path: str
 ) -> None:
     """The server gets its own file wrapper; the file in it is watched."""
@@ -324,7 +324,7 @@ def test_a_download_that_breaks_under_a_file_wrapper_of_the_server_is_reported(
         assert read_all(connect(), path)[:1024] in (b"x" * 1024, b"")
         assert arrived.wait(10)
         assert read_all(connect(), "/file") == Path(__file__).read_bytes()
-    assert {*watched.told} == {LOST}  # Waitress may read a second time, which fails anew
+    assert {*watched.reported} == {LOST}  # Waitress may read a second time, which fails anew
 
 
 ON_GUNICORN = """
@@ -357,8 +357,8 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self.host)
 
 
-def test_gunicorn_sends_files_itself_and_reports_downloads_that_break(tmp_path: Path) -> None:
-    """What has a `fileno` goes out by `sendfile`, as without the kit."""
+def test_gunicorn_uses_sendfile_and_failing_downloads_are_reported(tmp_path: Path) -> None:
+    """Files with a `fileno` are sent by `sendfile`, as without the kit."""
     pytest.importorskip("gunicorn")
     (tmp_path / "serve.py").write_text(ON_GUNICORN)
     address = tmp_path / "socket"
@@ -391,7 +391,7 @@ def test_gunicorn_sends_files_itself_and_reports_downloads_that_break(tmp_path: 
 
 
 class BrokenSessions(SecureCookieSessionInterface):
-    """A store of sessions that is full."""
+    """A session store that fails to save."""
 
     def save_session(self, *args: Any) -> None:
         raise OSError("disk full")
@@ -399,10 +399,10 @@ class BrokenSessions(SecureCookieSessionInterface):
 
 @pytest.mark.parametrize("how", ["session", "after_request"])
 @pytest.mark.parametrize("path", ["/fine", "/fail", "/nowhere"])
-def test_a_response_that_cannot_be_finished_is_reported_once(
+def test_failure_while_finishing_a_response_is_reported_once(
     watched: Watch, path: str, how: str
 ) -> None:
-    """Be it that of a view or that of a failure, where Flask only logs it."""
+    """Of a view's response and of an error response, for which Flask only logs it."""
     if how == "session":
         watched.app.secret_key = "key"
         watched.app.session_interface = BrokenSessions()
@@ -414,15 +414,15 @@ def test_a_response_that_cannot_be_finished_is_reported_once(
         watched.app.after_request(break_down)
     assert watched.app.test_client().get(path).status_code == 500
     failed = [(BOOM, "request", False)] if path == "/fail" else []
-    assert watched.told == [*failed, ("OSError: disk full", "request", False)]
-    watched.told.clear()
+    assert watched.reported == [*failed, ("OSError: disk full", "request", False)]
+    watched.reported.clear()
     watched.app.testing = True
     with pytest.raises((OSError, ValueError)):
         watched.app.test_client().get(path)
-    assert watched.told == (failed or [("OSError: disk full", "request", False)])
+    assert watched.reported == (failed or [("OSError: disk full", "request", False)])
 
 
-def test_a_stream_of_a_middlewares_own_class_is_watched() -> None:
+def test_stream_wrapped_by_middleware_is_watched() -> None:
     """What a middleware wraps around the body is a stream like any other."""
 
     class Body:
@@ -436,7 +436,7 @@ def test_a_stream_of_a_middlewares_own_class_is_watched() -> None:
             return next(self.body)
 
     kit = SignalsKit()
-    told: list[str] = []
+    reported: list[str] = []
     app = Flask("shop")
 
     @app.get("/")
@@ -453,15 +453,15 @@ def test_a_stream_of_a_middlewares_own_class_is_watched() -> None:
         return Body(inner(environ, start))
 
     vars(app)["wsgi_app"] = middleware
-    kit.on_exception(lambda app, exception, *, source, **extra: told.append(source))
+    kit.on_exception(lambda app, exception, *, source, **extra: reported.append(source))
     kit.init_app(app)
     with pytest.raises(ValueError, match="boom"):
         _ = app.test_client().get("/").data
-    assert told == ["stream"]
+    assert reported == ["stream"]
 
 
-def test_a_file_that_the_server_sends_itself_is_left_to_it() -> None:
-    """UWSGI hands the file on and knows it again, whatever the hooks ask for."""
+def test_file_wrapper_of_the_server_is_passed_through() -> None:
+    """UWSGI recognises its own wrapper, whatever the options of the hooks."""
     watched = watch(sources=("cli",))
     watched.app.add_url_rule("/file", view_func=lambda: send_file(__file__))
     handed: list[Any] = []
@@ -477,7 +477,7 @@ def test_a_file_that_the_server_sends_itself_is_left_to_it() -> None:
     handed[0].close()
 
 
-def test_a_body_that_cannot_be_begun_is_told_and_closed() -> None:
+def test_body_that_fails_in_iter_is_reported_and_closed() -> None:
     """The server gets a body in any case, and closes it."""
     closed: list[bool] = []
 
@@ -496,11 +496,11 @@ def test_a_body_that_cannot_be_begun_is_told_and_closed() -> None:
     with pytest.raises(ValueError, match="boom"):
         next(body)
     body.close()
-    assert (watched.told, closed) == ([(BOOM, "stream", False)], [True])
+    assert (watched.reported, closed) == ([(BOOM, "stream", False)], [True])
 
 
-def test_a_stream_that_is_a_file_to_python_alone_is_watched() -> None:
-    """A server without a file wrapper of its own reads it like any other body."""
+def test_file_like_stream_without_a_server_wrapper_is_watched() -> None:
+    """A server without a file wrapper reads it like any other body."""
 
     class Download(io.RawIOBase):
         def __next__(self) -> bytes:
@@ -514,11 +514,11 @@ def test_a_stream_that_is_a_file_to_python_alone_is_watched() -> None:
     with pytest.raises(ValueError, match="boom"):
         next(body)
     body.close()
-    assert watched.told == [(BOOM, "stream", False)]
+    assert watched.reported == [(BOOM, "stream", False)]
 
 
-def test_a_body_of_the_old_sequence_kind_is_served() -> None:
-    """Python takes anything with `__getitem__` for an iterable."""
+def test_body_with_getitem_only_is_served() -> None:
+    """Python accepts anything with `__getitem__` as an iterable."""
 
     class Body:
         def __getitem__(self, index: int) -> bytes:

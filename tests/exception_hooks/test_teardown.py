@@ -10,15 +10,15 @@ from tests.support import MERGED_CONTEXTS, raises_in_teardown
 
 
 @pytest.mark.parametrize("register", ["teardown_request", "teardown_appcontext"])
-def test_a_failing_teardown_is_told(watched: Watch, register: str) -> None:
+def test_failing_teardown_is_reported(watched: Watch, register: str) -> None:
     """Flask raises it out of the app without a signal."""
     getattr(watched.app, register)(fail)
     with raises_in_teardown(ValueError):
         watched.app.test_client().get("/fine")
-    assert watched.told == [(BOOM, "teardown", False)]
+    assert watched.reported == [(BOOM, "teardown", False)]
 
 
-def test_a_failing_view_and_a_failing_teardown_are_two(watched: Watch) -> None:
+def test_failing_view_and_failing_teardown_are_reported_separately(watched: Watch) -> None:
     """Each with its source."""
 
     def worse(error: BaseException | None) -> None:
@@ -27,16 +27,16 @@ def test_a_failing_view_and_a_failing_teardown_are_two(watched: Watch) -> None:
     watched.app.teardown_request(worse)
     with raises_in_teardown(KeyError):
         watched.app.test_client().get("/fail")
-    assert watched.told == [(BOOM, "request", False), ("KeyError: 'worse'", "teardown", False)]
+    assert watched.reported == [(BOOM, "request", False), ("KeyError: 'worse'", "teardown", False)]
 
 
-def test_a_failing_teardown_of_a_command_is_told(watched: Watch) -> None:
+def test_failing_teardown_of_a_command_is_reported(watched: Watch) -> None:
     """A command ends an app context as well, and its teardown functions run."""
     watched.app.teardown_appcontext(fail)
     watched.app.cli.command("fine")(lambda: None)
     result = watched.app.test_cli_runner().invoke(args=["fine"])
     assert isinstance(result.exception, ExceptionGroup if MERGED_CONTEXTS else ValueError)
-    assert watched.told == [(BOOM, "teardown", False)]
+    assert watched.reported == [(BOOM, "teardown", False)]
 
 
 def test_every_failing_teardown_function_is_reported_once(watched: Watch) -> None:
@@ -52,12 +52,12 @@ def test_every_failing_teardown_function_is_reported_once(watched: Watch) -> Non
         pass
     boom, key = (BOOM, "teardown", False), ("KeyError: 'key'", "teardown", False)
     if MERGED_CONTEXTS:
-        assert sorted(watched.told) == sorted([boom, boom, key] * 2 + [boom, key])
+        assert sorted(watched.reported) == sorted([boom, boom, key] * 2 + [boom, key])
     else:
-        assert watched.told == [boom] * 3  # the request's teardown ends with abort(400)
+        assert watched.reported == [boom] * 3  # the request's teardown ends with abort(400)
 
 
-def test_a_group_that_a_teardown_function_raises_is_left_whole(watched: Watch) -> None:
+def test_exception_group_raised_by_a_teardown_function_is_reported_whole(watched: Watch) -> None:
     """It is that function's own exception, in every version of Flask."""
 
     @watched.app.teardown_request
@@ -66,4 +66,4 @@ def test_a_group_that_a_teardown_function_raises_is_left_whole(watched: Watch) -
 
     with pytest.raises(ExceptionGroup):
         watched.app.test_client().get("/fine")
-    assert watched.told == [("ExceptionGroup: two (2 sub-exceptions)", "teardown", False)]
+    assert watched.reported == [("ExceptionGroup: two (2 sub-exceptions)", "teardown", False)]
