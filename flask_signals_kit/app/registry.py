@@ -313,8 +313,9 @@ class Registry:
                 connection.order = orders.pop(0)
             replaced = self.connections.add(connection, former)
             if connection.options.uid is not None:
-                named = self._by_uid.setdefault(connection.options.uid, weakref.WeakSet())
+                named = self._by_uid.get(connection.options.uid) or weakref.WeakSet()
                 named.add(connection)
+                self._by_uid[connection.options.uid] = named
         return replaced
 
     def restore(self, connection: LiveConnection, replaced: list[LiveConnection]) -> None:
@@ -355,12 +356,21 @@ class Registry:
         found = [c for c in found if sender is None or c.key[1] == sender]
         for connection in found:
             self.connections.remove(connection)
-            uid = connection.options.uid
-            if uid is not None:
-                with self.lock:
-                    if not self.with_uid(uid):
-                        self._by_uid.pop(uid, None)
+            self.forget_uid(connection)
         return found
+
+    def forget_uid(self, connection: LiveConnection) -> None:
+        """Drop the ``uid`` of a connection that ended, if no other connection has it.
+
+        The garbage collector calls this, too, so it does not wait for the lock.
+        """
+        uid = connection.options.uid
+        if uid is not None and self.lock.acquire(blocking=False):
+            try:
+                if not self.with_uid(uid):
+                    self._by_uid.pop(uid, None)
+            finally:
+                self.lock.release()
 
 
 def _code_of(connection: LiveConnection) -> tuple[types.CodeType | None, int | None]:
@@ -391,5 +401,6 @@ def _changed(registry_ref: weakref.ref[Any], target: str, wait: bool) -> None:
 def _lost(registry_ref: weakref.ref[Any], connection: LiveConnection) -> None:
     registry = registry_ref()
     if registry is not None:
+        registry.forget_uid(connection)
         for app in registry.apps:
             app.connection_lost(connection)

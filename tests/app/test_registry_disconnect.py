@@ -51,20 +51,22 @@ def test_signal_disconnect_does_not_look_at_every_receiver(owner: str) -> None:
     assert len(signal.receivers) == (999 if owner == "app" else 499)
 
 
-def test_a_uid_is_forgotten_with_its_last_connection() -> None:
+@pytest.mark.parametrize("weak", [False, True])
+def test_a_uid_is_forgotten_with_its_last_connection(weak: bool) -> None:
     """Receivers that come and go, each with a uid of its own, leave nothing in the kit."""
     kit = SignalsKit(Flask("shop"))
 
     def connect_and_disconnect(uids: range) -> None:
         for uid in uids:
             receiver = make_receiver()
-            kit.on("account_funded", uid=f"client-{uid}")(receiver)
-            kit.disconnect(receiver)
+            kit.on("account_funded", uid=f"client-{uid}", weak=weak)(receiver)
+            if not weak:
+                kit.disconnect(receiver)
 
-    connect_and_disconnect(range(10))
+    connect_and_disconnect(range(200))  # the report keeps the last 100 that were collected
     tracemalloc.start()
     try:
-        connect_and_disconnect(range(10, 1010))
+        connect_and_disconnect(range(200, 1200))
         assert tracemalloc.get_traced_memory()[0] < 50_000
     finally:
         tracemalloc.stop()
