@@ -14,7 +14,7 @@ import blinker
 
 from ..catalogue import BUILTIN_PAYLOADS
 from ..core.connection import Connections, LiveConnection
-from ..core.introspection import look_at, reload_key, reloaded
+from ..core.introspection import locate, reload_key, reloaded
 from ..core.names import is_glob
 from ..errors import DeclarationError, DuplicateReceiverError
 from ..records import OnError, Place, same_function
@@ -378,7 +378,7 @@ def _code_of(connection: LiveConnection) -> tuple[types.CodeType | None, int | N
 
     The key itself would take as much memory as the connection.
     """
-    place, code = look_at(connection.resolve())
+    place, code = locate(connection.resolve())
     key = reload_key(place, code)
     return code, None if key is None else hash(key)
 

@@ -1,4 +1,4 @@
-"""One connection, its options, and the thread-safe collection that a signal or a registry owns."""
+"""Connections, their options, and the thread-safe collection that a signal or a registry owns."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ _orders = count()
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Options:
-    """How a receiver is connected."""
+    """The options of a connection."""
 
     priority: int = 0
     """Higher runs first; within one priority, connection order."""
     when: Callable[..., Any] | None = None
     """Decides at each send, as ``when(sender, **payload)``, whether the receiver is called."""
     delivery: Any = None
-    """A :class:`Delivery`, which decides how the receiver gets an emission; ``None``: in the
-    sender's stack."""
+    """A :class:`Delivery`, which decides how the receiver gets an emission; ``None`` to call it
+    during the send."""
     on_error: OnError | None = None
-    """The failure policy of this receiver; ``None``: that of the signal."""
+    """The failure policy of this receiver; ``None`` for that of the signal."""
     uid: str | None = None
     """A stable name for the receiver."""
     weak: bool = False
@@ -53,11 +53,11 @@ class Options:
 
     @property
     def is_plain(self) -> bool:
-        """Whether nothing but a call is asked for."""
+        """Whether the receiver is simply called."""
         return self.when is None and self.delivery is None and self.on_error is None
 
     def check(self, receiver: Receiver) -> None:
-        """Refuse options that a send could not use.
+        """Refuse invalid options.
 
         :raises ReceiverError: naming the receiver and the option.
         :raises DeclarationError: for an invalid failure policy.
@@ -86,12 +86,12 @@ class Options:
             raise ConfigurationError(
                 f"Receiver {place_of(receiver)} has delivery={type_name(self.delivery)}: here it "
                 "must be an object with a name and a method deliver(call), such as AfterCommit(). "
-                "kit.on takes names, too."
+                "Only kit.on also takes the name of a delivery."
             )
 
 
 DEFAULTS: Options = Options()
-"""The options of a connection that names none."""
+"""The options of a connection without any."""
 
 
 def is_delivery(delivery: object) -> bool:
@@ -115,7 +115,7 @@ class _Ref(weakref.ref[Any]):
 
 
 class _MethodRef(weakref.WeakMethod[Any]):
-    """The same for a bound method, which is a new object at each look-up."""
+    """A weak reference to a bound method, which is a new object at each look-up."""
 
     __slots__ = ("place",)
     place: tuple[str, Hashable]
@@ -171,13 +171,13 @@ class LiveConnection:
         self.is_async: bool = is_async(receiver)
         self.is_plain: bool = not self.is_async and (options is DEFAULTS or options.is_plain)
         self.weak: bool = options.weak
-        self.receiver: Any = receiver  # the receiver or, once it is stored, a weak reference to it
+        self.receiver: Any = receiver  # the receiver, or a weak reference once it is stored
         self.sender: Any = sender if sender is ANY else unwrap(sender)  # likewise
-        # A weak receiver may be gone when its place is asked for.
+        # A weak receiver may be collected before its place is needed.
         self._place: Place | None = place_of(receiver) if self.weak else None
 
     def check_weak(self) -> None:
-        """Refuse a receiver that is to be referenced weakly and cannot be.
+        """Refuse a weak connection of a receiver that does not support weak references.
 
         :raises ReceiverError: naming the receiver.
         """
@@ -187,19 +187,18 @@ class LiveConnection:
             except TypeError:
                 raise ReceiverError(
                     f"Cannot connect {self.place} to signal {self.target!r} weakly: "
-                    f"{type_name(self.receiver)} takes no weak reference. "
+                    f"{type_name(self.receiver)} does not support weak references. "
                     "Connect it with weak=False."
                 ) from None
 
     def hold_weakly(self, collected: Callable[[Any], None]) -> None:
-        """Replace what is to be held weakly by weak references.
+        """Replace a weak receiver, and the sender, by weak references.
 
-        :raises ReceiverError: if the receiver takes no weak reference.
+        A sender that does not support weak references is held strongly: it is matched by its
+        address, and a new object could get the same address. Strings and integers match by value.
 
-        A sender that takes no weak reference is held: it is matched by its address, and a new
-        object could get the same one. Strings and integers match by value.
-
-        :param collected: called with the reference once its object is gone.
+        :param collected: called with the reference once its object is collected.
+        :raises ReceiverError: if the receiver does not support weak references.
         """
         place = (self.target, self.key[0])
         if self.weak:
@@ -218,7 +217,7 @@ class LiveConnection:
 
     @property
     def for_any_sender(self) -> bool:
-        """Whether it gets the emissions of every sender."""
+        """Whether the receiver gets the emissions of every sender."""
         return self.key[1] is None
 
     def resolve(self) -> Receiver | None:
@@ -238,7 +237,7 @@ class LiveConnection:
         return type(self.sender) not in _REFS or self.sender() is not None
 
     def uses(self, ref: Any) -> bool:
-        """Tell whether this reference stands for the receiver or the sender."""
+        """Tell whether this is the weak reference to the receiver or the sender."""
         return self.receiver is ref or self.sender is ref
 
     def rank(self) -> tuple[int, int]:
@@ -246,7 +245,7 @@ class LiveConnection:
         return -self.options.priority, self.order
 
     def describe(self, signal: str) -> Connection:
-        """Return the public record, which holds no receiver and no sender."""
+        """Return the public record, which references neither the receiver nor the sender."""
         receiver, options = self.resolve(), self.options
         return Connection(
             signal=signal,
@@ -267,9 +266,9 @@ class LiveConnection:
 def _weak_ref(
     target: Any, collected: Callable[[Any], None] | None, place: tuple[str, Hashable]
 ) -> Any:
-    """Make a weak reference that carries a place.
+    """Return a weak reference that carries a place.
 
-    :raises TypeError: if it takes no weak reference.
+    :raises TypeError: if the target does not support weak references.
     """
     is_method = type(target) is types.MethodType
     ref: Any = (_MethodRef if is_method else _Ref)(target, collected)
@@ -278,14 +277,14 @@ def _weak_ref(
 
 
 def sender_label(sender: Any) -> str:
-    """Name a sender without a ``repr()`` of a user's object."""
+    """Return a label of a sender, without a ``repr()`` of a user's object."""
     if type(sender) in (str, int, bool):
         return repr(sender)
     return type_name(sender)
 
 
 class _Collected:
-    """The callback of weak references; it does not keep the connections alive."""
+    """The callback of weak references; it references the connections weakly."""
 
     __slots__ = ("_connections",)
 
@@ -300,20 +299,21 @@ class _Collected:
 
 Changed: TypeAlias = Callable[[str, bool], None]
 """Called with a target after its connections changed. The second argument tells whether it may wait
-for a lock: it must not when the garbage collector made the change."""
+for a lock; it must not if the garbage collector caused the change."""
 
 Lost: TypeAlias = Callable[[LiveConnection], None]
-"""Called with each connection that the garbage collector ended."""
+"""Called with each connection that ended because its receiver or sender was collected."""
 
 
 class Connections:
     """The connections of a signal, or of a registry: by target, then by receiver.
 
-    Threads may change them at the same time, and the garbage collector may end a connection at any
+    Threads may change them at the same time. The garbage collector may end a connection at any
     point of any thread. Reading needs no lock.
 
     :param changed: called after each change, without the lock.
-    :param lost: called with each connection that ended because its receiver or sender is gone.
+    :param lost: called with each connection that ended because its receiver or sender was
+        collected.
     """
 
     __slots__ = (
@@ -339,9 +339,9 @@ class Connections:
     # -- reading ------------------------------------------------------------------------------
 
     def of(self, target: str, receiver: Hashable = None) -> list[LiveConnection]:
-        """Return the live connections of one target, in no order.
+        """Return the live connections of one target, in no particular order.
 
-        :param receiver: the key of a receiver, for its connections alone.
+        :param receiver: the key of a receiver, to return only its connections.
         """
         by_receiver = self._by_target.get(target)
         if not by_receiver:
@@ -385,14 +385,14 @@ class Connections:
     def add(
         self, connection: LiveConnection, former: Iterable[LiveConnection] = ()
     ) -> list[LiveConnection]:
-        """Store a connection, in the place of one of the same receiver, sender and scope.
+        """Store a connection; replace one of the same receiver, sender and scope.
 
-        It takes over the place in connection order, and a strong connection stays strong. The
-        caller calls :meth:`notify` afterwards, without a lock of its own.
+        The new connection takes over the place in connection order, and a strong connection stays
+        strong. The caller must call :meth:`notify` afterwards, without a lock of its own.
 
         :param former: other connections to remove in the same step.
-        :return: the connections that were replaced, for :meth:`restore`.
-        :raises ReceiverError: if the receiver takes no weak reference.
+        :return: the replaced connections, for :meth:`restore`.
+        :raises ReceiverError: if the receiver does not support weak references.
         """
         with self._lock:
             before = self.find(connection)
@@ -415,7 +415,7 @@ class Connections:
         self.notify([connection, *replaced])
 
     def remove(self, connection: LiveConnection) -> None:
-        """Remove a connection, if it is there."""
+        """Remove a connection, if it is stored."""
         with self._lock:
             self._swap(connection, None)
         self.notify([connection])
@@ -432,11 +432,11 @@ class Connections:
             self._notify(target)
 
     def _swap(self, old: LiveConnection, new: LiveConnection | None) -> None:
-        """Put a connection in the place of another, or remove it. The lock is held.
+        """Replace a connection by another, or remove it. The caller holds the lock.
 
-        The garbage collector may run in this very thread between reading and writing, and change
-        the same tuple; then read again. It may run whenever a call returns, so there is no call
-        between the last look at the version and the writing.
+        The garbage collector may run in this thread between reading and writing, and change the
+        same tuple; then read again. It may run whenever a call returns, so there is no call between
+        the last check of the version and the writing.
         """
         by_receiver = self._by_target.setdefault(old.target, {})
         key = old.key[0]
@@ -460,10 +460,11 @@ class Connections:
     # -- the garbage collector ----------------------------------------------------------------
 
     def collected(self, ref: Any) -> None:
-        """Remove the connection whose receiver or sender is gone; the garbage collector calls this.
+        """Remove the connection of a collected receiver or sender.
 
-        It must not wait for the lock: the thread that holds it may be waiting for this one. That
-        thread purges when it is done; until then, no plan may use the connection.
+        The garbage collector calls this, so it must not wait for the lock: the thread that holds it
+        may be waiting for this thread. That thread purges when it is done. Until then, no plan may
+        use the connection.
         """
         self._dead.append(ref)
         self.purge()
@@ -471,7 +472,7 @@ class Connections:
             self._call(self._changed, ref.place[0], False)
 
     def purge(self) -> None:
-        """Remove the connections whose receiver or sender is gone, unless a thread holds the lock.
+        """Remove the connections of collected objects, unless another thread holds the lock.
 
         The callbacks run without the lock.
         """
@@ -492,7 +493,7 @@ class Connections:
             self._call(self._lost, connection)
 
     def _call(self, callback: Callable[..., None], *args: Any) -> None:
-        """Call a callback from the garbage collector, where no caller expects an error."""
+        """Call a callback and log its errors: in the garbage collector, no caller handles them."""
         try:
             callback(*args)
         except Exception:
@@ -500,13 +501,13 @@ class Connections:
 
 
 def distinct(connections: Iterable[LiveConnection]) -> tuple[LiveConnection, ...]:
-    """Keep, of each receiver, its connections up to the first that has no predicate."""
-    settled: set[Hashable] = set()
+    """Return the connections of each receiver up to its first one without a predicate."""
+    decided: set[Hashable] = set()
     kept: list[LiveConnection] = []
     for connection in connections:
         receiver = connection.key[0]
-        if receiver not in settled:
+        if receiver not in decided:
             kept.append(connection)
             if connection.options.when is None:
-                settled.add(receiver)
+                decided.add(receiver)
     return tuple(kept)

@@ -1,4 +1,4 @@
-"""What the signals of a namespace need besides their own connections."""
+"""The environment of a namespace's signals: what they need besides their own connections."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ if TYPE_CHECKING:
 
 
 PayloadCheck: TypeAlias = Callable[[dict[str, Any]], None]
-"""Raises for a payload that was not declared."""
+"""Raises an error for an undeclared payload."""
 
 
 class Transaction(Protocol):
-    """An open transaction, as a delivery that waits for it sees it."""
+    """An open transaction that a delivery can wait for."""
 
     def keep(self, call: Any, /) -> None:
-        """Keep a call until the transaction, and every one around it, has committed."""
+        """Keep a call until the transaction and those that enclose it have committed."""
 
 
 class Environment:
-    """What signals without a framework need: nothing. A subclass provides what an app has.
+    """The environment of signals without a framework; a subclass adds an app.
 
-    One environment serves all signals of a namespace; most methods get the signal's name.
+    All signals of a namespace share one environment; most methods get the signal's name.
     """
 
     # -- when a signal computes its plan ------------------------------------------------------
 
     def connections(self, signal: str, receiver: Hashable = None) -> Iterable[LiveConnection]:
-        """Return what is connected to a signal besides its own connections.
+        """Return the connections of a signal besides its own.
 
-        :param receiver: the key of a receiver, for its connections alone.
+        :param receiver: the key of a receiver, to return only its connections.
         """
         return ()
 
@@ -49,19 +49,19 @@ class Environment:
         return None
 
     def check_payload(self, signal: str) -> PayloadCheck | None:
-        """Return what checks the payload of each send, or ``None``."""
+        """Return the function that checks the payload of each send, or ``None``."""
         return None
 
-    # -- when receivers come and go -----------------------------------------------------------
+    # -- when receivers change ----------------------------------------------------------------
 
     def changed(self, signal: str, wait: bool) -> None:
-        """Take note that the receivers or observers of a signal changed.
+        """Handle a change of a signal's receivers or observers.
 
         :param wait: whether this may wait for a lock; false in the garbage collector.
         """
 
     def collected(self, connection: Connection) -> None:
-        """Take note of a weak receiver that was garbage-collected."""
+        """Handle a weak receiver that was garbage-collected."""
 
     # -- when a signal is sent ----------------------------------------------------------------
 
@@ -77,7 +77,7 @@ class Environment:
     def report(
         self, exception: Exception, receiver: Receiver, emission: Emission, source: Source
     ) -> None:
-        """Report a failure that goes no further."""
+        """Report a failure that does not propagate."""
 
     def make_sync(self, receiver: Receiver) -> Receiver:
         """Make an async receiver callable.
@@ -91,14 +91,14 @@ class Environment:
         return self.make_sync(receiver)
 
     def make_async(self, receiver: Receiver) -> Receiver:
-        """Make a plain receiver awaitable; or return it as it is, to have it called directly.
+        """Make a plain receiver awaitable, or return it unchanged, to be called directly.
 
         :raises AsyncReceiverError: if that is not possible here.
         """
         return _refuse_sync(receiver)
 
     def enter(self) -> AbstractContextManager[Any]:
-        """Return a context manager that makes the app current, where it is not."""
+        """Return a context manager that makes the app current, if it is not."""
         return nullcontext()
 
     def sessions(self) -> list[Any]:
@@ -106,7 +106,7 @@ class Environment:
         return []
 
     def has_unusable_transaction(self, sender: Any, payload: dict[str, Any]) -> bool:
-        """Tell whether a failure left a transaction that a send is part of unusable."""
+        """Tell whether a transaction that a send is part of is unusable after a failure."""
         return False
 
     def transaction(
@@ -114,7 +114,8 @@ class Environment:
     ) -> Transaction | None:
         """Return the open transaction that a delivery waits for.
 
-        :param session: returns the delivery's own session; ``None`` for that of what was sent.
+        :param session: returns the delivery's own session; if ``None``, the session is found by the
+            sender and the payload.
         :param sender: the sender.
         :param payload: the payload.
         """
@@ -123,23 +124,23 @@ class Environment:
 
 def _refuse_async(receiver: Receiver) -> NoReturn:
     raise AsyncReceiverError(
-        f"Receiver {place_of(receiver)} is async, and send() has no way to run it. "
+        f"Receiver {place_of(receiver)} is async, and send() cannot run it here. "
         "Use 'await signal.send_async(...)', or pass send() an _async_wrapper."
     )
 
 
 def _refuse_sync(receiver: Receiver) -> NoReturn:
     raise AsyncReceiverError(
-        f"Receiver {place_of(receiver)} is not async, and send_async() has no way to await it. "
+        f"Receiver {place_of(receiver)} is not async, and send_async() cannot await it. "
         "Pass send_async() a _sync_wrapper, or connect an async function."
     )
 
 
 class SignalContext:
-    """What the sends of one signal share with the deliveries and observers of its emissions.
+    """The data that a signal shares with the deliveries and observers of its emissions.
 
     :param name: the signal's name.
-    :param environment: what it needs besides its own connections.
+    :param environment: the signal's environment.
     """
 
     __slots__ = ("environment", "name", "observers", "tallies")
@@ -149,4 +150,4 @@ class SignalContext:
         self.environment: Environment = environment
         self.observers: tuple[Callable[[Any], None], ...] = ()
         self.tallies: dict[int, Any] = {}
-        """What a journal counts of each connection, by the connection's order."""
+        """The counts of a journal, by the order of the connection."""

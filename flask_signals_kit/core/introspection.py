@@ -1,4 +1,4 @@
-"""What can be known of a callable, a sender or a caller without calling or printing anything."""
+"""Inspect callables, senders and callers, without calling or printing user objects."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from ..records import Place
 
 
 def place_of(target: Any) -> Place:
-    """Describe where a callable is defined, without calling or printing anything of its owner's.
+    """Return the place where a callable is defined.
 
-    What a decorator's object says of itself, as :func:`functools.update_wrapper` has it do, counts
-    for more than its class.
+    The attributes that :func:`functools.update_wrapper` sets on an object precede those of its
+    class.
 
     :param target: a function, method, partial, class or instance with ``__call__``.
-    :return: its :class:`Place`. No ``repr()`` is taken: it may be slow, fail or leak secrets.
+    :return: its :class:`Place`. No ``repr()`` is called: it may be slow, fail or leak secrets.
 
     >>> place_of(place_of).name
     'place_of'
     """
-    return look_at(target)[0]
+    return locate(target)[0]
 
 
-def look_at(target: Any) -> tuple[Place, types.CodeType | None]:
-    """Return the place of a callable, and the code in it, behind decorators, methods and partials.
+def locate(target: Any) -> tuple[Place, types.CodeType | None]:
+    """Return the place and the code of a callable, inside decorators, methods and partials.
 
-    The code is ``None`` where there is none in Python, as for a builtin or a class.
+    The code is ``None`` if there is none in Python, as for a builtin or a class.
     """
     if type(target) is types.FunctionType and not hasattr(target, "__wrapped__"):  # the usual case
         code = target.__code__
@@ -40,42 +40,42 @@ def look_at(target: Any) -> tuple[Place, types.CodeType | None]:
         if all(type(text) is str and text.isascii() for text in (module, name, file)):
             return Place(module=module, name=name, file=file, line=code.co_firstlineno), code
     try:
-        return _look_at(target)
-    except Exception:  # noqa: BLE001  a user's metaclass or descriptor: no more can be known
+        return _locate(target)
+    except Exception:  # noqa: BLE001  a user's metaclass or descriptor may raise
         return Place(module="?", name="?"), None
 
 
 def is_reloaded(new: Any, old: Any) -> bool:
-    """Tell whether a function is the new self of another, made when its module was loaded again.
+    """Tell whether a function is the reloaded version of another.
 
-    Module, qualified name and line are the same, and the code object is another: all closures that
+    Their module, qualified name and line are the same, and their code objects differ. Closures that
     one loop makes share a code object.
     """
     return reloaded(new)(old)
 
 
 def reloaded(new: Any) -> Callable[[Any], bool]:
-    """Return what :func:`is_reloaded` tells of one function and many others, only faster."""
-    here, code = look_at(new)
-    key = reload_key(here, code)
+    """Return a fast version of :func:`is_reloaded` that compares one function with many others."""
+    place, code = locate(new)
+    key = reload_key(place, code)
 
     def is_former(old: Any) -> bool:
         if key is None:
             return False
         is_function = type(old) is types.FunctionType and not hasattr(old, "__wrapped__")
-        if is_function and old.__code__.co_firstlineno != here.line:  # the usual case
+        if is_function and old.__code__.co_firstlineno != place.line:  # the usual case
             return False
-        there, former = look_at(old)
-        return key == reload_key(there, former) and code is not former
+        former_place, former = locate(old)
+        return key == reload_key(former_place, former) and code is not former
 
     return is_former
 
 
 def reload_key(place: Place, code: types.CodeType | None) -> Hashable:
-    """Return what a function and its reloaded self have in common; ``None`` without code.
+    """Return the key that a function shares with its reloaded version; ``None`` without code.
 
-    Several lambdas may stand on one line. Of these, the code tells which is which: code objects are
-    equal if they were compiled from the same source at the same position.
+    Several lambdas may be on one line. For these the key contains the code: code objects are equal
+    if they were compiled from the same source at the same position.
     """
     if code is None:
         return None
@@ -83,37 +83,37 @@ def reload_key(place: Place, code: types.CodeType | None) -> Hashable:
     return place.module, place.name, place.line, lambda_code
 
 
-def _look_at(target: Any) -> tuple[Place, types.CodeType | None]:
-    # The type is asked, and not isinstance(): to that, a proxy or a mock passes for something else.
-    target = _in_celery_proxy(target)[0]
+def _locate(target: Any) -> tuple[Place, types.CodeType | None]:
+    # Check the type, not isinstance(): a proxy or a mock pretends to be an instance of other types.
+    target = _behind_celery_proxy(target)[0]
     kind = type(target)
     if issubclass(kind, staticmethod):
-        return look_at(target.__func__)
+        return locate(target.__func__)
     if issubclass(kind, functools.partial):
-        inner, code = look_at(target.func)
+        inner, code = locate(target.func)
         return replace(inner, name=f"partial({inner.name})"), code
     if kind is types.MethodType:
         owner = target.__self__
         owner = owner if issubclass(type(owner), type) else type(owner)
-        inner, code = look_at(target.__func__)
+        inner, code = locate(target.__func__)
         name = inner.name if "." in inner.name else f"{owner.__qualname__}.{inner.name}"
         return replace(inner, name=name), code
     if kind is types.FunctionType or kind is types.BuiltinFunctionType:
-        code = _code_inside(target)
+        code = _code_of(target)
         return _place(target.__module__, target.__qualname__, code), code
     if issubclass(kind, type):
         return _place(target.__module__, target.__qualname__, None), None
-    said, wrapped = _own(target), _inside(target)
-    if isinstance(said.get("__qualname__"), str):
-        identity = said.get("__module__", kind.__module__), said["__qualname__"]
+    attributes, wrapped = _instance_attributes(target), _innermost(target)
+    if isinstance(attributes.get("__qualname__"), str):
+        identity = attributes.get("__module__", kind.__module__), attributes["__qualname__"]
     elif wrapped is not target:
-        return look_at(wrapped)
+        return locate(wrapped)
     else:
         identity = kind.__module__, kind.__qualname__
-    run = _run_of(target)
+    run = _delegate_of(target)
     if run is None:
         run = inspect.getattr_static(kind, "__call__", None)
-    code = _code_inside(target) or _code_inside(getattr(run, "__func__", run))
+    code = _code_of(target) or _code_of(getattr(run, "__func__", run))
     return _place(*identity, code), code
 
 
@@ -125,16 +125,16 @@ def _place(module: object, name: object, code: types.CodeType | None) -> Place:
 
 
 def _text(text: object) -> str:
-    """Return a plain string that every encoding takes; ``"?"`` for what is none."""
+    """Return a plain string that can be encoded; ``"?"`` for an object that is not a string."""
     if not isinstance(text, str):
         return "?"
     if type(text) is str and text.isascii():
-        return text  # the very string, which others hold as well
+        return text  # the same object, to save memory
     return str.encode(text, "utf-8", "backslashreplace").decode()
 
 
-def _own(thing: object) -> dict[str, Any]:
-    """Return the attributes that a thing itself has; neither its class nor its code is asked."""
+def _instance_attributes(thing: object) -> dict[str, Any]:
+    """Return the instance attributes of an object, without running its code."""
     try:
         own = object.__getattribute__(thing, "__dict__")
     except AttributeError:
@@ -142,8 +142,8 @@ def _own(thing: object) -> dict[str, Any]:
     return own if type(own) is dict else {}
 
 
-def _inside(target: Any) -> Any:
-    """Follow ``__wrapped__`` to the innermost; where it goes round in circles, stay."""
+def _innermost(target: Any) -> Any:
+    """Follow ``__wrapped__`` to the innermost object; return the object itself for a cycle."""
     seen = {id(target)}
     inner = target
     while (wrapped := _wrapped_by(inner)) is not _NOTHING:
@@ -158,17 +158,18 @@ _NOTHING = object()
 
 
 def _wrapped_by(thing: Any) -> Any:
-    if type(thing) is types.FunctionType:  # asked for it, each would get a __dict__, and keep it
+    if type(thing) is types.FunctionType:  # reading its __dict__ would create one
         return getattr(thing, "__wrapped__", _NOTHING)
-    return _own(thing).get("__wrapped__", _NOTHING)
+    return _instance_attributes(thing).get("__wrapped__", _NOTHING)
 
 
-def _in_celery_proxy(target: Any) -> tuple[Any, bool]:
-    """Return what a proxy of Celery's stands for, and whether a call passes the task itself first.
+def _behind_celery_proxy(target: Any) -> tuple[Any, bool]:
+    """Return the object behind a Celery proxy, and whether a call passes the task first.
 
-    That is the task, or its function if there is no task yet: Celery makes it when the proxy is
-    first used, from the settings that its app has then. So the proxy is not used here, and what it
-    was made with is read. A shared task does not keep its ``bind``: a ``self`` tells.
+    The object is the task, or its function if there is no task yet: Celery creates the task when
+    the proxy is first used, from the current settings of its app. So the proxy is not used here;
+    its stored arguments are read. A shared task does not store ``bind``; a first parameter ``self``
+    indicates it.
     """
     celery = sys.modules.get("celery.local")
     if celery is None or not issubclass(type(target), celery.Proxy):
@@ -182,15 +183,15 @@ def _in_celery_proxy(target: Any) -> tuple[Any, bool]:
         if own("_Proxy__args"):
             return own("_Proxy__args")[0], bool(own("_Proxy__kwargs").get("bind"))
         function = inspect.getclosurevars(own("_Proxy__local")).nonlocals["fun"]
-        code = _code_inside(function)
+        code = _code_of(function)
         return function, code is not None and code.co_varnames[:1] == ("self",)
     return target, False
 
 
-def _run_of(target: Any) -> Any:
-    """Return what an object's ``__call__(*args, **kwargs)`` calls, or ``None`` if that is unknown.
+def _delegate_of(target: Any) -> Any:
+    """Return what an object's ``__call__(*args, **kwargs)`` calls, or ``None`` if it is unknown.
 
-    That is its ``run``, as of Celery's tasks, or what it keeps in ``__wrapped__``.
+    This is its method ``run``, as in Celery's tasks, or its ``__wrapped__``.
     """
     kind = type(target)
     if kind is types.FunctionType or kind is types.MethodType:
@@ -206,33 +207,33 @@ def _run_of(target: Any) -> Any:
         return run.__func__
     if type(run) is types.FunctionType:
         return types.MethodType(run, target)
-    inner = _inside(target)
+    inner = _innermost(target)
     return None if inner is target else inner
 
 
-def _function_in(target: Any) -> Any:
-    """Return what gets the arguments of a call, where that is not the object itself.
+def _call_target(target: Any) -> Any:
+    """Return the callable that gets the arguments of a call: the object, or its delegate.
 
-    A function that is a decorator's is not looked into: it may add arguments and take some away.
+    A function returned by a decorator is its own target: it may add or remove arguments.
     """
-    target, is_bound = _in_celery_proxy(target)
+    target, is_bound = _behind_celery_proxy(target)
     if is_bound:
         return types.MethodType(target, object())
-    run = _run_of(target)
+    run = _delegate_of(target)
     return target if run is None else run
 
 
-def _code_inside(target: Any) -> types.CodeType | None:
-    inner = _inside(target)
+def _code_of(target: Any) -> types.CodeType | None:
+    inner = _innermost(target)
     if type(inner) is types.FunctionType:
         return inner.__code__
     return target.__code__ if type(target) is types.FunctionType else None
 
 
 def type_name(value: Any) -> str:
-    """Name the type of a value, such as ``shop.models.Account``; builtins without their module.
+    """Return the name of a value's type, such as ``shop.models.Account``; builtins have no module.
 
-    A class that is a value itself is named as such, and ``None`` is ``"None"``.
+    For a class, the result names the class itself; for ``None``, it is ``"None"``.
 
     >>> type_name(3), type_name(None)
     ('int', 'None')
@@ -250,9 +251,9 @@ def type_name(value: Any) -> str:
 
 
 def unwrap(sender: Any) -> Any:
-    """Return what a Werkzeug ``LocalProxy`` like ``current_app`` stands for, or the thing itself.
+    """Return the object behind a Werkzeug ``LocalProxy``, or the object itself.
 
-    :raises RuntimeError: Werkzeug's own, if the proxy stands for nothing here.
+    :raises RuntimeError: from Werkzeug, if the proxy is unbound.
     """
     kind = type(sender)
     if hasattr(kind, "_get_current_object") and is_proxy(kind):
@@ -261,30 +262,30 @@ def unwrap(sender: Any) -> Any:
 
 
 def is_proxy(kind: type) -> bool:
-    """Tell a proxy's class from one whose metaclass has an attribute of any name."""
+    """Tell whether this is a proxy's class; the metaclass of another class may fake attributes."""
     return any("_get_current_object" in vars(base) for base in kind.__mro__)
 
 
 def sender_behind(sender: Any) -> Any:
-    """Return what :func:`unwrap` does, and a proxy that stands for nothing here as it is."""
+    """Do the same as :func:`unwrap`, but return an unbound proxy as it is."""
     try:
         return unwrap(sender)
-    except RuntimeError:  # such as `request` outside of a request, sent by code of others
+    except RuntimeError:  # such as `request` outside of a request, sent by third-party code
         return sender
 
 
 def sender_key(sender: Any) -> Hashable:
     """Return the key that a sender is matched by.
 
-    Strings and integers match by value, ``True`` and ``False`` only themselves, all else by
-    identity. An address is a plain ``int`` and a value is not, so the two cannot be mistaken for
-    each other.
+    Strings and integers match by value, ``True`` and ``False`` only themselves, all other objects
+    by identity. The key of an address is a plain ``int``, the key of a value is not, so they cannot
+    be confused.
     """
-    if type(sender) is str:  # what is usual, at once: each send to receivers of a sender asks
+    if type(sender) is str:  # the usual case first: every send to receivers of one sender calls it
         return sender
     try:
         sender = unwrap(sender)
-    except RuntimeError:  # a proxy for nothing: known by itself, it is no sender that was connected
+    except RuntimeError:  # an unbound proxy: its own key, which matches no connected sender
         return id(sender)
     kind = type(sender)
     if issubclass(kind, str):
@@ -297,7 +298,7 @@ def sender_key(sender: Any) -> Hashable:
 
 
 def receiver_key(receiver: Any) -> Hashable:
-    """Return the key that a receiver is known by: the same for each look-up of one bound method."""
+    """Return the key of a receiver; it is the same for each look-up of one bound method."""
     if type(receiver) is types.MethodType:
         return id(receiver.__func__), id(receiver.__self__)
     if type(receiver) is types.BuiltinMethodType:
@@ -306,10 +307,10 @@ def receiver_key(receiver: Any) -> Hashable:
 
 
 def is_async(receiver: Any) -> bool:
-    """Tell whether calling this gives a coroutine, for objects with ``async __call__`` as well."""
+    """Tell whether a call returns a coroutine, also for objects with ``async __call__``."""
     if type(receiver) is types.FunctionType:
         return inspect.iscoroutinefunction(receiver)
-    receiver, _ = _in_celery_proxy(receiver)
+    receiver, _ = _behind_celery_proxy(receiver)
     while issubclass(kind := type(receiver), (functools.partial, staticmethod)):
         receiver = receiver.func if issubclass(kind, functools.partial) else receiver.__func__
     if not issubclass(kind, (types.FunctionType, types.MethodType, type)):
@@ -318,12 +319,12 @@ def is_async(receiver: Any) -> bool:
             return True
     try:
         return inspect.iscoroutinefunction(receiver)
-    except Exception:  # noqa: BLE001  it looks for a mark, and somebody's __getattr__ may raise
+    except Exception:  # noqa: BLE001  it reads an attribute, and a user's __getattr__ may raise
         return False
 
 
 def takes_extra(receiver: Any) -> bool:
-    """Tell whether a receiver has ``**kwargs``; one whose signature cannot be read is trusted."""
+    """Tell whether a receiver has ``**kwargs``; true if its signature cannot be read."""
     if type(receiver) is types.FunctionType and not _has_other_signature(receiver):
         return bool(receiver.__code__.co_flags & inspect.CO_VARKEYWORDS)
     parameters = parameters_of(receiver)
@@ -331,48 +332,49 @@ def takes_extra(receiver: Any) -> bool:
 
 
 def _has_other_signature(function: types.FunctionType) -> bool:
-    """Tell whether :mod:`inspect` would read another signature than the function's own."""
+    """Tell whether :mod:`inspect` would read a signature other than the function's own."""
     return any(hasattr(function, name) for name in ("__wrapped__", "__signature__"))
 
 
 def parameters_of(target: Any, *, follow_wrapped: bool = True) -> list[inspect.Parameter] | None:
-    """Read the parameters of a callable, or return ``None`` where only a call can tell them.
+    """Return the parameters of a callable, or ``None`` if they cannot be read.
 
     :param follow_wrapped: as in :func:`signature_of`.
     """
     try:
         return list(signature_of(target, follow_wrapped=follow_wrapped).parameters.values())
-    except Exception:  # noqa: BLE001  a builtin without one, or somebody's __signature__
+    except Exception:  # noqa: BLE001  a builtin without one, or a user's __signature__
         return None
 
 
 def signature_of(target: Any, *, follow_wrapped: bool = True) -> inspect.Signature:
-    """Read a signature without resolving its annotations.
+    """Return a signature without resolving its annotations.
 
-    Of a Celery task, and of any other object that hands all arguments on to its ``run`` or to what
-    it keeps in ``__wrapped__``, it is the signature of that.
+    For a Celery task, and any other object that passes all arguments to its ``run`` or
+    ``__wrapped__``, this is the signature of that callable.
 
-    :param follow_wrapped: read what :func:`functools.wraps` says is inside, and not what is called.
+    :param follow_wrapped: for a function made with :func:`functools.wraps`, return the signature of
+        the wrapped function instead of its own.
     """
     if type(target) is not types.FunctionType:
-        target = _function_in(target)
+        target = _call_target(target)
     how: dict[str, Any] = {}
-    if sys.version_info >= (3, 14):  # there, reading a signature evaluates annotations by default
+    if sys.version_info >= (3, 14):  # where it evaluates annotations by default
         import annotationlib
 
         how["annotation_format"] = annotationlib.Format.FORWARDREF
     try:
         return inspect.signature(target, follow_wrapped=follow_wrapped, **how)
-    except ValueError:  # a builtin: one that wraps a function, such as functools.cache, has its
-        return inspect.signature(_inside(target), follow_wrapped=follow_wrapped, **how)
+    except ValueError:  # a builtin; if it wraps a function, as functools.cache does, use that
+        return inspect.signature(_innermost(target), follow_wrapped=follow_wrapped, **how)
 
 
-# A `with` block of the kit's is entered through the standard library.
-_PLUMBING = (f"{__name__.partition('.')[0]}.", "blinker.", "contextlib")
+# A `with` block of the kit is entered through contextlib.
+_INTERNAL_MODULES = (f"{__name__.partition('.')[0]}.", "blinker.", "contextlib")
 
 
 def call_site(frame: types.FrameType | None) -> Place | None:
-    """Describe the nearest caller that is neither the kit nor blinker."""
+    """Return the place of the nearest caller outside the kit and blinker."""
     found = call_frame(frame)
     if found is None:
         return None
@@ -382,23 +384,23 @@ def call_site(frame: types.FrameType | None) -> Place | None:
 
 
 def call_frame(frame: types.FrameType | None) -> types.FrameType | None:
-    """Find the frame of the nearest caller that is neither the kit nor blinker."""
+    """Return the frame of the nearest caller outside the kit and blinker."""
     while frame is not None:
         module = frame.f_globals.get("__name__")
-        if not isinstance(module, str) or not module.startswith(_PLUMBING):
+        if not isinstance(module, str) or not module.startswith(_INTERNAL_MODULES):
             return frame
         frame = frame.f_back
     return None
 
 
 LONGEST_CHAIN = 8
-"""How many signals a note on a recursion names."""
+"""The number of signals that a note on a recursion names."""
 
 
 def explain_recursion(error: RecursionError) -> None:
-    """Add to Python's own error the chain of signals that led to it, innermost last.
+    """Add a note with the chain of signals that led to a ``RecursionError``, innermost last.
 
-    It may run out of stack itself; then the next send further up tries again.
+    This may exceed the stack itself; then the next outer send tries again.
     """
     if getattr(error, "__notes__", None):
         return

@@ -1,7 +1,7 @@
-"""The journal: what was sent lately and how receivers fared, in bounded memory, as plain values.
+"""The journal: the last emissions and counts for each receiver, in bounded memory.
 
-It is an observer like any other: it changes nothing of what it sees, and holds no app, sender,
-payload value, exception or receiver.
+It is an observer. It stores plain values only: no app, sender, payload value, exception or
+receiver.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from .introspection import call_frame, sender_behind, type_name
 if TYPE_CHECKING:
     from .observation import Observation
 
-_STAND_INS = frozenset({"LocalProxy", "NoneType"})
-"""Types that say nothing of a sender."""
+_UNINFORMATIVE = frozenset({"LocalProxy", "NoneType"})
+"""Types that do not describe a sender."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class JournalStep:
-    """One receiver's part in a journalled emission."""
+    """One receiver's part in a recorded emission."""
 
     receiver: Place
     """The receiver."""
     status: Status
-    """What became of it."""
+    """Its result."""
     duration: float
     """How long it ran, in seconds."""
     error: str | None
@@ -41,10 +41,10 @@ class JournalStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class JournalEntry:
-    """One journalled emission."""
+    """One recorded emission."""
 
     number: int
-    """Counts the emissions of the app, from 1."""
+    """The number of the emission in the app, from 1."""
     time: float
     """When it began, in seconds since the epoch."""
     signal: str
@@ -54,25 +54,25 @@ class JournalEntry:
     payload: tuple[str, ...]
     """The payload's names."""
     site: Place | None
-    """Where it was sent."""
+    """The place of the send."""
     request: str | None
-    """Method and path of the request it was sent in."""
+    """The method and path of the request it was sent in."""
     thread: int
     """The thread's identifier."""
     started: float
-    """When it began on the clock of ``time.perf_counter``, in seconds."""
+    """When it began, in seconds, on the clock of ``time.perf_counter``."""
     duration: float
-    """How long all of it took, in seconds."""
+    """How long it took in total, in seconds."""
     steps: tuple[JournalStep, ...]
     """The receivers that were called, in order."""
 
 
 RECENT = 100
-"""How many durations of a connection are kept."""
+"""The number of durations that are stored for each connection."""
 
 
 class Tally:
-    """What is counted of one connection; the signal keeps it as long as the connection."""
+    """The counts of one connection; the signal stores them as long as the connection."""
 
     __slots__ = ("calls", "dropped", "failures", "last_failure", "recent")
 
@@ -84,7 +84,11 @@ class Tally:
         self.recent: deque[float] = deque(maxlen=RECENT)
 
     def add(self, seconds: float, failure: str | None) -> None:
-        """Count one call, with the type of the exception that it ended in."""
+        """Count one call.
+
+        :param seconds: its duration.
+        :param failure: the type of its exception, or ``None``.
+        """
         self.calls += 1
         self.recent.append(seconds)
         if failure is not None:
@@ -105,14 +109,14 @@ class Tally:
 
 
 class Journal:
-    """Counts calls per connection and keeps the last emissions.
+    """Counts calls per connection and stores the last emissions.
 
-    :param size: how many emissions to keep.
+    :param size: the number of emissions to store.
     :param request: describes the request that an emission belongs to.
     :param is_excluded: tells, by the request's description, which emissions are not recorded.
     """
 
-    passive = True  # Flask's signals are of interest where somebody listens; the rest is noise
+    passive = True  # do not connect to Flask's signals that have no receivers
 
     def __init__(
         self,
@@ -128,7 +132,7 @@ class Journal:
         self._epoch = time.time() - time.perf_counter()
 
     def __call__(self, observation: Observation, /) -> None:
-        """Take note of one emission."""
+        """Record one emission."""
         describe = self._request
         request = None if describe is None else describe(observation)
         if request is not None and self._is_excluded(request):
@@ -151,7 +155,7 @@ class Journal:
             site = (module, code.co_qualname, code.co_filename, frame.f_lineno)
         sender = type(observation.sender)
         owner, name = sender.__module__, sender.__qualname__
-        if name in _STAND_INS or issubclass(sender, type):
+        if name in _UNINFORMATIVE or issubclass(sender, type):
             owner, name = "builtins", type_name(sender_behind(observation.sender))
         self._count = number = self._count + 1
         self._entries.append(
@@ -171,8 +175,8 @@ class Journal:
         )
 
     def _count_exceptional(self, observation: Observation) -> dict[int, tuple[Status, str | None]]:
-        """Count failures, and take back the call of a receiver that was only handed on."""
-        noted: dict[int, tuple[Status, str | None]] = {}
+        """Count failures; do not count the call of a receiver that was only deferred."""
+        recorded: dict[int, tuple[Status, str | None]] = {}
         for index, (status, value) in (observation.exceptional or {}).items():
             tally = observation.context.tallies[observation.called.connections[index].order]
             error = None
@@ -183,11 +187,11 @@ class Journal:
             else:
                 tally.calls -= 1
                 tally.recent.pop()
-            noted[index] = (status, error)
-        return noted
+            recorded[index] = (status, error)
+        return recorded
 
     def entries(self) -> list[JournalEntry]:
-        """Return the emissions that are kept, newest first."""
+        """Return the recorded emissions, newest first."""
         return [self._entry(*raw) for raw in reversed(tuple(self._entries))]
 
     def _entry(

@@ -7,16 +7,16 @@ from .introspection import type_name
 
 
 def is_glob(name: str) -> bool:
-    """Tell a pattern from a name."""
+    """Tell whether a name is a pattern."""
     return any(char in name for char in "*?[")
 
 
 def check_name(name: object) -> str:
-    """Return a signal's name, or refuse what is no identifier.
+    """Return a signal's name; refuse it if it is not valid.
 
     Dotted names are for bridged signals (``flask_login.user_logged_in``) and for grouping.
 
-    :raises DeclarationError: with a name that would do.
+    :raises DeclarationError: for a name that is not an identifier, suggesting a valid one.
     """
     if isinstance(name, str) and name and all(part.isidentifier() for part in name.split(".")):
         return name

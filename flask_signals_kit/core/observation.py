@@ -1,4 +1,4 @@
-"""What observers see of an emission once it is over."""
+"""Observers: they are called with an ``Observation`` once an emission is over."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
 Observer: TypeAlias = Callable[[Any], None]
-"""Called with each emission, an :class:`Observation`, once it is over. It must change nothing; what
-it raises is logged and goes no further. An observer with a true attribute ``passive`` does not make
-the kit connect to a third-party signal that has no receivers in the app."""
+"""Called with an :class:`Observation` of each emission that is over. It must change nothing; its
+exceptions are logged and do not propagate. If it has a true attribute ``passive``, the kit does not
+connect to third-party signals just for it."""
 
 
 class Called:
-    """The connections that an emission called, resolved once for all plain sends of a plan."""
+    """The connections that an emission calls, resolved once for all plain sends of a plan."""
 
     __slots__ = ("connections", "places", "receivers")
 
@@ -37,17 +37,17 @@ _NONE: Called = Called(())
 
 
 class Observation:
-    """One emission that is over, as an observer sees it while it is called.
+    """One emission that is over, as an observer gets it.
 
-    Afterwards :attr:`emission` and :meth:`steps` raise ``RuntimeError``: take from them what is
-    to be kept. What they are read from, receivers, exceptions and frames, is not kept here.
+    Read :attr:`emission` and :meth:`steps` while the observer runs; afterwards they raise
+    ``RuntimeError``, because receivers, exceptions and frames are not kept.
 
     :param context: the signal's context.
-    :param sender: who sent it.
-    :param payload: what was passed.
-    :param called: the connections that it reached, in order.
-    :param times: when it began, and when each receiver was done, on ``time.perf_counter``.
-    :param exceptional: status and value of each receiver that did not simply return, by its index.
+    :param sender: the sender.
+    :param payload: the payload, by name.
+    :param called: the connections that it called, in order.
+    :param times: when it began, and when each receiver ended, on ``time.perf_counter``.
+    :param exceptional: the status and value of each receiver that did not simply return, by index.
     :param frame: the frame of the send, or one that it called.
     """
 
@@ -79,34 +79,34 @@ class Observation:
     @property
     def emission(self) -> Emission:
         """The record of the emission."""
-        return make_emission(self.context, self.sender, self.payload, self._send())
+        return make_emission(self.context, self.sender, self.payload, self._send_frame())
 
     @property
     def started(self) -> float:
-        """When it began, on the clock of ``time.perf_counter``, in seconds."""
+        """When it began, in seconds, on the clock of ``time.perf_counter``."""
         return self.times[0]
 
     @property
     def duration(self) -> float:
-        """How long all of it took, in seconds."""
+        """How long it took in total, in seconds."""
         return self.times[-1] - self.times[0]
 
     def steps(self) -> Iterator[tuple[Connection, Status, float, Exception | None]]:
-        """Yield each receiver's connection, what became of it, its seconds and its exception."""
-        self._send()
+        """Yield the connection, status, seconds and exception of each receiver."""
+        self._send_frame()
         for index, connection in enumerate(self.called.connections[: len(self.times) - 1]):
-            self._send()
+            self._send_frame()
             status, value = (self.exceptional or {}).get(index, ("ok", None))
             error = value if status in {"failed", "contained"} else None
             seconds = self.times[index + 1] - self.times[index]
             yield connection.describe(self.context.name), status, seconds, error
 
-    def _send(self) -> types.FrameType:
-        """Return the frame of the send, while the observer runs."""
+    def _send_frame(self) -> types.FrameType:
+        """Return the frame of the send; raise an error after the observer has returned."""
         if self.frame is None:
             raise RuntimeError(
                 f"The observation of signal {self.context.name!r} is read after its observer has "
-                "returned. Take what is to be kept while the observer runs, such as "
+                "returned. Read it while the observer runs, and store for example "
                 "observation.emission or list(observation.steps())."
             )
         return self.frame
@@ -122,7 +122,7 @@ def notify_observers(observation: Observation) -> None:
                 logger.exception(
                     "Observer %s of signal %r failed", place_of(observer), observation.signal
                 )
-    finally:  # an observer that keeps it keeps nothing of the send
+    finally:  # an observer that stores the observation must not keep the send alive
         observation.frame = observation.exceptional = None
         observation.called = _NONE
 
@@ -130,9 +130,9 @@ def notify_observers(observation: Observation) -> None:
 def make_emission(
     context: SignalContext, sender: Any, payload: Iterable[str], frame: types.FrameType
 ) -> Emission:
-    """Describe an emission.
+    """Return the record of an emission.
 
-    :param frame: the frame of the send, or of something that it called within the kit.
+    :param frame: the frame of the send, or of a function of the kit that it called.
     """
     return Emission(
         signal=context.name,

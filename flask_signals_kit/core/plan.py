@@ -1,4 +1,4 @@
-"""Which receivers a send calls, and in which order; computed once until the next change."""
+"""The plan of a signal: which receivers a send calls, in which order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Plan:
-    """The connections of one signal, resolved for its sends.
+    """The connections of one signal, resolved for its sends; valid until the next change.
 
     :param connections: every connection of the signal, in any order.
     :param on_error: the signal's failure policy.
@@ -59,7 +59,7 @@ class Plan:
         self.any_sender: tuple[LiveConnection, ...] = distinct(self.by_sender.pop(None, []))
         self._receivers: dict[Hashable, Any] | None = None
         self._merged: dict[Hashable, tuple[LiveConnection, ...]] = {}
-        # A plain send has nothing to do but to call the receivers, …
+        # A plain send only calls the receivers.
         self.is_plain: bool = (
             all(c.is_plain for c in ranked)
             and not self.scoped
@@ -67,7 +67,7 @@ class Plan:
             and check_payload is None
             and (on_error == "raise" or not ranked)
         )
-        # … which a fast send has at hand: no sender to match, no weak reference to follow.
+        # A fast send also has no sender to match and no weak reference to resolve.
         self.is_fast: bool = (
             self.is_plain and not self.by_sender and not any(c.weak for c in ranked)
         )
@@ -92,8 +92,8 @@ class Plan:
     def reached(self, sender: Any, scopes: frozenset[object]) -> tuple[LiveConnection, ...]:
         """Return the connections that a send reaches, in calling order.
 
-        :param sender: the sender, or ``ANY`` for the connections of any sender alone.
-        :param scopes: the ``with`` blocks that the send is inside of.
+        :param sender: the sender, or ``ANY`` to return only connections for any sender.
+        :param scopes: the ``with`` blocks that the send is in.
         """
         key = None if sender is ANY else sender_key(sender) if self.by_sender else None
         if self.scoped:

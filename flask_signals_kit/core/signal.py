@@ -1,12 +1,12 @@
 """Blinker's signals with connection order, priorities, nesting and fast planned dispatch.
 
-:class:`Signal` and :class:`Namespace` are ``blinker.NamedSignal`` and ``blinker.Namespace``. They
-need no Flask; what an app adds is in an :class:`~.environment.Environment`.
+:class:`Signal` and :class:`Namespace` extend ``blinker.NamedSignal`` and ``blinker.Namespace``.
+They do not need Flask; an app's part is in an :class:`~.environment.Environment`.
 
-How a send works: connecting and disconnecting only discard the plan. The next send computes it from
-the signal's own connections and those of its environment, and every later send is one loop over it.
-What is not plain (a predicate, an async receiver, a delivery, a failure policy, …) takes the loop
-in :mod:`.dispatch` instead.
+How a send works: to connect or disconnect only discards the plan. The next send computes it from
+the signal's own connections and those of its environment. Every later send is one loop over the
+plan. A send that is not plain (with a predicate, an async receiver, a delivery, a failure policy,
+…) uses the loop in :mod:`.dispatch` instead.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _NO_SCOPES: frozenset[object] = frozenset()
 _scopes: ContextVar[frozenset[object]] = ContextVar("signals_kit_scopes", default=_NO_SCOPES)
-"""The ``muted()`` and ``connected_to()`` blocks that the current thread or task is inside of."""
+"""The ``muted()`` and ``connected_to()`` blocks that the current thread or task is in."""
 
 
 @contextmanager
@@ -55,16 +55,16 @@ def _scope() -> Generator[object, None, None]:
 class Signal(blinker.NamedSignal):
     """A ``blinker.NamedSignal`` with order, priorities, failure policies and fast dispatch.
 
-    Everything that blinker documents holds. Beyond it: receivers run by priority, then in
-    connection order; ``muted()`` and ``connected_to()`` nest and apply to the current thread or
-    task alone; a collected receiver or sender leaves nothing behind; a send calls exactly the
-    receivers that were connected when it began.
+    It behaves as blinker documents. In addition, receivers run by priority, then in connection
+    order. ``muted()`` and ``connected_to()`` can be nested, and apply to the current thread or task
+    only. Nothing remains of a collected receiver or sender. A send calls exactly the receivers that
+    were connected when it began.
 
     :param name: the signal's name.
     :param doc: one sentence on what it means.
-    :param on_error: what a failing receiver does: ``"raise"``, ``"group"`` or ``"isolate"``.
-    :param environment: what an app adds; nothing if omitted.
-    :raises DeclarationError: for another ``on_error``.
+    :param on_error: the failure policy: ``"raise"``, ``"group"`` or ``"isolate"``.
+    :param environment: the signal's environment; one without an app if omitted.
+    :raises DeclarationError: for an unknown ``on_error``.
 
     >>> funded = Signal("account_funded")
     >>> _ = funded.connect(lambda account, **extra: f"{account} has money", weak=False)
@@ -89,8 +89,8 @@ class Signal(blinker.NamedSignal):
         self._mutes = _NO_SCOPES
         self._muted_everywhere = False
         self.context: SignalContext = SignalContext(name, environment or Environment())
-        itself = weakref.ref(self)
-        self._own = Connections(partial(_changed, itself), partial(_lost, itself))
+        signal_ref = weakref.ref(self)
+        self._own = Connections(partial(_changed, signal_ref), partial(_lost, signal_ref))
         self._excluded: weakref.WeakSet[LiveConnection] | None = None
         super().__init__(name, doc)
 
@@ -120,16 +120,16 @@ class Signal(blinker.NamedSignal):
         :param priority: higher runs first.
         :param when: ``when(sender, **payload)`` decides at each send whether the receiver is
             called.
-        :param delivery: how the receiver gets it; at once if omitted.
+        :param delivery: how the receiver gets the emission; immediately if omitted.
         :param on_error: the failure policy of this receiver; the signal's if omitted.
-        :param uid: kept for :class:`Connection`.
+        :param uid: stored in :class:`Connection`.
         :return: the receiver, unchanged.
-        :raises ReceiverError: if the receiver is not callable or takes no weak reference, or for an
-            invalid priority, predicate or uid.
+        :raises ReceiverError: if the receiver is not callable or does not support weak references,
+            or for an invalid priority, predicate or uid.
         :raises DeclarationError: for an invalid failure policy.
         :raises ConfigurationError: for an invalid delivery.
-        :raises Exception: what a receiver of ``receiver_connected`` raised. Then everything is as
-            it was before: a new connection is gone, and a changed one has its old options.
+        :raises Exception: what a receiver of ``receiver_connected`` raised. Then the change is
+            undone: a new connection is removed, and a changed one has its old options again.
         """
         options = Options(
             priority=priority, when=when, delivery=delivery, on_error=on_error, uid=uid, weak=weak
@@ -179,9 +179,9 @@ class Signal(blinker.NamedSignal):
 
     @contextmanager
     def muted(self) -> Generator[None, None, None]:
-        """Call no receivers while a ``with`` block runs, for the current thread or task alone.
+        """Call no receivers while a ``with`` block runs, in the current thread or task only.
 
-        Blocks nest: receivers are called again when the outermost ends.
+        Blocks can be nested: receivers are called again after the outermost block.
         """
         with _scope() as scope:
             self._mute(lambda mutes: mutes | {scope})
@@ -197,7 +197,7 @@ class Signal(blinker.NamedSignal):
 
     @property
     def is_muted(self) -> bool:
-        """Whether a send calls no receivers here. Setting it mutes every thread and task."""
+        """Whether the signal is muted here. Setting it applies to every thread and task."""
         return self._muted_everywhere or not self._mutes.isdisjoint(_scopes.get())
 
     @is_muted.setter
@@ -210,10 +210,10 @@ class Signal(blinker.NamedSignal):
     def disconnect(self, receiver: Receiver, sender: Any = ANY) -> None:
         """Disconnect a receiver from this signal.
 
-        A receiver that was connected for every app is disconnected in this signal's app alone.
+        A receiver that is connected for every app is disconnected only in this signal's app.
 
-        :param receiver: the receiver; one that is not connected is ignored.
-        :param sender: from this sender only; from all if omitted.
+        :param receiver: the receiver; if it is not connected, nothing happens.
+        :param sender: disconnect from this sender only; from all senders if omitted.
         """
         active = _scopes.get()
         receiver_id = receiver_key(receiver)
@@ -238,8 +238,8 @@ class Signal(blinker.NamedSignal):
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Call an observer with each emission, once it is over.
 
-        An observer sees the emission, and each receiver's time and outcome. It changes nothing;
-        what it raises is logged. Without observers a send costs nothing more.
+        An observer gets the emission, and the time and result of each receiver. It changes nothing;
+        its exceptions are logged. Without observers, a send has no extra cost.
 
         :param observer: called with each :class:`~flask_signals_kit.Observation`.
         :return: a function that removes the observer.
@@ -257,10 +257,10 @@ class Signal(blinker.NamedSignal):
     # -- changes ------------------------------------------------------------------------------
 
     def invalidate(self, wait: bool = True) -> None:
-        """Discard the plan; the next send computes another.
+        """Discard the plan; the next send computes a new one.
 
-        :param wait: wait for a thread that computes one. False where the garbage collector only
-            took something away: then a send in progress may still finish with the old plan.
+        :param wait: wait for a thread that computes a plan. If false, as in the garbage collector,
+            a send in progress may still finish with the old plan.
         """
         if wait:
             with self._lock:
@@ -290,16 +290,16 @@ class Signal(blinker.NamedSignal):
     def _clear_state(self) -> None:
         self._own.clear(self.name)
 
-    # -- asking -------------------------------------------------------------------------------
+    # -- querying -----------------------------------------------------------------------------
 
     @property
     def receivers(self) -> dict[Any, Any]:
-        """The connected receivers by key; as with blinker, only the truth value is promised."""
+        """The connected receivers by key; as in blinker, only the truth value is guaranteed."""
         return self._current_plan().receivers
 
     @receivers.setter
     def receivers(self, value: object) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Ignore what blinker's constructor sets."""
+        """Ignore the value that blinker's constructor sets."""
 
     @property
     def has_receivers(self) -> bool:
@@ -316,16 +316,16 @@ class Signal(blinker.NamedSignal):
         )
 
     def has_receivers_for(self, sender: Any) -> bool:
-        """Tell whether a send by this sender would find a receiver that is still alive.
+        """Tell whether a send by this sender would call a receiver.
 
-        :param sender: the sender, or ``ANY`` for receivers of any sender alone.
+        :param sender: the sender, or ``ANY`` for receivers that are connected to any sender.
         """
         return any(connection.resolve() is not None for connection in self._reached(sender))
 
     def receivers_for(self, sender: Any) -> Generator[Receiver, None, None]:
         """Yield the receivers that a send by this sender would call, in calling order.
 
-        :param sender: the sender, or ``ANY`` for receivers of any sender alone.
+        :param sender: the sender, or ``ANY`` for receivers that are connected to any sender.
         """
         yielded: set[Hashable] = set()
         for connection in self._reached(sender):
@@ -341,7 +341,7 @@ class Signal(blinker.NamedSignal):
 
     @property
     def connections(self) -> list[Connection]:
-        """Every connection in calling order, described; it keeps no receiver alive."""
+        """The description of every connection, in calling order; it keeps no receiver alive."""
         return [connection.describe(self.name) for connection in self.live_connections]
 
     def _connected(self) -> list[LiveConnection]:
@@ -354,7 +354,7 @@ class Signal(blinker.NamedSignal):
         return own
 
     def _reached(self, sender: Any) -> tuple[LiveConnection, ...]:
-        """Return the connections that a send by this sender reaches here, in calling order."""
+        """Return the connections that a send by this sender calls here, in calling order."""
         return self._current_plan().reached(sender, _scopes.get())
 
     def _current_plan(self) -> Plan:
@@ -384,10 +384,10 @@ class Signal(blinker.NamedSignal):
                 self._prune_tallies(plan)
                 if self._version is version:
                     return plan
-                self.invalidate(False)  # the garbage collector took something meanwhile
+                self.invalidate(False)  # the garbage collector ended a connection meanwhile
 
     def _prune_tallies(self, plan: Plan) -> None:
-        """Forget what was counted of connections that are gone."""
+        """Remove the counts of connections that no longer exist."""
         tallies = self.context.tallies
         if tallies:
             kept = {connection.order for connection in plan.connections}
@@ -410,7 +410,7 @@ class Signal(blinker.NamedSignal):
         :param _async_wrapper: makes an async receiver callable.
         :param payload: passed to each receiver by name.
         :return: ``(receiver, result)`` for each receiver that ran and returned, in calling order.
-        :raises Exception: what a receiver raised, as the signal's ``on_error`` says.
+        :raises Exception: what a receiver raised, depending on the signal's ``on_error``.
         :raises AsyncReceiverError: for an async receiver without a wrapper.
         """
         try:
@@ -453,7 +453,7 @@ class Signal(blinker.NamedSignal):
     def _checked(
         self, plan: Plan, sender: Any, payload: dict[str, Any]
     ) -> tuple[LiveConnection, ...]:
-        """Return the connections that a send reaches, after the checks that precede receivers."""
+        """Check a send before any receiver runs; return the connections that it calls."""
         if (self._mutes or self._muted_everywhere) and self.is_muted:
             return ()
         if plan.check_payload is not None:
@@ -468,7 +468,7 @@ class Signal(blinker.NamedSignal):
         _sync_wrapper: Wrapper | None = None,
         **payload: Any,
     ) -> Results:
-        """Await every receiver that is connected for this sender, one after the other.
+        """Call every receiver that is connected for this sender, and await async ones in order.
 
         :param sender: as in :meth:`send`.
         :param _sync_wrapper: makes a plain receiver awaitable.
@@ -489,7 +489,7 @@ class Signal(blinker.NamedSignal):
         _async_wrapper: Wrapper | None = None,
         **payload: Any,
     ) -> list[Outcome[Any]]:
-        """Call every receiver and return what became of each; no failure stops the others.
+        """Call every receiver and return an outcome for each; a failure does not stop the others.
 
         Failures are logged and given to the exception hooks. ``BaseException`` propagates.
 
@@ -510,7 +510,7 @@ class Signal(blinker.NamedSignal):
         _sync_wrapper: Wrapper | None = None,
         **payload: Any,
     ) -> list[Outcome[Any]]:
-        """Await every receiver and return what became of each; the async :meth:`send_robust`.
+        """Do the same as :meth:`send_robust`, and await async receivers in order.
 
         :param sender: as in :meth:`send`.
         :param _sync_wrapper: as in :meth:`send_async`.
@@ -521,22 +521,22 @@ class Signal(blinker.NamedSignal):
         return dispatch.outcomes()
 
 
-def _changed(itself: weakref.ref[Any], target: str, wait: bool) -> None:
-    signal = itself()
+def _changed(signal_ref: weakref.ref[Any], target: str, wait: bool) -> None:
+    signal = signal_ref()
     if signal is not None:
         signal.changed(wait)
 
 
-def _lost(itself: weakref.ref[Any], connection: LiveConnection) -> None:
-    signal = itself()
+def _lost(signal_ref: weakref.ref[Any], connection: LiveConnection) -> None:
+    signal = signal_ref()
     if signal is not None and connection.resolve() is None:
         signal.context.environment.collected(connection.describe(signal.name))
 
 
 class Namespace(blinker.Namespace):
-    """A ``blinker.Namespace`` whose signals are :class:`Signal`.
+    """A ``blinker.Namespace`` of :class:`Signal` objects.
 
-    :param environment: what its signals need besides their own connections.
+    :param environment: the environment of its signals; one without an app if omitted.
 
     >>> shop = Namespace()
     >>> shop.signal("account_funded") is shop.signal("account_funded")
@@ -550,10 +550,10 @@ class Namespace(blinker.Namespace):
         self._lock = threading.RLock()  # attaching an observer may make a signal
 
     def signal(self, name: str, doc: str | None = None) -> Signal:
-        """Return the signal of this name, making it at the first call.
+        """Return the signal of this name; create it at the first call.
 
         :param name: the name.
-        :param doc: one sentence on what it means; the first call's counts.
+        :param doc: one sentence on what it means; used only at the first call.
         """
         signal = self.get(name)
         if signal is None:
@@ -561,11 +561,11 @@ class Namespace(blinker.Namespace):
             with self._lock:
                 signal = self.setdefault(name, made)
                 for observer in self._observers if signal is made else ():
-                    made.observe(observer)  # before the lock is free: later ones find the signal
+                    made.observe(observer)  # with the lock: later observers find the signal
         return cast(Signal, signal)
 
     def observe(self, observer: Observer) -> Callable[[], None]:
-        """Call an observer with each emission of every signal, those made later included.
+        """Call an observer with each emission of every signal, including signals created later.
 
         :param observer: as for :meth:`Signal.observe`.
         :return: a function that removes the observer.
@@ -592,7 +592,7 @@ def _without(observer: Observer, observers: tuple[Observer, ...]) -> tuple[Obser
 
 
 def _once(undo: Callable[[], None]) -> Callable[[], None]:
-    """Make a function that calls another at its first call alone."""
+    """Return a function that calls another one at its first call only."""
     left = iter((undo,))
 
     def undo_once() -> None:
@@ -603,12 +603,12 @@ def _once(undo: Callable[[], None]) -> Callable[[], None]:
 
 
 def find_emission(plain_sends: tuple[types.CodeType, ...]) -> Emission | None:
-    """Find the emission that the caller is being called for, or ``None`` outside of receivers.
+    """Return the emission that the caller runs for, or ``None`` outside of receivers.
 
-    A plain send keeps no record of itself, which is what makes it fast. So this searches the stack
-    for the innermost send; where a delivery left the sender's stack, the record it carries is used.
+    To be fast, a plain send stores no record of itself. So this searches the stack for the
+    innermost send. If a delivery runs the receiver later or elsewhere, its call carries the record.
 
-    :param plain_sends: the code of the methods that call receivers in a plain loop.
+    :param plain_sends: the code objects of the methods that call receivers in a plain loop.
     """
     frame: types.FrameType | None = sys._getframe(1)
     while frame is not None:

@@ -1,4 +1,4 @@
-"""Signals of Flask and of other extensions, which are plain blinker signals."""
+"""Third-party signals: the plain blinker signals of Flask and of other extensions."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import blinker
 from blinker import ANY
 
 _TRIES = 20
-"""How often to disconnect while other threads connect; it fails once in a long while."""
+"""How often to try to disconnect while other threads connect; failures are rare."""
 
 
 def disconnect(signal: blinker.Signal, receiver: Callable[..., Any], sender: Any = ANY) -> bool:
-    """Disconnect from a third-party signal, while other threads change it.
+    """Disconnect from a third-party signal while other threads may change it.
 
-    Blinker searches the receivers of every sender, and Python raises ``RuntimeError`` if another
-    thread connects one for a new sender meanwhile. That must not fail the caller's request.
+    Blinker iterates over the receivers of every sender. Python raises ``RuntimeError`` if another
+    thread connects a receiver for a new sender meanwhile. This must not fail the caller's request.
 
     :param signal: the third-party signal.
-    :param receiver: connected weakly, for this sender alone.
-    :param sender: as it was connected. With one, nothing reaches the receiver any more whatever is
-        returned.
-    :return: whether the receiver is gone; if not, blinker drops it once it is collected.
+    :param receiver: connected weakly, for this sender only.
+    :param sender: the sender that it is connected for. If there is one, the receiver is not called
+        any more, whatever the result.
+    :return: whether blinker has removed the receiver; if not, it does so once it is collected.
     """
     if sender is not ANY:
         signal.disconnect(receiver, sender)
@@ -31,7 +31,7 @@ def disconnect(signal: blinker.Signal, receiver: Callable[..., Any], sender: Any
             signal.disconnect(receiver)
         except RuntimeError:
             if sender is ANY:
-                signal.connect(receiver)  # else blinker does not look for it again
+                signal.connect(receiver)  # otherwise blinker does not search for it again
         else:
             return True
     return False

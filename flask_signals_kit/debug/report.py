@@ -21,7 +21,7 @@ from flask import Flask
 from ..app.handle import DomainSignal
 from ..catalogue import CATALOGUE
 from ..core.connection import sender_label
-from ..core.introspection import is_async, look_at, place_of, takes_extra
+from ..core.introspection import is_async, locate, place_of, takes_extra
 from ..core.journal import Tally
 from ..core.names import is_glob
 from ..core.signal import Signal
@@ -649,7 +649,7 @@ def _duplicate(name: str, signal: Signal | None) -> Iterator[Problem]:
     for connection in () if signal is None else signal.live_connections:
         place, (receiver, sender) = connection.place, connection.key
         is_lambda = "<lambda>" in place.name  # code tells lambdas on one line apart
-        what = place.name, look_at(connection.resolve())[1] if is_lambda else None, sender
+        what = place.name, locate(connection.resolve())[1] if is_lambda else None, sender
         if connection.options.uid is None:
             by_name.setdefault((place.module, what), {})[receiver] = place
         if place.file is not None:

@@ -322,7 +322,7 @@ class SignalMachine(RuleBasedStateMachine):
         real = self._find(who)
         options |= {"when": PREDICATES[when], "delivery": DELIVERIES[way]}
         if link is None:
-            with pytest.raises(ReceiverError, match="takes no weak reference"):
+            with pytest.raises(ReceiverError, match="does not support weak references"):
                 self.signal.connect(real, self._find(sender), weak, **options)
             return
         assert self.signal.connect(real, self._find(sender), weak, **options) is real
