@@ -6,7 +6,7 @@ Most private attributes of Flask and Werkzeug are accessed only here, too.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextvars import Token, copy_context
+from contextvars import ContextVar, Token, copy_context
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -59,10 +59,22 @@ def call_inside(context: Any, function: Callable[[], T]) -> T:
     return run(function)
 
 
+_cv_request: ContextVar[Any] = vars(flask_globals).get("_cv_request", _cv_app)
+
+
 def request_context() -> Any:
     """Return the context of the current request; in Flask 3.2, this is the app context."""
-    variable = vars(flask_globals).get("_cv_request", _cv_app)
-    return variable.get()
+    return _cv_request.get()
+
+
+def describe_request() -> str | None:
+    """Return method and path of the current request, such as ``POST /funding/card``."""
+    request = getattr(_cv_request.get(None), _REQUEST, None)
+    return None if request is None else f"{request.method} {request.path}"
+
+
+# Flask 3.2 has no public way to read a request that may be missing.
+_REQUEST = "request" if "_cv_request" in vars(flask_globals) else "_request"
 
 
 def request_of_frames(frame: FrameType | None) -> Any:
@@ -74,9 +86,7 @@ def request_of_frames(frame: FrameType | None) -> Any:
     while frame is not None:
         kind, _, method = frame.f_code.co_qualname.rpartition(".")
         if method in {"push", "pop"} and kind in {"RequestContext", "AppContext"}:
-            context = frame.f_locals["self"]
-            # Flask 3.2 has no public way to read a request that may be missing.
-            request = getattr(context, "_request", None) or context.__dict__.get("request")
+            request = getattr(frame.f_locals["self"], _REQUEST, None)
             if request is not None:
                 return request
         frame = frame.f_back

@@ -7,13 +7,13 @@ import concurrent.futures
 import sys
 import weakref
 from collections.abc import Callable, Hashable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, has_request_context, request
+from flask import Flask
 
-from ..compat import is_current, request_of_frames
+from ..compat import describe_request, is_current, request_of_frames
 from ..core.environment import Environment
 from ..core.introspection import place_of
 from ..errors import AppContextError, AsyncReceiverError
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from ..core.observation import Observation
     from ..deliveries.transactions import OpenTransaction
     from ..records import Connection, Emission, OnError, Receiver, Source
-
-
-_NO_CONTEXT: AbstractContextManager[None] = nullcontext()
 
 
 class AppEnvironment(Environment):
@@ -87,9 +84,7 @@ class AppEnvironment(Environment):
         """The app, or ``None`` if it no longer exists."""
         return self._app()
 
-    def request(self) -> str | None:
-        """Describe the current request."""
-        return describe_request()
+    request = staticmethod(describe_request)
 
     def report(
         self, exception: Exception, receiver: Receiver, emission: Emission, source: Source
@@ -139,12 +134,10 @@ class AppEnvironment(Environment):
         """Return a plain receiver as it is: ``send_async`` calls it directly."""
         return receiver
 
-    def enter(self) -> AbstractContextManager[Any]:
-        """Push an app context, unless the app is current."""
+    def enter(self) -> AbstractContextManager[Any] | None:
+        """Return an app context to push, unless the app is current or gone."""
         app = self._app()
-        if app is None or is_current(app):
-            return _NO_CONTEXT
-        return app.app_context()
+        return None if app is None or is_current(app) else app.app_context()
 
     def sessions(self) -> list[Any]:
         """Return the app's current SQLAlchemy sessions."""
@@ -216,23 +209,14 @@ def describe_request_of(observation: Observation) -> str | None:
     Flask sends these before the request context is pushed and after it is popped. The request is
     then found on the stack.
     """
-    if has_request_context():
-        return describe_request()
-    if observation.signal.startswith("appcontext_"):
+    described = describe_request()
+    if described is None and observation.context.name.startswith("appcontext_"):
         pushed = request_of_frames(observation.frame)
         return None if pushed is None else f"{pushed.method} {pushed.path}"
-    return None
+    return described
 
 
 def is_page_request(url: str, request: str) -> bool:
     """Tell whether a request, described as method and path, is for the page."""
     path = request.partition(" ")[2]
     return path == url or path.startswith(f"{url}/")
-
-
-def describe_request() -> str | None:
-    """Return the method and path of the current request, such as ``POST /funding/card``."""
-    if not has_request_context():
-        return None
-    current = request._get_current_object()  # type: ignore[attr-defined]
-    return f"{current.method} {current.path}"

@@ -7,6 +7,8 @@ import sys
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
+from itertools import islice
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +19,7 @@ from ..deliveries.transactions import (
     KeptWatcher,
     OpenTransaction,
     SessionSource,
+    current_of,
     is_unusable,
     listen,
     open_transaction,
@@ -96,17 +99,23 @@ class Sessions:
         model instance in the payload; else of the first of the app's sessions that has one.
         """
         if session is not None:
-            return self._first_open([_current(session)])
+            return self._first_open([session])
         holding = sessions_holding((sender, *payload.values()))
+        found: Iterator[OpenTransaction | None]
         if holding:
-            return self._first_open(holding)
-        for found in self._in_contexts(lambda: self._first_open(map(_current, self._sources()))):
-            if found is not None:
-                return found
-        return None
+            found = map(partial(open_transaction, notify=self._watchers), holding)
+        else:
+            found = self._in_contexts(lambda: self._first_open(self._sources()))
+        return next(filter(None, found), None)
 
-    def _first_open(self, sessions: Iterable[Any]) -> OpenTransaction | None:
-        for session in sessions:
+    def _first_open(self, sources: Iterable[Callable[[], Any]]) -> OpenTransaction | None:
+        for source in sources:
+            try:
+                session = current_of(source())
+            except RuntimeError:  # a session that there is in app contexts alone
+                if has_app_context():
+                    raise
+                continue
             transaction = open_transaction(session, self._watchers)
             if transaction is not None:
                 return transaction
@@ -117,12 +126,15 @@ class Sessions:
 
         If there is none, call it once, in the current context.
         """
-        app, active = self._app(), list(active_contexts())
-        own = [context for context in active if context.app is app]
-        if not own:
+        app = self._app()
+        current = app is not None and is_current(app)
+        if current:
+            yield find()  # usually enough
+        outer = [context for context in islice(active_contexts(), 1, None) if context.app is app]
+        for context in outer:
+            yield call_inside(context, find)
+        if not (current or outer):
             yield find()
-        for context in own:
-            yield find() if context is active[0] else call_inside(context, find)
 
     def engines(self, delivery: Delivery | None) -> list[Any]:
         """Return the engines of the sessions that a delivery may wait for.
@@ -171,13 +183,3 @@ class Sessions:
         """Listen to the events of SQLAlchemy sessions, if a receiver may wait for one."""
         if "sqlalchemy" in sys.modules and hasattr(connection.options.delivery, "session"):
             listen()
-
-
-def _current(source: Callable[[], Any]) -> Any:
-    """Return the current session, or ``None`` for one that needs an app context."""
-    try:
-        return source()
-    except RuntimeError:
-        if has_app_context():
-            raise
-        return None

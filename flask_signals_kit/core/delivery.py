@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import ContextVar
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..records import Connection, Emission, Place, Receiver, Source, Status
-from .introspection import place_of
+from .introspection import find_caller, place_of, place_of_caller, sender_behind, type_name
 
 if TYPE_CHECKING:
     from .connection import LiveConnection
@@ -18,7 +19,51 @@ if TYPE_CHECKING:
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
-carried_emission: ContextVar[Emission | None] = ContextVar("signals_kit_emission", default=None)
+
+class LateEmission:
+    """The record of an emission, made when it is first read.
+
+    What the record tells is noted as the signal is sent. It keeps neither the sender nor the
+    payload: threads and tasks copy the context that carries it.
+
+    :param context: the signal's context.
+    :param sender: the sender.
+    :param payload: the payload, or its names.
+    :param frame: the frame of the send, or of something that it called within the kit.
+    """
+
+    __slots__ = ("_payload", "_record", "_request", "_sender", "_signal", "_site")
+
+    def __init__(
+        self,
+        context: SignalContext,
+        sender: Any,
+        payload: Iterable[str],
+        frame: types.FrameType,
+    ) -> None:
+        self._signal = context.name
+        is_proxy = hasattr(type(sender), "_get_current_object")
+        self._sender = type_name(sender_behind(sender) if is_proxy else sender)
+        self._payload = tuple(payload)
+        self._site = find_caller(frame)
+        self._request = context.environment.request()
+        self._record: Emission | None = None
+
+    @property
+    def emission(self) -> Emission:
+        """The record."""
+        if self._record is None:
+            self._record = Emission(
+                signal=self._signal,
+                sender=self._sender,
+                payload=self._payload,
+                site=place_of_caller(self._site),
+                request=self._request,
+            )
+        return self._record
+
+
+carried_emission: ContextVar[LateEmission | None] = ContextVar("signals_kit_emission", default=None)
 """The emission being delivered where its send is not on the stack: in another thread or later."""
 
 
@@ -53,12 +98,12 @@ class Call:
     __slots__ = (
         "_connection",
         "_context",
+        "_emission",
         "_failure",
         "_handed_on",
         "_payload",
         "_receiver",
         "_sender",
-        "emission",
         "number",
         "transaction",
         "value",
@@ -68,13 +113,12 @@ class Call:
 
     def __init__(
         self,
-        *,
         context: SignalContext,
         connection: LiveConnection,
         receiver: Receiver,
         sender: Any,
         payload: dict[str, Any],
-        emission: Emission,
+        emission: LateEmission,
         transaction: Transaction | None,
         number: int,
     ) -> None:
@@ -83,16 +127,20 @@ class Call:
         self._receiver = receiver
         self._sender = sender
         self._payload = payload
+        self._emission = emission
         self._failure: Exception | None = None
         self._handed_on = False
-        self.emission: Emission = emission
-        """What was sent."""
         self.number: int = number
         """The number of the emission: they are numbered in the order in which they began."""
         self.transaction: Transaction | None = transaction
         """The transaction that was open in the delivery's session when the signal was sent."""
         self.value: Any = self._NOT_RUN
         """What the receiver returned, once :attr:`has_run` is true."""
+
+    @property
+    def emission(self) -> Emission:
+        """What was sent."""
+        return self._emission.emission
 
     @property
     def receiver(self) -> Place:
@@ -102,7 +150,7 @@ class Call:
     @property
     def connection(self) -> Connection:
         """The receiver's connection."""
-        return self._connection.describe(self.emission.signal)
+        return self._connection.describe(self._context.name)
 
     @property
     def app(self) -> Any:
@@ -127,13 +175,16 @@ class Call:
         :return: what the receiver returned.
         :raises Exception: whatever the receiver raised.
         """
-        with self._context.environment.enter():
+        app_context = self._context.environment.enter()
+        if app_context is None:
+            return self._run_here(within)
+        with app_context:
             return self._run_here(within)
 
     def _run_here(self, within: Callable[[], AbstractContextManager[Any]]) -> Any:
         """Call the receiver where the app is current."""
         receiver = self._receiver
-        token = carried_emission.set(self.emission)
+        token = carried_emission.set(self._emission)
         began = perf_counter()
         try:
             if self._connection.is_async:
@@ -146,21 +197,26 @@ class Call:
             raise
         finally:
             carried_emission.reset(token)
-        self._count(began, None)
+        if self._context.tallies:
+            self._count(began, None)
         return self.value
 
     def run_contained(
         self, within: Callable[[], AbstractContextManager[Any]] = nullcontext
     ) -> None:
         """Do what :meth:`run` does; log a failure and call the exception hooks, but go on."""
-        with self._context.environment.enter():  # a context that the failure ends reports it, too
-            try:
-                self._run_here(within)
-            except Exception as error:  # noqa: BLE001  this is what containing means
-                add_note(error, self.emission)
-                report(error, self._context, self._receiver, self.emission, "delivery")
-                if not self._handed_on:
-                    self._failure = error
+        app_context = self._context.environment.enter()
+        if app_context is not None:
+            with app_context:  # it reports what fails as it ends, too
+                self.run_contained(within)
+            return
+        try:
+            self._run_here(within)
+        except Exception as error:  # noqa: BLE001  this is what containing means
+            add_note(error, self.emission)
+            report(error, self._context, self._receiver, self.emission, "delivery")
+            if not self._handed_on:
+                self._failure = error
 
     def drop(self) -> None:
         """Note that the receiver will not be called for this emission."""
@@ -168,8 +224,8 @@ class Call:
             logger.debug(
                 "Receiver %s of signal %r is dropped: it is not called",
                 self.receiver,
-                self.emission.signal,
-                extra={"signals_kit_signal": self.emission.signal},
+                self._context.name,
+                extra={"signals_kit_signal": self._context.name},
             )
         tally = self._context.tallies.get(self._connection.order)
         if tally is not None:
@@ -178,7 +234,7 @@ class Call:
     def outcome(self, delivery: str) -> tuple[Status, Any]:
         """Return what came of the call so far; from now on it counts as handed on."""
         self._handed_on = True
-        if self.has_run:
+        if self.value is not self._NOT_RUN:
             return "ok", self.value
         if self._failure is not None:
             failure, self._failure = self._failure, None

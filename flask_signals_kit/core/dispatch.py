@@ -11,9 +11,9 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..records import Deferred, Emission, Failed, Ok, OnError, Outcome, Receiver, Status
-from .delivery import Call, add_note, carried_emission, note_unusable, report
+from .delivery import Call, LateEmission, add_note, carried_emission, note_unusable, report
 from .introspection import sender_behind
-from .observation import Called, Observation, make_emission, notify_observers
+from .observation import Called, Observation, notify_observers
 
 if TYPE_CHECKING:
     from .connection import LiveConnection
@@ -79,22 +79,22 @@ class Dispatch:
         self.number: int = next(_numbers)
         self.fatal: bool = False  # the last failure cannot be contained
         self._robust = robust
-        self._emission: Emission | None = None
+        self._emission: LateEmission | None = None
         self._transactions: dict[Any, Transaction | None] = {}
         self._called: set[Hashable] | None = None  # receivers that have passed a predicate
 
     @property
     def emission(self) -> Emission:
         """The record of this emission, made when the loop first needs it."""
-        return self.emission_from(sys._getframe())
+        return self.emission_from(sys._getframe()).emission
 
-    def emission_from(self, frame: types.FrameType) -> Emission:
-        """Return the record of this emission.
+    def emission_from(self, frame: types.FrameType) -> LateEmission:
+        """Note what the record of this emission tells.
 
         :param frame: the frame of the send, or of something that it called within the kit.
         """
         if self._emission is None:
-            self._emission = make_emission(self.context, self.sender, self.payload, frame)
+            self._emission = LateEmission(self.context, self.sender, self.payload, frame)
         return self._emission
 
     async def run(self, connections: Iterable[LiveConnection]) -> list[Step]:
@@ -135,7 +135,7 @@ class Dispatch:
         finally:
             value = None  # as in `results`
             # A coroutine may be closed in another context, where a token would be refused.
-            if self.asynchronous and carried_emission.get() is self.emission:
+            if self.asynchronous and carried_emission.get() is self._emission:
                 carried_emission.set(outer)
             if self.context.observers:
                 self._notify_observers(started)
@@ -143,22 +143,21 @@ class Dispatch:
                 steps.clear()
         return steps
 
-    def _carry(self) -> Emission | None:
+    def _carry(self) -> LateEmission | None:
         """Set the emission for the tasks that receivers start; return what was set before."""
         outer = carried_emission.get()
-        carried_emission.set(self.emission)
+        carried_emission.set(self.emission_from(sys._getframe()))
         return outer
 
     def _find_transactions(self, connections: Iterable[LiveConnection]) -> None:
         """Look before any receiver runs: one that reads the database begins a transaction."""
-        environment = self.context.environment
         for connection in connections:
             delivery = connection.options.delivery
             if delivery is None:
                 continue
             session: Any = getattr(delivery, "session", self)
             if session is not self and session not in self._transactions:
-                self._transactions[session] = environment.transaction(
+                self._transactions[session] = self.context.environment.transaction(
                     session, self.sender, self.payload
                 )
 
@@ -234,14 +233,25 @@ class Dispatch:
                 self._called.discard(connection.key[0])
                 return "skipped", None
         if options.delivery is not None:
-            call = self._call(connection, receiver)
+            call = Call(
+                self.context,
+                connection,
+                receiver,
+                sender,
+                payload,
+                self._emission or self.emission_from(sys._getframe(2)),  # of the send
+                self._transactions.get(getattr(options.delivery, "session", self)),
+                self.number,
+            )
             options.delivery.deliver(call)
             return call.outcome(options.delivery.name)
         environment = self.context.environment
         if connection.is_async:
             if self.asynchronous:
                 return None, receiver(sender, **payload)
-            token = carried_emission.set(self.emission)  # the wrapper may well use another thread
+            token = carried_emission.set(
+                self.emission_from(sys._getframe())
+            )  # the wrapper may well use another thread
             try:
                 return "ok", (self.wrapper or environment.make_sync)(receiver)(sender, **payload)
             finally:
@@ -254,20 +264,6 @@ class Dispatch:
             return None if isawaitable(sender_behind(value)) else "ok", value
         return None, value
 
-    def _call(self, connection: LiveConnection, receiver: Receiver) -> Call:
-        return Call(
-            context=self.context,
-            connection=connection,
-            receiver=receiver,
-            sender=self.sender,
-            payload=self.payload,
-            emission=self.emission,
-            transaction=self._transactions.get(
-                getattr(connection.options.delivery, "session", self)
-            ),
-            number=self.number,
-        )
-
     def results(self) -> Results:
         """Return what a send returns, or raise what it raises.
 
@@ -275,14 +271,20 @@ class Dispatch:
         it, would wait for the garbage collector: so the steps are cleared.
         """
         steps = self.steps
-        failed = [
-            (self._policy(c), error) for c, _, status, error, _ in steps if status == "failed"
-        ]
-        grouped = [error for policy, error in failed if policy == "group"]
-        sent = [(receiver, value) for _, receiver, status, value, _ in steps if status == "ok"]
+        sent: Results = []
+        failed: list[tuple[OnError, Any]] = []
+        for connection, receiver, status, value, _ in steps:
+            if status == "ok":
+                sent.append((receiver, value))
+            elif status == "failed":
+                failed.append((self._policy(connection), value))
         steps.clear()
+        if not failed:
+            return sent
+        value = None
+        grouped = [error for policy, error in failed if policy == "group"]
         try:
-            if failed and (self.fatal or failed[-1][0] == "raise"):  # no receiver runs after it
+            if self.fatal or (failed[-1][0] == "raise"):  # no receiver runs after it
                 raise failed[-1][1]
             if grouped:
                 noun = "receiver" if len(grouped) == 1 else "receivers"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias
 
 from ..errors import AsyncReceiverError
@@ -97,9 +97,9 @@ class Environment:
         """
         return _refuse_sync(receiver)
 
-    def enter(self) -> AbstractContextManager[Any]:
-        """Return a context manager that makes the app current, if it is not."""
-        return nullcontext()
+    def enter(self) -> AbstractContextManager[Any] | None:
+        """Return a context manager that makes the app current; ``None`` if it is."""
+        return None
 
     def sessions(self) -> list[Any]:
         """Return the app's current SQLAlchemy sessions."""

@@ -9,7 +9,7 @@ import types
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..records import Place
 
@@ -369,28 +369,35 @@ def signature_of(target: Any, *, follow_wrapped: bool = True) -> inspect.Signatu
         return inspect.signature(_innermost(target), follow_wrapped=follow_wrapped, **how)
 
 
+Caller: TypeAlias = tuple[str, str, str, int]
+"""Where a call comes from: module, name, file and line."""
+
 # A `with` block of the kit is entered through contextlib.
 _INTERNAL_MODULES = (f"{__name__.partition('.')[0]}.", "blinker.", "contextlib")
 
 
 def call_site(frame: types.FrameType | None) -> Place | None:
     """Return the place of the nearest caller outside the kit and blinker."""
-    found = call_frame(frame)
-    if found is None:
-        return None
-    code, module = found.f_code, str(found.f_globals.get("__name__", ""))
-    file = _text(code.co_filename)
-    return Place(module=module, name=code.co_qualname, file=file, line=found.f_lineno)
+    return place_of_caller(find_caller(frame))
 
 
-def call_frame(frame: types.FrameType | None) -> types.FrameType | None:
-    """Return the frame of the nearest caller outside the kit and blinker."""
+def find_caller(frame: types.FrameType | None) -> Caller | None:
+    """Return the nearest caller outside the kit and blinker."""
     while frame is not None:
         module = frame.f_globals.get("__name__")
-        if not isinstance(module, str) or not module.startswith(_INTERNAL_MODULES):
-            return frame
+        if type(module) is not str or not module.startswith(_INTERNAL_MODULES):
+            code = frame.f_code
+            return str(module or ""), code.co_qualname, code.co_filename, frame.f_lineno
         frame = frame.f_back
     return None
+
+
+def place_of_caller(caller: Caller | None) -> Place | None:
+    """Return the place of a caller."""
+    if caller is None:
+        return None
+    module, name, file, line = caller
+    return Place(module=module, name=name, file=_text(file), line=line)
 
 
 LONGEST_CHAIN = 8

@@ -16,9 +16,10 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from ..records import Place, Status
-from .introspection import call_frame, sender_behind, type_name
+from .introspection import find_caller, place_of_caller, sender_behind, type_name
 
 if TYPE_CHECKING:
+    from .introspection import Caller
     from .observation import Observation
 
 _UNINFORMATIVE = frozenset({"LocalProxy", "NoneType"})
@@ -147,12 +148,6 @@ class Journal:
             tally.calls += 1
             tally.recent.append(ended - began)
             began = ended
-        site = None
-        frame = call_frame(observation.frame)
-        if frame is not None:
-            code = frame.f_code
-            module = frame.f_globals.get("__name__")
-            site = (module, code.co_qualname, code.co_filename, frame.f_lineno)
         sender = type(observation.sender)
         owner, name = sender.__module__, sender.__qualname__
         if name in _UNINFORMATIVE or issubclass(sender, type):
@@ -165,7 +160,7 @@ class Journal:
                 owner,
                 name,
                 tuple(observation.payload),
-                site,
+                find_caller(observation.frame),
                 request,
                 get_ident(),
                 times,
@@ -201,7 +196,7 @@ class Journal:
         module: str,
         sender: str,
         payload: tuple[str, ...],
-        site: tuple[str, str, str, int] | None,
+        site: Caller | None,
         request: str | None,
         thread: int,
         times: list[float],
@@ -221,7 +216,7 @@ class Journal:
             signal=signal,
             sender=sender if module == "builtins" else f"{module}.{sender}",
             payload=payload,
-            site=site and Place(module=site[0], name=site[1], file=site[2], line=site[3]),
+            site=place_of_caller(site),
             request=request,
             thread=thread,
             started=times[0],

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..records import Connection, Emission, Place, Receiver, Status
-from .introspection import call_site, place_of, sender_behind, type_name
+from .delivery import LateEmission
+from .introspection import place_of
 
 if TYPE_CHECKING:
     from .connection import LiveConnection
@@ -134,10 +135,4 @@ def make_emission(
 
     :param frame: the frame of the send, or of a function of the kit that it called.
     """
-    return Emission(
-        signal=context.name,
-        sender=type_name(sender_behind(sender)),
-        payload=tuple(payload),
-        site=call_site(frame),
-        request=context.environment.request(),
-    )
+    return LateEmission(context, sender, payload, frame).emission

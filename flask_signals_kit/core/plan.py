@@ -34,6 +34,7 @@ class Plan:
         "is_fast",
         "is_plain",
         "on_error",
+        "reaches_all",
         "scoped",
         "version",
     )
@@ -59,13 +60,12 @@ class Plan:
         self.any_sender: tuple[LiveConnection, ...] = distinct(self.by_sender.pop(None, []))
         self._receivers: dict[Hashable, Any] | None = None
         self._merged: dict[Hashable, tuple[LiveConnection, ...]] = {}
+        # Each send reaches every connection, whatever its sender and the blocks that it is in.
+        unchecked = not self.scoped and not muted and check_payload is None
+        self.reaches_all: bool = unchecked and not self.by_sender
         # A plain send only calls the receivers.
         self.is_plain: bool = (
-            all(c.is_plain for c in ranked)
-            and not self.scoped
-            and not muted
-            and check_payload is None
-            and (on_error == "raise" or not ranked)
+            all(c.is_plain for c in ranked) and unchecked and (on_error == "raise" or not ranked)
         )
         # A fast send also has no sender to match and no weak reference to resolve.
         self.is_fast: bool = (

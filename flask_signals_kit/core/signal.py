@@ -432,7 +432,9 @@ class Signal(blinker.NamedSignal):
             except ValueError:  # a thread or greenlet that runs nothing but this send
                 frame = sys._getframe()
             return send_observed(self.context, sender, payload, called, frame)
-        plan = self._current_plan()
+        plan = self._plan
+        if plan is None or plan.version is not self._version:
+            plan = self._make_plan()
         if plan.is_plain and not self.context.observers:
             connections = plan.any_sender
             if plan.by_sender:
@@ -443,7 +445,9 @@ class Signal(blinker.NamedSignal):
                 if (receiver := connection.receiver() if connection.weak else connection.receiver)
                 is not None
             ]
-        connections = self._checked(plan, sender, payload)
+        connections = plan.any_sender
+        if not plan.reaches_all:
+            connections = self._checked(plan, sender, payload)
         if not connections and not self.context.observers:
             return []
         dispatch = Dispatch(self.context, sender, payload, plan.on_error, False, wrapper)
@@ -616,10 +620,11 @@ def find_emission(plain_sends: tuple[types.CodeType, ...]) -> Emission | None:
         if code is Call.run.__code__:
             return cast(Emission, frame.f_locals["self"].emission)
         if code is Dispatch.run.__code__:
-            return cast(Emission, frame.f_locals["self"].emission_from(frame))
+            return cast(Emission, frame.f_locals["self"].emission_from(frame).emission)
         if code in plain_sends:
             plain = frame.f_locals
             signal = plain["signal"] if "signal" in plain else plain["self"]
             return make_emission(signal.context, plain["sender"], plain["payload"], frame)
         frame = frame.f_back
-    return carried_emission.get()
+    carried = carried_emission.get()
+    return None if carried is None else carried.emission

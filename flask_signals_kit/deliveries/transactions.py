@@ -11,10 +11,11 @@ well.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from contextvars import ContextVar
-from functools import cache, partial
+from functools import cache
 from heapq import heappop, heappush
 from itertools import count
 from threading import Lock
@@ -59,35 +60,12 @@ class Pending:
         self._ended = False
         self._outer: Pending | None = None
 
-    def keep(self, call: Call, session: Session | None) -> bool:
-        """Keep a call until the transaction ends; tell whether it has to wait.
-
-        An earlier receiver of the same emission may have ended it: then the call goes where those
-        that were kept before have gone. One that has committed or failed, and has not ended yet, is
-        still waited for: until then the session takes no statement.
-
-        :param session: its session, where what the receiver begins there can be committed.
-        """
-        pending = self._current()
-        if not pending._ended:
-            pending._calls[call] = None
-            return True
-        if pending._committed:
-            run_ready(session, [call])
-        else:
-            call.drop()
-        return False
-
-    def _current(self) -> Pending:
+    def current(self) -> Pending:
         """Return where the calls are now: released savepoints have handed theirs on."""
         pending = self
         while pending._outer is not None:
             pending = pending._outer
         return pending
-
-    def before_commit(self, transaction: Any) -> None:
-        """Look whether the database will turn the commit of this root into a rollback."""
-        self._aborted = bool(self._calls) and _is_aborted(transaction)
 
     def committed(self, transaction: Any) -> None:
         """Hand a savepoint's calls to the transaction around it; mark a root's ready."""
@@ -116,7 +94,7 @@ class Pending:
 
     def withdraw(self, call: Call) -> bool:
         """Take a call out; tell whether it was still waiting."""
-        calls = self._current()._calls
+        calls = self.current()._calls
         waits = call in calls
         calls.pop(call, None)
         return waits
@@ -196,17 +174,27 @@ class _Loop:
     """Runs calls whose transaction has committed, in the order in which they were sent.
 
     What becomes ready while one of them runs is queued, so that a chain of receivers that send is a
-    loop and no recursion. Each runs in a transaction of its own.
+    loop and no recursion.
+
+    Each runs in a ``with`` block of the loop: in a transaction of its own in each of the sessions
+    that it uses. What it has begun is committed when it is done, and rolled back if it has failed,
+    so that neither its neighbours nor the sender find anything of it in their session. What was
+    open before is left alone.
 
     :param session: the session that has committed, or ``None`` if there was nothing to wait for.
+    :param calls: the calls.
+    :param sessions: returns what their receivers may use besides it and the app's sessions.
     """
 
-    __slots__ = ("_lock", "_over", "_queue", "begun", "outer", "session")
+    __slots__ = ("_item", "_lock", "_over", "_queue", "begun", "outer", "session")
 
-    def __init__(self, session: Session | None) -> None:
+    def __init__(self, session: Session | None, calls: Iterable[Call], sessions: Sessions) -> None:
         self.session = session
         self.outer: _Loop | None = _loop.get()
-        self._queue: list[tuple[int, int, Call, Sessions]] = []
+        self._queue: list[_Item] = []
+        for call in calls:
+            heappush(self._queue, (call.number, next(_order), call, sessions))
+        self._item: _Item | None = None
         self._over = False
         self._lock = Lock()  # a receiver's thread may have inherited the context
         self.begun: list[_OwnTransaction] = []
@@ -220,11 +208,6 @@ class _Loop:
                     heappush(self._queue, (call.number, next(_order), call, sessions))
             return not self._over
 
-    def _next(self) -> tuple[Call, Sessions] | None:
-        with self._lock:
-            self._over = not self._queue
-            return None if self._over else heappop(self._queue)[2:]
-
     def run(self) -> None:
         """Run what is queued, and what is added meanwhile.
 
@@ -237,10 +220,15 @@ class _Loop:
             block, session._trans_context_manager = session._trans_context_manager, None
         token = _loop.set(self)
         try:
-            while (item := self._next()) is not None:
-                call, sessions = item
+            while True:
+                with self._lock:
+                    if not self._queue:
+                        self._over = True
+                        break
+                    self._item = heappop(self._queue)
+                call = self._item[2]
                 try:
-                    call.run_contained(partial(_OwnTransactions, self, call, sessions))
+                    call.run_contained(lambda: self)
                 except Exception:
                     logger.exception(
                         "The setup or cleanup around after-commit receiver %s failed", call.receiver
@@ -249,7 +237,9 @@ class _Loop:
             _loop.reset(token)
             if session is not None:
                 session._trans_context_manager = block
-            self._interrupted()
+            self._item = None
+            if not self._over:
+                self._interrupted()
 
     def _interrupted(self) -> None:
         """Drop what is left after a ``KeyboardInterrupt`` or ``SystemExit``."""
@@ -258,27 +248,11 @@ class _Loop:
         if self._queue:
             _drop("Interrupted after a commit", [call for _, _, call, _ in sorted(self._queue)])
 
-
-class _OwnTransactions:
-    """Runs a receiver in a transaction of its own in each of the sessions that it uses.
-
-    What it has begun is committed when it is done, and rolled back if it has failed, so that
-    neither its neighbours nor the sender find anything of it in their session. What was open before
-    is left alone.
-    """
-
-    __slots__ = ("_call", "_loop", "_sessions")
-
-    def __init__(self, loop: _Loop, call: Call, sessions: Sessions) -> None:
-        self._loop = loop
-        self._call = call
-        self._sessions = sessions
-
     def __enter__(self) -> None:
-        self._loop.begun.clear()
+        self.begun.clear()
 
     def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
-        if not self._loop.begun:
+        if not self.begun:
             return
         if kind is not None:
             self._roll_back()
@@ -295,20 +269,25 @@ class _OwnTransactions:
             try:
                 own.end(own.session.rollback)
             except Exception:
-                logger.exception("The rollback after receiver %s failed", self._call.receiver)
+                receiver = self._item and self._item[2].receiver
+                logger.exception("The rollback after receiver %s failed", receiver)
 
     def _left_open(self) -> list[_OwnTransaction]:
         """Return what the receiver has begun and not ended.
 
         Sessions that the app has not named are left to the receiver.
         """
-        session, call = self._loop.session, self._call
-        left = [own for own in self._loop.begun if own.is_open]
-        if all(own.session is session for own in left):
+        session = self.session
+        left = [own for own in self.begun if own.is_open]
+        if self._item is None or all(own.session is session for own in left):
             return left
-        used = {id(s) for s in (session, *self._sessions(), *holding(call), *call.sessions())}
+        _, _, call, sessions = self._item
+        used = {id(s) for s in (session, *sessions(), *holding(call), *call.sessions())}
         return [own for own in left if id(own.session) in used]
 
+
+_Item: TypeAlias = "tuple[int, int, Call, Sessions]"
+"""A queued call: its emission's number, its own, and what returns the sessions it may use."""
 
 _loop: ContextVar[_Loop | None] = ContextVar("signals_kit_after_commit", default=None)
 """The innermost loop that runs here."""
@@ -332,9 +311,7 @@ def run_ready(session: Session | None, calls: Iterable[Call], sessions: Sessions
         if session in (None, loop.session) and loop.add(calls, sessions):
             return
         loop = loop.outer
-    loop = _Loop(session)
-    loop.add(calls, sessions)
-    loop.run()
+    _Loop(session, calls, sessions).run()
 
 
 KeptWatcher: TypeAlias = "Callable[[Pending, Call], None]"
@@ -342,7 +319,12 @@ KeptWatcher: TypeAlias = "Callable[[Pending, Call], None]"
 
 
 class OpenTransaction:
-    """The innermost open transaction of a session, as an after-commit delivery waits for it."""
+    """The innermost open transaction of a session, as an after-commit delivery waits for it.
+
+    :param pending: what waits for it.
+    :param session: its session, where what a receiver begins there can be committed.
+    :param notify: called for each call that is kept.
+    """
 
     __slots__ = ("_notify", "_pending", "_session")
 
@@ -354,10 +336,23 @@ class OpenTransaction:
         self._notify = notify
 
     def keep(self, call: Call) -> None:
-        """Keep a call until the transaction has committed with all that is around it."""
-        if self._pending.keep(call, self._session):
+        """Keep a call until the transaction has committed with all that is around it.
+
+        An earlier receiver of the same emission may have ended it: then the call goes where those
+        that were kept before have gone. One that has committed or failed, and has not ended yet, is
+        still waited for: until then the session takes no statement.
+        """
+        pending = self._pending
+        if pending._outer is not None:
+            pending = pending.current()
+        if not pending._ended:
+            pending._calls[call] = None
             for notify in self._notify:
-                notify(self._pending, call)
+                notify(pending, call)
+        elif pending._committed:
+            run_ready(self._session, [call])
+        else:
+            call.drop()
 
 
 def open_transaction(
@@ -367,15 +362,14 @@ def open_transaction(
 
     :param notify: called for each call that is kept for it.
     """
-    current = _current_of(session)
-    plain = _plain_session(current)
-    if plain is None:
+    if session is None:
         return None
+    plain = _plain_session(session)
     transaction = plain.get_nested_transaction() or plain.get_transaction()
     if transaction is None:
         return None
     listen()  # if SQLAlchemy was imported after the receivers were connected
-    own = plain if plain is current else None  # an async one is its task's
+    own = plain if plain is session else None  # an async one is its task's
     return OpenTransaction(_pending_of(transaction), own, notify)
 
 
@@ -384,8 +378,10 @@ def sessions_holding(values: Iterable[Any]) -> list[Session]:
     found: dict[int, Session] = {}
     for value in values:
         try:
-            state = getattr(value, "__dict__", _NOTHING).get("_sa_instance_state")
-            session = None if state is None else state.async_session or state.session
+            state: Any = getattr(value, "__dict__", _NOTHING).get("_sa_instance_state")
+            session = None if state is None else state.session
+            if session is not None and "sqlalchemy.ext.asyncio" in sys.modules:
+                session = state.async_session or session
         except Exception:  # noqa: BLE001  a proxy that stands for nothing here, say
             session = None
         if session is not None:
@@ -397,7 +393,7 @@ def _plain_sessions(sessions: Iterable[Session | None]) -> list[Session]:
     """Return the sessions themselves, but for async ones: these work in a task alone."""
     return [
         _plain_session(session)
-        for session in map(_current_of, sessions)
+        for session in map(current_of, sessions)
         if session is not None and not hasattr(session, "sync_session")
     ]
 
@@ -405,7 +401,12 @@ def _plain_sessions(sessions: Iterable[Session | None]) -> list[Session]:
 def is_unusable(session: Session) -> bool:
     """Tell whether nothing more can be stored in the open transaction of a session."""
     plain = _plain_session(session)
-    return plain is not None and (not plain.is_active or _is_aborted(plain.get_transaction()))
+    if plain is None:
+        return False
+    transaction = plain.get_transaction()
+    connections = getattr(transaction, "_connections", _NOTHING).values()
+    disconnected = any(connection.invalidated for connection, *_ in connections)
+    return not plain.is_active or disconnected or _is_aborted(transaction)
 
 
 _IN_ERROR = 3
@@ -418,8 +419,6 @@ def _is_aborted(transaction: Any) -> bool:
     SQLite goes on after a failed statement. A driver that does not tell is taken to do so.
     """
     for connection, *_ in getattr(transaction, "_connections", _NOTHING).values():
-        if connection.invalidated:
-            return True
         if connection.dialect.driver.startswith("psycopg"):
             with suppress(Exception):  # such as a connection that is closed
                 info = connection.connection.driver_connection.info
@@ -442,16 +441,18 @@ def _plain_session(session: Any) -> Any:
     return plain
 
 
-def _current_of(session: Any) -> Any:
+def current_of(session: Any) -> Any:
     """Return the session that a ``scoped_session`` stands for here, without making one."""
-    if _is_scoped(session):
-        return session() if session.registry.has() else None
-    return session
+    registry = _registry_of(session)
+    if registry is None:
+        return session
+    return registry() if registry.has() else None
 
 
-def _is_scoped(session: Any) -> bool:
-    """Tell a ``scoped_session`` from a session; a mapped class has a registry of another kind."""
-    return callable(getattr(getattr(session, "registry", None), "has", None))
+def _registry_of(session: Any) -> Any:
+    """Return the registry of a ``scoped_session``; a mapped class has one of another kind."""
+    registry = getattr(session, "registry", None)
+    return registry if callable(getattr(registry, "has", None)) else None
 
 
 def holding(call: Call) -> list[Session]:
@@ -485,7 +486,7 @@ class SessionSource:
 
     def sessions(self) -> list[Session]:
         """Return the current sessions, async ones included."""
-        return [session for session in map(_current_of, self._every()) if session is not None]
+        return [session for session in map(current_of, self._every()) if session is not None]
 
     def plain_sessions(self) -> list[Session]:
         """Return the current sessions, but for async ones."""
@@ -508,7 +509,7 @@ def source_of(session: Any) -> SessionSource:
     :param session: a ``scoped_session``, or a function that returns the current one or ``None``.
     :raises ConfigurationError: for anything else; a plain ``sessionmaker`` has no current session.
     """
-    if _is_scoped(session):
+    if _registry_of(session) is not None:
         return _scoped(session, lambda: _configured_binds(session.session_factory))
     if callable(session) and not hasattr(session, "kw") and not isinstance(session, type):
         return SessionSource(session, lambda: [getattr(session(), "bind", None)])
@@ -520,7 +521,7 @@ def source_of(session: Any) -> SessionSource:
 
 def _scoped(session: Any, binds: Callable[[], Iterable[Any]]) -> SessionSource:
     """Return how to get at the session of a ``scoped_session``, without making one."""
-    return SessionSource(lambda: _current_of(session), binds)
+    return SessionSource(lambda: current_of(session), binds)
 
 
 def _configured_binds(factory: Any) -> list[Any]:
@@ -576,10 +577,12 @@ def listen() -> None:
 
 
 def _before_commit(session: Session) -> None:
+    """Look whether the database will turn the commit of the root into a rollback."""
     transaction = session.get_transaction()
+    # Of a savepoint as well, as the root's commit looks again.
     pending: Pending | None = getattr(transaction, _PENDING, None)
-    if pending is not None and session.get_nested_transaction() is None:
-        pending.before_commit(transaction)
+    if pending is not None:
+        pending._aborted = bool(pending._calls) and _is_aborted(transaction)
 
 
 def _after_commit(session: Session) -> None:
