@@ -39,6 +39,7 @@ from .core.introspection import (
     is_async,
     is_reloaded,
     place_of,
+    receiver_key,
     signature_of,
     type_name,
 )
@@ -124,7 +125,8 @@ class HookRegistration:
         Two hooks of one module may have the same name, such as ``_``; their lines tell them apart.
         So a hook whose line has changed before a reload counts as another hook.
         """
-        return bool(self.hook == other.hook) or is_reloaded(self.hook, other.hook)
+        same = receiver_key(self.hook) == receiver_key(other.hook)
+        return same or is_reloaded(self.hook, other.hook)
 
 
 _HOOK = "hook(app, exception, *, source, handled, **extra)"

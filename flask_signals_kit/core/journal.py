@@ -173,13 +173,15 @@ class Journal:
         """Count failures; do not count the call of a receiver that was only deferred."""
         recorded: dict[int, tuple[Status, str | None]] = {}
         for index, (status, value) in (observation.exceptional or {}).items():
-            tally = observation.context.tallies[observation.called.connections[index].order]
+            order = observation.called.connections[index].order
+            tally = observation.context.tallies.get(order)  # another thread may have pruned it
             error = None
             if status in {"failed", "contained"}:
                 error = type(value).__qualname__
+            if tally is not None and error is not None:
                 tally.failures += 1
                 tally.last_failure = error
-            else:
+            elif tally is not None:
                 tally.calls -= 1
                 tally.recent.pop()
             recorded[index] = (status, error)

@@ -1,5 +1,6 @@
 """Receivers whose truth value, equality or hash is their own."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -49,3 +50,23 @@ def test_receiver_connected_is_sent_for_any_receiver(receiver: Any) -> None:
         assert len(kit.send("account_funded", "acme")) == 1
     signal.disconnect(receiver)
     assert not signal.receivers
+
+
+@dataclass
+class Reporter:
+    """An exception hook that equals others of the same settings, and has no hash."""
+
+    dsn: str
+
+    def __call__(self, app: Flask, exception: Exception, /, **extra: Any) -> None:
+        """Report nothing."""
+
+
+def test_exception_hooks_are_compared_by_identity() -> None:
+    """As for receivers, two equal hooks are two hooks, and one hook is registered once."""
+    kit = SignalsKit(Flask("shop"))
+    hook = Reporter("https://errors.example")
+    kit.on_exception(hook)
+    kit.on_exception(Reporter("https://errors.example"))
+    kit.on_exception(hook)
+    assert len(kit.registry.hooks) == 2
