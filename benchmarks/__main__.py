@@ -34,9 +34,9 @@ class Row:
     what: str
     """What is measured."""
     limit: float | None
-    """What it may be at most; ``None`` for what is told and not limited."""
+    """The upper limit of the figure, or ``None``."""
     figure: float
-    """What it is."""
+    """The measured figure."""
     quoted: bool = False
     """Whether the README quotes it."""
 
@@ -47,7 +47,7 @@ class Row:
 
     @property
     def is_over(self) -> bool:
-        """Whether it is beyond its limit."""
+        """Whether the figure exceeds its limit."""
         return self.limit is not None and self.figure > self.limit
 
 
@@ -151,7 +151,7 @@ def _noun(count: int) -> str:
 
 
 def machine() -> str:
-    """Describe what it was measured on."""
+    """Describe the machine and the versions of the measurement."""
     packages = ("flask", "blinker", "Django", "pluggy", "PyDispatcher", "pyee", "psygnal")
     peers = ", ".join(f"{name} {version(name)}" for name in packages)
     return (

@@ -1,4 +1,4 @@
-"""What the kit costs besides sending: a request, an import, memory, and how a send grows."""
+"""Other costs of the kit: a request, an import, memory, and the growth of a send."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ def _session() -> Session:
 
 
 def growth_by_receivers() -> dict[int, float]:
-    """Return, for so many receivers, the time per receiver against the one with ten of them."""
+    """Return the ratio of the time per receiver to that with ten receivers."""
     counts = (1, 10, 100, 1000)
     cases: dict[str, Case] = {}
     for count in counts:
@@ -233,7 +233,7 @@ def growth_by_receivers() -> dict[int, float]:
 
 
 def growth_by_signals() -> dict[int, float]:
-    """Return a send's time in a namespace of so many signals, against a namespace of one."""
+    """Return the ratio of a send's time in a namespace of many signals to a namespace of one."""
     counts = (1, 100, 10_000)
     cases: dict[str, Case] = {}
     for count in counts:

@@ -1,4 +1,4 @@
-"""What a send costs: the kit, blinker, a plain loop, and what else calls receivers in Python."""
+"""The cost of a send: the kit, blinker, a plain loop, and other libraries that call receivers."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ PEERS: dict[str, Callable[[list[Receiver]], Case]] = {
 
 
 def against_peers(count: int) -> dict[str, float]:
-    """Return the kit's time for a send to so many receivers against each peer's."""
+    """Return the ratio of the kit's time for a send to that of each peer."""
     receivers = make_receivers(count)
     cases: dict[str, Case] = {"kit": kit_case(receivers)}
     cases |= {name: make(receivers) for name, make in PEERS.items()}
@@ -162,7 +162,7 @@ def against_peers(count: int) -> dict[str, float]:
 
 
 def weak_against_blinker(count: int) -> float:
-    """Return the kit's time with weak receivers, blinker's default, against blinker's with them."""
+    """Return the ratio of the kit's time with weak receivers to blinker's."""
     receivers = make_receivers(count)
     signal = blinker.Signal()
     for receiver in receivers:
@@ -175,7 +175,7 @@ def weak_against_blinker(count: int) -> float:
 
 
 def unusual_against_blinker() -> dict[str, float]:
-    """Return the kit's time against blinker's for what is not the plainest way to connect."""
+    """Return the ratios of the kit's time to blinker's for other kinds of connections."""
     [receiver] = make_receivers(1)
 
     def nobody(signal: blinker.Signal) -> None: ...

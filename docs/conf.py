@@ -85,7 +85,7 @@ def leave_parameters_out(
 
 
 def setup(app: Sphinx) -> None:
-    """Teach autodoc what it does not know by itself."""
+    """Set up the hooks of autodoc."""
     for kind in CALLED_BY_USERS:
         # It looks the annotations of functions up, but takes those of constructors as they are.
         kind.__init__.__annotations__ = get_type_hints(kind.__init__)

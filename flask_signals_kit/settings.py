@@ -220,10 +220,10 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
     return Settings(**values)
 
 
-def _unknown_key(key: str, meant: str, known: Collection[str]) -> ConfigurationError:
+def _unknown_key(key: str, name: str, known: Collection[str]) -> ConfigurationError:
     return ConfigurationError(
         f"app.config[{key!r}] is not a setting of flask_signals_kit."
-        f"{did_you_mean(meant, known)} The settings are {', '.join(sorted(known))}."
+        f"{did_you_mean(name, known)} The settings are {', '.join(sorted(known))}."
     )
 
 

@@ -114,9 +114,9 @@ class _DomainObserver:
         self._record = record
 
     def __call__(self, observation: Observation) -> None:
-        meant = any(fnmatchcase(observation.signal, glob) for glob in self._globs)
+        matches = any(fnmatchcase(observation.signal, glob) for glob in self._globs)
         if (
-            meant
+            matches
             and observation.signal not in self._exact
             and self._app_signals.origin(observation.signal) == "domain"
         ):

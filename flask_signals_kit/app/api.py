@@ -306,7 +306,7 @@ class Api:
         if isinstance(signal, DomainSignal):
             if self.registry.handle(signal.name) is not signal:
                 raise DeclarationError(
-                    f"Signal {signal.name!r} was declared by another kit, or for one app alone; "
+                    f"Signal {signal.name!r} was declared by another kit, or for one app only; "
                     "use it through the kit or the kit.for_app(app) that declared it."
                 )
             return signal.name

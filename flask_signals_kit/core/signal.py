@@ -159,9 +159,9 @@ class Signal(blinker.NamedSignal):
 
     @contextmanager
     def connected_to(self, receiver: Receiver, sender: Any = ANY) -> Generator[None, None, None]:
-        """Connect a receiver while a ``with`` block runs, for the current thread or task alone.
+        """Connect a receiver while a ``with`` block runs, in the current thread or task only.
 
-        Blocks nest, and a receiver that was connected before stays so afterwards.
+        Blocks can be nested. A receiver that was connected before stays connected afterwards.
 
         :param receiver: as in :meth:`connect`; held strongly.
         :param sender: as in :meth:`connect`.

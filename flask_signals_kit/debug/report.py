@@ -617,15 +617,15 @@ def _undeclared(
 
 
 def _dead(app_signals: AppSignals, name: str) -> Iterator[Problem]:
-    for gone in list(app_signals.collected):
-        if gone.signal == name:
+    for collected in list(app_signals.collected):
+        if collected.signal == name:
             yield Problem(
                 kind="dead",
                 signal=name,
-                message=f"Receiver {named(gone.receiver)} of signal {name!r} was connected weakly "
-                "and has been garbage-collected.",
+                message=f"Receiver {named(collected.receiver)} of signal {name!r} was connected "
+                "weakly and has been garbage-collected.",
                 fix="Keep a reference to it, or connect it with weak=False.",
-                place=gone.receiver,
+                place=collected.receiver,
             )
 
 

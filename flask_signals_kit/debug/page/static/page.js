@@ -1,5 +1,5 @@
-/* The page works without this. It filters while you type, if all signals are there; if there are
-   more pages of them, the server filters. And it lets the keyboard find its way. */
+/* The page works without this script. If all signals are on one page, the script filters them while
+   you type; otherwise the server filters. It also adds keyboard shortcuts. */
 "use strict";
 
 document.documentElement.classList.add("js");
@@ -39,9 +39,9 @@ if (form) {
     remember(new URLSearchParams([...new FormData(form)].filter(([, value]) => value.trim())));
   };
 
-  /* The address, the JSON twin, a reload and the way back from a signal mean what is shown. The
-     address waits for a pause, or until one leaves: some browsers ask for the icon again whenever it
-     changes. */
+  /* Keep the filters in the address, in the link to the JSON and in the links to signals. The
+     address changes only after a pause, or when the user leaves the page: some browsers request the
+     icon again whenever it changes. */
   let pause;
   let suffix = location.search;
   const remember = (query) => {
@@ -61,7 +61,7 @@ if (form) {
     for (const leaving of ["click", "pagehide"]) addEventListener(leaving, readdress, true);
   }
 
-  /* Move along the signals that are shown, from the one that has the focus. */
+  /* Move the focus to the next or previous visible signal. */
   const move = (step) => {
     const shown = links.filter((link) => !link.closest("article.signal").hidden);
     const current = document.activeElement.closest("article.signal");
@@ -113,6 +113,6 @@ if (form) {
     event.preventDefault();
   });
 
-  /* The browser may have kept what was typed before a reload. */
+  /* The browser may have restored the search text after a reload. */
   if (complete) filter();
 }
