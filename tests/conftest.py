@@ -1,5 +1,6 @@
 """Fixtures for the tests of every room."""
 
+import gc
 import shutil
 import sys
 import tempfile
@@ -128,3 +129,12 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in {*sys.modules} - before:
         if name.startswith("wired"):
             del sys.modules[name]
+
+
+@pytest.fixture
+def no_gc() -> Iterator[None]:
+    """Disable the cyclic garbage collector."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()

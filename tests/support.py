@@ -2,9 +2,10 @@
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from threading import Thread
+from threading import Barrier, Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import blinker
@@ -14,7 +15,7 @@ import pytest
 from flask import Flask
 from werkzeug.serving import make_server
 
-from flask_signals_kit import Signal, SignalsKit
+from flask_signals_kit import Call, Signal, SignalsKit
 from flask_signals_kit.core.environment import Environment
 from flask_signals_kit.core.journal import Tally
 from flask_signals_kit.records import OnError
@@ -179,3 +180,34 @@ def read_back(sender: Any, **extra: Any) -> str:
 
 def campaign_created(sender: object, *, campaign: object) -> None:
     """Be a stub for `declare`."""
+
+
+class Later:
+    """A delivery that keeps its calls, and runs them on request."""
+
+    name = "later"
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+
+    def deliver(self, call: Call, /) -> None:
+        """Keep a call."""
+        self.calls.append(call)
+
+    def run(self) -> None:
+        """Run the calls kept so far."""
+        calls, self.calls = self.calls, []
+        for call in calls:
+            call.run_contained()
+
+
+def together(*work: Callable[[], Any]) -> list[Any]:
+    """Run these concurrently, raise what they raise, with a time limit."""
+    start = Barrier(len(work))
+
+    def begin(function: Callable[[], Any]) -> Any:
+        start.wait(10)
+        return function()
+
+    with ThreadPoolExecutor(len(work)) as pool:
+        return [done.result(timeout=60) for done in [pool.submit(begin, each) for each in work]]

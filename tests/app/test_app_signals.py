@@ -4,7 +4,7 @@ import gc
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -19,14 +19,6 @@ from flask_signals_kit import (
     SignalsKit,
 )
 from tests.support import campaign_created, left_in_flask, make_app, results, write_down
-
-
-@pytest.fixture
-def no_gc() -> Iterator[None]:
-    """Disable the cyclic garbage collector."""
-    gc.disable()
-    yield
-    gc.enable()
 
 
 def add_receivers(app_signals: AppSignals) -> None:

@@ -9,12 +9,12 @@ import pytest
 from flask import Flask
 
 from flask_signals_kit import (
-    Call,
     Emission,
     SignalsKit,
     current_emission,
 )
 from tests.support import (
+    Later,
     make_app,
     results,
 )
@@ -164,14 +164,8 @@ def test_current_emission_is_set_in_predicates_and_deferred_calls(
     kit: SignalsKit, app: Flask
 ) -> None:
     """A delivery carries it into another thread."""
-    calls: list[Call] = []
+    later = Later()
     seen: list[str] = []
-
-    class Later:
-        name = "later"
-
-        def deliver(self, call: Call, /) -> None:
-            calls.append(call)
 
     def when(sender: Any, **payload: Any) -> bool:
         seen.append(f"when {current_emission.signal}")
@@ -179,7 +173,7 @@ def test_current_emission_is_set_in_predicates_and_deferred_calls(
 
     @kit.on(
         "account_funded",
-        delivery=Later(),
+        delivery=later,
         when=when,
     )
     def receive(sender: Any, **extra: Any) -> None:
@@ -187,6 +181,6 @@ def test_current_emission_is_set_in_predicates_and_deferred_calls(
 
     assert results(kit, app) == []
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(calls[0].run).result(10)
+        pool.submit(later.calls[0].run).result(10)
     assert seen == ["when account_funded", "receive account_funded"]
     assert not bool(current_emission)

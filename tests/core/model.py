@@ -1,8 +1,8 @@
-"""What a signal should do, as plainly as it can be said: a list of connections.
+"""The model of a signal: a list of connections.
 
-A send sorts the list, passes over whom it does not concern, and calls each receiver once. Nothing
-here knows the kit: receivers, senders and blocks are names. A name with a dot belongs to an object
-(``account3.receive`` is a method of ``account3``) and lives as long as that.
+A send sorts the list, skips connections that do not match, and calls each receiver once. The model
+imports nothing of the kit: receivers, senders and blocks are names. A name with a dot belongs to
+an object (``account3.receive`` is a method of ``account3``) and lives as long as that.
 """
 
 from collections.abc import Callable
@@ -16,11 +16,11 @@ Way = Literal["immediate", "now", "contained", "later"]
 Policy = Literal["raise", "group", "isolate"]
 Status = Literal["ok", "failed", "contained", "deferred"]
 
-ANYBODY = "ANY"
+ANY_SENDER = "ANY"
 
 
 def owner(name: str) -> str:
-    """Name the object that something belongs to."""
+    """Return the name of the object that something belongs to."""
     return name.partition(".")[0]
 
 
@@ -40,14 +40,14 @@ class Link:
     on_error: Policy | None  # its own policy
 
     def holds(self, name: str) -> bool:
-        """Whether the connection keeps an object alive: a sender only if there is no other way."""
+        """Whether the connection keeps an object alive: a sender only without weak references."""
         return (not self.weak and owner(self.receiver) == name) or (
             owner(self.sender) == name and not takes_weak_references(name)
         )
 
 
 class Model:
-    """Who is connected."""
+    """The connections of a signal."""
 
     def __init__(self) -> None:
         self.links: list[Link] = []
@@ -66,7 +66,7 @@ class Model:
         uid: str | None = None,
         on_error: Policy | None = None,
     ) -> Link | None:
-        """Connect, or change a connection: it keeps its place and never becomes weak.
+        """Connect, or change a connection: it keeps its position and never becomes weak.
 
         :return: the connection, or ``None`` if the receiver cannot be held as asked for.
         """
@@ -81,17 +81,17 @@ class Model:
         return link
 
     def disconnect(self, receiver: str, sender: str, blocks: AbstractSet[int]) -> None:
-        """Disconnect from one sender or from all; blocks elsewhere keep what they have borrowed."""
+        """Disconnect from one sender or from all; other blocks keep their temporary receivers."""
         self.links = [
             link
             for link in self.links
             if link.receiver != receiver
-            or sender not in (ANYBODY, link.sender)
+            or sender not in (ANY_SENDER, link.sender)
             or (link.block is not None and link.block not in blocks)
         ]
 
     def end_block(self, number: int) -> None:
-        """End what a block has borrowed."""
+        """End the temporary connections of a block."""
         self.links = [link for link in self.links if link.block != number]
 
     def in_order(self) -> list[Link]:
@@ -99,14 +99,14 @@ class Model:
         return sorted(self.links, key=lambda link: (-link.priority, link.order))
 
     def reached(self, sender: str, blocks: AbstractSet[int]) -> list[Link]:
-        """Return the connections that concern a sender, in calling order.
+        """Return the connections that match a sender, in calling order.
 
         Of each receiver, only those up to the first without a predicate count.
         """
         settled: set[str] = set()
         reached: list[Link] = []
         for link in self.in_order():
-            concerned = link.sender in (ANYBODY, sender) and link.block in (None, *blocks)
+            concerned = link.sender in (ANY_SENDER, sender) and link.block in (None, *blocks)
             if concerned and link.receiver not in settled:
                 reached.append(link)
                 if link.when == "always":
@@ -116,12 +116,12 @@ class Model:
 
 @dataclass
 class Send:
-    """One send on its way."""
+    """A running send."""
 
     how: str
     sender: str
     payload: dict[str, Any]
-    links: list[Link]  # whom it reaches: those that are connected when it begins
+    links: list[Link]  # those connected when it begins that match
     policy: Policy  # the signal's, as it is when it begins
     given_wrapper: bool
     default_wrapper: bool
@@ -143,7 +143,7 @@ class Send:
         return "async" in self.how
 
     def next_call(self) -> Link | None:
-        """Go on to the next receiver that is called; see to what happens before it."""
+        """Advance to the next receiver that is called, and record the ones before it."""
         while self.rest:
             link = self.rest.pop(0)
             had_its_turn = link.receiver in {done.receiver for done, _, _ in self.done}
@@ -163,34 +163,34 @@ class Send:
         return None
 
     def _misfits(self, link: Link) -> bool:
-        """Tell whether a receiver is of the other kind and nobody has a wrapper for it."""
+        """Return whether a receiver is of the other kind and has no wrapper."""
         if link.way != "immediate":  # the delivery runs it
             return is_async(link.receiver) and not self.default_wrapper
         wrapper = self.default_wrapper or self.given_wrapper
         return is_async(link.receiver) != self.asynchronous and not wrapper
 
     def fail(self, link: Link, error: Any, contained: bool | None = None) -> None:
-        """Note a failure: the exception, or the name of one that is not ours."""
+        """Record a failure: the exception, or the name of one that the tests did not make."""
         contained = link.way == "contained" if contained is None else contained
         self.done.append((link, "contained" if contained else "failed", error))
         if self.policy_of(link) == "raise" and not contained:
             self.rest = []
 
     def policy_of(self, link: Link) -> Policy:
-        """Return the policy that holds for a receiver."""
+        """Return the policy that applies to a receiver."""
         return "isolate" if self.robust else link.on_error or self.policy
 
     def stop(self, link: Link, error: BaseException) -> None:
-        """Note an exception that no policy contains."""
+        """Record an exception that no policy contains."""
         self.done.append((link, "failed", error))
         self.rest = []
 
 
 def is_async(receiver: str) -> bool:
-    """Tell an async receiver by its name."""
+    """Return whether a name is that of an async receiver."""
     return receiver.startswith(("coroutine", "ledger"))
 
 
 def takes_weak_references(name: str) -> bool:
-    """Tell what can be held weakly by its name."""
+    """Return whether a name is that of an object with weak references."""
     return not name.startswith("slotted")

@@ -9,39 +9,39 @@ from blinker import ANY
 from werkzeug.local import LocalProxy
 
 from flask_signals_kit import Call
-from tests.core.model import ANYBODY
+from tests.core.model import ANY_SENDER
 
-Hear = Callable[[str, Any, dict[str, Any]], Any]
+OnCall = Callable[[str, Any, dict[str, Any]], Any]
 """Called by each receiver with its name, the sender and the payload; returns its result."""
 
 
 class Account:
     """A sender whose methods are receivers, and senders, as well."""
 
-    def __init__(self, name: str, hear: Hear) -> None:
+    def __init__(self, name: str, on_call: OnCall) -> None:
         self.name = name
-        self.hear = hear
+        self.on_call = on_call
 
     def receive(self, who: Any, /, **payload: Any) -> Any:
-        return self.hear(f"{self.name}.receive", who, payload)
+        return self.on_call(f"{self.name}.receive", who, payload)
 
     def fund(self) -> None:
         pass
 
 
 class Cyclic(Account):
-    """One that only the cyclic garbage collector can free."""
+    """A receiver that only the cyclic garbage collector can free."""
 
-    def __init__(self, name: str, hear: Hear) -> None:
-        super().__init__(name, hear)
+    def __init__(self, name: str, on_call: OnCall) -> None:
+        super().__init__(name, on_call)
         self.me = self
 
     def __call__(self, who: Any, /, **payload: Any) -> Any:
-        return self.hear(self.name, who, payload)
+        return self.on_call(self.name, who, payload)
 
 
 class Same(Account):
-    """One that equals everything and cannot be hashed."""
+    """A sender that equals everything and cannot be hashed."""
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -49,56 +49,56 @@ class Same(Account):
         return True
 
     def __call__(self, who: Any, /, **payload: Any) -> Any:
-        return self.hear(self.name, who, payload)
+        return self.on_call(self.name, who, payload)
 
 
 class Slotted:
-    """One that takes no weak reference."""
+    """A sender without weak references."""
 
-    __slots__ = ("hear", "name")
+    __slots__ = ("name", "on_call")
 
-    def __init__(self, name: str, hear: Hear) -> None:
+    def __init__(self, name: str, on_call: OnCall) -> None:
         self.name = name
-        self.hear = hear
+        self.on_call = on_call
 
     def __call__(self, who: Any, /, **payload: Any) -> Any:
-        return self.hear(self.name, who, payload)
+        return self.on_call(self.name, who, payload)
 
 
 class Ledger(Account):
-    """One that is async by its `__call__`."""
+    """A receiver with an async `__call__`."""
 
     async def __call__(self, who: Any, /, **payload: Any) -> Any:
         await asyncio.sleep(0)
-        return self.hear(self.name, who, payload)
+        return self.on_call(self.name, who, payload)
 
 
-def make_function(name: str, hear: Hear) -> Any:
+def make_function(name: str, on_call: OnCall) -> Any:
     """Make a plain function."""
 
     def receive(who: Any, /, **payload: Any) -> Any:
-        return hear(name, who, payload)
+        return on_call(name, who, payload)
 
     return _named(receive, name)
 
 
-def make_coroutine(name: str, hear: Hear) -> Any:
+def make_coroutine(name: str, on_call: OnCall) -> Any:
     """Make a coroutine function."""
 
     async def receive(who: Any, /, **payload: Any) -> Any:
         await asyncio.sleep(0)
-        return hear(name, who, payload)
+        return on_call(name, who, payload)
 
     return _named(receive, name)
 
 
-def make_partial(name: str, hear: Hear) -> Any:
+def make_partial(name: str, on_call: OnCall) -> Any:
     """Make a partial."""
 
-    def receive(hear: Hear, who: Any, /, **payload: Any) -> Any:
-        return hear(name, who, payload)
+    def receive(on_call: OnCall, who: Any, /, **payload: Any) -> Any:
+        return on_call(name, who, payload)
 
-    return _named(functools.partial(receive, hear), name)
+    return _named(functools.partial(receive, on_call), name)
 
 
 def _named(receiver: Any, name: str) -> Any:
@@ -106,7 +106,7 @@ def _named(receiver: Any, name: str) -> Any:
     return receiver
 
 
-MAKERS: dict[str, Callable[[str, Hear], Any]] = {
+MAKERS: dict[str, Callable[[str, OnCall], Any]] = {
     "account": Account,
     "other": Account,
     "cyclic": Cyclic,
@@ -163,7 +163,7 @@ def find(which: str, things: dict[str, Any]) -> Any:
 
     :param things: the things that there are, by kind.
     """
-    if which == ANYBODY:
+    if which == ANY_SENDER:
         return ANY
     if which in VALUES:
         return VALUES[which]()
@@ -181,7 +181,7 @@ def find(which: str, things: dict[str, Any]) -> Any:
 def name_of(thing: Any) -> str:
     """Return the name of a sender or a receiver."""
     if thing is ANY:
-        return ANYBODY
+        return ANY_SENDER
     if thing is None or isinstance(thing, (str, int)):
         return repr(thing)
     if hasattr(thing, "__func__"):
@@ -190,7 +190,7 @@ def name_of(thing: Any) -> str:
 
 
 def label_of(name: str) -> str:
-    """Return what a sender of this name is called where its type is all that may be told."""
+    """Return the label of a sender of this name in places that show only its type."""
     if name in VALUES:
         return name
     kind, _, what = name.partition(".")
@@ -201,7 +201,7 @@ def label_of(name: str) -> str:
 
 
 class Now:
-    """A delivery that runs each call at once."""
+    """A delivery that runs each call immediately."""
 
     name = "now"
 
@@ -210,7 +210,7 @@ class Now:
 
 
 class Contained:
-    """A delivery that runs each call at once, and lets no failure out."""
+    """A delivery that runs each call immediately, and contains failures."""
 
     name = "contained"
 
@@ -218,8 +218,8 @@ class Contained:
         call.run_contained()
 
 
-class Later:
-    """A delivery that never comes to it."""
+class Never:
+    """A delivery that runs no call, and keeps none."""
 
     name = "later"
 
@@ -228,7 +228,7 @@ class Later:
 
 
 def run_alone(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine that waits for nothing but its turn to its end, without an event loop."""
+    """Run a coroutine that only waits for its turn, to its end, without an event loop."""
     while True:
         try:
             coroutine.send(None)

@@ -1,4 +1,4 @@
-"""Async receivers: awaited by `send_async`, run through a wrapper by `send`, never forgotten."""
+"""Async receivers: awaited by `send_async`, run through a wrapper by `send`."""
 
 import asyncio
 import functools
@@ -15,18 +15,18 @@ from tests.support import make_signal
 
 
 async def waiting(sender: Any, **payload: Any) -> str:
-    """Wait a turn of the loop."""
+    """Wait for one turn of the loop."""
     await asyncio.sleep(0)
     return f"awaited {sender}"
 
 
 def plain(sender: Any, **payload: Any) -> str:
-    """Need no loop."""
+    """Be a plain receiver."""
     return f"called {sender}"
 
 
 class Ledger:
-    """Async by its `__call__`, which blinker does not see."""
+    """A receiver with an async `__call__`, which blinker does not detect."""
 
     async def __call__(self, sender: Any, **payload: Any) -> str:
         await asyncio.sleep(0)
@@ -48,7 +48,7 @@ def to_async(receiver: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, 
 
 
 def test_send_async_awaits_async_receivers_in_order() -> None:
-    """One after the other, not side by side."""
+    """One after the other, not concurrently."""
     signal = Signal("account_funded")
     story: list[str] = []
 
@@ -82,7 +82,7 @@ def test_send_async_passes_sender_and_payload() -> None:
 
 
 def test_send_async_refuses_a_plain_receiver_without_a_wrapper() -> None:
-    """As with blinker; the message names the receiver and the way out, and it is a RuntimeError."""
+    """As with blinker; the RuntimeError names the receiver and the solution."""
     signal = Signal("account_funded")
     signal.connect(plain)
     with pytest.raises(RuntimeError) as caught:
@@ -103,15 +103,15 @@ def test_send_async_runs_plain_receivers_through_the_wrapper() -> None:
     assert found == [(plain, "called acme"), (waiting, "awaited acme")]
 
 
-def test_the_signals_own_sync_wrapper_is_used_where_the_caller_gives_none() -> None:
-    """What the signal was made with stands in."""
+def test_sync_wrapper_of_the_environment_is_the_default() -> None:
+    """Of the signal's environment."""
     signal = make_signal("account_funded", sync_wrapper=to_async)
     signal.connect(plain)
     assert asyncio.run(signal.send_async("acme")) == [(plain, "called acme")]
 
 
 def test_send_refuses_an_async_receiver_without_a_wrapper() -> None:
-    """No coroutine is made and thrown away; thing, place and fix are in the message."""
+    """No coroutine is created and dropped; the message has receiver, place and fix."""
     signal = Signal("account_funded")
     signal.connect(waiting)
     with pytest.raises(RuntimeError) as caught:
@@ -133,8 +133,8 @@ def test_send_runs_async_receivers_through_the_wrapper() -> None:
     assert found == [(plain, "called acme"), (waiting, "awaited acme")]
 
 
-def test_the_signals_own_async_wrapper_is_used_where_the_caller_gives_none() -> None:
-    """What the signal was made with stands in; `send_robust` uses it, too."""
+def test_async_wrapper_of_the_environment_is_the_default() -> None:
+    """Of the signal's environment; `send_robust` uses it, too."""
     signal = make_signal("account_funded", async_wrapper=to_sync)
     signal.connect(waiting)
     assert signal.send("acme") == [(waiting, "awaited acme")]
@@ -143,8 +143,8 @@ def test_the_signals_own_async_wrapper_is_used_where_the_caller_gives_none() -> 
     assert outcome.value == "awaited acme"
 
 
-def test_the_wrappers_names_are_not_in_the_payload() -> None:
-    """Receivers see the payload alone."""
+def test_wrapper_arguments_are_not_in_the_payload() -> None:
+    """Receivers get the payload alone."""
     signal = Signal("account_funded")
     signal.connect(receive := lambda sender, **payload: payload)
     assert signal.send("acme", _async_wrapper=to_sync) == [(receive, {})]
@@ -161,8 +161,8 @@ def test_the_wrappers_names_are_not_in_the_payload() -> None:
         lambda: staticmethod(waiting),
     ],
 )
-def test_whatever_is_async_is_seen_as_async(make: Callable[[], Any]) -> None:
-    """Objects with `async __call__`, async methods and partials are awaited, never lost."""
+def test_async_callables_are_detected(make: Callable[[], Any]) -> None:
+    """Objects with `async __call__`, async methods and partials are awaited."""
     receiver = make()
     signal = Signal("account_funded")
     signal.connect(receiver, weak=False)
@@ -174,7 +174,7 @@ def test_whatever_is_async_is_seen_as_async(make: Callable[[], Any]) -> None:
         signal.send("acme")
 
 
-def test_a_partial_of_an_object_with_async_call_is_seen_as_async() -> None:
+def test_partial_of_an_object_with_async_call_is_detected() -> None:
     """The coroutine of what a partial calls is awaited as well."""
     signal = Signal("account_funded")
     signal.connect(functools.partial(Ledger()), weak=False)
@@ -184,7 +184,7 @@ def test_a_partial_of_an_object_with_async_call_is_seen_as_async() -> None:
 
 
 def test_send_async_with_connected_to_and_a_sender_filter() -> None:
-    """Temporary async receivers count where their block runs."""
+    """Temporary async receivers run inside their block only."""
     signal = Signal("account_funded")
 
     async def story() -> list[Any]:
@@ -196,8 +196,8 @@ def test_send_async_with_connected_to_and_a_sender_filter() -> None:
     assert asyncio.run(signal.send_async("acme")) == []
 
 
-def test_an_exception_of_an_async_receiver_goes_up_and_stops_the_rest() -> None:
-    """`"raise"` is blinker's behaviour, for async sends too."""
+def test_raise_policy_propagates_the_exception_of_an_async_receiver() -> None:
+    """`"raise"` is blinker's behaviour, for async sends too: later receivers do not run."""
     signal = Signal("account_funded")
     calls: list[str] = []
 
@@ -215,8 +215,8 @@ def test_an_exception_of_an_async_receiver_goes_up_and_stops_the_rest() -> None:
 
 
 @pytest.mark.parametrize("method", ["send_async", "send_robust_async"])
-def test_a_cancelled_send_stops_and_is_contained_by_no_policy(method: str) -> None:
-    """`CancelledError` is no failure of a receiver: it goes up, and later receivers do not run."""
+def test_cancellation_propagates_under_every_policy(method: str) -> None:
+    """`CancelledError` is no failure of a receiver: later receivers do not run."""
     signal = Signal("account_funded", on_error="isolate")
     calls: list[str] = []
 
@@ -243,7 +243,7 @@ def test_a_cancelled_send_stops_and_is_contained_by_no_policy(method: str) -> No
     assert calls == ["wait"]
 
 
-def test_two_async_sends_at_once_do_not_mix() -> None:
+def test_concurrent_async_sends_are_separate() -> None:
     """Each send has its own sender, payload, results and emission."""
     signal = Signal("account_funded")
     seen: list[tuple[str, tuple[str, ...]]] = []
@@ -267,8 +267,8 @@ def test_two_async_sends_at_once_do_not_mix() -> None:
     assert sorted(seen) == [(f"account {n}", (f"amount_{n}",)) for n in range(10)]
 
 
-def test_a_receiver_disconnected_while_an_async_send_waits_is_still_called() -> None:
-    """As with plain sends, those count that were connected when it began."""
+def test_receiver_disconnected_during_an_async_send_is_still_called() -> None:
+    """As with plain sends, the receivers at the beginning count."""
     signal = Signal("account_funded")
 
     @signal.connect
@@ -287,8 +287,10 @@ def test_a_receiver_disconnected_while_an_async_send_waits_is_still_called() -> 
     assert [result for _, result in asyncio.run(story())] == ["first", "awaited acme"]
 
 
-def test_robust_async_sends_say_what_became_of_each(caplog: pytest.LogCaptureFixture) -> None:
-    """One `Outcome` a receiver, and failures are logged."""
+def test_send_robust_async_returns_an_outcome_for_each_receiver(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Failures are logged."""
     signal = make_signal("account_funded", sync_wrapper=to_async)
     error = ValueError("boom")
 
@@ -306,8 +308,8 @@ def test_robust_async_sends_say_what_became_of_each(caplog: pytest.LogCaptureFix
     assert [record.exc_info[1] for record in caplog.records if record.exc_info] == [error]
 
 
-def test_a_plain_receiver_that_returns_a_coroutine_gets_it_back_unawaited() -> None:
-    """A lambda around an async function is no async function: its caller has the coroutine."""
+def test_coroutine_returned_by_a_plain_receiver_is_returned_to_the_sender() -> None:
+    """A lambda around an async function is no async function: a plain send does not await it."""
     signal = Signal("account_funded")
     signal.connect(lambda sender: waiting(sender.upper()), weak=False)
     [(_, coroutine)] = signal.send("acme")
@@ -338,8 +340,8 @@ def test_send_async_awaits_what_a_plain_receiver_returns(how: str) -> None:
 
 
 @pytest.mark.parametrize("end", ["step", "close"])
-def test_an_async_send_may_go_on_in_another_context(end: str) -> None:
-    """Whoever steps or closes a coroutine does not always keep to one context."""
+def test_async_send_can_continue_in_another_context(end: str) -> None:
+    """A coroutine can be stepped or closed in another context than it began in."""
     signal = Signal("account_funded")
 
     async def receive(sender: Any) -> str:
@@ -359,8 +361,8 @@ def test_an_async_send_may_go_on_in_another_context(end: str) -> None:
     assert not elsewhere.run(bool, current_emission)
 
 
-def test_an_async_send_leaves_its_context_as_it_was() -> None:
-    """After it, and within the emission that it was sent from."""
+def test_async_send_restores_its_context() -> None:
+    """After it, and inside an emission of another signal."""
     outer, inner = Signal("outer"), Signal("inner")
     seen: list[str] = []
 
@@ -386,10 +388,8 @@ def test_an_async_send_leaves_its_context_as_it_was() -> None:
 
 @pytest.mark.parametrize("error", [StopIteration, StopAsyncIteration])
 @pytest.mark.parametrize("how", ["plain", "when", "filtered", "robust"])
-def test_stop_iteration_from_a_receiver_is_an_exception_like_any_other(
-    error: type[Exception], how: str
-) -> None:
-    """`next()` on something empty does not turn into another error on its way up."""
+def test_stop_iteration_from_a_receiver_propagates(error: type[Exception], how: str) -> None:
+    """It does not become a RuntimeError."""
     signal = Signal("account_funded")
 
     def fail(sender: Any) -> None:
@@ -409,8 +409,8 @@ def test_stop_iteration_from_a_receiver_is_an_exception_like_any_other(
             signal.send("acme")
 
 
-def test_send_async_takes_a_proxy_for_a_result() -> None:
-    """Werkzeug's proxies look awaitable, whatever they stand for."""
+def test_send_async_returns_a_proxy_result_unawaited() -> None:
+    """Werkzeug's proxies look awaitable, whatever object they are bound to."""
     signal = make_signal("account_funded", sync_wrapper=lambda receiver: receiver)
     proxy = LocalProxy(lambda: "acme")
     signal.connect(give := lambda sender: proxy)
@@ -419,7 +419,7 @@ def test_send_async_takes_a_proxy_for_a_result() -> None:
     assert result is proxy
 
 
-def test_send_async_awaits_what_a_proxy_stands_for() -> None:
+def test_send_async_awaits_a_proxy_of_an_awaitable() -> None:
     """If that can be awaited, and not because the proxy looks as if it could."""
 
     async def later() -> str:

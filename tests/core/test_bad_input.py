@@ -1,4 +1,4 @@
-"""What nobody should send or connect, and somebody will: clashing names, odd objects, no end."""
+"""Unusual input: payload names like the kit's own, unusual objects, endless recursion."""
 
 import asyncio
 import functools
@@ -52,7 +52,7 @@ MODULES = (
 
 
 def names_in(*modules: ModuleType) -> list[str]:
-    """Return every name that a function of these calls a variable or a parameter of its own."""
+    """Return the names of all parameters and variables in these functions."""
     codes = [function.__code__ for module in modules for function in functions_of(module)]
     return sorted({name for code in codes for name in (*code.co_varnames, *code.co_freevars)})
 
@@ -62,49 +62,49 @@ NAMES = [name for name in names_in(*MODULES) if name not in BLINKERS_OWN]
 
 
 def repeat(who: Any, /, **payload: Any) -> Any:
-    """Return what was received, and what the kit says about it."""
+    """Return what was received, and the current emission's description of it."""
     return who, payload, current_emission.payload
 
 
 async def repeat_later(who: Any, /, **payload: Any) -> Any:
-    """Do the same, a moment later."""
+    """Do the same asynchronously."""
     await asyncio.sleep(0)
     return repeat(who, **payload)
 
 
 def yes(who: Any, /, **payload: Any) -> bool:
-    """Agree to everything."""
+    """Return true."""
     return True
 
 
 def strongly(signal: Signal) -> None:
-    """Connect as simply as can be."""
+    """Connect strongly."""
     signal.connect(repeat, weak=False)
 
 
 def weakly(signal: Signal) -> None:
-    """Connect as blinker does."""
+    """Connect weakly."""
     signal.connect(repeat)
 
 
 def watched(signal: Signal) -> None:
-    """Have a journal look on."""
+    """Connect with a journal."""
     signal.connect(repeat)
     signal.observe(journal.Journal(10))
 
 
 def with_a_predicate(signal: Signal) -> None:
-    """Take the slow loop, on a condition."""
+    """Connect with a predicate, which takes the slow loop."""
     signal.connect(repeat, when=yes)
 
 
 def with_a_delivery(signal: Signal) -> None:
-    """Have it delivered."""
+    """Connect with a delivery."""
     signal.connect(repeat, delivery=Now())
 
 
 def for_a_sender(signal: Signal) -> None:
-    """Limit it to a sender."""
+    """Connect for a sender."""
     signal.connect(repeat, "acme")
 
 
@@ -112,10 +112,10 @@ WAYS = (strongly, weakly, watched, with_a_predicate, with_a_delivery, for_a_send
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_payload_may_have_any_name_that_the_kit_uses_itself(
+def test_payload_names_may_equal_names_used_in_the_package(
     way: Callable[[Signal], None],
 ) -> None:
-    """Names of the kit's own parameters and variables, all at once, in every kind of send."""
+    """All parameter and variable names at once, in every kind of send."""
     assert {"self", "sender", "signal", "receiver", "payload", "connection", "frame"} <= {*NAMES}
     signal = Signal("account_funded")
     way(signal)
@@ -128,8 +128,8 @@ def test_a_payload_may_have_any_name_that_the_kit_uses_itself(
     assert [(who, sent) for _, (who, sent, _) in awaited] == [("acme", payload)]
 
 
-def test_a_payload_may_have_any_such_name_when_an_app_sends_it() -> None:
-    """Through the kit, an app's half and a handle; awaited, too; with the journal on."""
+def test_payload_names_may_equal_internal_names_in_app_sends() -> None:
+    """Through the kit, an app's signals and a handle; awaited, too; with the journal."""
     kit, app = SignalsKit(), Flask("shop")
     app.testing = True
     kit.init_app(app)
@@ -148,8 +148,8 @@ def test_a_payload_may_have_any_such_name_when_an_app_sends_it() -> None:
     assert [result for _, result in found] == expected
 
 
-def test_a_payload_may_have_any_such_name_for_an_async_receiver_of_a_plain_send() -> None:
-    """What runs the receiver in a loop has parameters of its own, `self` for one."""
+def test_payload_names_may_equal_internal_names_for_async_receivers() -> None:
+    """The function that runs the receiver in a loop has parameters of its own, such as `self`."""
     kit, app = SignalsKit(), Flask("shop")
     kit.init_app(app)
     kit.on("account_funded")(repeat_later)
@@ -161,8 +161,8 @@ def test_a_payload_may_have_any_such_name_for_an_async_receiver_of_a_plain_send(
 @settings(max_examples=50, deadline=None, derandomize=ON_CI)
 @given(st.dictionaries(st.text(), st.integers(), max_size=5))
 @example({"": 1, "class": 2, "two words": 3, "self": 4, "sender": 5})
-def test_any_text_may_be_a_payloads_name(payload: Any) -> None:
-    """What Python lets through `**` arrives, be it an identifier or not."""
+def test_payload_name_may_be_any_string(payload: Any) -> None:
+    """Identifier or not, as Python allows in `**`."""
     signal = Signal("account_funded")
     signal.connect(repeat)
     signal.connect(also := lambda who, /, **payload: repeat(who, **payload), when=yes)
@@ -172,8 +172,8 @@ def test_any_text_may_be_a_payloads_name(payload: Any) -> None:
     assert signal.send("acme", **payload) == [(repeat, expected), (also, expected)]
 
 
-def test_a_payload_named_like_a_receivers_first_parameter_is_that_receivers_failure() -> None:
-    """Python's own error says so, and the policy decides what becomes of the others."""
+def test_payload_named_like_the_first_parameter_is_a_failure_of_the_receiver() -> None:
+    """Python's own error says so, and the policy applies."""
     signal = Signal("account_funded")
 
     def first(account: Any, **payload: Any) -> None:
@@ -208,7 +208,7 @@ class Alike:
 
 
 class Secret(Alike):
-    """One that must not be printed, either."""
+    """An object whose `repr` must not be called."""
 
     __slots__ = ()
 
@@ -235,8 +235,8 @@ ODD_SENDERS: list[Callable[[], Any]] = [
 
 
 @pytest.mark.parametrize("make", ODD_SENDERS)
-def test_any_object_may_be_a_sender(make: Callable[[], Any]) -> None:
-    """Unhashable, equal to all, without weak references: it is itself, and nothing else is."""
+def test_sender_may_be_any_object(make: Callable[[], Any]) -> None:
+    """Unhashable, equal to all, without weak references: matched by identity."""
     signal = Signal("account_funded")
     sender, other = make(), make()
     signal.connect(receive := lambda who: "heard", sender=sender)
@@ -254,7 +254,7 @@ def test_any_object_may_be_a_sender(make: Callable[[], Any]) -> None:
     assert signal.send(sender) == []
 
 
-def test_a_sender_that_can_only_be_held_is_let_go_with_its_connection() -> None:
+def test_sender_without_weak_references_is_freed_with_its_connection() -> None:
     """A connection keeps such a sender; nothing does afterwards."""
     gone: list[str] = []
 
@@ -273,7 +273,7 @@ def test_a_sender_that_can_only_be_held_is_let_go_with_its_connection() -> None:
     assert gone == ["gone"]
 
 
-def test_a_receiver_that_cannot_be_hashed_compared_or_held_weakly_works() -> None:
+def test_receiver_may_be_unhashable_and_without_weak_references() -> None:
     """Two of them are two; connecting weakly is refused, and changes nothing."""
     one, two = Alike(), Alike()
     signal = Signal("account_funded", on_error="isolate")
@@ -292,7 +292,7 @@ def test_a_receiver_that_cannot_be_hashed_compared_or_held_weakly_works() -> Non
 
 
 class Decorated:
-    """What a decorator that is a class makes of a function."""
+    """The result of a decorator that is a class."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         functools.update_wrapper(self, function)
@@ -302,7 +302,7 @@ class Decorated:
 
 
 class Wrapped:
-    """The same, of a decorator that only says what is inside."""
+    """The same, with `__wrapped__` only."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.__wrapped__ = function
@@ -312,8 +312,8 @@ class Wrapped:
 
 
 @pytest.mark.parametrize("decorate", [Decorated, Wrapped, functools.lru_cache(maxsize=None)])
-def test_a_receiver_behind_a_decorators_object_is_known_by_its_function(decorate: Any) -> None:
-    """Not by the decorator's class, which two different ones have in common."""
+def test_decorator_object_is_described_by_its_function(decorate: Any) -> None:
+    """Not by the decorator's class, which several receivers can share."""
     kit = SignalsKit()
 
     @kit.on("account_funded", uid="ledger")
@@ -343,7 +343,7 @@ def test_a_receiver_behind_a_decorators_object_is_known_by_its_function(decorate
 
 
 class Raising:
-    """One that raises at whatever it is asked."""
+    """An object whose attributes all raise."""
 
     def __call__(self, who: Any, /, **payload: Any) -> str:
         return "raising"
@@ -364,7 +364,7 @@ class Greedy(type):
 
 
 class Homeless(metaclass=Greedy):
-    """One whose module nobody knows."""
+    """A callable whose module does not exist."""
 
     __module__ = None  # type: ignore[assignment]
 
@@ -373,7 +373,7 @@ class Homeless(metaclass=Greedy):
 
 
 def endless(who: Any, /, **payload: Any) -> str:
-    """Be wrapped by oneself."""
+    """Make a function that is its own `__wrapped__`."""
     return "endless"
 
 
@@ -399,7 +399,7 @@ exec(compile("def f(who, **payload): ...", "/srv/caf\udce9/f.py", "exec"), from_
     ids=lambda receiver: type(receiver).__name__,
 )
 def test_any_receiver_can_be_described(receiver: Any) -> None:
-    """Whatever it passes for or raises: it is connected and called, and the report can be sent."""
+    """Whatever its attributes are: it is connected and called, and the report is complete."""
     app = Flask("shop")
     app.testing = True
     kit = SignalsKit(app)
@@ -419,8 +419,8 @@ def test_any_receiver_can_be_described(receiver: Any) -> None:
     kit.disconnect(receiver)
 
 
-def test_a_proxy_whose_object_is_gone_can_still_be_described() -> None:
-    """It was connected strongly, so it is there; only a send finds that nothing is behind it."""
+def test_unbound_proxy_as_receiver_can_be_described() -> None:
+    """It was connected strongly; only a send finds that it is not bound."""
     app = Flask("shop")
     app.testing = True
     kit = SignalsKit(app)
@@ -443,8 +443,8 @@ def test_a_proxy_whose_object_is_gone_can_still_be_described() -> None:
         Signal("account_funded").connect(proxy)
 
 
-def test_a_sender_whose_class_has_every_attribute_is_no_proxy() -> None:
-    """Only what really has `_get_current_object` stands for something else."""
+def test_sender_whose_class_has_every_attribute_is_not_unwrapped() -> None:
+    """Only an object with a real `_get_current_object` is a proxy."""
     signal = Signal("account_funded")
     sender = Homeless()
     signal.connect(repeat, sender=sender)
@@ -457,8 +457,8 @@ def test_a_sender_whose_class_has_every_attribute_is_no_proxy() -> None:
         assert funded.has_receivers_for(sender)
 
 
-def test_a_refused_connection_is_told_to_whoever_owns_the_signal() -> None:
-    """`on_change` comes after the last change, so that nobody listens for a receiver that went."""
+def test_refused_connection_notifies_the_environment() -> None:
+    """`on_change` follows the last change, so that no relay stays for a removed receiver."""
     in_use: list[bool] = []
     signal: Signal = make_signal("account_funded", on_change=lambda: in_use.append(signal.in_use))
 
@@ -475,13 +475,13 @@ def test_a_refused_connection_is_told_to_whoever_owns_the_signal() -> None:
 @pytest.mark.parametrize("when", [None, yes])
 @pytest.mark.parametrize("how", ["send", "send_robust", "send_async"])
 @pytest.mark.parametrize("kind", [ValueError, SystemExit, asyncio.CancelledError])
-def test_an_exception_that_went_up_keeps_nobody(
+def test_propagated_exception_does_not_keep_the_sender_alive(
     kind: type[BaseException],
     how: str,
     when: Callable[..., bool] | None,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Its last reference gone, the sender goes as well, without the garbage collector.
+    """It is freed with the last reference, without the garbage collector.
 
     A cancelled task is an everyday thing, and what it held may be a request.
     """
@@ -500,7 +500,7 @@ def test_an_exception_that_went_up_keeps_nobody(
     gc.collect()
     gc.disable()
     try:
-        # A record of a contained failure that somebody keeps would keep it, too.
+        # A record of a contained failure would keep it, too.
         with caplog.at_level(logging.CRITICAL, "flask_signals_kit"):
             for _ in range(2):
                 account = Account()
@@ -523,11 +523,11 @@ MANY = 5_000
 
 
 class Endless(BaseException):
-    """Ends what would not end by itself, so that the test fails and does not hang."""
+    """Limits an endless recursion, so that the test fails and does not hang."""
 
 
 class Again:
-    """A receiver that sends a signal again, without end."""
+    """A receiver that sends a signal again, endlessly."""
 
     def __init__(self, send: Callable[[Any], Any]) -> None:
         self.send = send
@@ -541,7 +541,7 @@ class Again:
 
 
 def leaves(error: BaseException | None) -> list[BaseException]:
-    """Return what an exception consists of."""
+    """Return the exceptions in an exception group."""
     if isinstance(error, BaseExceptionGroup):
         return [leaf for inner in error.exceptions for leaf in leaves(inner)]
     return [] if error is None else [error]
@@ -558,19 +558,19 @@ def outcome_of(send: Callable[[Any], Any]) -> tuple[list[Any], BaseException | N
 @pytest.mark.parametrize("way", [strongly, weakly, watched, with_a_predicate, for_a_sender])
 @pytest.mark.parametrize("how", ["send", "send_robust"])
 @pytest.mark.parametrize("on_error", ["raise", "group", "isolate"])
-def test_sending_again_without_end_ends_in_pythons_own_error(
+def test_endless_recursion_ends_in_recursion_error(
     on_error: Any, how: str, way: Callable[[Signal], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """However the signal is sent: a `RecursionError` goes up, or is told as any other failure."""
+    """In every kind of send: a `RecursionError` is handled like any other failure."""
     signal = Signal("account_funded", on_error=on_error)
     way(signal)
     again = Again(getattr(signal, how))
     signal.connect(again)
     _, error = outcome_of(again.send)
-    told = [record.exc_info[1] for record in caplog.records if record.exc_info]
-    found = [*leaves(error), *(leaf for each in told for leaf in leaves(each))]
+    logged = [record.exc_info[1] for record in caplog.records if record.exc_info]
+    found = [*leaves(error), *(leaf for each in logged for leaf in leaves(each))]
     assert [type(each) for each in found if not isinstance(each, RecursionError)] == []
-    assert found, "nobody was told"
+    assert found, "no failure was reported"
     assert 10 < again.calls < MANY
     again.send = lambda sender: None
     assert len(signal.send("acme")) == 2, "the signal works as before"
@@ -578,10 +578,10 @@ def test_sending_again_without_end_ends_in_pythons_own_error(
 
 @pytest.mark.parametrize("how", ["send", "send_robust"])
 @pytest.mark.parametrize("on_error", ["raise", "group", "isolate"])
-def test_two_receivers_that_send_again_without_end_end_as_soon_as_one(
+def test_endless_recursion_in_two_receivers_does_not_take_exponential_time(
     on_error: Any, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """To contain the failure and go on with the next receiver would double the work at each level.
+    """Containing the failure and calling the next receiver would double the work at each level.
 
     That ends after two to the power of a few hundred calls: never.
     """
@@ -597,8 +597,8 @@ def test_two_receivers_that_send_again_without_end_end_as_soon_as_one(
     assert one.calls + two.calls < MANY
 
 
-def test_a_recursion_through_two_signals_names_them_both() -> None:
-    """The note says by which signals it went round."""
+def test_recursion_through_two_signals_names_both() -> None:
+    """A note lists the signals of the cycle."""
     funded, spent = Signal("account_funded"), Signal("account_spent")
     funded.connect(first := Again(spent.send))
     spent.connect(second := Again(funded.send))
@@ -609,8 +609,8 @@ def test_a_recursion_through_two_signals_names_them_both() -> None:
     assert "account_funded → account_spent → account_funded" in note
 
 
-def test_a_recursion_that_awaits_ends_in_pythons_own_error() -> None:
-    """`send_async` within an async receiver is no other."""
+def test_endless_async_recursion_ends_in_recursion_error() -> None:
+    """`send_async` within an async receiver."""
     signal = Signal("account_funded")
     calls = 0
 
@@ -625,8 +625,8 @@ def test_a_recursion_that_awaits_ends_in_pythons_own_error() -> None:
     assert 10 < calls < MANY
 
 
-def test_a_predicate_or_a_delivery_that_sends_again_without_end_ends_alike() -> None:
-    """They run within the send as a receiver does."""
+def test_endless_recursion_in_predicates_and_deliveries_ends_in_recursion_error() -> None:
+    """They run inside the send as a receiver does."""
 
     class Resend:
         name = "resend"

@@ -1,4 +1,4 @@
-"""The garbage collector: what is held weakly goes without a trace, at whatever moment it goes."""
+"""Garbage collection: weakly held objects are freed and disconnected at any moment."""
 
 import gc
 import logging
@@ -33,14 +33,6 @@ class Cycle:
 
 
 @pytest.fixture
-def no_gc() -> Iterator[None]:
-    """Keep the cyclic garbage collector from running by itself."""
-    gc.disable()
-    yield
-    gc.enable()
-
-
-@pytest.fixture
 def eager_gc() -> Iterator[None]:
     """Let the cyclic garbage collector run whenever an object is made."""
     before = gc.get_threshold()
@@ -51,8 +43,8 @@ def eager_gc() -> Iterator[None]:
     gc.unfreeze()
 
 
-def test_connect_is_weak_unless_told_otherwise(no_gc: None) -> None:
-    """Blinker's documented default: a closure goes with its function's scope."""
+def test_connect_is_weak_by_default(no_gc: None) -> None:
+    """Blinker's documented default: a closure is freed with its function's scope."""
     signal = Signal("account_funded")
 
     def factory() -> None:
@@ -63,8 +55,8 @@ def test_connect_is_weak_unless_told_otherwise(no_gc: None) -> None:
     assert [result for _, result in signal.send()] == ["here"]
 
 
-def test_a_collected_receiver_leaves_nothing_behind(no_gc: None) -> None:
-    """`receivers`, `connections` and `has_receivers_for` know at once, without a send."""
+def test_collected_receiver_is_disconnected(no_gc: None) -> None:
+    """`receivers`, `connections` and `has_receivers_for` change at once, without a send."""
     signal = Signal("account_funded")
     account = Account()
     signal.connect(account.receive)
@@ -77,8 +69,8 @@ def test_a_collected_receiver_leaves_nothing_behind(no_gc: None) -> None:
     assert signal.send("acme") == []
 
 
-def test_a_collected_sender_takes_its_connections_along(no_gc: None) -> None:
-    """A strong receiver that was limited to one sender goes with that sender."""
+def test_connections_of_a_collected_sender_are_removed(no_gc: None) -> None:
+    """A strong receiver limited to one sender is freed with that sender."""
     signal = Signal("account_funded")
     acme = Account()
 
@@ -94,7 +86,7 @@ def test_a_collected_sender_takes_its_connections_along(no_gc: None) -> None:
     assert freed() is None
 
 
-def test_a_collected_sender_leaves_the_receivers_other_connections(no_gc: None) -> None:
+def test_other_connections_of_a_receiver_survive_a_collected_sender(no_gc: None) -> None:
     """Only what was limited to it goes."""
     signal = Signal("account_funded")
     acme = Account()
@@ -104,7 +96,7 @@ def test_a_collected_sender_leaves_the_receivers_other_connections(no_gc: None) 
     assert [connection.sender for connection in signal.connections] == ["'globex'"]
 
 
-def test_a_connection_does_not_hold_its_sender(no_gc: None) -> None:
+def test_connection_holds_its_sender_weakly(no_gc: None) -> None:
     """Neither connecting nor sending keeps an account alive."""
     signal = Signal("account_funded")
     acme = Account()
@@ -115,7 +107,7 @@ def test_a_connection_does_not_hold_its_sender(no_gc: None) -> None:
     assert freed() is None
 
 
-def test_a_new_sender_at_an_old_address_is_not_mistaken_for_it() -> None:
+def test_new_sender_at_a_reused_address_has_no_receivers() -> None:
     """Thousands of short-lived senders reuse addresses; none inherits a receiver."""
     signal = Signal("account_funded")
 
@@ -134,8 +126,8 @@ def test_a_new_sender_at_an_old_address_is_not_mistaken_for_it() -> None:
     assert len(addresses) < 4000, "no address was used twice: the test shows nothing"
 
 
-def test_a_sender_without_weak_references_is_not_mistaken_for_another() -> None:
-    """The connection keeps it, so that its address stays its own."""
+def test_sender_without_weak_references_is_kept_alive() -> None:
+    """So that its address is not reused."""
 
     class Slotted:
         __slots__ = ()
@@ -150,10 +142,8 @@ def test_a_sender_without_weak_references_is_not_mistaken_for_another() -> None:
     assert all(signal.send(stranger) == [] for stranger in strangers)
 
 
-def test_what_is_collected_while_another_thread_holds_the_signal_is_forgotten_all_the_same() -> (
-    None
-):
-    """A signal that was busy when its sender went does not call the receiver for a newcomer.
+def test_sender_collected_while_the_signal_is_locked_is_disconnected() -> None:
+    """A new object at its address does not get its receivers.
 
     The callback of a weak reference cannot wait for the lock, and the address may be used again at
     once: by the next send, at the latest, the connection must be gone.
@@ -185,7 +175,7 @@ def test_what_is_collected_while_another_thread_holds_the_signal_is_forgotten_al
 
 
 def test_receiver_disconnected_is_not_sent_for_collected_receivers_or_senders(no_gc: None) -> None:
-    """Blinker's documentation says that it is sent only when `disconnect` is called."""
+    """Blinker documents that it is sent only when `disconnect` is called."""
     signal = Signal("account_funded")
     seen: list[Any] = []
 
@@ -203,8 +193,8 @@ def test_receiver_disconnected_is_not_sent_for_collected_receivers_or_senders(no
     assert seen == [{"receiver": receive, "sender": ANY}]
 
 
-def test_on_collected_is_told_of_weak_receivers_that_went(no_gc: None) -> None:
-    """The page learns from it who vanished in silence; an explicit disconnect is none of it."""
+def test_on_collected_is_called_for_collected_receivers(no_gc: None) -> None:
+    """The page shows them as problems; an explicit disconnect is none."""
     gone: list[Connection] = []
     signal = make_signal("account_funded", on_collected=gone.append)
     account, other = Account(), Account()
@@ -219,11 +209,9 @@ def test_on_collected_is_told_of_weak_receivers_that_went(no_gc: None) -> None:
     assert connection.priority == 4
 
 
-def test_whoever_fails_when_told_of_a_collection_disturbs_nobody(
-    no_gc: None, caplog: pytest.LogCaptureFixture
-) -> None:
-    """It may come in the midst of anybody's send or connect: it is logged, and the rest is told."""
-    told: list[str] = []
+def test_failure_in_on_collected_is_logged(no_gc: None, caplog: pytest.LogCaptureFixture) -> None:
+    """It can happen during any send or connect; the other callbacks run."""
+    notified: list[str] = []
     connected = False
 
     def fail() -> None:
@@ -231,7 +219,7 @@ def test_whoever_fails_when_told_of_a_collection_disturbs_nobody(
             raise ZeroDivisionError
 
     def note(connection: Connection) -> None:
-        told.append(connection.receiver.name)
+        notified.append(connection.receiver.name)
         raise LookupError
 
     signal = make_signal("account_funded", on_change=fail, on_collected=note)
@@ -241,7 +229,7 @@ def test_whoever_fails_when_told_of_a_collection_disturbs_nobody(
 
     connected = True
     del first, second, account
-    assert told == ["Account.receive"] * 2
+    assert notified == ["Account.receive"] * 2
     assert not signal.receivers
     kinds = [record.exc_info[0] for record in caplog.records if record.exc_info]
     assert kinds == [ZeroDivisionError, LookupError] * 2
@@ -250,8 +238,8 @@ def test_whoever_fails_when_told_of_a_collection_disturbs_nobody(
     }
 
 
-def test_nobody_is_told_of_a_collection_while_the_signal_is_held(no_gc: None) -> None:
-    """A thread that is told may wait for another one, which may be waiting for the signal."""
+def test_on_collected_is_not_called_while_the_signal_is_locked(no_gc: None) -> None:
+    """The callback may wait for a thread that waits for the signal."""
     free: list[bool] = []
 
     def look_from_elsewhere() -> None:
@@ -280,15 +268,15 @@ def test_nobody_is_told_of_a_collection_while_the_signal_is_held(no_gc: None) ->
     holder.start()
     busy.wait(5)
     del cycle
-    gc.collect()  # the holder is busy: the grave is left open
+    gc.collect()  # the holder is busy: the removal is deferred
     done.set()
     holder.join()
     signal.send()
     assert free == [False, True]
 
 
-def test_a_receiver_at_the_address_of_a_collected_one_is_connected_last(no_gc: None) -> None:
-    """It does not take the place of the other, even if that is not disconnected yet."""
+def test_receiver_at_a_reused_address_is_connected_last(no_gc: None) -> None:
+    """It does not take the position of the collected one, even before that is disconnected."""
 
     class Slot:
         def __call__(self, sender: Any) -> None: ...
@@ -318,7 +306,7 @@ def test_a_receiver_at_the_address_of_a_collected_one_is_connected_last(no_gc: N
 
 
 class Interrupted(dict[Any, Any]):
-    """The receivers of a signal, read at a moment when the collector runs as the read returns."""
+    """A receiver table whose read triggers a collection."""
 
     def __init__(self, receivers: dict[Any, Any], reads: int, collect: Callable[[], None]) -> None:
         super().__init__(receivers)
@@ -333,8 +321,8 @@ class Interrupted(dict[Any, Any]):
         return found
 
 
-def test_what_the_collector_changes_within_another_change_is_kept() -> None:
-    """It may run a `__del__` that disconnects at any point of a `disconnect` in its thread."""
+def test_disconnect_in_a_finalizer_during_disconnect_is_kept() -> None:
+    """The collector can run a `__del__` that disconnects, at any point of a `disconnect`."""
     signal = Signal("account_funded")
     signal.connect(receive := lambda sender: None, "acme")
     signal.connect(receive, "globex")
@@ -358,10 +346,10 @@ class Meanwhile(int):
         return -int(self)
 
 
-def test_a_receiver_collected_while_another_thread_resolves_receivers_is_disconnected(
+def test_receiver_collected_while_another_thread_plans_is_disconnected(
     no_gc: None,
 ) -> None:
-    """The thread that holds the signal's lock disconnects it when it releases the lock."""
+    """The thread with the signal's lock disconnects it when it releases the lock."""
     gone: list[str] = []
     signal = make_signal(
         "account_funded", on_collected=lambda lost: gone.append(lost.receiver.name)
@@ -378,10 +366,10 @@ def test_a_receiver_collected_while_another_thread_resolves_receivers_is_disconn
     ]
 
 
-def test_a_receiver_collected_while_another_thread_mutes_or_observes_is_disconnected(
+def test_receiver_collected_while_another_thread_mutes_or_observes_is_disconnected(
     no_gc: None,
 ) -> None:
-    """The same for whatever else holds the lock."""
+    """And during any other method that takes the lock."""
 
     class Busy(Signal):
         """A signal that loses a receiver in another thread while its lock is held."""
@@ -413,8 +401,8 @@ def test_a_receiver_collected_while_another_thread_mutes_or_observes_is_disconne
     assert is_disconnected_after(lambda: signal.observe(print))
 
 
-def test_a_collected_sender_is_not_reported_as_a_lost_receiver(no_gc: None) -> None:
-    """The receiver is well; there is just nobody left to hear."""
+def test_collected_sender_is_not_reported_as_a_collected_receiver(no_gc: None) -> None:
+    """The receiver still exists; only its sender does not."""
     gone: list[Connection] = []
     signal = make_signal("account_funded", on_collected=gone.append)
     acme = Account()
@@ -424,8 +412,8 @@ def test_a_collected_sender_is_not_reported_as_a_lost_receiver(no_gc: None) -> N
     assert receive is not None
 
 
-def test_a_receiver_deleted_while_sending_is_passed_over(no_gc: None) -> None:
-    """A weak receiver that goes before its turn is not called, and the others are."""
+def test_receiver_deleted_during_a_send_is_skipped(no_gc: None) -> None:
+    """A weak receiver that is freed before its turn is not called; the others are."""
     signal = Signal("account_funded")
     held = {"account": Account()}
     calls: list[str] = []
@@ -446,7 +434,7 @@ def test_a_receiver_deleted_while_sending_is_passed_over(no_gc: None) -> None:
     assert len(signal.connections) == 2
 
 
-def test_a_receiver_that_drops_itself_finishes_its_call(no_gc: None) -> None:
+def test_receiver_that_deletes_itself_finishes_its_call(no_gc: None) -> None:
     """The running send holds the receiver that it calls."""
     signal = Signal("account_funded")
     held: list[Any] = []
@@ -464,8 +452,8 @@ def test_a_receiver_that_drops_itself_finishes_its_call(no_gc: None) -> None:
     assert signal.send() == []
 
 
-def test_a_dropped_signal_is_freed_at_once(no_gc: None) -> None:
-    """Connections tie no signal into a cycle, whichever way they are held."""
+def test_signal_is_freed_without_gc(no_gc: None) -> None:
+    """Connections form no cycle with the signal, weak or strong."""
     signal = Signal("account_funded")
     account = Account()
 
@@ -482,8 +470,8 @@ def test_a_dropped_signal_is_freed_at_once(no_gc: None) -> None:
     assert freed() is None
 
 
-def test_a_receiver_outlives_its_signal_quietly(no_gc: None) -> None:
-    """A weak receiver that goes after its signal disturbs nobody."""
+def test_receiver_may_outlive_its_signal(no_gc: None) -> None:
+    """Collecting it later has no effect."""
     signal = Signal("account_funded")
     account = Account()
     signal.connect(account.receive)
@@ -491,10 +479,10 @@ def test_a_receiver_outlives_its_signal_quietly(no_gc: None) -> None:
     del account
 
 
-def test_an_exception_that_went_through_a_send_is_freed_with_its_last_reference(
+def test_propagated_exception_is_freed_with_its_last_reference(
     no_gc: None,
 ) -> None:
-    """Its traceback holds the frames of the receiver; the kit's own frames close no cycle."""
+    """Its traceback holds the receiver's frames; the kit's frames form no cycle."""
 
     def fail(sender: Any, **payload: Any) -> None:
         raise ValueError("boom")
@@ -519,10 +507,10 @@ def test_an_exception_that_went_through_a_send_is_freed_with_its_last_reference(
     assert kept == []
 
 
-def test_a_robust_sends_failures_are_freed_with_their_outcomes(
+def test_failures_are_freed_with_their_outcomes(
     no_gc: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A `Failed` that nobody keeps does not keep the sender."""
+    """A `Failed` without references does not keep the sender."""
 
     def fail(sender: Any, **payload: Any) -> None:
         raise ValueError("boom")
@@ -539,8 +527,8 @@ def test_a_robust_sends_failures_are_freed_with_their_outcomes(
     assert freed() is None
 
 
-def test_collections_in_the_midst_of_connecting_lose_nothing(eager_gc: None) -> None:
-    """With a garbage collection at every allocation, cycles go and everybody else stays."""
+def test_collections_during_connect_lose_no_connection(eager_gc: None) -> None:
+    """With a collection at every allocation, cycles are freed and all others stay connected."""
     signal = Signal("account_funded")
     stay = [Account() for _ in range(20)]
     for account in stay:
@@ -557,7 +545,7 @@ def test_collections_in_the_midst_of_connecting_lose_nothing(eager_gc: None) -> 
     assert len(signal.connections) == len(stay)
 
 
-def test_senders_and_receivers_collected_together_leave_nothing(eager_gc: None) -> None:
+def test_senders_and_receivers_can_be_collected_together(eager_gc: None) -> None:
     """One strong receiver with many cyclic senders, all gone in one collection."""
     signal = Signal("account_funded")
 
@@ -574,8 +562,8 @@ def test_senders_and_receivers_collected_together_leave_nothing(eager_gc: None) 
         assert not signal.receivers
 
 
-def test_a_finaliser_may_disconnect_and_send(eager_gc: None) -> None:
-    """`__del__` runs wherever the collector runs, within the signal's own methods, too."""
+def test_finalizer_can_disconnect_and_send(eager_gc: None) -> None:
+    """`__del__` runs wherever the collector runs, inside the signal's own methods, too."""
     signal = Signal("account_funded")
     calls: list[str] = []
 
@@ -587,7 +575,7 @@ def test_a_finaliser_may_disconnect_and_send(eager_gc: None) -> None:
             calls.append("called")
 
         def __del__(self) -> None:
-            signal.disconnect(keep, sender="nobody")
+            signal.disconnect(keep, sender="other")
             signal.send("finaliser")
             calls.append("deleted")
 

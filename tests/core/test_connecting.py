@@ -1,4 +1,4 @@
-"""Connecting and disconnecting: what counts as the same receiver, and who is told."""
+"""Connecting and disconnecting: the identity of receivers and senders, and notifications."""
 
 import functools
 import types
@@ -12,12 +12,12 @@ from flask_signals_kit import AfterCommit, ConfigurationError, ReceiverError, Si
 
 
 async def is_active_later(sender: Any, **payload: Any) -> bool:
-    """Decide too late: a predicate is not awaited."""
+    """Be an async predicate, which is never awaited."""
     return False
 
 
 def test_connect_returns_the_receiver_and_works_as_a_decorator() -> None:
-    """The decorated function is the very one that was given."""
+    """The decorated function is returned unchanged."""
     signal = Signal("account_funded")
 
     def receive(sender: Any) -> None:
@@ -28,7 +28,7 @@ def test_connect_returns_the_receiver_and_works_as_a_decorator() -> None:
 
 
 def test_connect_via_connects_for_a_sender_and_strongly() -> None:
-    """A closure connected with `connect_via` stays, as blinker's default for it says."""
+    """Strong is blinker's default for it."""
     signal = Signal("account_funded")
 
     def factory() -> None:
@@ -42,7 +42,7 @@ def test_connect_via_connects_for_a_sender_and_strongly() -> None:
 
 
 def test_connect_via_can_be_weak() -> None:
-    """With `weak=True` the closure goes when its factory ends."""
+    """With `weak=True` the closure is freed with its factory's scope."""
     signal = Signal("account_funded")
 
     def factory() -> None:
@@ -68,8 +68,8 @@ def test_connecting_twice_calls_once() -> None:
     assert signal.send() == []
 
 
-def test_a_bound_method_is_the_same_receiver_each_time() -> None:
-    """Methods are told apart by function and instance, not by the object made at each access."""
+def test_bound_method_is_identified_by_function_and_instance() -> None:
+    """Not by the object created at each access."""
 
     class Ledger:
         def note(self, sender: Any) -> str:
@@ -85,8 +85,8 @@ def test_a_bound_method_is_the_same_receiver_each_time() -> None:
     assert [receiver for receiver, _ in signal.send()] == [theirs.note]
 
 
-def test_a_bound_method_of_a_builtin_is_the_same_receiver_each_time() -> None:
-    """`results.append` collects, and can be disconnected again."""
+def test_builtin_bound_method_can_be_disconnected() -> None:
+    """Such as `results.append`."""
     signal = Signal("account_funded")
     results: list[Any] = []
     others: list[Any] = []
@@ -101,7 +101,7 @@ def test_a_bound_method_of_a_builtin_is_the_same_receiver_each_time() -> None:
 
 
 def test_classmethods_of_two_classes_are_two_receivers() -> None:
-    """An inherited classmethod bound to each class is told apart by the class."""
+    """An inherited classmethod is identified by its class, too."""
 
     class Base:
         @classmethod
@@ -121,7 +121,7 @@ def test_classmethods_of_two_classes_are_two_receivers() -> None:
 
 
 def test_partials_classes_and_callable_instances_can_be_receivers() -> None:
-    """Whatever can be called with a sender will do."""
+    """Anything callable with a sender is valid."""
 
     def receive(prefix: str, sender: Any) -> str:
         return f"{prefix} {sender}"
@@ -144,7 +144,7 @@ def test_partials_classes_and_callable_instances_can_be_receivers() -> None:
     assert results[2].sender == "acme"
 
 
-def test_receivers_that_compare_equal_are_still_two() -> None:
+def test_equal_receivers_are_two_receivers() -> None:
     """Identity counts, not `==`, and a receiver need not be hashable."""
 
     class Same:
@@ -168,7 +168,7 @@ def test_receivers_that_compare_equal_are_still_two() -> None:
     assert [result for _, result in signal.send()] == ["two"]
 
 
-def test_senders_that_compare_equal_are_still_two() -> None:
+def test_equal_senders_are_two_senders() -> None:
     """A model with `__eq__` and no hash is matched by identity."""
 
     class Account:
@@ -185,7 +185,7 @@ def test_senders_that_compare_equal_are_still_two() -> None:
 
 
 def test_disconnect_without_a_sender_ends_every_connection_of_a_receiver() -> None:
-    """All senders at once, as with blinker."""
+    """As with blinker."""
     signal = Signal("account_funded")
 
     def receive(sender: Any) -> None:
@@ -214,8 +214,8 @@ def test_disconnect_for_one_sender_leaves_the_others() -> None:
     assert not signal.receivers
 
 
-def test_disconnect_for_one_sender_leaves_a_connection_for_any() -> None:
-    """A receiver of every sender still hears that one."""
+def test_disconnect_for_one_sender_keeps_a_connection_for_any_sender() -> None:
+    """The receiver is still called for that sender."""
     signal = Signal("account_funded")
 
     def receive(sender: Any) -> None:
@@ -227,7 +227,7 @@ def test_disconnect_for_one_sender_leaves_a_connection_for_any() -> None:
     assert len(signal.send("acme")) == 1
 
 
-def test_disconnecting_somebody_who_is_not_connected_does_nothing() -> None:
+def test_disconnecting_an_unconnected_receiver_does_nothing() -> None:
     """As with blinker, there is no error."""
     signal = Signal("account_funded")
     signal.disconnect(print)
@@ -236,8 +236,8 @@ def test_disconnecting_somebody_who_is_not_connected_does_nothing() -> None:
     assert not signal.receivers
 
 
-def test_connecting_a_strong_receiver_weakly_leaves_it_strong() -> None:
-    """Somebody counts on it staying; a second connection does not take that away."""
+def test_connecting_a_strong_receiver_weakly_keeps_it_strong() -> None:
+    """A second connection does not weaken the first."""
     signal = Signal("account_funded")
 
     def factory() -> None:
@@ -252,7 +252,7 @@ def test_connecting_a_strong_receiver_weakly_leaves_it_strong() -> None:
 
 
 def test_connecting_a_weak_receiver_strongly_makes_it_strong() -> None:
-    """The stronger wish wins, in either order."""
+    """Strong overrides weak, in either order."""
     signal = Signal("account_funded")
 
     def factory() -> None:
@@ -266,8 +266,8 @@ def test_connecting_a_weak_receiver_strongly_makes_it_strong() -> None:
     assert [result for _, result in signal.send()] == ["here"]
 
 
-def test_a_thousand_string_senders_leave_nothing_behind() -> None:
-    """Neither connecting and disconnecting nor sending by them grows anything."""
+def test_string_senders_do_not_grow_memory() -> None:
+    """Neither connecting and disconnecting nor sending with them."""
     signal = Signal("account_funded")
 
     def receive(sender: Any) -> None:
@@ -321,8 +321,8 @@ def test_receiver_disconnected_is_sent_with_the_arguments_of_disconnect() -> Non
     ]
 
 
-def test_connected_to_tells_of_both_ends() -> None:
-    """A temporary connection is announced like any other."""
+def test_connected_to_sends_receiver_connected_and_disconnected() -> None:
+    """As for any other connection."""
     signal = Signal("account_funded")
     seen: list[str] = []
     signal.receiver_connected.connect(lambda who, **how: seen.append("came"), weak=False)
@@ -333,8 +333,10 @@ def test_connected_to_tells_of_both_ends() -> None:
 
 
 @pytest.mark.parametrize("error", [TypeError, RuntimeError])
-def test_a_failing_receiver_connected_undoes_the_connection(error: type[Exception]) -> None:
-    """Whoever watches connections may refuse one by raising."""
+def test_failing_receiver_of_receiver_connected_undoes_the_connection(
+    error: type[Exception],
+) -> None:
+    """It can refuse a connection by raising."""
     signal = Signal("account_funded")
 
     @signal.receiver_connected.connect
@@ -352,8 +354,8 @@ def test_a_failing_receiver_connected_undoes_the_connection(error: type[Exceptio
     assert [result for _, result in signal.send()] == ["you"]
 
 
-def test_a_refused_change_of_a_connection_leaves_it_as_it_was() -> None:
-    """Priority, predicate and weakness are those of before."""
+def test_refused_change_of_a_connection_restores_it() -> None:
+    """Priority, predicate and weakness are the previous ones."""
     signal = Signal("account_funded")
 
     def receive(sender: Any) -> str:
@@ -389,10 +391,10 @@ def test_a_refused_change_of_a_connection_leaves_it_as_it_was() -> None:
         ({"delivery": object()}, ConfigurationError, r"with a name and a method deliver\(call\)"),
     ],
 )
-def test_what_a_send_would_stumble_over_is_refused_when_it_is_connected(
+def test_invalid_options_are_refused_by_connect(
     options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    """The message names the receiver, the option and what it must be."""
+    """The message has the receiver, the option and the valid values."""
     signal = Signal("account_funded")
 
     def receive(sender: Any) -> None:
@@ -407,8 +409,8 @@ def test_what_a_send_would_stumble_over_is_refused_when_it_is_connected(
 @pytest.mark.parametrize(
     ("thing", "called"), [(None, "None"), ("receive", "str"), (3, "int"), (["receive"], "list")]
 )
-def test_what_cannot_be_called_cannot_be_connected(thing: Any, called: str) -> None:
-    """The message names the thing by its type, the signal and the fix."""
+def test_non_callable_receiver_is_refused(thing: Any, called: str) -> None:
+    """The message has its type, the signal and the fix."""
     signal = Signal("account_funded")
     with pytest.raises(ReceiverError) as caught:
         signal.connect(thing)
@@ -422,8 +424,8 @@ def test_what_cannot_be_called_cannot_be_connected(thing: Any, called: str) -> N
         pytest.fail("the block must not run")
 
 
-def test_what_cannot_be_held_weakly_says_so() -> None:
-    """An instance without weak references needs `weak=False`, and the message says that."""
+def test_weak_receiver_without_weak_reference_support_is_refused() -> None:
+    """The message says to pass `weak=False`."""
 
     class Ledger:
         __slots__ = ()
@@ -444,8 +446,8 @@ def test_what_cannot_be_held_weakly_says_so() -> None:
     assert signal.send() == [(ledger, "noted")]
 
 
-def test_a_receiver_is_never_printed() -> None:
-    """Connecting, describing and failing take no `repr()` of anybody's object."""
+def test_repr_of_receivers_is_never_called() -> None:
+    """Not for connecting, describing and failing."""
 
     class Ledger:
         def __repr__(self) -> str:
@@ -466,8 +468,8 @@ def test_a_receiver_is_never_printed() -> None:
     assert signal.send(ledger) == []
 
 
-def test_connections_describe_everything_that_was_said() -> None:
-    """A `Connection` repeats what `connect` was given, and where the receiver is."""
+def test_connection_records_have_all_options() -> None:
+    """And the place of the receiver."""
     signal = Signal("account_funded")
 
     def active(sender: Any, **payload: Any) -> bool:
@@ -494,8 +496,8 @@ def test_connections_describe_everything_that_was_said() -> None:
     assert not connection.takes_extra
 
 
-def test_what_is_wrapped_is_described_by_what_is_inside() -> None:
-    """A static method, a partial and a decorated function show where they are written."""
+def test_wrapped_receivers_are_described_by_the_wrapped_function() -> None:
+    """Static methods, partials and decorated functions have the place of their source."""
 
     def receive(sender: Any) -> None:
         pass
@@ -512,8 +514,8 @@ def test_what_is_wrapped_is_described_by_what_is_inside() -> None:
         assert connection.receiver.line == receive.__code__.co_firstlineno
 
 
-def test_clear_state_disconnects_everybody() -> None:
-    """Blinker's own helper for tests works here, too."""
+def test_clear_state_disconnects_every_receiver() -> None:
+    """Blinker's own helper for tests."""
     signal = Signal("account_funded")
     signal.connect(lambda sender: None, weak=False)
     signal.connect(lambda sender: None, "acme", weak=False)
@@ -522,8 +524,8 @@ def test_clear_state_disconnects_everybody() -> None:
     assert signal.send("acme") == []
 
 
-def test_a_builtin_function_can_be_a_receiver() -> None:
-    """One without a signature is trusted."""
+def test_builtin_function_can_be_a_receiver() -> None:
+    """Without a signature it is not checked."""
     signal = Signal("account_funded")
     signal.connect(types.SimpleNamespace, weak=False)
     signal.connect(print, weak=False)

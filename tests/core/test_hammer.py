@@ -1,4 +1,4 @@
-"""Threads and tasks that connect, disconnect, borrow, mute, observe, drop and send all at once.
+"""Concurrent threads and tasks that connect, disconnect, mute, observe, drop and send.
 
 What each of them does is drawn by a seeded random generator beforehand, so that it can be done
 again by itself: what is connected in the end must be the same.
@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from itertools import count
 from typing import Any
@@ -23,11 +22,12 @@ from flask.signals import appcontext_pushed, request_finished, request_started
 from werkzeug.routing import Rule
 
 from flask_signals_kit import AppSignals, DomainSignal, Signal, SignalsKit
+from tests.support import together
 
 SENDERS = ("acme", "globex", 7)
 LIMITS = (ANY, *SENDERS)
 PAUSE = 0.0005
-"""Seconds that whoever only looks on leaves to the others, lest they take ten times as long."""
+"""Seconds that observers sleep, so that the other threads are not slowed down."""
 PATIENCE = 8
 """Seconds after which a player stops in the midst of its script: machines differ a lot in this."""
 Op = tuple[Any, ...]
@@ -35,7 +35,7 @@ Op = tuple[Any, ...]
 
 @pytest.fixture(autouse=True)
 def quick_switches(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let the interpreter switch threads as often as it can.
+    """Make the interpreter switch threads as often as possible.
 
     But not where Werkzeug compiles a route: CPython 3.11's compiler counts its depth for all
     threads together, and gives up if that is not what it was (python/cpython#106905).
@@ -53,20 +53,8 @@ def quick_switches(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
-def together(*work: Callable[[], Any]) -> list[Any]:
-    """Run these side by side, raise what they raise, and never wait for ever."""
-    start = threading.Barrier(len(work))
-
-    def begin(function: Callable[[], Any]) -> Any:
-        start.wait(10)
-        return function()
-
-    with ThreadPoolExecutor(len(work)) as pool:
-        return [done.result(timeout=60) for done in [pool.submit(begin, each) for each in work]]
-
-
 class Clock:
-    """Tells before from after, across threads."""
+    """A logical clock shared by threads."""
 
     def __init__(self) -> None:
         self._ticks = count(1)
@@ -76,7 +64,7 @@ class Clock:
 
 
 class Receiver:
-    """One that knows when its connections ended, and complains of sends that began later."""
+    """A receiver that records sends that began after its connections ended."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -88,11 +76,11 @@ class Receiver:
         meant = {ANY, sender} if sender in SENDERS else {ANY}
         ended = [self.ended.get(limit, begun) for limit in meant]
         if begun > max(ended):
-            self.complaints.append(f"{self.name} heard what {sender} sent at {begun}: {ended}")
+            self.complaints.append(f"{self.name} called what {sender} sent at {begun}: {ended}")
         return self.name
 
     def hears(self, sender: Any) -> bool:
-        """Tell whether it is connected for a sender."""
+        """Return whether it is connected for a sender."""
         return not {ANY, sender} <= {*self.ended}
 
 
@@ -124,22 +112,22 @@ class Player:
             receiver.ended.setdefault(limit, ended)
 
     def borrow(self, signal: Signal, which: int, sender: Any) -> None:
-        """Connect a guest for a while; only this thread hears it."""
+        """Connect a temporary receiver of this thread."""
         guest = f"{self.name}'s guest"
         with signal.connected_to(lambda who, /, **payload: guest, sender):
             for who in SENDERS:
-                heard = [result for _, result in signal.send(who, begun=self.clock.now())]
-                assert heard.count(guest) == (sender in (ANY, who))
+                called = [result for _, result in signal.send(who, begun=self.clock.now())]
+                assert called.count(guest) == (sender in (ANY, who))
         assert guest not in [result for _, result in signal.send("acme", begun=self.clock.now())]
 
     def mute(self, signal: Signal, which: int, sender: Any) -> None:
-        """Hear nothing for a while."""
+        """Mute the signal temporarily."""
         with signal.muted():
             assert signal.send("acme", begun=self.clock.now()) == []
         signal.send("acme", begun=self.clock.now())
 
     def observe(self, signal: Signal, which: int, sender: Any) -> None:
-        """Look on for a while, and see one's own emissions."""
+        """Observe the signal temporarily, and check the thread's own emissions."""
         seen: list[str] = []
         end = signal.observe(lambda emission: seen.append(emission.payload.get("by", "")))
         signal.send("acme", begun=self.clock.now(), by=self.name)
@@ -148,20 +136,20 @@ class Player:
         assert seen.count(self.name) == 1
 
     def drop(self, signal: Signal, which: int, sender: Any) -> None:
-        """Let go of a receiver; it may stay where it is connected strongly."""
+        """Drop a reference to a receiver; a strong connection keeps it."""
         self.dropped += self.receivers[which].complaints
         self.receivers[which] = self.make()
 
     def send(self, signal: Signal, which: int, sender: Any) -> None:
-        """Send, and be heard by one's own receivers as they are connected, each once."""
+        """Send, and check that the thread's own connected receivers are called once each."""
         who = "acme" if sender is ANY else sender
-        heard = [result for _, result in signal.send(who, begun=self.clock.now())]
-        assert len({*heard}) == len(heard)
+        called = [result for _, result in signal.send(who, begun=self.clock.now())]
+        assert len({*called}) == len(called)
         for receiver in self.receivers:
-            assert (receiver.name in heard) == receiver.hears(who)
+            assert (receiver.name in called) == receiver.hears(who)
 
     def complaints(self) -> list[str]:
-        """Return what the receivers have to complain of."""
+        """Return the errors that receivers recorded."""
         return [*self.dropped, *(each for r in self.receivers for each in r.complaints)]
 
     def play(self, signal: Signal, ops: list[Op]) -> int:
@@ -175,7 +163,7 @@ class Player:
 
 
 def draw(seed: int, number: int) -> list[Op]:
-    """Draw what a player does."""
+    """Draw the actions of a player."""
     rng = random.Random(seed)
     ops: list[Op] = []
     for _ in range(number):
@@ -192,18 +180,18 @@ def draw(seed: int, number: int) -> list[Op]:
 
 
 def left(signal: Signal) -> list[tuple[Any, ...]]:
-    """Say who is connected, in calling order."""
+    """Return the connected receivers, in calling order."""
     gc.collect()
     return [(c.uid, c.priority, c.weak, c.sender) for c in signal.connections]
 
 
 def of_player(connections: list[tuple[Any, ...]], name: str) -> list[tuple[Any, ...]]:
-    """Say whom of a player's receivers is connected, in calling order."""
+    """Return the connected receivers of a player, in calling order."""
     return [each for each in connections if str(each[0]).startswith(f"{name}.")]
 
 
-def test_what_is_connected_in_the_end_is_what_each_thread_left() -> None:
-    """Nobody is lost or left over, and nobody hears a send that began after its connection ended.
+def test_final_connections_are_those_of_each_thread() -> None:
+    """None is lost or left over, and no receiver gets a send that began after its connection ended.
 
     Four threads play with receivers of their own, while others send and collect garbage.
     """
@@ -226,9 +214,9 @@ def test_what_is_connected_in_the_end_is_what_each_thread_left() -> None:
     def send() -> None:
         while len(done) < len(names):
             for sender in (*SENDERS, None):
-                heard = [result for _, result in signal.send(sender, begun=clock.now())]
-                assert len({*heard}) == len(heard)
-                assert [name for name in heard if name in expected] == expected
+                called = [result for _, result in signal.send(sender, begun=clock.now())]
+                assert len({*called}) == len(called)
+                assert [name for name in called if name in expected] == expected
             time.sleep(PAUSE)
 
     def collect() -> None:
@@ -247,8 +235,8 @@ def test_what_is_connected_in_the_end_is_what_each_thread_left() -> None:
     assert len(of_player(connections, "stay")) == 4
 
 
-def test_a_strong_connection_wins_over_a_weak_one_made_at_the_same_time() -> None:
-    """Whoever comes last: somebody counts on the receiver staying."""
+def test_strong_connection_overrides_a_concurrent_weak_one() -> None:
+    """In either order, the receiver stays."""
 
     def both() -> bool:
         signal = Signal("account_funded")
@@ -262,8 +250,8 @@ def test_a_strong_connection_wins_over_a_weak_one_made_at_the_same_time() -> Non
     assert [both() for _ in range(400)].count(True) == 0
 
 
-def test_a_collection_in_the_midst_of_planning_leaves_nobody_behind() -> None:
-    """Wherever within a send a sender dies, its connection goes, and with it a receiver.
+def test_collection_during_planning_removes_connections() -> None:
+    """Wherever in a send a sender is collected, its connections are removed.
 
     The collector is made to run at each of the allocations of a send in turn.
     """
@@ -276,7 +264,7 @@ def test_a_collection_in_the_midst_of_planning_leaves_nobody_behind() -> None:
         pass
 
     def kept_after(allocations: int) -> bool:
-        """Let a sender die after so many allocations of a send; tell if its receiver is kept."""
+        """Collect a sender during a send; return whether its receiver is kept."""
         signal = Signal("account_funded")
         freed: list[int] = []
 
@@ -307,8 +295,8 @@ def test_a_collection_in_the_midst_of_planning_leaves_nobody_behind() -> None:
     assert kept == []
 
 
-def test_an_observer_that_stays_sees_every_emission_of_every_thread() -> None:
-    """However many others come and go beside it, and however receivers are connected."""
+def test_observer_gets_every_emission_of_every_thread() -> None:
+    """However many other observers are added and removed, and however receivers are connected."""
     signal = Signal("account_funded")
     seen: list[str] = []
     signal.observe(lambda emission: seen.append(emission.sender))
@@ -332,21 +320,21 @@ def test_an_observer_that_stays_sees_every_emission_of_every_thread() -> None:
     assert not signal.receivers
 
 
-def test_tasks_hear_their_own_guests_and_those_who_stay() -> None:
-    """Thirty tasks borrow and mute, overlapping at random; each send hears just what it should."""
+def test_tasks_have_separate_temporary_receivers() -> None:
+    """Thirty tasks connect temporarily and mute, overlapping at random."""
     signal = Signal("account_funded")
-    heard = 0
+    called = 0
 
     async def stay(sender: Any) -> str:
         await asyncio.sleep(0)
         return "stay"
 
     async def listen(expected: list[str], rng: random.Random) -> None:
-        nonlocal heard
+        nonlocal called
         await asyncio.sleep(0)
         found = [result for _, result in await signal.send_async(rng.choice(SENDERS))]
         assert found == expected
-        heard += len(found)
+        called += len(found)
 
     async def play(number: int) -> None:
         rng = random.Random(number)
@@ -382,13 +370,13 @@ def test_tasks_hear_their_own_guests_and_those_who_stay() -> None:
 
     signal.connect(stay)
     asyncio.run(story())
-    assert heard > 1000, "hardly anybody heard anything: the test shows nothing"
+    assert called > 1000, "too few calls: the test shows nothing"
     assert [connection.receiver.name for connection in signal.connections] == [stay.__qualname__]
     assert not signal._mutes
 
 
-def test_an_awaited_send_calls_those_who_were_connected_when_it_began() -> None:
-    """Tasks that connect and disconnect while it waits do not change it."""
+def test_async_send_calls_the_receivers_connected_when_it_began() -> None:
+    """Tasks that connect and disconnect meanwhile do not change it."""
     signal = Signal("account_funded")
     clock = Clock()
 
@@ -415,7 +403,7 @@ def test_an_awaited_send_calls_those_who_were_connected_when_it_began() -> None:
 
 
 class Wiring:
-    """A kit with two apps, and who connects to it."""
+    """A kit with two apps, and its connections."""
 
     def __init__(self) -> None:
         self.kit = SignalsKit()
@@ -429,7 +417,7 @@ class Wiring:
         return self.kit.for_app(self.apps[number])
 
     def receiver(self, name: str) -> Callable[..., Any]:
-        """Return the receiver of this name, made at the first call."""
+        """Return the receiver of this name, created at the first call."""
 
         def receive(sender: Any, **payload: Any) -> str:
             return name
@@ -451,7 +439,7 @@ class Wiring:
         return len(ops)
 
     def left(self, number: int, player: str) -> list[tuple[Any, ...]]:
-        """Say whom of a player's receivers is connected in an app, in calling order."""
+        """Return the connected receivers of a player in an app, in calling order."""
         return [
             (connection.uid, connection.priority)
             for connection in self.half(number).namespace.signal("account_funded").connections
@@ -460,7 +448,7 @@ class Wiring:
 
 
 def draw_wiring(seed: int, player: str, number: int) -> list[Op]:
-    """Draw what a thread does to a kit and its two apps."""
+    """Draw the actions of a thread on a kit and its two apps."""
     rng = random.Random(seed)
     return [
         (
@@ -474,8 +462,8 @@ def draw_wiring(seed: int, player: str, number: int) -> list[Op]:
     ]
 
 
-def test_two_apps_have_in_the_end_what_each_thread_left_there() -> None:
-    """Connected through the kit, through an app's half, by name and by glob, while both send."""
+def test_final_connections_of_two_apps_are_those_of_each_thread() -> None:
+    """Through the kit, an app's signals, by name and by glob, while both send."""
     wiring = Wiring()
     players = [f"player{number}" for number in range(3)]
     scripts = {name: draw_wiring(number, name, 50) for number, name in enumerate(players)}
@@ -491,9 +479,9 @@ def test_two_apps_have_in_the_end_what_each_thread_left_there() -> None:
     def send(app: Flask) -> None:
         while len(done) < len(players):
             with app.app_context():
-                heard = [result for _, result in wiring.funded.send("acme")]
-                assert heard.count("stay") == 1
-                assert len({*heard}) == len(heard)
+                called = [result for _, result in wiring.funded.send("acme")]
+                assert called.count("stay") == 1
+                assert len({*called}) == len(called)
             time.sleep(PAUSE)
 
     together(
@@ -507,8 +495,8 @@ def test_two_apps_have_in_the_end_what_each_thread_left_there() -> None:
             assert wiring.left(number, name) == alone.left(number, name)
 
 
-def test_connections_and_apps_made_at_the_same_time_find_each_other() -> None:
-    """Whichever comes first, an app has what was connected on its kit."""
+def test_concurrent_connections_and_new_apps() -> None:
+    """In either order, an app has the connections of its kit."""
     kit = SignalsKit()
     funded = kit.signal("account_funded")
     apps = [Flask(f"app{number}") for number in range(20)]
@@ -529,8 +517,8 @@ def test_connections_and_apps_made_at_the_same_time_find_each_other() -> None:
 
 
 @pytest.mark.parametrize("turn", range(5))
-def test_globs_and_declarations_made_at_the_same_time_find_each_other(turn: int) -> None:
-    """Whichever comes first, a signal has the receivers of every glob that takes it in."""
+def test_concurrent_globs_and_declarations(turn: int) -> None:
+    """In either order, a signal has the receivers of every matching glob."""
     kit, app = SignalsKit(), Flask("shop")
     kit.init_app(app)
     globs, names = 40, [f"account_{number}" for number in range(150)]
@@ -548,8 +536,8 @@ def test_globs_and_declarations_made_at_the_same_time_find_each_other(turn: int)
         assert {len(kit.send(name, "acme")) for name in names} == {globs}
 
 
-def test_relays_of_flasks_signals_follow_while_apps_come_and_go() -> None:
-    """Two apps connect to a signal of Flask's and leave it, while others are made and dropped."""
+def test_relays_follow_connections_while_apps_are_created_and_dropped() -> None:
+    """Two apps connect to one of Flask's signals and disconnect."""
     kit = SignalsKit()
     apps = [Flask("one"), Flask("two")]
     for app in apps:
@@ -578,15 +566,15 @@ def test_relays_of_flasks_signals_follow_while_apps_come_and_go() -> None:
 
 
 def flask_receivers(app: Flask, signal: Any = request_finished) -> Iterator[Any]:
-    """Yield who of the kit would hear Flask's own signal from this app."""
+    """Yield the kit's receivers of one of Flask's signals for this app."""
     for receiver in signal.receivers_for(app):
         owner = getattr(receiver, "__self__", receiver)
         if getattr(owner, "__module__", "").startswith("flask_signals_kit"):
             yield receiver
 
 
-def test_apps_start_and_leave_while_others_serve_their_first_request() -> None:
-    """One app for each tenant, started when it is first asked for: every request is answered.
+def test_apps_can_be_created_and_dropped_while_others_serve_first_requests() -> None:
+    """One app for each tenant, created when it is first requested: every request is answered.
 
     All of them meet in Flask's signals, which the kit leaves as the first request begins.
     """
@@ -615,5 +603,5 @@ def test_apps_start_and_leave_while_others_serve_their_first_request() -> None:
     apps = [app for made in together(*work) for app in made]
     for app in apps:
         assert not list(flask_receivers(app, appcontext_pushed))
-        heard = len(kit.for_app(app).namespace.signal("request_started").receivers)
-        assert len(list(flask_receivers(app, request_started))) == heard
+        called = len(kit.for_app(app).namespace.signal("request_started").receivers)
+        assert len(list(flask_receivers(app, request_started))) == called

@@ -1,4 +1,4 @@
-"""The journal: what was sent lately and how receivers fared, in bounded memory, as plain values."""
+"""The journal: recent emissions and figures of receivers, in bounded memory, as plain values."""
 
 import asyncio
 import gc
@@ -17,7 +17,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_signals_kit import (
-    Call,
     Namespace,
     Observation,
     Signal,
@@ -27,41 +26,30 @@ from flask_signals_kit import (
 from flask_signals_kit.app.app_signals import AppSignals
 from flask_signals_kit.core.journal import RECENT, Journal, JournalEntry, Tally
 from flask_signals_kit.debug.report import ReceiverInfo, report
+from tests.support import Later
 
 
 class Account:
     """A sender."""
 
 
-class Later:
-    """A delivery that keeps its calls."""
-
-    name = "later"
-
-    def __init__(self) -> None:
-        self.calls: list[Call] = []
-
-    def deliver(self, call: Call, /) -> None:
-        self.calls.append(call)
-
-
 def fine(sender: object, **payload: object) -> None:
-    """Do well."""
+    """Return without an error."""
 
 
 def fail(sender: object, **payload: object) -> None:
-    """Fail."""
+    """Raise an exception."""
     raise LookupError("boom")
 
 
 def interrupt(sender: object, **payload: object) -> None:
-    """Want to end the program."""
+    """Raise `KeyboardInterrupt`."""
     raise KeyboardInterrupt
 
 
 @pytest.fixture
 def app() -> Flask:
-    """Give an app in testing, so that a journal is kept, with a signal that isolates failures."""
+    """Return an app in testing, so that a journal is kept, with a signal that isolates failures."""
     app = Flask("shop")
     app.testing = True
     kit = SignalsKit(app)
@@ -71,7 +59,7 @@ def app() -> Flask:
 
 @pytest.fixture
 def shop(app: Flask) -> Iterator[AppSignals]:
-    """Give the app's half, with the app's context pushed."""
+    """Return the app's signals, with the app's context pushed."""
     with app.app_context():
         yield app.extensions["signals_kit"]
 
@@ -92,7 +80,7 @@ def counts(state: AppSignals, signal: str = "account_funded") -> dict[str, tuple
 
 
 def journal_of(state: AppSignals) -> Journal:
-    """Return the journal, which must be there."""
+    """Return the journal, which must exist."""
     assert state.journal is not None
     return state.journal
 
@@ -106,7 +94,7 @@ def newest(state: AppSignals) -> JournalEntry:
 
 
 def test_calls_and_failures_are_counted_per_connection(shop: AppSignals) -> None:
-    """Each receiver of each signal for itself."""
+    """For each receiver of each signal."""
     shop.signal("account_closed", on_error="isolate")
     shop.on("account_funded", "account_closed")(fine)
     shop.on("account_funded")(fail)
@@ -117,8 +105,8 @@ def test_calls_and_failures_are_counted_per_connection(shop: AppSignals) -> None
     assert counts(shop, "account_closed") == {"fine": (1, 0, None)}
 
 
-def test_the_last_failure_is_named(shop: AppSignals) -> None:
-    """By its type alone; a later success does not wipe it out."""
+def test_last_failure_is_recorded(shop: AppSignals) -> None:
+    """By its type alone; a later success does not clear it."""
     errors: list[type[Exception] | None] = [LookupError, OSError, None]
 
     @shop.on("account_funded")
@@ -133,8 +121,8 @@ def test_the_last_failure_is_named(shop: AppSignals) -> None:
     assert found == (3, 2, "OSError")
 
 
-def test_whoever_was_not_called_is_not_counted(shop: AppSignals) -> None:
-    """A predicate said no, the sender is another, the signal is muted, or an earlier one failed."""
+def test_skipped_receivers_are_not_counted(shop: AppSignals) -> None:
+    """Predicate, other sender, muted signal, or an earlier failure."""
     shop.signal("account_closed")
     shop.on("account_funded", when=lambda sender, **payload: False)(fail)
     shop.on("account_funded", sender="acme")(fine)
@@ -173,8 +161,8 @@ def test_every_kind_of_send_is_counted(shop: AppSignals) -> None:
     assert len(journal_of(shop).entries()) == 7
 
 
-def test_what_wants_to_end_the_program_is_counted_as_a_failure(shop: AppSignals) -> None:
-    """It goes up in any case, and is in the journal nevertheless."""
+def test_base_exception_is_counted_as_a_failure(shop: AppSignals) -> None:
+    """It propagates in any case, and is in the journal nevertheless."""
     shop.on("account_funded")(interrupt)
     with pytest.raises(KeyboardInterrupt):
         shop.send("account_funded")
@@ -182,8 +170,8 @@ def test_what_wants_to_end_the_program_is_counted_as_a_failure(shop: AppSignals)
     assert [step.error for step in newest(shop).steps] == ["KeyboardInterrupt"]
 
 
-def test_a_deferred_receiver_is_counted_when_it_runs(shop: AppSignals) -> None:
-    """Not when it is handed on; and again with its outcome."""
+def test_deferred_receiver_is_counted_when_it_runs(shop: AppSignals) -> None:
+    """Not when it is deferred; and with its outcome."""
     shop.on("account_funded", delivery=(later := Later()))(fail)
     shop.send("account_funded")
     shop.send("account_funded")
@@ -195,8 +183,8 @@ def test_a_deferred_receiver_is_counted_when_it_runs(shop: AppSignals) -> None:
     assert [entry.steps[0].status for entry in journal_of(shop).entries()] == ["deferred"] * 2
 
 
-def test_times_are_those_of_each_receiver(shop: AppSignals) -> None:
-    """Never less than what it took, and all of them together never more than the whole."""
+def test_times_are_measured_for_each_receiver(shop: AppSignals) -> None:
+    """Never less than it took, and their sum is never more than the total."""
     taken: list[float] = []
 
     @shop.on("account_funded")
@@ -221,8 +209,8 @@ def test_times_are_those_of_each_receiver(shop: AppSignals) -> None:
 
 
 @given(st.lists(st.floats(0, 1000), max_size=250))
-def test_mean_and_p95_are_those_of_the_last_hundred(durations: list[float]) -> None:
-    """The p95 is the shortest of them that 95 of 100 did not exceed."""
+def test_mean_and_p95_are_of_the_last_hundred_calls(durations: list[float]) -> None:
+    """The p95 is the shortest duration that 95 of 100 did not exceed."""
     tally = Tally()
     for seconds in durations:
         tally.add(seconds, None)
@@ -247,8 +235,8 @@ def test_figures_survive_a_reconnection(shop: AppSignals) -> None:
     assert figures(shop)["fine"].priority == 10
 
 
-def test_figures_go_with_the_connection(shop: AppSignals) -> None:
-    """Whoever disconnects and comes back begins anew."""
+def test_figures_are_removed_with_the_connection(shop: AppSignals) -> None:
+    """A receiver that is connected later begins at zero."""
     signal = shop.namespace.signal("account_funded")
     signal.connect(fine)
     shop.send("account_funded")
@@ -258,7 +246,7 @@ def test_figures_go_with_the_connection(shop: AppSignals) -> None:
     assert counts(shop) == {"fine": (0, 0, None)}
 
 
-def test_one_receiver_of_two_senders_has_two_figures(shop: AppSignals) -> None:
+def test_receiver_connected_for_two_senders_has_separate_figures(shop: AppSignals) -> None:
     """They are two connections."""
     for sender in ("acme", "else"):
         shop.on("account_funded", sender=sender)(fine)
@@ -272,7 +260,7 @@ def test_one_receiver_of_two_senders_has_two_figures(shop: AppSignals) -> None:
 # -- entries --------------------------------------------------------------------------------------
 
 
-def test_an_entry_says_who_sent_what_from_where_to_whom(app: Flask, shop: AppSignals) -> None:
+def test_entry_has_sender_signal_place_and_receivers(app: Flask, shop: AppSignals) -> None:
     """Types, names and places alone."""
     shop.on("account_funded")(fine)
     shop.on("account_funded")(fail)
@@ -295,7 +283,7 @@ def test_an_entry_says_who_sent_what_from_where_to_whom(app: Flask, shop: AppSig
     assert (entry.site.module, entry.site.file) == (__name__, __file__)
     assert (
         entry.site.name
-        == f"{test_an_entry_says_who_sent_what_from_where_to_whom.__qualname__}.<locals>.fund"
+        == f"{test_entry_has_sender_signal_place_and_receivers.__qualname__}.<locals>.fund"
     )
     assert entry.site.line == fund.__code__.co_firstlineno + 2
     assert before - 1 < entry.time < time.time() + 1
@@ -309,18 +297,18 @@ def test_an_entry_says_who_sent_what_from_where_to_whom(app: Flask, shop: AppSig
 
 
 @pytest.mark.parametrize("sender", [Account(), Account, None, "acme", 3, current_app], ids=type)
-def test_a_sender_is_named_as_the_emission_names_it(shop: AppSignals, sender: object) -> None:
+def test_sender_label_equals_that_of_the_emission(shop: AppSignals, sender: object) -> None:
     """One sender, one name, however it is looked at."""
-    told: list[tuple[object, ...]] = []
+    notified: list[tuple[object, ...]] = []
 
     @shop.on("account_funded")
     def receiver(sender: object, **payload: object) -> None:
         emission = current_emission
-        told.append((emission.sender, emission.payload, emission.site))
+        notified.append((emission.sender, emission.payload, emission.site))
 
     shop.namespace.signal("account_funded").send(sender, amount=5)
     entry = newest(shop)
-    assert told == [(entry.sender, entry.payload, entry.site)]
+    assert notified == [(entry.sender, entry.payload, entry.site)]
 
 
 def test_entries_are_newest_first_and_numbered(shop: AppSignals) -> None:
@@ -332,14 +320,14 @@ def test_entries_are_newest_first_and_numbered(shop: AppSignals) -> None:
     assert entries == [(3, "third"), (2, "second"), (1, "first")]
 
 
-def test_outside_a_request_an_entry_has_none(shop: AppSignals) -> None:
-    """A command, a worker, a shell."""
+def test_entry_outside_a_request_has_no_request(shop: AppSignals) -> None:
+    """In a command, a worker, a shell."""
     shop.send("account_funded")
     assert newest(shop).request is None
 
 
-def test_an_entry_knows_its_thread(app: Flask, shop: AppSignals) -> None:
-    """So that what ran at once can be told apart."""
+def test_entry_has_its_thread(app: Flask, shop: AppSignals) -> None:
+    """To distinguish concurrent emissions."""
 
     def send() -> None:
         with app.app_context():
@@ -351,7 +339,7 @@ def test_an_entry_knows_its_thread(app: Flask, shop: AppSignals) -> None:
     assert newest(shop).thread == thread.ident != threading.get_ident()
 
 
-def test_flasks_signals_of_contexts_know_their_request(app: Flask, shop: AppSignals) -> None:
+def test_entries_of_flasks_context_signals_have_their_request(app: Flask, shop: AppSignals) -> None:
     """They are sent before the request's own context and after it."""
     shop.on("appcontext_pushed", "appcontext_popped", "appcontext_tearing_down")(fine)
     fresh = threading.Thread(target=lambda: app.test_client().post("/fund"))  # without our context
@@ -368,8 +356,8 @@ def test_flasks_signals_of_contexts_know_their_request(app: Flask, shop: AppSign
 # -- bounded memory -------------------------------------------------------------------------------
 
 
-def test_the_journal_keeps_as_many_emissions_as_it_is_told() -> None:
-    """The oldest make room for the newest."""
+def test_journal_size_is_limited() -> None:
+    """The newest replace the oldest."""
     shop, journal = Namespace(), Journal(10)
     shop.observe(journal)
     for _ in range(25):
@@ -377,7 +365,7 @@ def test_the_journal_keeps_as_many_emissions_as_it_is_told() -> None:
     assert [entry.number for entry in journal.entries()] == list(range(25, 15, -1))
 
 
-def test_the_size_is_a_setting() -> None:
+def test_journal_size_is_a_setting() -> None:
     """``SIGNALS_KIT_JOURNAL_SIZE``."""
     app = Flask("shop")
     app.config.update(TESTING=True, SIGNALS_KIT_JOURNAL_SIZE=3)
@@ -390,8 +378,8 @@ def test_the_size_is_a_setting() -> None:
 
 
 @pytest.mark.parametrize("on_error", ["raise", "isolate"])
-def test_memory_stays_where_it_is(on_error: Any) -> None:
-    """Ten thousand emissions take no more than the first thousand did."""
+def test_journal_memory_is_bounded(on_error: Any) -> None:
+    """Ten thousand emissions take no more than the first thousand."""
     journal = Journal(500)
     signal = Signal("account_funded", "Money arrived.", on_error=on_error)
     signal.observe(journal)
@@ -418,26 +406,17 @@ def test_memory_stays_where_it_is(on_error: Any) -> None:
 
 
 def fine_with_payload(sender: object, *, amount: int, text: str) -> None:
-    """Do well with what was sent."""
+    """Return without an error, with a payload."""
 
 
 class TrackedError(Exception):
-    """Something whose end can be seen."""
-
-
-@pytest.fixture
-def no_collector() -> Iterator[None]:
-    """Switch the cyclic garbage collector off: what goes must go by itself."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
+    """An exception that supports weak references."""
 
 
 @pytest.mark.parametrize("on_error", ["raise", "group", "isolate"])
-@pytest.mark.usefixtures("no_collector")
-def test_the_journal_keeps_nothing_alive(monkeypatch: pytest.MonkeyPatch, on_error: Any) -> None:
-    """No sender, payload value, exception or receiver: they go as soon as the sender lets go."""
+@pytest.mark.usefixtures("no_gc")
+def test_journal_keeps_no_object_alive(monkeypatch: pytest.MonkeyPatch, on_error: Any) -> None:
+    """No sender, payload value, exception or receiver."""
     # Handlers of tests keep what was logged, and with it the exception.
     monkeypatch.setattr(logging.getLogger("flask_signals_kit"), "disabled", True)
     journal = Journal(10)
@@ -471,8 +450,8 @@ def test_the_journal_keeps_nothing_alive(monkeypatch: pytest.MonkeyPatch, on_err
     assert [step.error for step in entry.steps] == ["TrackedError"]
 
 
-def test_the_journal_keeps_no_app_alive() -> None:
-    """Not even one that is still read when the app is gone."""
+def test_journal_keeps_no_app_alive() -> None:
+    """Not even if the journal is still referenced."""
 
     def run() -> tuple[weakref.ref[Flask], Journal]:
         app = Flask("shop")
@@ -491,8 +470,8 @@ def test_the_journal_keeps_no_app_alive() -> None:
     assert [entry.signal for entry in journal.entries()] == ["account_funded", "request_started"]
 
 
-def test_the_journal_holds_plain_values_alone() -> None:
-    """Whatever is sent, what is kept is made of texts, numbers and records of them."""
+def test_journal_contains_plain_values_only() -> None:
+    """Texts, numbers and records of them, whatever is sent."""
     shop, journal = Namespace(), Journal(10)
     shop.observe(journal)
     signal = shop.signal("account_funded")
@@ -528,10 +507,10 @@ def test_the_journal_holds_plain_values_alone() -> None:
         ({"SIGNALS_KIT_JOURNAL": None}, False, False),
     ],
 )
-def test_a_journal_is_kept_in_debug_and_testing_or_as_the_setting_says(
+def test_journal_is_kept_in_debug_and_testing_or_by_setting(
     config: dict[str, object], debug: bool, kept: bool
 ) -> None:
-    """Without one, sends take the plain way."""
+    """Without one, sends take the fast path."""
     app = Flask("shop")
     app.config.update(config)
     app.debug = debug
@@ -549,11 +528,11 @@ def test_a_journal_is_kept_in_debug_and_testing_or_as_the_setting_says(
 
 
 def fine_with_extra(sender: object, **extra: object) -> None:
-    """Do well as well."""
+    """Return without an error, with any payload."""
 
 
-def test_what_is_decided_after_init_app_counts() -> None:
-    """``app.run(debug=True)``, or a test that sets ``testing`` on the app that a factory made."""
+def test_debug_and_testing_set_after_init_app_count() -> None:
+    """``app.run(debug=True)``, or a test that sets ``testing`` on a factory's app."""
     app = Flask("shop")
     state = SignalsKit(app).for_app(app)
     assert state.journal is None
@@ -562,8 +541,8 @@ def test_what_is_decided_after_init_app_counts() -> None:
         assert state.journal is not None
 
 
-def test_a_journal_ends_with_testing_until_the_first_request() -> None:
-    """A factory may have used the app in testing before it was told what it is for."""
+def test_journal_ends_if_testing_is_reset_before_the_first_request() -> None:
+    """A factory can use the app in testing before it is configured."""
     app = Flask("shop")
     app.testing = True
     state = SignalsKit(app).for_app(app)
@@ -581,7 +560,7 @@ def test_a_journal_ends_with_testing_until_the_first_request() -> None:
     assert figures(state)["fine"].calls is None
 
 
-def test_two_apps_have_two_journals() -> None:
+def test_apps_have_separate_journals() -> None:
     """What is counted in one is nothing to the other."""
     kit = SignalsKit()
     kit.signal("account_funded")
@@ -605,13 +584,13 @@ def test_two_apps_have_two_journals() -> None:
 
 
 def hears_flask(app: Flask) -> bool:
-    """Tell whether the kit listens to Flask's own signal for this app."""
+    """Return whether the kit is connected to Flask's own signal for this app."""
     found = flask.signals.request_finished.receivers_for(app)
     return any(receiver.__module__.startswith("flask_signals_kit") for receiver in found)
 
 
-def test_the_journal_alone_makes_no_relay_listen(app: Flask, shop: AppSignals) -> None:
-    """What nobody receives costs nothing, unless somebody asks to see even that."""
+def test_journal_alone_adds_no_relay(app: Flask, shop: AppSignals) -> None:
+    """A signal without receivers costs nothing, unless an observer asks for it."""
     assert shop.journal is not None
     assert not hears_flask(app)
     seen: list[str] = []

@@ -1,4 +1,4 @@
-"""Any sequence of connecting, disconnecting, muting, sending and collecting, against a model.
+"""Random sequences of connect, disconnect, mute, send and collection, against a model.
 
 Everything that a signal says and does is compared with `model.py` after each step; for receivers
 that connect, disconnect, drop or send in the midst of a send, within it as well.
@@ -49,7 +49,7 @@ from tests.core.actions import (
     Stop,
     check_payload,
 )
-from tests.core.model import ANYBODY, Link, Model, Policy, Send, Way, When, is_async, owner
+from tests.core.model import ANY_SENDER, Link, Model, Policy, Send, Way, When, is_async, owner
 from tests.core.players import (
     MAKERS,
     RECEIVERS,
@@ -65,7 +65,7 @@ from tests.core.players import (
 from tests.support import ON_CI, FunctionsEnvironment
 
 EXAMPLES, STEPS = 25, 40
-# To shrink a failing story takes minutes: that is for whoever looks into it, not for CI.
+# Shrinking a failing example takes minutes, so CI does without.
 PHASES = [Phase.reuse, Phase.generate, *([] if ON_CI else [Phase.shrink])]
 MOST_BLOCKS, MOST_OBSERVERS, MANY = 3, 2, 4
 
@@ -90,7 +90,7 @@ logger = logging.getLogger("flask_signals_kit")
 
 @dataclass
 class Block:
-    """A `muted()` or `connected_to()` block that is open."""
+    """An open `muted()` or `connected_to()` block."""
 
     number: int
     manager: AbstractContextManager[None]
@@ -99,14 +99,14 @@ class Block:
 
 
 class Tap(logging.Handler):
-    """Takes down what log records are about, and keeps none: they would keep the receivers."""
+    """A log handler that keeps only the subject of each record, not the receivers in it."""
 
-    def __init__(self, told: list[tuple[Any, ...]]) -> None:
+    def __init__(self, notified: list[tuple[Any, ...]]) -> None:
         super().__init__()
-        self.told = told
+        self.notified = notified
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.told.append(("logged", str(record.msg).partition(" ")[0]))
+        self.notified.append(("logged", str(record.msg).partition(" ")[0]))
 
 
 class SignalMachine(RuleBasedStateMachine):
@@ -131,13 +131,13 @@ class SignalMachine(RuleBasedStateMachine):
         self.number = count(1)
         self.grumpy: list[bool] = []  # the observers: whether they raise
         self.detach: list[Callable[[], None]] = []
-        self.told: list[tuple[Any, ...]] = []  # by the signal
-        self.to_tell: list[tuple[Any, ...]] = []  # as the model says
+        self.notified: list[tuple[Any, ...]] = []  # by the signal
+        self.to_notify: list[tuple[Any, ...]] = []  # as the model says
         self.lost: list[str] = []  # the weak receivers that went, as the signal says
         self.may_be_lost: set[str] = set()
         self.must_be_lost: set[str] = set()
         self.in_use = False  # as of the last `on_change`
-        self.tap = Tap(self.told)
+        self.tap = Tap(self.notified)
         logger.addHandler(self.tap)
         for kind in MAKERS:
             self._make(kind)
@@ -155,7 +155,7 @@ class SignalMachine(RuleBasedStateMachine):
         wrappers: bool,
         weak: bool,
     ) -> None:
-        """Choose what to play with, make the signal, and connect everybody."""
+        """Choose the features of this run, create the signal, and connect receivers."""
         self.senders, self.wrappers = senders, wrappers
         self.weak = self.game == "weak" or (weak and self.game != "strong")
         unfit = () if "async" in self.game else ("coroutine", "ledger")
@@ -176,7 +176,7 @@ class SignalMachine(RuleBasedStateMachine):
         self.signal = Signal("account_funded", environment=environment)
         self.signal.receiver_connected.connect(self._note_connected, weak=False)
         self.signal.receiver_disconnected.connect(self._note_disconnected, weak=False)
-        self.connect_everybody(0)
+        self.connect_all(0)
 
     # -- rules ------------------------------------------------------------------------------------
 
@@ -186,11 +186,9 @@ class SignalMachine(RuleBasedStateMachine):
             self.connect(*connection)
 
     @rule(rise=st.integers(-1, 1), receiver=RECEIVER, action=ACTION, who=SENDER)
-    def connect_everybody_and_send(
-        self, rise: int, receiver: int, action: Action, who: int
-    ) -> None:
-        """Have all connected, and one do something in the midst of a send."""
-        self.connect_everybody(rise)
+    def connect_all_and_send(self, rise: int, receiver: int, action: Action, who: int) -> None:
+        """Connect all receivers, one of which acts during a send."""
+        self.connect_all(rise)
         self.send("send", who, {"number": 1}, True, False)
         self.teach(receiver, [action])
         self.send("send", who, {"number": 1}, True, False)
@@ -266,7 +264,7 @@ class SignalMachine(RuleBasedStateMachine):
 
     @rule(receiver=RECEIVER, actions=st.lists(ACTION, min_size=1, max_size=3))
     def teach(self, receiver: int, actions: list[Action]) -> None:
-        """Have a receiver do these things, one at each of its next calls."""
+        """Give a receiver actions, one for each of its next calls."""
         self.lessons[self._name(self._pick(self.receivers, receiver))] = actions
 
     @rule(sender=SENDER, sends=st.lists(st.tuples(*SEND), min_size=1, max_size=3))
@@ -282,7 +280,7 @@ class SignalMachine(RuleBasedStateMachine):
     def send_to_active_receivers(
         self, send: tuple[Any, ...], lessons: list[tuple[int, Action]]
     ) -> None:
-        """Have receivers do things in the midst of one send, and send again."""
+        """Send to receivers that act during the send, and send again."""
         for receiver, action in lessons:
             self.teach(receiver, [action])
         self.send(*send)
@@ -290,7 +288,7 @@ class SignalMachine(RuleBasedStateMachine):
 
     # -- what rules and receivers do --------------------------------------------------------------
 
-    def connect_everybody(self, rise: int) -> None:
+    def connect_all(self, rise: int) -> None:
         for number in range(len(self.receivers)):
             self.connect(number, 0, self.weak, number * rise, "always", "immediate", None)
 
@@ -326,7 +324,7 @@ class SignalMachine(RuleBasedStateMachine):
                 self.signal.connect(real, self._find(sender), weak, **options)
             return
         assert self.signal.connect(real, self._find(sender), weak, **options) is real
-        self.to_tell.append(("connected", link.receiver, link.sender, weak))
+        self.to_notify.append(("connected", link.receiver, link.sender, weak))
         del real
         self._settle()
 
@@ -337,15 +335,15 @@ class SignalMachine(RuleBasedStateMachine):
         run(self.signal.disconnect, self._find(who), self._find(sender))
         blocks = self._open_blocks(elsewhere)
         self.model.disconnect(self._name(who), self._name(sender), blocks)
-        self.to_tell.append(("disconnected", self._name(who), self._name(sender)))
+        self.to_notify.append(("disconnected", self._name(who), self._name(sender)))
         self._settle()
 
-    def disconnect_everybody(self) -> None:
+    def disconnect_all(self) -> None:
         for number in range(len(self.receivers)):
             self.disconnect(number, 0)
 
     def drop(self, kind: int) -> None:
-        """Let go of an object, and make another of its kind, perhaps at the same address."""
+        """Drop an object, and create another of its kind, perhaps at the same address."""
         what = self._pick(self.kinds, kind)
         note(f"drop({what})")
         self.dropped.add(self.names[what])
@@ -369,17 +367,17 @@ class SignalMachine(RuleBasedStateMachine):
             block = Block(next(self.number), manager, self._name(who), self._name(sender))
             self.blocks.append(block)
             self.model.connect(block.receiver, block.sender, False, block=block.number)
-            self.to_tell.append(("connected", block.receiver, block.sender, False))
+            self.to_notify.append(("connected", block.receiver, block.sender, False))
 
     def leave(self, index: int) -> None:
-        """Leave one of the open blocks, the innermost or not."""
+        """Leave one of the open blocks, the innermost or another."""
         if self.blocks and not self._is_elsewhere():
             block = self.blocks.pop(index % len(self.blocks))
             note(f"block of {block.receiver or 'muted'} ends")
             block.manager.__exit__(None, None, None)
             if block.receiver:
                 self.model.end_block(block.number)
-                self.to_tell.append(("disconnected", block.receiver, block.sender))
+                self.to_notify.append(("disconnected", block.receiver, block.sender))
             del block
             self._settle()
 
@@ -438,16 +436,16 @@ class SignalMachine(RuleBasedStateMachine):
         except BaseException as error:  # noqa: BLE001  compared with what was to come
             return None, error
 
-    def hear(self, name: str, sender: Any, payload: dict[str, Any]) -> Any:
+    def on_call(self, name: str, sender: Any, payload: dict[str, Any]) -> Any:
         """Be called as one of the receivers."""
         send = self.sends[-1]
         link = send.next_call()
-        send.expected.append("nobody" if link is None else link.receiver)
+        send.expected.append("none" if link is None else link.receiver)
         send.called.append((name, name_of(sender), payload))
         if link is None or link.receiver != name:
             return None  # `_compare` will complain
         what, *arguments = (self.lessons.get(name) or [("return_value",)]).pop(0)
-        note(f"  {name} hears of it" + ("" if what == "return_value" else f", to {what}"))
+        note(f"  {name} is called" + ("" if what == "return_value" else f", does {what}"))
         if what in ("fail", "interrupt"):
             self._raise(send, link, BoomError(name) if what == "fail" else Stop(name))
         value = BoomError(name) if what == "return_error" else f"{name}, {next(self.number)}"
@@ -472,7 +470,7 @@ class SignalMachine(RuleBasedStateMachine):
     # -- what is compared -------------------------------------------------------------------------
 
     def _compare(self, send: Send, result: Any, error: BaseException | None) -> None:
-        assert send.next_call() is None, "somebody was not called"
+        assert send.next_call() is None, "a receiver was not called"
         assert [name for name, _, _ in send.called] == send.expected
         assert all(call[1:] == (send.sender, send.payload) for call in send.called)
         failures = [value for _, status, value in send.done if status == "failed"]
@@ -505,10 +503,10 @@ class SignalMachine(RuleBasedStateMachine):
         if policies and policies[-1] == "raise":  # what was to be raised as a group is not
             contained += ["receiver"] * policies.count("group")
         for source in contained:
-            self.to_tell += [("failed", source), ("logged", "Receiver")]
+            self.to_notify += [("failed", source), ("logged", "Receiver")]
         seen = tuple((link.uid, status) for link, status, _ in send.done)
         for grumpy in self.grumpy:
-            self.to_tell += [("observed", seen), *[("logged", "Observer")] * grumpy]
+            self.to_notify += [("observed", seen), *[("logged", "Observer")] * grumpy]
 
     @invariant()
     def connections_are_those_of_the_model(self) -> None:
@@ -530,7 +528,7 @@ class SignalMachine(RuleBasedStateMachine):
                 link.uid,
                 link.priority,
                 link.weak,
-                None if link.sender == ANYBODY else label_of(link.sender),
+                None if link.sender == ANY_SENDER else label_of(link.sender),
                 is_async(link.receiver),
                 link.when == "always",
                 link.way,
@@ -540,15 +538,15 @@ class SignalMachine(RuleBasedStateMachine):
         ]
 
     @invariant()
-    def on_change_has_told_whether_the_signal_is_in_use(self) -> None:
+    def on_change_follows_whether_the_signal_is_in_use(self) -> None:
         assert self.in_use == self.signal.in_use == bool(self.model.links or self.grumpy)
 
     @invariant()
-    def what_was_told_is_what_happened(self) -> None:
-        assert Counter(self.told) == Counter(self.to_tell)
+    def notifications_match_what_happened(self) -> None:
+        assert Counter(self.notified) == Counter(self.to_notify)
         assert self.must_be_lost <= {*self.lost} <= self.may_be_lost
         assert len({*self.lost}) == len(self.lost)
-        for log in (self.told, self.to_tell, self.lost, self.may_be_lost, self.must_be_lost):
+        for log in (self.notified, self.to_notify, self.lost, self.may_be_lost, self.must_be_lost):
             log.clear()
 
     @invariant()
@@ -558,9 +556,9 @@ class SignalMachine(RuleBasedStateMachine):
         run = contextvars.Context().run
         assert self.signal.is_muted == self._is_muted()
         assert run(lambda: self.signal.is_muted) == self.muted_everywhere
-        for sender in (ANYBODY, *SENDERS):
+        for sender in (ANY_SENDER, *SENDERS):
             self._ask(sender, False)
-        for sender in (ANYBODY, *self.senders):
+        for sender in (ANY_SENDER, *self.senders):
             run(self._ask, sender, True)
 
     def _ask(self, sender: str, elsewhere: bool) -> None:
@@ -571,7 +569,7 @@ class SignalMachine(RuleBasedStateMachine):
         assert self.signal.has_receivers_for(real) == bool(expected)
 
     def teardown(self) -> None:
-        """Drop everybody: what nothing else keeps is gone, and nothing keeps the signal."""
+        """Drop all objects: what has no other reference is freed, and the signal is freed."""
         logger.removeHandler(self.tap)
         while self.blocks:
             self.leave(-1)
@@ -590,11 +588,11 @@ class SignalMachine(RuleBasedStateMachine):
 
     def _note_connected(self, signal: Any, *, receiver: Any, sender: Any, weak: bool) -> None:
         assert signal is self.signal
-        self.told.append(("connected", name_of(receiver), name_of(sender), weak))
+        self.notified.append(("connected", name_of(receiver), name_of(sender), weak))
 
     def _note_disconnected(self, signal: Any, *, receiver: Any, sender: Any) -> None:
         assert signal is self.signal
-        self.told.append(("disconnected", name_of(receiver), name_of(sender)))
+        self.notified.append(("disconnected", name_of(receiver), name_of(sender)))
 
     def _note_collected(self, connection: Connection) -> None:
         self.lost.append(str(connection.uid))
@@ -603,13 +601,13 @@ class SignalMachine(RuleBasedStateMachine):
         self.in_use = self.signal.in_use
 
     def _note_failure(self, error: Any, receiver: Any, emission: Emission, source: str) -> None:
-        self.told.append(("failed", source))
+        self.notified.append(("failed", source))
 
     def _note_emission(self, grumpy: bool, seen: Any) -> None:
         steps = [*seen.steps()]
         assert all(seconds >= 0 for _, _, seconds, _ in steps)
         outcome = tuple((connection.uid, status) for connection, status, _, _ in steps)
-        self.told.append(("observed", outcome))
+        self.notified.append(("observed", outcome))
         if grumpy:
             raise BoomError("observer")
 
@@ -619,19 +617,19 @@ class SignalMachine(RuleBasedStateMachine):
         return few[number % len(few)]
 
     def _limit(self, number: int) -> str:
-        """Pick the sender to connect for; as often as not, any."""
+        """Pick the sender to connect for; half of the time, any."""
         limited = number > 1 and "limits" in self.game
-        return self._pick(self.senders, number) if limited else ANYBODY
+        return self._pick(self.senders, number) if limited else ANY_SENDER
 
     def _make(self, kind: str) -> None:
         name = self.names[kind] = f"{kind}{next(self.number)}"
-        self.things[kind] = MAKERS[kind](name, self.hear)
+        self.things[kind] = MAKERS[kind](name, self.on_call)
 
     def _find(self, which: str) -> Any:
         return find(which, self.things)
 
     def _name(self, which: str) -> str:
-        if which in VALUES or which == ANYBODY:
+        if which in VALUES or which == ANY_SENDER:
             return which
         kind, _, what = which.partition(".")
         return f"{self.names[kind]}.{what}" if what not in ("", "proxy") else self.names[kind]
@@ -647,7 +645,7 @@ class SignalMachine(RuleBasedStateMachine):
         return self.muted_everywhere or (here and any(not b.receiver for b in self.blocks))
 
     def _is_alive(self, name: str) -> bool:
-        """Tell whether anything keeps an object alive."""
+        """Return whether an object is referenced."""
         if name not in self.dropped:
             return name not in self.dead
         kept = any(link.holds(name) for link in self.model.links)
@@ -660,7 +658,7 @@ class SignalMachine(RuleBasedStateMachine):
         return kept
 
     def _settle(self) -> None:
-        """End the connections of the dead, in the signal and in the model."""
+        """End the connections of collected objects, in the signal and in the model."""
         if not self.dropped:
             return
         gc.collect()
@@ -686,14 +684,14 @@ def _run_here(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _is_error(error: BaseException | None, expected: Any) -> bool:
-    """Tell whether this is the very exception, or one of that name which is not ours."""
+    """Return whether this is the expected exception, or a foreign one of the expected name."""
     if isinstance(expected, BaseException):
         return error is expected
     return type(error).__name__ == str(expected)
 
 
 def _is_outcome(outcome: Any, step: tuple[Link, str, Any]) -> bool:
-    """Tell whether an outcome says what happened."""
+    """Return whether an outcome matches the step."""
     link, status, value = step
     if name_of(outcome.receiver) != link.receiver:
         return False
@@ -708,7 +706,7 @@ def _is_outcome(outcome: Any, step: tuple[Link, str, Any]) -> bool:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Have garbage collected when the machine says, and log records kept by nobody."""
+    """Run without automatic garbage collection, and without handlers that keep log records."""
     handlers, logger.handlers = logger.handlers, []
     propagate, logger.propagate = logger.propagate, False
     gc.disable()
@@ -723,8 +721,8 @@ def alone() -> Iterator[None]:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("game", GAMES)
-def test_whatever_is_done_to_a_signal_it_does_what_the_model_does(game: str) -> None:
-    """Same receivers, order, results, exceptions, notifications and answers at each step."""
+def test_signal_behaves_like_the_model(game: str) -> None:
+    """Same receivers, order, results, exceptions, notifications and queries at each step."""
     machine = type("SignalMachine", (SignalMachine,), {"game": game})
     with alone():
         run_state_machine_as_test(

@@ -1,4 +1,4 @@
-"""`muted()` and `connected_to()`: right when nested, and for the current thread or task alone."""
+"""`muted()` and `connected_to()`: nesting, threads and tasks."""
 
 import asyncio
 import contextvars
@@ -15,20 +15,20 @@ from flask_signals_kit import Signal
 
 @pytest.fixture
 def signal() -> Signal:
-    """Give a signal with one receiver, which returns "heard"."""
+    """Return a signal with one receiver, which returns "called"."""
     made = Signal("account_funded")
-    made.connect(heard, weak=False)
+    made.connect(permanent, weak=False)
     return made
 
 
-def heard(sender: Any, **payload: Any) -> str:
-    """Be there all the time."""
-    return "heard"
+def permanent(sender: Any, **payload: Any) -> str:
+    """Be a permanent receiver."""
+    return "permanent"
 
 
-def guest(sender: Any, **payload: Any) -> str:
-    """Be there for a while."""
-    return "guest"
+def temporary(sender: Any, **payload: Any) -> str:
+    """Be a temporary receiver."""
+    return "temporary"
 
 
 def results(signal: Signal, sender: Any = None) -> list[Any]:
@@ -42,8 +42,8 @@ def in_thread(function: Callable[[], Any]) -> Any:
         return pool.submit(function).result(timeout=10)
 
 
-def test_a_muted_signal_calls_nobody(signal: Signal) -> None:
-    """Plain, robust and async sends are silent, and `is_muted` says so."""
+def test_muted_signal_calls_no_receivers(signal: Signal) -> None:
+    """In plain, robust and async sends; `is_muted` is true."""
     assert [signal.is_muted] == [False]
     with signal.muted():
         assert [signal.is_muted] == [True]
@@ -52,34 +52,34 @@ def test_a_muted_signal_calls_nobody(signal: Signal) -> None:
         assert asyncio.run(signal.send_async()) == []
         assert asyncio.run(signal.send_robust_async()) == []
     assert [signal.is_muted] == [False]
-    assert results(signal) == ["heard"]
+    assert results(signal) == ["permanent"]
 
 
-def test_an_inner_muted_does_not_unmute_the_outer(signal: Signal) -> None:
-    """The signal speaks again when the outermost block ends."""
+def test_inner_muted_block_does_not_unmute_the_outer(signal: Signal) -> None:
+    """The signal calls receivers again when the outermost block ends."""
     with signal.muted():
         with signal.muted():
             assert results(signal) == []
         assert results(signal) == []
-    assert results(signal) == ["heard"]
+    assert results(signal) == ["permanent"]
 
 
 def test_muted_ends_with_an_exception(signal: Signal) -> None:
-    """A block that raises unmutes, and the exception goes on."""
+    """A block that raises unmutes, and the exception propagates."""
     with pytest.raises(ValueError, match="boom"), signal.muted():
         raise ValueError("boom")
-    assert results(signal) == ["heard"]
+    assert results(signal) == ["permanent"]
 
 
-def test_muting_one_signal_leaves_others(signal: Signal) -> None:
+def test_muted_concerns_one_signal(signal: Signal) -> None:
     """A mute belongs to one signal."""
     other = Signal("alert_raised")
-    other.connect(heard)
+    other.connect(permanent)
     with signal.muted():
-        assert results(other) == ["heard"]
+        assert results(other) == ["permanent"]
 
 
-def test_blocks_may_end_in_any_order(signal: Signal) -> None:
+def test_muted_blocks_can_end_in_any_order(signal: Signal) -> None:
     """Two blocks that overlap without nesting each count until their own end."""
     first, second = ExitStack(), ExitStack()
     first.enter_context(signal.muted())
@@ -87,23 +87,23 @@ def test_blocks_may_end_in_any_order(signal: Signal) -> None:
     first.close()
     assert results(signal) == []
     second.close()
-    assert results(signal) == ["heard"]
+    assert results(signal) == ["permanent"]
 
 
 def test_setting_is_muted_mutes_every_thread(signal: Signal) -> None:
-    """Blinker's attribute may still be set; it concerns everybody."""
+    """Blinker's attribute can still be set; it concerns every thread."""
     signal.is_muted = True
     assert signal.is_muted
     assert results(signal) == []
     assert in_thread(lambda: results(signal)) == []
     signal.is_muted = False
-    assert results(signal) == ["heard"]
+    assert results(signal) == ["permanent"]
 
 
-def test_muted_concerns_the_current_thread_alone(signal: Signal) -> None:
-    """Another thread hears the signal while this one has it muted, and the other way round."""
+def test_muted_concerns_the_current_thread_only(signal: Signal) -> None:
+    """Receivers run in another thread while this one has it muted, and the reverse."""
     with signal.muted():
-        assert in_thread(lambda: results(signal)) == ["heard"]
+        assert in_thread(lambda: results(signal)) == ["permanent"]
         assert results(signal) == []
 
     entered, go_on = threading.Event(), threading.Event()
@@ -117,13 +117,13 @@ def test_muted_concerns_the_current_thread_alone(signal: Signal) -> None:
     with ThreadPoolExecutor(1) as pool:
         silent = pool.submit(mute)
         assert entered.wait(10)
-        assert results(signal) == ["heard"]
+        assert results(signal) == ["permanent"]
         go_on.set()
         assert silent.result(timeout=10) == []
 
 
-def test_muted_concerns_the_current_task_and_those_it_starts(signal: Signal) -> None:
-    """A sibling task hears the signal; a task started inside the block does not."""
+def test_muted_concerns_the_current_task_and_its_subtasks(signal: Signal) -> None:
+    """Not a sibling task."""
 
     async def mute(entered: asyncio.Event, go_on: asyncio.Event) -> tuple[list[Any], list[Any]]:
         with signal.muted():
@@ -139,97 +139,97 @@ def test_muted_concerns_the_current_task_and_those_it_starts(signal: Signal) -> 
         entered, go_on = asyncio.Event(), asyncio.Event()
         task = asyncio.create_task(mute(entered, go_on))
         await entered.wait()
-        assert results(signal) == ["heard"]
+        assert results(signal) == ["permanent"]
         go_on.set()
         assert await task == ([], [])
-        assert results(signal) == ["heard"]
+        assert results(signal) == ["permanent"]
 
     asyncio.run(story())
 
 
 def test_connected_to_connects_until_the_block_ends(signal: Signal) -> None:
-    """A temporary receiver comes and goes."""
-    with signal.connected_to(guest):
-        assert results(signal) == ["heard", "guest"]
-    assert results(signal) == ["heard"]
+    """The receiver is temporary."""
+    with signal.connected_to(temporary):
+        assert results(signal) == ["permanent", "temporary"]
+    assert results(signal) == ["permanent"]
 
 
-def test_connected_to_holds_its_receiver(signal: Signal) -> None:
-    """A lambda stays for the block, without anybody keeping it."""
+def test_connected_to_holds_its_receiver_strongly(signal: Signal) -> None:
+    """A lambda stays connected for the block."""
     with signal.connected_to(lambda sender: "lambda"):
-        assert results(signal) == ["heard", "lambda"]
+        assert results(signal) == ["permanent", "lambda"]
 
 
 def test_connected_to_can_be_limited_to_a_sender(signal: Signal) -> None:
-    """As with `connect`, other senders pass it by."""
-    with signal.connected_to(guest, sender="acme"):
-        assert results(signal, "acme") == ["heard", "guest"]
-        assert results(signal, "other") == ["heard"]
+    """As with `connect`."""
+    with signal.connected_to(temporary, sender="acme"):
+        assert results(signal, "acme") == ["permanent", "temporary"]
+        assert results(signal, "other") == ["permanent"]
 
 
-def test_connected_to_leaves_an_earlier_connection_of_the_receiver(signal: Signal) -> None:
-    """What was connected before is connected afterwards, other senders included."""
-    signal.connect(guest, sender="acme")
-    with signal.connected_to(guest, sender="globex"):
-        assert results(signal, "acme") == ["heard", "guest"]
-        assert results(signal, "globex") == ["heard", "guest"]
-    assert results(signal, "acme") == ["heard", "guest"]
-    assert results(signal, "globex") == ["heard"]
-    with signal.connected_to(heard):
-        assert results(signal) == ["heard"]
-    assert results(signal) == ["heard"]
+def test_connected_to_keeps_an_earlier_connection_of_the_receiver(signal: Signal) -> None:
+    """Other senders included."""
+    signal.connect(temporary, sender="acme")
+    with signal.connected_to(temporary, sender="globex"):
+        assert results(signal, "acme") == ["permanent", "temporary"]
+        assert results(signal, "globex") == ["permanent", "temporary"]
+    assert results(signal, "acme") == ["permanent", "temporary"]
+    assert results(signal, "globex") == ["permanent"]
+    with signal.connected_to(permanent):
+        assert results(signal) == ["permanent"]
+    assert results(signal) == ["permanent"]
 
 
 def test_connected_to_nests_with_the_same_receiver(signal: Signal) -> None:
     """An inner block does not end the outer one's connection."""
-    with signal.connected_to(guest):
-        with signal.connected_to(guest):
-            assert results(signal) == ["heard", "guest"]
-        assert results(signal) == ["heard", "guest"]
-    assert results(signal) == ["heard"]
+    with signal.connected_to(temporary):
+        with signal.connected_to(temporary):
+            assert results(signal) == ["permanent", "temporary"]
+        assert results(signal) == ["permanent", "temporary"]
+    assert results(signal) == ["permanent"]
 
 
-def test_a_receiver_connected_for_good_inside_connected_to_stays(signal: Signal) -> None:
+def test_connect_inside_connected_to_outlives_the_block(signal: Signal) -> None:
     """The block ends its own connection and no other."""
-    with signal.connected_to(guest):
-        signal.connect(guest)
-    assert results(signal) == ["heard", "guest"]
+    with signal.connected_to(temporary):
+        signal.connect(temporary)
+    assert results(signal) == ["permanent", "temporary"]
 
 
-def test_a_receiver_disconnected_inside_connected_to_is_gone_at_once(signal: Signal) -> None:
-    """`disconnect` inside the block ends the temporary connection, too."""
-    with signal.connected_to(guest):
-        signal.disconnect(guest)
-        assert results(signal) == ["heard"]
-    assert results(signal) == ["heard"]
+def test_disconnect_inside_connected_to_ends_the_temporary_connection(signal: Signal) -> None:
+    """At once, before the block ends."""
+    with signal.connected_to(temporary):
+        signal.disconnect(temporary)
+        assert results(signal) == ["permanent"]
+    assert results(signal) == ["permanent"]
 
 
 def test_connected_to_ends_with_an_exception(signal: Signal) -> None:
-    """A block that raises disconnects, and the exception goes on."""
-    with pytest.raises(ValueError, match="boom"), signal.connected_to(guest):
+    """A block that raises disconnects, and the exception propagates."""
+    with pytest.raises(ValueError, match="boom"), signal.connected_to(temporary):
         raise ValueError("boom")
-    assert results(signal) == ["heard"]
+    assert results(signal) == ["permanent"]
 
 
-def test_connected_to_concerns_the_current_thread_alone(signal: Signal) -> None:
-    """Another thread does not call the temporary receiver, nor can it disconnect it."""
-    with signal.connected_to(guest):
-        assert in_thread(lambda: results(signal)) == ["heard"]
-        assert in_thread(lambda: [*signal.receivers_for(None)]) == [heard]
-        in_thread(lambda: signal.disconnect(guest))
-        assert results(signal) == ["heard", "guest"]
+def test_connected_to_concerns_the_current_thread_only(signal: Signal) -> None:
+    """Another thread neither calls nor disconnects the temporary receiver."""
+    with signal.connected_to(temporary):
+        assert in_thread(lambda: results(signal)) == ["permanent"]
+        assert in_thread(lambda: [*signal.receivers_for(None)]) == [permanent]
+        in_thread(lambda: signal.disconnect(temporary))
+        assert results(signal) == ["permanent", "temporary"]
 
 
-def test_connected_to_does_not_count_as_a_receiver_elsewhere() -> None:
-    """`has_receivers_for` answers for the thread that asks."""
+def test_temporary_receiver_is_unknown_to_other_threads() -> None:
+    """`has_receivers_for` answers for the thread that calls it."""
     signal = Signal("account_funded")
-    with signal.connected_to(guest):
+    with signal.connected_to(temporary):
         assert signal.has_receivers_for(None)
         assert not in_thread(lambda: signal.has_receivers_for(None))
 
 
-def test_connected_to_concerns_the_current_task_and_those_it_starts(signal: Signal) -> None:
-    """Two tasks with a guest each hear their own."""
+def test_connected_to_concerns_the_current_task_and_its_subtasks(signal: Signal) -> None:
+    """Two tasks each have their own temporary receiver."""
 
     async def listen(name: str, barrier: asyncio.Barrier) -> tuple[list[Any], list[Any]]:
         with signal.connected_to(lambda sender: name):
@@ -246,53 +246,53 @@ def test_connected_to_concerns_the_current_task_and_those_it_starts(signal: Sign
         barrier = asyncio.Barrier(2)
         found = await asyncio.gather(listen("one", barrier), listen("two", barrier))
         assert [*found] == [
-            (["heard", "one"], ["heard", "one"]),
-            (["heard", "two"], ["heard", "two"]),
+            (["permanent", "one"], ["permanent", "one"]),
+            (["permanent", "two"], ["permanent", "two"]),
         ]
-        assert results(signal) == ["heard"]
+        assert results(signal) == ["permanent"]
 
     asyncio.run(story())
 
 
-def test_a_block_reaches_a_worker_thread_that_takes_the_context_along(signal: Signal) -> None:
+def test_blocks_apply_in_worker_threads_with_the_context(signal: Signal) -> None:
     """`asyncio.to_thread` and `copy_context` carry mutes and temporary receivers."""
 
     async def story() -> tuple[list[Any], list[Any]]:
-        with signal.connected_to(guest):
+        with signal.connected_to(temporary):
             one = await asyncio.to_thread(results, signal)
         with signal.muted():
             two = await asyncio.to_thread(results, signal)
         return one, two
 
-    assert asyncio.run(story()) == (["heard", "guest"], [])
+    assert asyncio.run(story()) == (["permanent", "temporary"], [])
     with signal.muted():
         context = contextvars.copy_context()
-    assert context.run(results, signal) == ["heard"]
+    assert context.run(results, signal) == ["permanent"]
 
 
-def test_muted_and_connected_to_mix(signal: Signal) -> None:
-    """A guest is as silent as everybody while the signal is muted."""
-    with signal.muted(), signal.connected_to(guest):
+def test_muted_applies_to_temporary_receivers(signal: Signal) -> None:
+    """A temporary is as silent as everybody while the signal is muted."""
+    with signal.muted(), signal.connected_to(temporary):
         assert results(signal) == []
-    with signal.connected_to(guest):
+    with signal.connected_to(temporary):
         with signal.muted():
             assert results(signal) == []
-        assert results(signal) == ["heard", "guest"]
+        assert results(signal) == ["permanent", "temporary"]
 
 
-def test_muting_within_a_receiver_lets_the_running_send_finish(signal: Signal) -> None:
-    """A send that has begun calls everybody who was connected then."""
+def test_muting_inside_a_receiver_does_not_stop_the_running_send(signal: Signal) -> None:
+    """It calls all receivers that were connected when it began."""
     stack = ExitStack()
     signal.connect(lambda sender: stack.enter_context(signal.muted()), weak=False, priority=1)
     assert len(signal.send()) == 2
     assert signal.send() == []
     stack.close()
-    assert "heard" in results(signal)
+    assert "permanent" in results(signal)
     stack.close()
 
 
-def test_many_threads_with_guests_of_their_own_hear_only_those() -> None:
-    """Eight threads, each with its own receivers and mutes, never see each other's."""
+def test_threads_have_separate_temporary_receivers() -> None:
+    """Eight threads with receivers and mutes of their own."""
     signal = Signal("account_funded")
     start = threading.Barrier(8)
 

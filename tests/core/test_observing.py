@@ -1,4 +1,4 @@
-"""Observers look on: they see each emission once it is over, and change nothing."""
+"""Observers: they get each emission after its last receiver, and change nothing."""
 
 import asyncio
 import logging
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flask_signals_kit import Call, Namespace, Observation, Signal
-from tests.support import make_signal
+from tests.support import Later, make_signal
 
 Seen = list[tuple[str, str]]
 
@@ -19,50 +19,38 @@ class Account:
     """A sender."""
 
 
-class Later:
-    """A delivery that keeps its calls."""
-
-    name = "later"
-
-    def __init__(self) -> None:
-        self.calls: list[Call] = []
-
-    def deliver(self, call: Call, /) -> None:
-        self.calls.append(call)
-
-
 def fine(sender: object, **payload: object) -> str:
-    """Do well."""
+    """Return without an error."""
     return "fine"
 
 
 def fine_less(sender: object, **payload: object) -> None:
-    """Do well without saying so."""
+    """Return without an error, and without a result."""
 
 
 def fail(sender: object, **payload: object) -> None:
-    """Fail."""
+    """Raise an exception."""
     raise LookupError("boom")
 
 
 def clumsy(seen: Observation) -> None:
-    """Look on, and stumble."""
+    """Be an observer that fails."""
     raise ZeroDivisionError
 
 
 async def fine_later(sender: object, **payload: object) -> str:
-    """Do well, asynchronously."""
+    """Return without an error, asynchronously."""
     await asyncio.sleep(0)
     return "later"
 
 
 def stop(sender: object, **payload: object) -> None:
-    """Want to end the program."""
+    """Raise `KeyboardInterrupt`."""
     raise KeyboardInterrupt
 
 
 def steps_of(signal: Signal) -> tuple[list[Seen], Callable[[], None]]:
-    """Observe a signal; return what is seen of each emission, and what ends it."""
+    """Observe a signal; return the steps of each emission, and the function that ends it."""
     seen: list[Seen] = []
 
     def observer(observation: Observation) -> None:
@@ -76,8 +64,8 @@ def steps_of(signal: Signal) -> tuple[list[Seen], Callable[[], None]]:
 # -- what is seen ---------------------------------------------------------------------------------
 
 
-def test_an_observer_sees_signal_sender_payload_receivers_and_times() -> None:
-    """Everything that there is to know, after the last receiver."""
+def test_observation_has_signal_sender_payload_receivers_and_times() -> None:
+    """After the last receiver."""
     signal = Signal("account_funded")
     account, order = Account(), []
 
@@ -103,8 +91,8 @@ def test_an_observer_sees_signal_sender_payload_receivers_and_times() -> None:
     assert order == ["receiver", "observer"]
 
 
-def test_the_exception_of_a_receiver_is_seen() -> None:
-    """The very object, which an observer must not keep."""
+def test_observation_has_the_exception_of_a_receiver() -> None:
+    """The object itself, which an observer must not keep."""
     signal = Signal("account_funded")
     signal.connect(fail)
     found: list[str] = []
@@ -114,8 +102,8 @@ def test_the_exception_of_a_receiver_is_seen() -> None:
     assert found == ["boom"]
 
 
-def test_an_emission_that_nobody_hears_is_seen() -> None:
-    """That is what somebody who looks for it wants to know."""
+def test_emission_without_receivers_is_observed() -> None:
+    """A missing receiver is often what a user looks for."""
     signal = Signal("account_funded")
     seen, _ = steps_of(signal)
     signal.send()
@@ -125,8 +113,8 @@ def test_an_emission_that_nobody_hears_is_seen() -> None:
     assert seen == [[], []]
 
 
-def test_what_was_refused_is_not_seen() -> None:
-    """A payload that nobody declared was never sent."""
+def test_refused_send_is_not_observed() -> None:
+    """A payload that is not in the contract was never sent."""
 
     def refuse(payload: dict[str, Any]) -> None:
         raise TypeError(f"no {payload}")
@@ -138,8 +126,8 @@ def test_what_was_refused_is_not_seen() -> None:
     assert seen == []
 
 
-def test_receivers_that_are_not_meant_are_not_seen() -> None:
-    """A predicate said no, the sender is another, or a weak receiver is gone."""
+def test_skipped_receivers_are_not_observed() -> None:
+    """Predicate, other sender, or collected weak receiver."""
     signal = Signal("account_funded")
     account = Account()
     gone = [lambda sender, **payload: None]
@@ -153,8 +141,8 @@ def test_receivers_that_are_not_meant_are_not_seen() -> None:
     assert seen == [[("fine", "ok")]]
 
 
-def test_an_inner_send_is_seen_before_the_outer_one() -> None:
-    """Each as it is over."""
+def test_inner_send_is_observed_before_the_outer() -> None:
+    """Each when it ends."""
     outer, inner = Signal("outer"), Signal("inner")
     seen: list[str] = []
     for signal in (outer, inner):
@@ -181,10 +169,10 @@ def test_an_inner_send_is_seen_before_the_outer_one() -> None:
 )
 @pytest.mark.parametrize("special", [False, True])
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_failures_are_seen_under_every_policy(
+def test_failures_are_observed_under_every_policy(
     on_error: Any, wanted: Seen, special: bool, asynchronous: bool
 ) -> None:
-    """Whoever was called, with what became of it; whoever was not is not there."""
+    """Every called receiver with its outcome, and no other."""
     signal = make_signal(
         "account_funded", on_error=on_error, sync_wrapper=lambda receiver: receiver
     )
@@ -205,7 +193,7 @@ def test_failures_are_seen_under_every_policy(
 
 
 def _awaitable(receiver: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a plain receiver an async one of the same name."""
+    """Make an async receiver of the same name."""
 
     async def run(sender: object, **payload: object) -> Any:
         await asyncio.sleep(0)
@@ -215,7 +203,7 @@ def _awaitable(receiver: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def test_a_robust_send_is_seen() -> None:
+def test_robust_send_is_observed() -> None:
     """Plain and async alike."""
     signal = Signal("account_funded")
     signal.connect(fail)
@@ -229,8 +217,8 @@ def test_a_robust_send_is_seen() -> None:
     assert seen == [[("fail", "failed"), ("fine", "ok")], [("fine_later", "ok")]]
 
 
-def test_a_deferred_receiver_is_seen_as_deferred() -> None:
-    """It was handed on; what becomes of it is another story."""
+def test_deferred_receiver_is_observed_as_deferred() -> None:
+    """Its later result is not part of the observation."""
     signal = Signal("account_funded")
     signal.connect(fail, delivery=(later := Later()))
     seen, _ = steps_of(signal)
@@ -241,8 +229,8 @@ def test_a_deferred_receiver_is_seen_as_deferred() -> None:
     assert len(seen) == 1
 
 
-def test_a_failure_that_a_delivery_contained_is_seen() -> None:
-    """It ran at once and failed, and the delivery dealt with it."""
+def test_failure_contained_by_a_delivery_is_observed() -> None:
+    """It ran at once and failed, and the delivery contained it."""
 
     class Containing:
         name = "containing"
@@ -261,8 +249,8 @@ def test_a_failure_that_a_delivery_contained_is_seen() -> None:
 
 
 @pytest.mark.parametrize("on_error", ["raise", "group", "isolate"])
-def test_what_goes_up_in_any_case_is_seen(on_error: Any) -> None:
-    """``KeyboardInterrupt`` and the like, on the fast way and on the slow one."""
+def test_base_exceptions_are_observed(on_error: Any) -> None:
+    """``KeyboardInterrupt`` and others, on the fast path and on the slow one."""
     signal = Signal("account_funded", on_error=on_error)
     signal.connect(fine)
     signal.connect(stop)
@@ -273,8 +261,8 @@ def test_what_goes_up_in_any_case_is_seen(on_error: Any) -> None:
     assert seen == [[("fine", "ok"), ("stop", "failed")]]
 
 
-def test_a_cancelled_async_send_is_seen() -> None:
-    """Whoever cancels a task still wants to know how far it came."""
+def test_cancelled_async_send_is_observed() -> None:
+    """With the receivers called until then."""
     signal = Signal("account_funded")
 
     async def wait(sender: object, **payload: object) -> None:
@@ -295,8 +283,8 @@ def test_a_cancelled_async_send_is_seen() -> None:
 
 
 @pytest.mark.parametrize("how", ["plain", "special", "failing", "deferred"])
-def test_an_observation_that_is_kept_refuses_to_tell_what_it_no_longer_knows(how: str) -> None:
-    """Rather than to say that all went well, from nowhere; what it may say stays true."""
+def test_kept_observation_raises_for_released_attributes(how: str) -> None:
+    """Those that remain stay valid."""
     signal = Signal("account_funded", on_error="isolate" if how == "failing" else "raise")
     signal.connect(
         fail if how in ("failing", "deferred") else fine,
@@ -323,8 +311,8 @@ def test_an_observation_that_is_kept_refuses_to_tell_what_it_no_longer_knows(how
 
 
 @pytest.mark.parametrize("special", [False, True])
-def test_an_observation_that_is_kept_keeps_no_receiver_and_no_exception(special: bool) -> None:
-    """Nor the frames that either came through."""
+def test_kept_observation_keeps_no_receiver_and_no_exception_alive(special: bool) -> None:
+    """Nor their frames."""
     signal = Signal("account_funded")
     seen: list[Observation] = []
     signal.observe(seen.append)
@@ -349,7 +337,7 @@ def test_an_observation_that_is_kept_keeps_no_receiver_and_no_exception(special:
 # -- it changes nothing ---------------------------------------------------------------------------
 
 
-def test_results_are_the_same_under_observation() -> None:
+def test_observing_does_not_change_results() -> None:
     """Receivers, results and their order."""
     signal = Signal("account_funded")
     signal.connect(fine)
@@ -361,10 +349,8 @@ def test_results_are_the_same_under_observation() -> None:
 
 
 @pytest.mark.parametrize("on_error", ["raise", "isolate"])
-def test_a_failing_observer_never_reaches_the_sender(
-    caplog: pytest.LogCaptureFixture, on_error: Any
-) -> None:
-    """It is logged, by name, and the other observers are told."""
+def test_failing_observer_is_logged(caplog: pytest.LogCaptureFixture, on_error: Any) -> None:
+    """By name; the sender gets no exception, and the other observers are called."""
     signal = Signal("account_funded", on_error=on_error)
     signal.connect(fine)
 
@@ -380,10 +366,10 @@ def test_a_failing_observer_never_reaches_the_sender(
     assert record.exc_info[0] is ZeroDivisionError
 
 
-def test_a_failing_observer_does_not_hide_a_receivers_failure(
+def test_failing_observer_does_not_replace_a_receivers_failure(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The sender gets what the receiver raised, and nothing of the observer's in its context."""
+    """The receiver's exception has nothing of the observer's in its context."""
     signal = Signal("account_funded")
     signal.connect(fail)
     signal.observe(clumsy)
@@ -394,8 +380,8 @@ def test_a_failing_observer_does_not_hide_a_receivers_failure(
     assert len(caplog.records) == 1
 
 
-def test_a_receiver_may_disconnect_under_observation() -> None:
-    """A send calls exactly those that were connected when it began, observed or not."""
+def test_receiver_can_disconnect_while_observed() -> None:
+    """A send calls exactly the receivers that were connected when it began."""
     signal = Signal("account_funded")
 
     def leave(sender: object, **payload: object) -> None:
@@ -412,8 +398,8 @@ def test_a_receiver_may_disconnect_under_observation() -> None:
 # -- beginning and ending -------------------------------------------------------------------------
 
 
-def test_without_observers_a_send_is_the_plain_loop() -> None:
-    """It costs nothing when it is not used, before and after."""
+def test_send_without_observers_takes_the_fast_path() -> None:
+    """Before the first observer and after the last."""
     signal = Signal("account_funded")
     signal.connect(fine, weak=False)
     signal.connect(fine_less, weak=False)
@@ -431,7 +417,7 @@ def test_without_observers_a_send_is_the_plain_loop() -> None:
     assert plans == [(fine, fine_less), None, (fine, fine_less)]
 
 
-def test_an_observer_that_ended_sees_no_more() -> None:
+def test_ended_observer_is_not_called() -> None:
     """Undoing twice does no harm."""
     signal = Signal("account_funded")
     seen, undo = steps_of(signal)
@@ -443,8 +429,8 @@ def test_an_observer_that_ended_sees_no_more() -> None:
     assert (len(seen), len(others)) == (1, 2)
 
 
-def test_an_observer_that_looks_on_twice_is_told_twice() -> None:
-    """And each undo ends one of the two."""
+def test_observer_added_twice_is_called_twice() -> None:
+    """Each undo ends one of the two."""
     signal = Signal("account_funded")
     seen: list[str] = []
 
@@ -460,7 +446,7 @@ def test_an_observer_that_looks_on_twice_is_told_twice() -> None:
     assert len(seen) == 3
 
 
-def test_an_undo_that_is_called_twice_leaves_what_somebody_else_asked_for() -> None:
+def test_undoing_twice_does_not_end_another_observation() -> None:
     """The same observer, on a signal and on its namespace: each undo ends its own."""
     shop = Namespace()
     signal = shop.signal("account_funded")
@@ -477,8 +463,8 @@ def test_an_undo_that_is_called_twice_leaves_what_somebody_else_asked_for() -> N
     assert len(seen) == 1
 
 
-def test_a_namespace_is_observed_as_a_whole() -> None:
-    """Signals that are made later included; the undo ends it for all of them."""
+def test_namespace_observer_gets_all_its_signals() -> None:
+    """Later signals included; the undo ends it for all of them."""
     shop = Namespace()
     before = shop.signal("before")
     seen: list[str] = []
@@ -494,8 +480,8 @@ def test_a_namespace_is_observed_as_a_whole() -> None:
     assert len(seen) == 2
 
 
-def test_a_signal_is_in_use_while_somebody_looks_on() -> None:
-    """Unless the observer says that it minds only what others listen to."""
+def test_signal_is_in_use_while_observed() -> None:
+    """Unless the observer only wants emissions that have receivers."""
     signal = Signal("account_funded")
 
     def passive(observation: Observation) -> None: ...
@@ -516,10 +502,12 @@ def test_a_signal_is_in_use_while_somebody_looks_on() -> None:
     assert list(states()) == [False, True, False, True]
 
 
-def test_whoever_owns_a_signal_is_told_when_observers_come_and_go() -> None:
+def test_environment_is_notified_when_observers_are_added_and_removed() -> None:
     """So that a relay begins and ends with them."""
-    told: list[bool] = []
-    signal: Signal = make_signal("request_started", on_change=lambda: told.append(signal.in_use))
+    notified: list[bool] = []
+    signal: Signal = make_signal(
+        "request_started", on_change=lambda: notified.append(signal.in_use)
+    )
     _, undo = steps_of(signal)
     undo()
-    assert told == [True, False]
+    assert notified == [True, False]

@@ -1,4 +1,4 @@
-"""The order in which receivers run: priority, then connection order, whatever else they have."""
+"""The order in which receivers run: priority, then connection order."""
 
 import random
 from typing import Any
@@ -37,7 +37,7 @@ def test_receivers_run_in_connection_order(weak: bool) -> None:
 
 
 def test_higher_priority_runs_first() -> None:
-    """Priorities may be negative; connection order decides within one."""
+    """Priorities may be negative; within one, connection order applies."""
     signal = Signal("account_funded")
     connected = [("a", 0), ("b", -1), ("c", 10), ("d", 0), ("e", 10), ("f", -1)]
     for name, priority in connected:
@@ -45,8 +45,8 @@ def test_higher_priority_runs_first() -> None:
     assert order(signal) == ["c", "e", "a", "d", "b", "f"]
 
 
-def test_receivers_of_any_and_of_one_sender_run_in_one_order() -> None:
-    """A sender filter moves nobody to the front or the back."""
+def test_sender_filter_does_not_change_the_order() -> None:
+    """Receivers of any sender and of one sender run in one order."""
     signal = Signal("account_funded")
     for name, sender in [("a", "acme"), ("b", ANY), ("c", "acme"), ("d", "other"), ("e", ANY)]:
         signal.connect(named(name), sender, weak=False)
@@ -55,7 +55,7 @@ def test_receivers_of_any_and_of_one_sender_run_in_one_order() -> None:
     assert order(signal) == ["b", "e"]
 
 
-def test_weak_and_strong_receivers_run_in_one_order() -> None:
+def test_weakness_does_not_change_the_order() -> None:
     """How a receiver is held says nothing about when it runs."""
     signal = Signal("account_funded")
     receivers = [named(str(number)) for number in range(6)]
@@ -64,8 +64,8 @@ def test_weak_and_strong_receivers_run_in_one_order() -> None:
     assert [receiver for receiver, _ in signal.send()] == receivers
 
 
-def test_a_receiver_of_any_and_of_one_sender_runs_at_its_first_place() -> None:
-    """Connected for all first and for one sender later, it keeps the earlier place."""
+def test_second_connection_keeps_the_earlier_position() -> None:
+    """Connected for all first and for one sender later."""
     signal = Signal("account_funded")
     first, second = named("first"), named("second")
     signal.connect(first)
@@ -75,7 +75,7 @@ def test_a_receiver_of_any_and_of_one_sender_runs_at_its_first_place() -> None:
     assert order(signal, "acme") == ["first", "second"]
 
 
-def test_a_receiver_with_two_priorities_runs_at_the_higher_one() -> None:
+def test_higher_of_two_priorities_of_a_receiver_counts() -> None:
     """Of its two connections that a send reaches, the one that comes first counts."""
     signal = Signal("account_funded")
     both, middle = named("both"), named("middle")
@@ -90,7 +90,7 @@ def test_a_receiver_with_two_priorities_runs_at_the_higher_one() -> None:
     assert order(signal, "other") == ["middle", "both"]
 
 
-def test_a_receiver_of_any_and_of_one_sender_keeps_its_place_within_connected_to() -> None:
+def test_connected_to_keeps_the_position_of_existing_receivers() -> None:
     """A temporary receiver does not move those that are there."""
     signal = Signal("account_funded")
     first, second = named("first"), named("second")
@@ -101,8 +101,8 @@ def test_a_receiver_of_any_and_of_one_sender_keeps_its_place_within_connected_to
         assert order(signal, "acme") == ["first", "second", "guest"]
 
 
-def test_connecting_again_keeps_the_place() -> None:
-    """The same receiver and sender again: nothing moves, unless the priority says so."""
+def test_connecting_again_keeps_the_position() -> None:
+    """Unless the priority changes."""
     signal = Signal("account_funded")
     first, second = named("first"), named("second")
     signal.connect(first)
@@ -114,7 +114,7 @@ def test_connecting_again_keeps_the_place() -> None:
 
 
 def test_disconnecting_and_connecting_again_moves_to_the_end() -> None:
-    """A new connection has a new place."""
+    """A new connection has a new position."""
     signal = Signal("account_funded")
     first, second = named("first"), named("second")
     signal.connect(first)
@@ -124,8 +124,8 @@ def test_disconnecting_and_connecting_again_moves_to_the_end() -> None:
     assert order(signal) == ["second", "first"]
 
 
-def test_a_temporary_receiver_runs_last_of_its_priority() -> None:
-    """`connected_to` connects now, so its receiver comes after those that are there."""
+def test_temporary_receiver_runs_last_of_its_priority() -> None:
+    """`connected_to` connects now, after the existing receivers."""
     signal = Signal("account_funded")
     signal.connect(high := named("high"), priority=1)
     signal.connect(usual := named("usual"))
@@ -136,7 +136,7 @@ def test_a_temporary_receiver_runs_last_of_its_priority() -> None:
 
 
 def test_connections_are_listed_in_calling_order() -> None:
-    """What the page lists is what a send does."""
+    """The page lists them in this order."""
     signal = Signal("account_funded")
     for name, priority in [("a", 0), ("b", 5), ("c", -5)]:
         signal.connect(named(name), name, weak=False, priority=priority)
@@ -154,10 +154,10 @@ def test_connections_are_listed_in_calling_order() -> None:
         max_size=25,
     )
 )
-def test_any_history_of_connecting_gives_the_order_of_the_model(
+def test_order_equals_the_model_for_random_connections(
     history: list[tuple[int, Any, int, bool]],
 ) -> None:
-    """Against a list sorted by hand: same receivers, same order, for every sender."""
+    """A list sorted by hand: same receivers, same order, for every sender."""
     receivers = [named(str(number)) for number in range(5)]
     signal = Signal("account_funded")
     model: dict[tuple[int, Any], tuple[int, int]] = {}

@@ -1,4 +1,4 @@
-"""What a failing receiver does to its sender and its siblings, and how it is told."""
+"""Failure policies: the effect of a failing receiver on its sender and other receivers."""
 
 import asyncio
 import logging
@@ -9,7 +9,7 @@ import pytest
 
 from flask_signals_kit import Call, DeclarationError, Deferred, Emission, Failed, Ok, Signal
 from flask_signals_kit.records import OnError
-from tests.support import make_signal
+from tests.support import Later, make_signal
 
 BOOM = ValueError("boom")
 
@@ -25,20 +25,20 @@ def fail_too(sender: Any, **payload: Any) -> None:
 
 
 def fine(sender: Any, **payload: Any) -> str:
-    """Do well."""
+    """Return without an error."""
     return "fine"
 
 
 def make(on_error: OnError, **more: Any) -> Signal:
-    """Make a signal with a receiver that does well between two that fail."""
+    """Make a signal with a successful receiver between two failing ones."""
     signal = make_signal("account_funded", on_error=on_error, **more)
     for receiver in (fail, fine, fail_too):
         signal.connect(receiver)
     return signal
 
 
-def test_raise_lets_the_first_exception_up_and_stops() -> None:
-    """Blinker's behaviour is the default: the very exception, and nobody after it runs."""
+def test_raise_propagates_the_first_exception_and_stops() -> None:
+    """Blinker's behaviour is the default: the exception itself, and no receiver after it runs."""
     signal = Signal("account_funded")
     calls: list[str] = []
     signal.connect(fail)
@@ -51,7 +51,7 @@ def test_raise_lets_the_first_exception_up_and_stops() -> None:
 
 @pytest.mark.parametrize("special", [False, True])
 def test_raise_shows_the_receiver_in_the_traceback(special: bool) -> None:
-    """The traceback ends in the receiver, however the send went."""
+    """The traceback ends in the receiver, in every kind of send."""
     signal = Signal("account_funded")
     signal.connect(fail_too, when=(lambda sender: True) if special else None)
     with pytest.raises(KeyError) as caught:
@@ -61,7 +61,7 @@ def test_raise_shows_the_receiver_in_the_traceback(special: bool) -> None:
     assert caught.value.__cause__ is None
 
 
-def test_group_runs_everybody_and_raises_one_group() -> None:
+def test_group_runs_all_receivers_and_raises_one_group() -> None:
     """All failures in one `ExceptionGroup`, in calling order, which names the signal."""
     with pytest.raises(ExceptionGroup) as caught:
         make("group").send("acme")
@@ -72,7 +72,7 @@ def test_group_runs_everybody_and_raises_one_group() -> None:
 
 
 def test_group_without_failures_returns_the_results() -> None:
-    """Nobody failed: nothing is raised."""
+    """No exception group is raised."""
     signal = Signal("account_funded", on_error="group")
     signal.connect(fine)
     assert signal.send() == [(fine, "fine")]
@@ -86,7 +86,7 @@ def test_group_with_one_failure_raises_a_group_of_one() -> None:
         signal.send()
 
 
-def test_isolate_runs_everybody_and_lets_the_sender_go_on() -> None:
+def test_isolate_runs_all_receivers_and_returns_the_results() -> None:
     """`send` lists the receivers that ran and returned."""
     assert make("isolate").send("acme") == [(fine, "fine")]
 
@@ -94,7 +94,7 @@ def test_isolate_runs_everybody_and_lets_the_sender_go_on() -> None:
 def test_isolate_logs_each_failure_with_receiver_place_and_traceback(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Never silent: one error record a failure, which says who failed and who sent."""
+    """One error record for each failure, with receiver and send site."""
     make("isolate").send("acme", card_number="4111")
     first, second = caplog.records
     assert (first.levelno, first.name) == (logging.ERROR, "flask_signals_kit")
@@ -108,11 +108,11 @@ def test_isolate_logs_each_failure_with_receiver_place_and_traceback(
     assert "4111" not in caplog.text, "no payload value in the log"
 
 
-def test_isolate_tells_on_failure_once_for_each() -> None:
-    """Whoever asked is told of exception, receiver and emission."""
-    told: list[Any] = []
-    make("isolate", on_failure=lambda *told_of: told.append(told_of)).send("acme", amount=5)
-    (error, receiver, emission, *_), (_, second, *_) = told
+def test_isolate_calls_on_failure_once_for_each() -> None:
+    """With exception, receiver and emission."""
+    notified: list[Any] = []
+    make("isolate", on_failure=lambda *args: notified.append(args)).send("acme", amount=5)
+    (error, receiver, emission, *_), (_, second, *_) = notified
     assert (error, receiver, second) == (BOOM, fail, fail_too)
     assert isinstance(emission, Emission)
     assert (emission.signal, emission.sender, emission.payload) == (
@@ -124,8 +124,8 @@ def test_isolate_tells_on_failure_once_for_each() -> None:
     assert emission.site.file == __file__
 
 
-def test_an_exception_that_is_raised_again_and_again_does_not_grow() -> None:
-    """A module's one exception object, raised for years, has no notes for years."""
+def test_notes_of_a_reused_exception_do_not_accumulate() -> None:
+    """A module-level exception object that is raised repeatedly keeps few notes."""
     error = ValueError("always the same")
 
     def again(sender: Any) -> None:
@@ -139,20 +139,20 @@ def test_an_exception_that_is_raised_again_and_again_does_not_grow() -> None:
 
 
 @pytest.mark.parametrize("on_error", ["raise", "group"])
-def test_what_goes_up_is_not_told_to_on_failure(
+def test_on_failure_is_not_called_for_propagated_exceptions(
     on_error: OnError, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whoever catches it reports it; told twice would be worse."""
-    told: list[Any] = []
-    signal = make(on_error, on_failure=lambda *told_of: told.append(told_of))
+    """They are reported where they leave the app; twice would be worse."""
+    notified: list[Any] = []
+    signal = make(on_error, on_failure=lambda *args: notified.append(args))
     with pytest.raises((ValueError, ExceptionGroup)):
         signal.send("acme")
-    assert told == []
+    assert notified == []
     assert caplog.records == []
 
 
 @pytest.mark.parametrize("on_error", ["raise", "group", "isolate"])
-def test_base_exceptions_are_swallowed_by_no_policy(on_error: OnError) -> None:
+def test_base_exceptions_propagate_under_every_policy(on_error: OnError) -> None:
     """Ctrl-C in a receiver is Ctrl-C."""
     signal = Signal("account_funded", on_error=on_error)
 
@@ -167,10 +167,10 @@ def test_base_exceptions_are_swallowed_by_no_policy(on_error: OnError) -> None:
 
 
 @pytest.mark.parametrize("on_error", ["raise", "group", "isolate"])
-def test_send_robust_says_what_became_of_each(
+def test_send_robust_returns_an_outcome_for_each_receiver(
     on_error: OnError, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whatever the policy: one outcome a receiver, in order, and the failures are logged."""
+    """Under every policy, in order, and failures are logged."""
     first, second, third = make(on_error).send_robust("acme")
     assert isinstance(first, Failed)
     assert first.exception is BOOM
@@ -182,7 +182,7 @@ def test_send_robust_says_what_became_of_each(
     assert len(caplog.records) == 2
 
 
-def test_a_returned_exception_differs_from_a_raised_one() -> None:
+def test_returned_exception_is_ok() -> None:
     """`Ok` with an exception as its value is not `Failed`."""
     signal = Signal("account_funded")
     signal.connect(lambda sender: BOOM, weak=False)
@@ -195,7 +195,7 @@ def test_a_returned_exception_differs_from_a_raised_one() -> None:
 
 
 def test_durations_are_measured_in_seconds() -> None:
-    """A receiver that takes a while shows that it did."""
+    """A slow receiver has a longer duration."""
     signal = Signal("account_funded")
     signal.connect(lambda sender: sleep(0.02), weak=False)
     signal.connect(fine)
@@ -206,8 +206,8 @@ def test_durations_are_measured_in_seconds() -> None:
     assert 0 <= fast.duration < slow.duration
 
 
-def test_a_policy_that_does_not_exist_is_refused() -> None:
-    """The message names signal, value and the ones that exist."""
+def test_unknown_policy_is_refused() -> None:
+    """The message has the signal, the value and the valid ones."""
     with pytest.raises(DeclarationError) as caught:
         Signal("account_funded", on_error="ignore")  # type: ignore[arg-type]
     message = str(caught.value)
@@ -219,22 +219,22 @@ def test_a_policy_that_does_not_exist_is_refused() -> None:
 # -- a policy of its own ---------------------------------------------------------------------------
 
 
-def test_a_receiver_that_isolates_fails_alone(caplog: pytest.LogCaptureFixture) -> None:
-    """Its failure is logged, reported and noted; the others run, and the sender goes on."""
-    told: list[Any] = []
-    signal = make_signal("account_funded", on_failure=lambda *told_of: told.append(told_of))
+def test_receiver_policy_isolate(caplog: pytest.LogCaptureFixture) -> None:
+    """The failure is logged, reported and noted; the others run, and the sender goes on."""
+    notified: list[Any] = []
+    signal = make_signal("account_funded", on_failure=lambda *args: notified.append(args))
     signal.connect(fail, on_error="isolate")
     signal.connect(fine)
     assert signal.send("acme") == [(fine, "fine")]
-    [(error, receiver, *_)] = told
+    [(error, receiver, *_)] = notified
     assert (error, receiver) == (BOOM, fail)
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert asyncio.run(async_twin("raise", (fail, "isolate"), (fine, None))) == [(fine, "fine")]
 
 
 @pytest.mark.parametrize("on_error", ["group", "isolate"])
-def test_a_receiver_that_raises_ends_a_signal_that_contains(on_error: OnError) -> None:
-    """The very exception goes up, and later receivers do not run."""
+def test_receiver_policy_raise_propagates_the_exception(on_error: OnError) -> None:
+    """The exception itself, and later receivers do not run."""
     signal = Signal("account_funded", on_error=on_error)
     calls: list[str] = []
     signal.connect(fail, on_error="raise")
@@ -246,8 +246,8 @@ def test_a_receiver_that_raises_ends_a_signal_that_contains(on_error: OnError) -
 
 
 @pytest.mark.parametrize("on_error", ["raise", "isolate"])
-def test_a_receiver_that_groups_raises_a_group_after_the_last(on_error: OnError) -> None:
-    """Of the receivers whose policy it is, and of no other."""
+def test_receiver_policy_group_raises_after_the_last_receiver(on_error: OnError) -> None:
+    """Only failures of receivers with this policy are in it."""
     signal = Signal("account_funded", on_error=on_error)
     calls: list[str] = []
     signal.connect(fail, on_error="group")
@@ -259,22 +259,22 @@ def test_a_receiver_that_groups_raises_a_group_after_the_last(on_error: OnError)
     assert calls == ["later"]
 
 
-def test_a_failure_meant_for_a_group_is_reported_if_another_exception_is_raised(
+def test_grouped_failures_are_reported_if_another_exception_propagates(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """One send raises one exception; the other failures are not lost."""
-    told: list[Any] = []
-    signal = make_signal("account_funded", on_failure=lambda *told_of: told.append(told_of[0]))
+    notified: list[Any] = []
+    signal = make_signal("account_funded", on_failure=lambda *args: notified.append(args[0]))
     signal.connect(fail, on_error="group")
     signal.connect(fail_too)
     with pytest.raises(KeyError, match="bang"):
         signal.send()
-    assert told == [BOOM]
+    assert notified == [BOOM]
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
 @pytest.mark.parametrize("own", ["raise", "group"])
-def test_send_robust_isolates_whatever_a_receivers_policy_is(own: OnError) -> None:
+def test_send_robust_isolates_under_every_receiver_policy(own: OnError) -> None:
     """It asks what became of each."""
     signal = Signal("account_funded")
     signal.connect(fail, on_error=own)
@@ -284,7 +284,7 @@ def test_send_robust_isolates_whatever_a_receivers_policy_is(own: OnError) -> No
     assert isinstance(second, Ok)
 
 
-def test_a_receivers_policy_covers_its_when_and_its_delivery() -> None:
+def test_receiver_policy_covers_its_predicate_and_delivery() -> None:
     """What fails before the receiver runs is its failure, too."""
 
     class Broken:
@@ -301,7 +301,7 @@ def test_a_receivers_policy_covers_its_when_and_its_delivery() -> None:
     del other
 
 
-def test_an_observer_sees_what_became_of_a_receiver_with_its_own_policy() -> None:
+def test_receiver_policy_isolate_is_observed() -> None:
     """The failure, and the receivers that ran nevertheless."""
     signal = Signal("account_funded")
     signal.connect(fail, on_error="isolate")
@@ -312,8 +312,8 @@ def test_an_observer_sees_what_became_of_a_receiver_with_its_own_policy() -> Non
     assert seen == ["failed", "ok"]
 
 
-def test_connecting_again_changes_a_receivers_policy() -> None:
-    """Without one, the signal's counts again, and a send is a plain one again."""
+def test_connecting_again_replaces_the_receiver_policy() -> None:
+    """Without one, the signal's applies again, and a send takes the fast path again."""
     signal = Signal("account_funded")
     signal.connect(fine, on_error="group")
     assert [connection.on_error for connection in signal.connections] == ["group"]
@@ -322,8 +322,8 @@ def test_connecting_again_changes_a_receivers_policy() -> None:
 
 
 @pytest.mark.parametrize("on_error", ["ignore", "", 3, True, ["raise"]])
-def test_a_receivers_policy_that_does_not_exist_is_refused(on_error: Any) -> None:
-    """The message names receiver, place, value and the ones that exist; nothing is connected."""
+def test_unknown_receiver_policy_is_refused(on_error: Any) -> None:
+    """The message has receiver, place, value and the valid ones; nothing is connected."""
     signal = Signal("account_funded")
     with pytest.raises(DeclarationError) as caught:
         signal.connect(fail, on_error=on_error)
@@ -347,8 +347,8 @@ async def async_twin(on_error: OnError, *connected: tuple[Any, OnError | None]) 
 # -- when and delivery -----------------------------------------------------------------------------
 
 
-def test_when_decides_at_each_send() -> None:
-    """It is called with sender and payload; where it says no, the receiver did not run."""
+def test_predicate_is_called_for_each_send() -> None:
+    """With sender and payload; if it returns false, the receiver does not run."""
     signal = Signal("account_funded")
     signal.connect(fine, when=lambda sender, *, amount: amount > 10)
     assert signal.send("acme", amount=11) == [(fine, "fine")]
@@ -357,7 +357,7 @@ def test_when_decides_at_each_send() -> None:
 
 
 @pytest.mark.parametrize("on_error", ["raise", "isolate"])
-def test_a_failing_when_counts_as_its_receivers_failure(on_error: OnError) -> None:
+def test_failing_predicate_is_a_failure_of_its_receiver(on_error: OnError) -> None:
     """The policy decides, as if the receiver had raised."""
     signal = Signal("account_funded", on_error=on_error)
     signal.connect(fine, when=fail)
@@ -372,8 +372,8 @@ def test_a_failing_when_counts_as_its_receivers_failure(on_error: OnError) -> No
     assert outcome.receiver is fine
 
 
-def test_of_two_connections_of_a_receiver_either_when_may_say_yes() -> None:
-    """A receiver of any sender under a condition, and of one sender always, hears that one."""
+def test_receiver_runs_if_one_of_its_predicates_is_true() -> None:
+    """A condition for any sender does not limit a connection for one sender without it."""
     signal = Signal("account_funded")
     signal.connect(fine, when=lambda sender: False)
     signal.connect(fine, sender="acme")
@@ -381,8 +381,8 @@ def test_of_two_connections_of_a_receiver_either_when_may_say_yes() -> None:
     assert signal.send("other") == []
 
 
-def test_check_payload_sees_each_payload_before_anybody_runs() -> None:
-    """What it raises goes up, whatever the policy, and nobody has run."""
+def test_check_payload_is_called_before_the_receivers() -> None:
+    """Its exception propagates under every policy, and no receiver has run."""
     signal = make_signal("account_funded", on_error="isolate", check_payload=lambda p: p["amount"])
     calls: list[str] = []
     signal.connect(lambda sender, **payload: calls.append("ran"), weak=False)
@@ -394,27 +394,15 @@ def test_check_payload_sees_each_payload_before_anybody_runs() -> None:
     assert calls == ["ran"]
 
 
-def test_check_payload_speaks_without_receivers_too() -> None:
-    """A wrong send is wrong on a developer's machine, where nobody listens yet."""
+def test_check_payload_is_called_without_receivers() -> None:
+    """A wrong send fails on a developer's machine, too, where the signal has no receivers yet."""
     signal = make_signal("account_funded", check_payload=lambda p: p["amount"])
     with pytest.raises(KeyError):
         signal.send("acme")
 
 
-class Later:
-    """A delivery that keeps its calls."""
-
-    name = "later"
-
-    def __init__(self) -> None:
-        self.calls: list[Call] = []
-
-    def deliver(self, call: Call, /) -> None:
-        self.calls.append(call)
-
-
-def test_a_delivery_may_keep_a_call_and_run_it_later() -> None:
-    """`send` leaves it out, `send_robust` says `Deferred`; the call runs when the delivery says."""
+def test_delivery_can_defer_a_call() -> None:
+    """`send` omits it, `send_robust` returns `Deferred`; the delivery runs it later."""
     signal = make_signal("account_funded", app=lambda: "the app")
     later = Later()
     signal.connect(fine, delivery=later)
@@ -434,8 +422,8 @@ def test_a_delivery_may_keep_a_call_and_run_it_later() -> None:
     assert call.has_run
 
 
-def test_a_delivery_that_runs_at_once_is_as_good_as_immediate() -> None:
-    """The result is there, a `None` result as well."""
+def test_delivery_can_run_a_call_immediately() -> None:
+    """The result is returned, a `None` result as well."""
 
     class AtOnce:
         name = "at_once"
@@ -449,8 +437,8 @@ def test_a_delivery_that_runs_at_once_is_as_good_as_immediate() -> None:
     assert signal.send() == [(fine, "fine"), (nothing, None)]
 
 
-def test_a_delivery_that_fails_counts_as_its_receivers_failure() -> None:
-    """The failure policy covers the hand-over."""
+def test_failing_delivery_is_a_failure_of_its_receiver() -> None:
+    """The policy applies."""
 
     class Broken:
         name = "broken"

@@ -1,4 +1,4 @@
-"""What a send passes, whom it reaches and what it returns: blinker's promises, held by `Signal`."""
+"""Sends: arguments, matching receivers and results. Blinker's promises, kept by `Signal`."""
 
 from contextlib import nullcontext
 from typing import Any
@@ -13,7 +13,7 @@ from flask_signals_kit import Namespace, Signal, current_emission
 from flask_signals_kit.core.dispatch import Dispatch
 
 
-def test_a_signal_is_a_blinker_signal() -> None:
+def test_signal_is_a_blinker_signal() -> None:
     """Whatever takes a `blinker.Signal` or a `blinker.NamedSignal` takes one of these."""
     signal = Signal("account_funded")
     assert isinstance(signal, blinker.NamedSignal)
@@ -21,7 +21,7 @@ def test_a_signal_is_a_blinker_signal() -> None:
     assert Signal.ANY is ANY
 
 
-def test_a_signal_has_name_and_doc_and_shows_its_name() -> None:
+def test_signal_has_name_doc_and_repr() -> None:
     """Name and doc are where blinker has them, and the repr ends with the name."""
     signal = Signal("account_funded", "Money arrived.")
     assert signal.name == "account_funded"
@@ -29,18 +29,18 @@ def test_a_signal_has_name_and_doc_and_shows_its_name() -> None:
     assert repr(signal).endswith("; 'account_funded'>")
 
 
-def test_a_signal_without_doc_keeps_the_doc_of_its_class() -> None:
-    """As with blinker, no doc of its own means that of the class."""
+def test_signal_without_doc_has_the_doc_of_its_class() -> None:
+    """As with blinker."""
     assert Signal("account_funded").__doc__ == Signal.__doc__
 
 
-def test_a_send_without_receivers_returns_an_empty_list() -> None:
-    """Nobody listens: nothing happens."""
+def test_send_without_receivers_returns_an_empty_list() -> None:
+    """As with blinker."""
     assert Signal("account_funded").send("acme", amount=5) == []
 
 
-def test_a_send_passes_the_sender_by_position_and_the_payload_by_name() -> None:
-    """A receiver may call its first parameter what it likes."""
+def test_send_passes_the_sender_by_position_and_the_payload_by_name() -> None:
+    """The first parameter of a receiver can have any name."""
     signal = Signal("account_funded")
     seen = []
 
@@ -52,14 +52,14 @@ def test_a_send_passes_the_sender_by_position_and_the_payload_by_name() -> None:
     assert seen == [("acme", 5, {"method": "card"})]
 
 
-def test_a_send_without_a_sender_passes_none() -> None:
-    """`send()` says `None`, as blinker does."""
+def test_send_without_a_sender_passes_none() -> None:
+    """As blinker does."""
     signal = Signal("account_funded")
     signal.connect(receive := lambda sender, **payload: (sender, payload))
     assert signal.send() == [(receive, (None, {}))]
 
 
-def test_a_send_returns_receiver_and_result_in_calling_order() -> None:
+def test_send_returns_receiver_and_result_in_calling_order() -> None:
     """The result is a list of `(receiver, result)`, `None` results included."""
     signal = Signal("account_funded")
 
@@ -74,8 +74,8 @@ def test_a_send_returns_receiver_and_result_in_calling_order() -> None:
     assert signal.send("acme") == [(first, "one"), (second, None)]
 
 
-def test_the_payload_may_be_called_signal_self_receiver_or_sender() -> None:
-    """The signal's own parameters are out of the way of any payload's name."""
+def test_payload_may_be_named_signal_self_receiver_or_sender() -> None:
+    """The signal's own parameters do not conflict with a payload's names."""
     signal = Signal("account_funded")
     signal.connect(receive := lambda who, /, **payload: payload)
     payload: Any = {"self": 1, "signal": 2, "receiver": 3, "sender": 4, "weak": 5, "payload": 6}
@@ -84,15 +84,15 @@ def test_the_payload_may_be_called_signal_self_receiver_or_sender() -> None:
         assert signal.send("acme", **payload) == [(receive, payload), (also, payload)]
 
 
-def test_the_sender_is_positional_only() -> None:
-    """`sender=` is a payload's name, not the sender's."""
+def test_sender_is_positional_only() -> None:
+    """`sender=` is payload."""
     signal = Signal("account_funded")
     signal.connect(receive := lambda who, /, **payload: (who, payload))
     assert signal.send(sender="acme") == [(receive, (None, {"sender": "acme"}))]
 
 
-def test_receivers_of_a_sender_are_called_for_that_sender_alone() -> None:
-    """A sender filter is by identity; receivers of any sender run, too."""
+def test_sender_filter_matches_by_identity() -> None:
+    """Receivers of any sender run, too."""
 
     class Account:
         pass
@@ -107,8 +107,8 @@ def test_receivers_of_a_sender_are_called_for_that_sender_alone() -> None:
     assert [*signal.receivers_for(acme)] == [for_all, for_acme]
 
 
-def test_a_receiver_of_any_and_of_one_sender_is_called_once() -> None:
-    """Connected for all and for one: one call a send."""
+def test_receiver_of_any_and_of_one_sender_is_called_once() -> None:
+    """Two connections, one call for each send."""
     signal = Signal("account_funded")
 
     @signal.connect
@@ -120,7 +120,7 @@ def test_a_receiver_of_any_and_of_one_sender_is_called_once() -> None:
     assert len(signal.send("other")) == 1
 
 
-def test_a_receiver_may_be_connected_to_several_senders() -> None:
+def test_receiver_can_be_connected_to_several_senders() -> None:
     """Each `connect` adds a sender."""
     signal = Signal("account_funded")
 
@@ -145,8 +145,8 @@ def test_equal_strings_and_integers_are_the_same_sender() -> None:
 
 
 @pytest.mark.parametrize("sender", [0, "", False, None, (), 0.0])
-def test_falsy_senders_are_senders_like_any_other(sender: Any) -> None:
-    """`0`, `""`, `False` and `None` as sender mean just that, and not "any"."""
+def test_falsy_senders_are_valid(sender: Any) -> None:
+    """`0`, `""`, `False` and `None` as sender do not mean "any"."""
     signal = Signal("account_funded")
     signal.connect(receive := lambda sender: sender, sender=sender)
     assert signal.send(sender) == [(receive, sender)]
@@ -156,7 +156,7 @@ def test_falsy_senders_are_senders_like_any_other(sender: Any) -> None:
 
 
 def test_zero_and_false_are_different_senders() -> None:
-    """A flag is not the number that Python counts it as."""
+    """Although they are equal."""
     signal = Signal("account_funded")
     signal.connect(lambda sender: "zero", sender=0, weak=False)
     signal.connect(lambda sender: "false", sender=False, weak=False)
@@ -171,7 +171,7 @@ def test_zero_and_false_are_different_senders() -> None:
     assert [len(signal.send(sender)) for sender in (0, False, 1, True)] == [1, 1, 1, 1]
 
 
-def test_an_integer_sender_is_not_mistaken_for_an_address() -> None:
+def test_integer_sender_is_not_confused_with_an_object_id() -> None:
     """`sender=id(thing)` and `sender=thing` are two senders."""
     thing = object()
     signal = Signal("account_funded")
@@ -182,8 +182,8 @@ def test_an_integer_sender_is_not_mistaken_for_an_address() -> None:
     assert [result for _, result in signal.send(id(thing))] == ["number"]
 
 
-def test_a_local_proxy_is_the_sender_that_it_stands_for() -> None:
-    """`current_app` and the app are one sender, on the connecting and on the sending side."""
+def test_local_proxy_as_sender_is_unwrapped() -> None:
+    """`current_app` and the app are one sender, for connecting and for sending."""
 
     class Account:
         pass
@@ -202,7 +202,7 @@ def test_a_local_proxy_is_the_sender_that_it_stands_for() -> None:
 
 
 def test_bound_methods_match_as_senders() -> None:
-    """A bound method is a new object each time; it is the same sender all the same."""
+    """A bound method is a new object at each access; it is the same sender."""
 
     class Account:
         def fund(self) -> None:
@@ -215,8 +215,8 @@ def test_bound_methods_match_as_senders() -> None:
     assert not signal.send(other.fund)
 
 
-def test_has_receivers_for_tells_whether_a_send_would_reach_anybody() -> None:
-    """It knows of senders and of receivers that are gone, unlike blinker's."""
+def test_has_receivers_for_is_true_if_a_send_would_call_a_receiver() -> None:
+    """It considers senders and collected receivers, unlike blinker's."""
     signal = Signal("account_funded")
     assert not signal.has_receivers_for(ANY)
     assert not signal.has_receivers_for("acme")
@@ -233,7 +233,7 @@ def test_has_receivers_for_tells_whether_a_send_would_reach_anybody() -> None:
 
 
 def test_receivers_for_any_yields_the_receivers_of_any_sender() -> None:
-    """`ANY` asks for those that hear everybody."""
+    """`ANY` selects those without a sender filter."""
     signal = Signal("account_funded")
     signal.connect(for_all := lambda sender: None)
     signal.connect(for_acme := lambda sender: None, sender="acme")
@@ -241,8 +241,8 @@ def test_receivers_for_any_yields_the_receivers_of_any_sender() -> None:
     assert [*signal.receivers_for("acme")] == [for_all, for_acme]
 
 
-def test_receivers_is_true_while_somebody_is_connected() -> None:
-    """`if signal.receivers:` is blinker's documented shortcut, and here it has no ghosts."""
+def test_receivers_is_true_while_a_receiver_is_connected() -> None:
+    """`if signal.receivers:` is blinker's documented shortcut; collected receivers do not count."""
     signal = Signal("account_funded")
     assert not signal.receivers
     signal.connect(receive := lambda sender: None, sender="acme")
@@ -253,8 +253,8 @@ def test_receivers_is_true_while_somebody_is_connected() -> None:
     assert not signal.receivers
 
 
-def test_a_receiver_that_mutates_its_payload_does_not_change_what_others_get() -> None:
-    """Each receiver has keyword arguments of its own; the values are shared."""
+def test_each_receiver_gets_its_own_payload_dict() -> None:
+    """The values are shared."""
     signal = Signal("account_funded")
     seen: list[dict[str, Any]] = []
 
@@ -270,7 +270,7 @@ def test_a_receiver_that_mutates_its_payload_does_not_change_what_others_get() -
     assert seen == [{"amount": 5}]
 
 
-def test_a_send_within_a_receiver_runs_at_once_and_to_its_end() -> None:
+def test_nested_send_runs_immediately_and_completely() -> None:
     """Sends nest like calls."""
     signal = Signal("account_funded")
     other = Signal("alert_dismissed")
@@ -294,7 +294,7 @@ def test_a_send_within_a_receiver_runs_at_once_and_to_its_end() -> None:
     assert story == ["before", "within", "after", "last"]
 
 
-def test_a_signal_may_be_sent_from_its_own_receiver() -> None:
+def test_signal_can_be_sent_from_its_own_receiver() -> None:
     """Recursion ends where the receiver ends it."""
     signal = Signal("account_funded")
     seen: list[int] = []
@@ -309,8 +309,8 @@ def test_a_signal_may_be_sent_from_its_own_receiver() -> None:
     assert seen == [10, 5, 2, 1]
 
 
-def test_a_send_calls_exactly_those_that_were_connected_when_it_began() -> None:
-    """Who comes or goes while a signal is being sent counts from the next send on."""
+def test_send_calls_the_receivers_connected_when_it_began() -> None:
+    """Later changes count from the next send on."""
     signal = Signal("account_funded")
     calls: list[str] = []
 
@@ -334,8 +334,8 @@ def test_a_send_calls_exactly_those_that_were_connected_when_it_began() -> None:
     assert calls == ["swap", "late"]
 
 
-def test_a_receiver_that_disconnects_itself_runs_once() -> None:
-    """A one-shot receiver does not disturb the others."""
+def test_receiver_can_disconnect_itself() -> None:
+    """A one-shot receiver does not affect the others."""
     signal = Signal("account_funded")
     calls: list[str] = []
 
@@ -353,8 +353,8 @@ def test_a_receiver_that_disconnects_itself_runs_once() -> None:
     assert calls == ["once", "always", "always"]
 
 
-def test_a_receiver_connected_for_a_sender_by_another_receiver_counts_from_the_next_send() -> None:
-    """The rule holds on the way with sender filters, too."""
+def test_receiver_connected_for_a_sender_during_a_send_counts_from_the_next() -> None:
+    """The rule holds for sends with sender filters, too."""
     signal = Signal("account_funded")
     calls: list[str] = []
 
@@ -380,16 +380,16 @@ class Account:
 
 
 def receive(sender: Any, **payload: Any) -> str:
-    """Be a function."""
+    """Be a receiver."""
     return f"function {current_emission.sender}"
 
 
 @pytest.mark.parametrize("on_error", ["raise", "group", "isolate"])
 @pytest.mark.parametrize("how", ["empty", "muted", "not for this sender"])
-def test_a_send_that_reaches_nobody_does_nothing(
+def test_send_without_matching_receivers_takes_the_fast_path(
     monkeypatch: pytest.MonkeyPatch, on_error: Any, how: str
 ) -> None:
-    """Whatever the policy: the loop for what is unusual is not even begun."""
+    """Under every policy, the slow loop is not entered."""
     signal = Signal("account_funded", on_error=on_error)
     if how != "empty":
         signal.connect(receive, sender="acme" if how == "muted" else "else")
@@ -402,10 +402,10 @@ def test_a_send_that_reaches_nobody_does_nothing(
 @pytest.mark.parametrize(
     "sender", ["acme", 5, Account(), current_app], ids=["string", "integer", "object", "proxy"]
 )
-def test_receivers_of_a_sender_methods_and_mixtures_take_a_short_way(
+def test_sends_to_sender_filters_and_methods_take_the_fast_path(
     monkeypatch: pytest.MonkeyPatch, sender: Any
 ) -> None:
-    """They are usual: once the signal is planned, a send is one loop over those that it reaches."""
+    """Once the signal has a plan, a send is one loop over the matching receivers."""
     with Flask("shop").app_context():
         account = Account()
         signals_of = {
@@ -423,11 +423,11 @@ def test_receivers_of_a_sender_methods_and_mixtures_take_a_short_way(
         then = {how: signal.send(sender) for how, signal in signals_of.items()}
         assert then == first
         assert [len(results) for results in then.values()] == [1, 1, 2]
-        assert signals_of["sender"].send("nobody") == []
+        assert signals_of["sender"].send("other") == []
 
 
-def test_a_new_receiver_of_a_sender_is_reached_at_once() -> None:
-    """And one that is gone no more: each change makes a new plan."""
+def test_connecting_for_a_sender_invalidates_the_plan() -> None:
+    """And so does disconnecting."""
     signal = Signal("account_funded")
     account, other = Account(), Account()
     signal.connect(receive, sender=other)
@@ -441,8 +441,8 @@ def test_a_new_receiver_of_a_sender_is_reached_at_once() -> None:
     assert counts == [0, 1, 2, 1]
 
 
-def test_a_namespace_is_blinkers_and_makes_each_signal_once() -> None:
-    """`Namespace.signal` returns one `Signal` a name; it is a mapping, as with blinker."""
+def test_namespace_is_a_mapping_that_creates_each_signal_once() -> None:
+    """As with blinker."""
     shop = Namespace()
     funded = shop.signal("account_funded", "Money arrived.")
     assert isinstance(shop, blinker.Namespace)
@@ -454,8 +454,8 @@ def test_a_namespace_is_blinkers_and_makes_each_signal_once() -> None:
     assert Namespace().signal("account_funded") is not funded
 
 
-def test_a_receiver_written_for_blinker_works_unchanged() -> None:
-    """The same receiver hears a blinker signal and one of these."""
+def test_receiver_written_for_blinker_works_unchanged() -> None:
+    """The same receiver, connected to a blinker signal and to one of these."""
     ours, theirs = Signal("account_funded"), blinker.NamedSignal("account_funded")
 
     def receive(sender: Any, **extra: Any) -> tuple[Any, dict[str, Any]]:

@@ -1,42 +1,28 @@
-"""Connecting, disconnecting, muting and sending from many threads at once."""
+"""Threads that connect, disconnect, mute and send concurrently."""
 
 import gc
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from flask_signals_kit import Namespace, Signal
-from tests.support import make_signal
+from tests.support import make_signal, together
 
 THREADS = 8
 
 
 @pytest.fixture(autouse=True)
 def quick_switches() -> Iterator[None]:
-    """Let the interpreter switch threads as often as it can, and collect garbage quickly."""
+    """Make the interpreter switch threads often, and collect garbage quickly."""
     before = sys.getswitchinterval()
     gc.freeze()
     sys.setswitchinterval(1e-6)
     yield
     sys.setswitchinterval(before)
     gc.unfreeze()
-
-
-def together(*work: Callable[[], None]) -> None:
-    """Run these side by side, raise what they raise, and never wait for ever."""
-    start = threading.Barrier(len(work))
-
-    def begin(function: Callable[[], None]) -> None:
-        start.wait(10)
-        function()
-
-    with ThreadPoolExecutor(len(work)) as pool:
-        for done in [pool.submit(begin, function) for function in work]:
-            done.result(timeout=60)
 
 
 def receiver(name: Any) -> Callable[..., Any]:
@@ -48,8 +34,8 @@ def receiver(name: Any) -> Callable[..., Any]:
     return receive
 
 
-def test_connecting_and_disconnecting_from_many_threads_loses_nobody() -> None:
-    """Each thread's receivers are there exactly while it wants them."""
+def test_concurrent_connects_and_disconnects_lose_no_receiver() -> None:
+    """Each thread's receivers are connected exactly while it wants them."""
     signal = Signal("account_funded")
 
     def work() -> None:
@@ -66,8 +52,8 @@ def test_connecting_and_disconnecting_from_many_threads_loses_nobody() -> None:
     assert not signal.receivers
 
 
-def test_sends_during_connects_and_disconnects_always_reach_those_that_stay() -> None:
-    """No "dictionary changed size", nobody twice, nobody who stays is missed, order kept."""
+def test_sends_during_connects_call_all_permanent_receivers() -> None:
+    """No "dictionary changed size", no receiver called twice or missed, order kept."""
     signal = Signal("account_funded")
     stay = [receiver(f"stay {number}") for number in range(5)]
     for each in stay:
@@ -94,8 +80,8 @@ def test_sends_during_connects_and_disconnects_always_reach_those_that_stay() ->
     assert [each for each, _ in signal.send()] == stay
 
 
-def test_sender_filters_hold_while_other_threads_connect() -> None:
-    """A send by one sender never reaches the receiver of another."""
+def test_sender_filters_apply_while_other_threads_connect() -> None:
+    """A send by one sender never calls the receiver of another."""
     signal = Signal("account_funded")
 
     def work(name: str) -> None:
@@ -110,7 +96,7 @@ def test_sender_filters_hold_while_other_threads_connect() -> None:
     assert not signal.receivers
 
 
-def test_the_same_receiver_connected_by_all_threads_is_called_once() -> None:
+def test_receiver_connected_by_many_threads_is_called_once() -> None:
     """Connecting is idempotent across threads."""
     signal = Signal("account_funded")
     shared = receiver("shared")
@@ -124,8 +110,8 @@ def test_the_same_receiver_connected_by_all_threads_is_called_once() -> None:
     assert len(signal.connections) == 1
 
 
-def test_receivers_collected_in_other_threads_leave_nothing() -> None:
-    """Weak receivers and senders die while others send."""
+def test_receivers_collected_in_other_threads_are_disconnected() -> None:
+    """Weak receivers and senders are freed while others send."""
     signal = Signal("account_funded")
     keep = receiver("keep")
     signal.connect(keep)
@@ -147,8 +133,8 @@ def test_receivers_collected_in_other_threads_leave_nothing() -> None:
     assert len(signal.connections) == 1
 
 
-def test_temporary_receivers_and_mutes_do_not_disturb_other_threads_sends() -> None:
-    """While some mute and borrow, the others hear what they always hear."""
+def test_temporary_receivers_and_mutes_do_not_affect_other_threads() -> None:
+    """Their sends call the permanent receivers."""
     signal = Signal("account_funded")
     signal.connect(keep := receiver("keep"))
     stop = threading.Event()
@@ -168,8 +154,8 @@ def test_temporary_receivers_and_mutes_do_not_disturb_other_threads_sends() -> N
     together(borrow, borrow, send, send)
 
 
-def test_on_change_and_receivers_that_connect_do_not_lock_each_other_out() -> None:
-    """Callbacks of one signal that use another, crosswise in two threads, end."""
+def test_callbacks_that_connect_to_another_signal_do_not_deadlock() -> None:
+    """Two signals, crosswise in two threads."""
 
     def look() -> None:
         assert not two.is_muted
@@ -191,8 +177,8 @@ def test_on_change_and_receivers_that_connect_do_not_lock_each_other_out() -> No
     together(lambda: cross(one, two), lambda: cross(two, one))
 
 
-def test_a_namespace_makes_each_signal_once_for_all_threads() -> None:
-    """Two threads that ask for a new name at once get the same signal."""
+def test_namespace_creates_each_signal_once_for_all_threads() -> None:
+    """Two threads that access a new name at once get the same signal."""
     shop = Namespace()
     found: list[Signal] = []
 
@@ -203,7 +189,7 @@ def test_a_namespace_makes_each_signal_once_for_all_threads() -> None:
     assert len({id(signal) for signal in found}) == 50
 
 
-def test_a_send_from_a_finaliser_in_another_thread_does_not_block() -> None:
+def test_send_from_a_finalizer_in_another_thread_does_not_block() -> None:
     """A weak reference's callback never waits for a thread that is connecting."""
     signal = Signal("account_funded")
     stop = threading.Event()

@@ -18,8 +18,9 @@ from flask import Flask
 from flask.cli import AppGroup
 from flask_sqlalchemy import SQLAlchemy
 
-from flask_signals_kit import Call, SignalsKit
+from flask_signals_kit import SignalsKit
 from flask_signals_kit.debug.cli import signals
+from tests.support import Later
 
 
 class Account:
@@ -116,12 +117,6 @@ def test_list_shows_receivers_in_calling_order_on_one_line_each() -> None:
 
 def test_list_marks_third_party_receivers_as_foreign() -> None:
     """With their delivery and weakness, as for any other."""
-
-    class Later:
-        name = "later"
-
-        def deliver(self, call: Call, /) -> None: ...
-
     app = make_app()
     app.extensions["signals_kit"].on("campaign_archived", delivery=Later())(dismiss_alert)
     flask.signals.request_started.connect(thank_by_mail, app)
@@ -242,24 +237,17 @@ def test_show_has_the_figures_of_the_journal() -> None:
 
 def test_show_has_dropped_calls() -> None:
     """Also of a receiver that was never called."""
-    calls: list[Call] = []
-
-    class Later:
-        name = "later"
-
-        def deliver(self, call: Call, /) -> None:
-            calls.append(call)
-
+    later = Later()
     app = make_app()
     app.testing = True
     state = app.extensions["signals_kit"]
-    state.on("campaign_archived", delivery=Later())(dismiss_alert)
+    state.on("campaign_archived", delivery=later)(dismiss_alert)
     with app.app_context():
         state.send("campaign_archived")
-        calls[0].drop()
+        later.calls[0].drop()
         assert "     no calls, 1 dropped\n" in run(app, "show", "campaign_archived").output
         state.send("campaign_archived")
-        calls[1].run()
+        later.calls[1].run()
     output = run(app, "show", "campaign_archived").output
     assert re.search(r"^     1 call, 1 dropped, mean .*, p95 .*$", output, re.MULTILINE)
 
@@ -425,6 +413,7 @@ def test_narrow_list_puts_the_place_below_the_receiver() -> None:
 
 APP = """
 from flask import Flask
+from tests.support import Later
 from flask_signals_kit import SignalsKit
 app = Flask("shop")
 kit = SignalsKit(app)

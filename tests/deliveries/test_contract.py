@@ -26,26 +26,7 @@ from flask_signals_kit import (
 )
 from flask_signals_kit.core.journal import Tally
 from tests.deliveries.support import messages
-from tests.support import tally_of
-
-
-class Later:
-    """A user's delivery: keeps the calls, and runs them when it is told to."""
-
-    name = "later"
-
-    def __init__(self) -> None:
-        self.calls: list[Call] = []
-
-    def deliver(self, call: Call, /) -> None:
-        """Keep a call."""
-        self.calls.append(call)
-
-    def run(self) -> None:
-        """Run what was kept."""
-        calls, self.calls = self.calls, []
-        for call in calls:
-            call.run_contained()
+from tests.support import Later, tally_of
 
 
 class Recording:

@@ -10,9 +10,10 @@ from flask import Flask, render_template_string
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client
 
-from flask_signals_kit import Call, SignalsKit
+from flask_signals_kit import SignalsKit
 from flask_signals_kit.catalogue import BUILTIN_PAYLOADS
 from tests.debug.page.test_views import cards, page, twin, words
+from tests.support import Later
 
 NONE = "\N{EN DASH}"
 COLUMNS = ("Calls", "Failures", "Mean", "p95")
@@ -105,20 +106,13 @@ def test_a_failure_stands_out() -> None:
 
 def test_what_a_delivery_dropped_is_shown() -> None:
     """It is one answer to why something did not run."""
-    calls: list[Call] = []
-
-    class Later:
-        name = "later"
-
-        def deliver(self, call: Call, /) -> None:
-            calls.append(call)
-
+    later = Later()
     app = make_app()
-    app.extensions["signals_kit"].on("account_closed", delivery=Later())(fails_if_asked)
+    app.extensions["signals_kit"].on("account_closed", delivery=later)(fails_if_asked)
     with app.app_context():
         for _ in range(3):
             app.extensions["signals_kit"].send("account_closed")
-    for call in calls:
+    for call in later.calls:
         call.drop()
     for url in ("", "/signals/account_closed"):
         text = words(page(app, url))

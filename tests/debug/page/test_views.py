@@ -13,8 +13,9 @@ import pytest
 from flask import Flask
 from markupsafe import Markup
 
-from flask_signals_kit import Call, SignalsKit
+from flask_signals_kit import SignalsKit
 from flask_signals_kit.debug.page.views import STATIC, Views
+from tests.support import Later
 
 
 class Account:
@@ -22,14 +23,6 @@ class Account:
 
 
 ACME = Account()
-
-
-class Later:
-    """A delivery that never delivers."""
-
-    name = "later"
-
-    def deliver(self, call: Call, /) -> None: ...
 
 
 def is_large(account: object, *, amount: int = 0, **extra: object) -> bool:
