@@ -68,7 +68,7 @@ def capture(
         if run_after_commit and get_ident() == thread:  # not the session of another thread
             retained.append((pending, call))
 
-    with app_signals.sessions.watch_kept(keep):
+    with app_signals.sessions.observe_kept(keep):
         try:
             yield captured
             while retained:

@@ -135,7 +135,7 @@ class AppEnvironment(Environment):
         return receiver
 
     def enter(self) -> AbstractContextManager[Any] | None:
-        """Return an app context to push, unless the app is current or gone."""
+        """Return an app context to push; ``None`` if the app is current or no longer exists."""
         app = self._app()
         return None if app is None or is_current(app) else app.app_context()
 

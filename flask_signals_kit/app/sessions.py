@@ -16,7 +16,7 @@ from flask import Flask, has_app_context
 
 from ..compat import active_contexts, call_inside, is_current
 from ..deliveries.transactions import (
-    KeptWatcher,
+    KeptObserver,
     OpenTransaction,
     SessionSource,
     current_of,
@@ -48,7 +48,7 @@ class Sessions:
     def __init__(self, app: weakref.ref[Flask], registry: Registry) -> None:
         self._app = app
         self._registry = registry
-        self._watchers: tuple[KeptWatcher, ...] = ()
+        self._kept_observers: tuple[KeptObserver, ...] = ()
         self._lock = Lock()
         self._extension: SessionSource | None = None
 
@@ -68,7 +68,7 @@ class Sessions:
         return named if self._extension is None else [*named, self._extension]
 
     def current(self) -> list[Any]:
-        """Return the current sessions, but for async ones."""
+        """Return the current sessions, except async ones."""
         return self._found(SessionSource.plain_sessions)
 
     def _found(self, find: Callable[[SessionSource], list[Any]]) -> list[Any]:
@@ -103,7 +103,7 @@ class Sessions:
         holding = sessions_holding((sender, *payload.values()))
         found: Iterator[OpenTransaction | None]
         if holding:
-            found = map(partial(open_transaction, notify=self._watchers), holding)
+            found = map(partial(open_transaction, notify=self._kept_observers), holding)
         else:
             found = self._in_contexts(lambda: self._first_open(self._sources()))
         return next(filter(None, found), None)
@@ -112,11 +112,11 @@ class Sessions:
         for source in sources:
             try:
                 session = current_of(source())
-            except RuntimeError:  # a session that there is in app contexts alone
+            except RuntimeError:  # a session that exists only in app contexts
                 if has_app_context():
                     raise
                 continue
-            transaction = open_transaction(session, self._watchers)
+            transaction = open_transaction(session, self._kept_observers)
             if transaction is not None:
                 return transaction
         return None
@@ -129,7 +129,7 @@ class Sessions:
         app = self._app()
         current = app is not None and is_current(app)
         if current:
-            yield find()  # usually enough
+            yield find()  # first: the caller rarely needs the others
         outer = [context for context in islice(active_contexts(), 1, None) if context.app is app]
         for context in outer:
             yield call_inside(context, find)
@@ -153,15 +153,15 @@ class Sessions:
         return found
 
     @contextmanager
-    def watch_kept(self, watcher: KeptWatcher) -> Generator[None, None, None]:
+    def observe_kept(self, observer: KeptObserver) -> Generator[None, None, None]:
         """Call a function for each call that starts to wait for a commit, in a ``with`` block."""
         with self._lock:
-            self._watchers = (*self._watchers, watcher)
+            self._kept_observers = (*self._kept_observers, observer)
         try:
             yield
         finally:
             with self._lock:
-                self._watchers = tuple(w for w in self._watchers if w is not watcher)
+                self._kept_observers = tuple(w for w in self._kept_observers if w is not observer)
 
     def check(self, connection: LiveConnection) -> None:
         """Refuse a receiver that waits for a session if the app has none.

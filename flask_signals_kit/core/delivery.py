@@ -1,4 +1,4 @@
-"""How a receiver gets an emission: the protocol of a delivery, and the call that it gets."""
+"""The protocol of a delivery, and the call that it gets."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
 
-class LateEmission:
-    """The record of an emission, made when it is first read.
+class LazyEmission:
+    """The record of an emission, created on first use.
 
-    What the record tells is noted as the signal is sent. It keeps neither the sender nor the
-    payload: threads and tasks copy the context that carries it.
+    The data for the record is collected when the signal is sent. It includes neither the sender nor
+    the payload, because threads and tasks copy the context that carries this object.
 
     :param context: the signal's context.
     :param sender: the sender.
     :param payload: the payload, or its names.
-    :param frame: the frame of the send, or of something that it called within the kit.
+    :param frame: the frame of the send, or of a function of the kit that it called.
     """
 
     __slots__ = ("_payload", "_record", "_request", "_sender", "_signal", "_site")
@@ -63,12 +63,12 @@ class LateEmission:
         return self._record
 
 
-carried_emission: ContextVar[LateEmission | None] = ContextVar("signals_kit_emission", default=None)
-"""The emission being delivered where its send is not on the stack: in another thread or later."""
+carried_emission: ContextVar[LazyEmission | None] = ContextVar("signals_kit_emission", default=None)
+"""The emission being delivered, if its send is not on the stack: in another thread or later."""
 
 
 class Delivery(Protocol):
-    """How one receiver gets one emission: what ``delivery=`` takes.
+    """Decides how a receiver gets an emission; the type of ``delivery=``.
 
     >>> class Later:
     ...     name = "later"
@@ -79,18 +79,18 @@ class Delivery(Protocol):
     """
 
     name: str
-    """What the page and :class:`~flask_signals_kit.Deferred` call it."""
+    """Its name on the page and in :class:`~flask_signals_kit.Deferred`."""
 
     def deliver(self, call: Call, /) -> None:
         """Run the call now, or keep it and run it later.
 
-        A delivery that has an attribute ``session`` (``None`` for the app's own) finds in
-        ``call.transaction`` what was open there when the signal was sent.
+        If the delivery has an attribute ``session`` (``None`` for the app's session),
+        ``call.transaction`` is the transaction that was open there when the signal was sent.
         """
 
 
 class Call:
-    """One receiver's part in one emission, as a :class:`Delivery` gets it.
+    """The call of one receiver for one emission, which a :class:`Delivery` gets.
 
     A delivery calls :meth:`run` or :meth:`run_contained` once, now or later, or :meth:`drop`.
     """
@@ -100,7 +100,7 @@ class Call:
         "_context",
         "_emission",
         "_failure",
-        "_handed_on",
+        "_outcome_read",
         "_payload",
         "_receiver",
         "_sender",
@@ -118,7 +118,7 @@ class Call:
         receiver: Receiver,
         sender: Any,
         payload: dict[str, Any],
-        emission: LateEmission,
+        emission: LazyEmission,
         transaction: Transaction | None,
         number: int,
     ) -> None:
@@ -129,9 +129,9 @@ class Call:
         self._payload = payload
         self._emission = emission
         self._failure: Exception | None = None
-        self._handed_on = False
+        self._outcome_read = False
         self.number: int = number
-        """The number of the emission: they are numbered in the order in which they began."""
+        """The number of the emission, in the order in which emissions began."""
         self.transaction: Transaction | None = transaction
         """The transaction that was open in the delivery's session when the signal was sent."""
         self.value: Any = self._NOT_RUN
@@ -139,7 +139,7 @@ class Call:
 
     @property
     def emission(self) -> Emission:
-        """What was sent."""
+        """The record of the emission."""
         return self._emission.emission
 
     @property
@@ -167,13 +167,12 @@ class Call:
         return self.value is not self._NOT_RUN
 
     def run(self, within: Callable[[], AbstractContextManager[Any]] = nullcontext) -> Any:
-        """Call the receiver with the sender and the payload of the emission, in its app's context.
+        """Call the receiver with the sender and payload of the emission, in an app context.
 
-        :param within: makes a context manager around the receiver, inside the app's context; what
-            it raises counts as the receiver's failure.
-
+        :param within: returns a context manager in which the receiver runs, inside the app context;
+            its exceptions count as failures of the receiver.
         :return: what the receiver returned.
-        :raises Exception: whatever the receiver raised.
+        :raises Exception: what the receiver raised.
         """
         app_context = self._context.environment.enter()
         if app_context is None:
@@ -182,7 +181,7 @@ class Call:
             return self._run_here(within)
 
     def _run_here(self, within: Callable[[], AbstractContextManager[Any]]) -> Any:
-        """Call the receiver where the app is current."""
+        """Call the receiver in the current app context."""
         receiver = self._receiver
         token = carried_emission.set(self._emission)
         began = perf_counter()
@@ -204,22 +203,22 @@ class Call:
     def run_contained(
         self, within: Callable[[], AbstractContextManager[Any]] = nullcontext
     ) -> None:
-        """Do what :meth:`run` does; log a failure and call the exception hooks, but go on."""
+        """Do the same as :meth:`run`, but log a failure and report it to the exception hooks."""
         app_context = self._context.environment.enter()
         if app_context is not None:
-            with app_context:  # it reports what fails as it ends, too
+            with app_context:  # outside: a failure that ended it would be reported twice
                 self.run_contained(within)
             return
         try:
             self._run_here(within)
-        except Exception as error:  # noqa: BLE001  this is what containing means
+        except Exception as error:  # noqa: BLE001  contained
             add_note(error, self.emission)
             report(error, self._context, self._receiver, self.emission, "delivery")
-            if not self._handed_on:
+            if not self._outcome_read:
                 self._failure = error
 
     def drop(self) -> None:
-        """Note that the receiver will not be called for this emission."""
+        """Count and log that the receiver will not be called for this emission."""
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug(
                 "Receiver %s of signal %r is dropped: it is not called",
@@ -232,8 +231,8 @@ class Call:
             tally.dropped += 1
 
     def outcome(self, delivery: str) -> tuple[Status, Any]:
-        """Return what came of the call so far; from now on it counts as handed on."""
-        self._handed_on = True
+        """Return the status of the call so far, with its result, exception or delivery."""
+        self._outcome_read = True
         if self.value is not self._NOT_RUN:
             return "ok", self.value
         if self._failure is not None:
@@ -242,8 +241,8 @@ class Call:
         return "deferred", delivery
 
     def _count(self, began: float, failure: str | None) -> None:
-        """Count a call that comes after its emission has been observed."""
-        if not self._handed_on:
+        """Count a call that runs after its emission has been observed."""
+        if not self._outcome_read:
             return
         tally = self._context.tallies.get(self._connection.order)
         if tally is not None:
@@ -251,14 +250,14 @@ class Call:
 
 
 def add_note(error: Exception, emission: Emission) -> None:
-    """Add to an exception which signal it failed in, and where that was sent."""
+    """Add a note with the signal, and the place of its send, to an exception."""
     _add_note(error, f"In a receiver of signal {emission.signal!r}, sent from {emission.site}.")
 
 
 def note_unusable(error: Exception, receiver: Receiver) -> bool:
-    """Add to an exception why it is raised in spite of the failure policy.
+    """Add a note to an exception that explains why it is raised in spite of the failure policy.
 
-    :return: whether that is new.
+    :return: whether the exception did not have the note yet.
     """
     notes = getattr(error, "__notes__", [])
     if isinstance(notes, list) and any(UNUSABLE in text for text in notes):
@@ -278,8 +277,8 @@ UNUSABLE = "the database transaction of the sender is unusable"
 
 def _add_note(error: Exception, text: str) -> None:
     notes = getattr(error, "__notes__", [])
-    if isinstance(notes, list) and text not in notes:  # one object may be raised again and again
-        with suppress(Exception):  # a frozen dataclass, say, takes none
+    if isinstance(notes, list) and text not in notes:  # an exception may be raised repeatedly
+        with suppress(Exception):  # for example a frozen dataclass
             error.add_note(text)
 
 
@@ -290,7 +289,7 @@ def report(
     emission: Emission,
     source: Source,
 ) -> None:
-    """Report a failure that goes no further: to the log and to the environment."""
+    """Report a failure that does not propagate, to the log and to the environment."""
     place = place_of(receiver)
     logger.error(
         "Receiver %s of signal %r failed; it was sent from %s",

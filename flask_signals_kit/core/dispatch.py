@@ -1,4 +1,4 @@
-"""The one loop behind every send that is not a plain one."""
+"""The one loop of every send that is not plain."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..records import Deferred, Emission, Failed, Ok, OnError, Outcome, Receiver, Status
-from .delivery import Call, LateEmission, add_note, carried_emission, note_unusable, report
+from .delivery import Call, LazyEmission, add_note, carried_emission, note_unusable, report
 from .introspection import sender_behind
 from .observation import Called, Observation, notify_observers
 
@@ -23,24 +23,24 @@ Wrapper: TypeAlias = Any
 """Makes an async receiver callable, or a plain one awaitable: ``wrapper(receiver)``."""
 
 Results: TypeAlias = "list[tuple[Receiver, Any]]"
-"""What a send returns: each receiver that ran and returned, with its result, in calling order."""
+"""The result of a send: each receiver that ran and returned, with its result, in calling order."""
 
 Step: TypeAlias = "tuple[LiveConnection, Receiver, Status, Any, float]"
-"""One receiver's part: connection, receiver, status, its result or exception, seconds."""
+"""One receiver's part: connection, receiver, status, result or exception, seconds."""
 
 _numbers = count()
 
 
 class Dispatch:
-    """One emission being dispatched.
+    """The dispatch of one emission.
 
     :param context: the signal's context.
-    :param sender: who sends.
-    :param payload: what is passed by name.
+    :param sender: the sender.
+    :param payload: the payload, by name.
     :param on_error: the signal's failure policy.
     :param asynchronous: whether async receivers are awaited.
-    :param wrapper: the wrapper that the caller gave, or ``None``.
-    :param robust: whether every failure is isolated, whatever the policies are.
+    :param wrapper: the wrapper that the caller passed, or ``None``.
+    :param robust: whether every failure is isolated, regardless of the policies.
     """
 
     __slots__ = (
@@ -79,29 +79,29 @@ class Dispatch:
         self.number: int = next(_numbers)
         self.fatal: bool = False  # the last failure cannot be contained
         self._robust = robust
-        self._emission: LateEmission | None = None
+        self._emission: LazyEmission | None = None
         self._transactions: dict[Any, Transaction | None] = {}
         self._called: set[Hashable] | None = None  # receivers that have passed a predicate
 
     @property
     def emission(self) -> Emission:
-        """The record of this emission, made when the loop first needs it."""
+        """The record of this emission, created on first use."""
         return self.emission_from(sys._getframe()).emission
 
-    def emission_from(self, frame: types.FrameType) -> LateEmission:
-        """Note what the record of this emission tells.
+    def emission_from(self, frame: types.FrameType) -> LazyEmission:
+        """Return the lazy record of this emission; create it at the first call.
 
-        :param frame: the frame of the send, or of something that it called within the kit.
+        :param frame: the frame of the send, or of a function of the kit that it called.
         """
         if self._emission is None:
-            self._emission = LateEmission(self.context, self.sender, self.payload, frame)
+            self._emission = LazyEmission(self.context, self.sender, self.payload, frame)
         return self._emission
 
     async def run(self, connections: Iterable[LiveConnection]) -> list[Step]:
-        """Call each receiver in turn.
+        """Call the receivers one after the other.
 
-        It is a coroutine so that plain and async sends share it; where nothing is awaited it never
-        waits, and :func:`finish` runs it to its end in one step.
+        This is a coroutine so that plain and async sends can share it. If nothing is awaited, it
+        never suspends, and :func:`finish` runs it in one step.
         """
         steps, plain = self.steps, not self.asynchronous
         self._find_transactions(connections)
@@ -134,7 +134,7 @@ class Dispatch:
                     break
         finally:
             value = None  # as in `results`
-            # A coroutine may be closed in another context, where a token would be refused.
+            # A coroutine may be closed in another context, where a token would be invalid.
             if self.asynchronous and carried_emission.get() is self._emission:
                 carried_emission.set(outer)
             if self.context.observers:
@@ -143,14 +143,18 @@ class Dispatch:
                 steps.clear()
         return steps
 
-    def _carry(self) -> LateEmission | None:
-        """Set the emission for the tasks that receivers start; return what was set before."""
+    def _carry(self) -> LazyEmission | None:
+        """Set the emission for the tasks that receivers start; return the previous value."""
         outer = carried_emission.get()
         carried_emission.set(self.emission_from(sys._getframe()))
         return outer
 
     def _find_transactions(self, connections: Iterable[LiveConnection]) -> None:
-        """Look before any receiver runs: one that reads the database begins a transaction."""
+        """Find the open transactions of the deliveries.
+
+        This happens before any receiver runs, because a receiver that reads the database begins a
+        transaction.
+        """
         for connection in connections:
             delivery = connection.options.delivery
             if delivery is None:
@@ -166,7 +170,7 @@ class Dispatch:
     ) -> bool:
         """Apply the failure policy; tell whether the next receiver is called.
 
-        A ``RecursionError`` does not come here. To continue with the next receiver, which sends
+        This is not called for a ``RecursionError``: to continue with the next receiver, which sends
         again as well, would double the work at each level of the recursion.
         """
         policy = self._policy(connection)
@@ -183,19 +187,19 @@ class Dispatch:
         return True
 
     def _is_fatal(self, error: Exception, receiver: Receiver) -> bool:
-        """Tell whether a failure cannot be contained; if so, report it and add the reason.
+        """Tell whether a failure cannot be contained; if so, report it and add a note.
 
-        A sender that went on with an unusable transaction would come to a commit that stores
-        nothing. The other receivers could only fail as well.
+        If the sender continued with an unusable transaction, its commit would store nothing. The
+        other receivers could only fail as well.
         """
         if not self.context.environment.has_unusable_transaction(self.sender, self.payload):
             return False
-        if note_unusable(error, receiver):  # not yet raised by a send within the receiver
+        if note_unusable(error, receiver):  # not yet reported by a nested send
             report(error, self.context, receiver, self.emission, "receiver")
         return True
 
     def _report_grouped(self) -> None:
-        """Report the failures of a group that is not raised, because another exception is."""
+        """Report the failures of a group that is not raised because another exception is raised."""
         for connection, receiver, status, error, _ in self.steps[:-1]:
             if status == "failed" and self._policy(connection) == "group":
                 report(error, self.context, receiver, self.emission, "receiver")
@@ -219,16 +223,16 @@ class Dispatch:
     def _call_specially(
         self, connection: LiveConnection, receiver: Receiver
     ) -> tuple[Status | None, Any]:
-        """Call a receiver that has a predicate or a delivery, or that is of the other kind.
+        """Call a receiver that has a predicate or a delivery, or needs a wrapper.
 
-        Without a status, the value is still to be awaited; not here, since a coroutine turns a
-        receiver's ``StopIteration`` into another error.
+        If the returned status is ``None``, the caller must await the value. It is not awaited here,
+        because a coroutine turns a receiver's ``StopIteration`` into another error.
         """
         sender, payload, options = self.sender, self.payload, connection.options
         if options.when is not None:
             if self._called is None:
                 self._called = set()
-            self._called.add(connection.key[0])  # also if the predicate fails: once is enough
+            self._called.add(connection.key[0])  # also if the predicate raises
             if not options.when(sender, **payload):
                 self._called.discard(connection.key[0])
                 return "skipped", None
@@ -251,7 +255,7 @@ class Dispatch:
                 return None, receiver(sender, **payload)
             token = carried_emission.set(
                 self.emission_from(sys._getframe())
-            )  # the wrapper may well use another thread
+            )  # the wrapper may use another thread
             try:
                 return "ok", (self.wrapper or environment.make_sync)(receiver)(sender, **payload)
             finally:
@@ -265,10 +269,10 @@ class Dispatch:
         return None, value
 
     def results(self) -> Results:
-        """Return what a send returns, or raise what it raises.
+        """Return the result of the send, or raise its exception.
 
-        The frames that an exception has gone through must not hold it, or it, and the request with
-        it, would wait for the garbage collector: so the steps are cleared.
+        The steps are cleared: if a frame in the traceback of an exception referenced the exception,
+        only the garbage collector could free it, and the request with it.
         """
         steps = self.steps
         sent: Results = []
@@ -295,7 +299,7 @@ class Dispatch:
         return sent
 
     def outcomes(self) -> list[Outcome[Any]]:
-        """Return what a robust send returns, or raise what not even that contains."""
+        """Return the result of a robust send, or raise a failure that it cannot contain."""
         if self.fatal:
             self.results()
         made: list[Outcome[Any]] = []
@@ -317,7 +321,7 @@ def send_observed(
     called: Called,
     frame: types.FrameType,
 ) -> Results:
-    """Call receivers that need nothing but a call, and notify the observers."""
+    """Call plain receivers, and notify the observers."""
     sent: Results = []
     times = [perf_counter()]
     exceptional: dict[int, tuple[Status, Any]] | None = None
@@ -336,7 +340,7 @@ def send_observed(
 
 
 def finish(run: Coroutine[Any, Any, list[Step]]) -> None:
-    """Run a coroutine that never waits to its end."""
+    """Run a coroutine that never suspends."""
     try:
         run.send(None)
     except StopIteration:

@@ -98,7 +98,7 @@ class Environment:
         return _refuse_sync(receiver)
 
     def enter(self) -> AbstractContextManager[Any] | None:
-        """Return a context manager that makes the app current; ``None`` if it is."""
+        """Return a context manager that makes the app current; ``None`` if it already is."""
         return None
 
     def sessions(self) -> list[Any]:

@@ -370,7 +370,7 @@ def signature_of(target: Any, *, follow_wrapped: bool = True) -> inspect.Signatu
 
 
 Caller: TypeAlias = tuple[str, str, str, int]
-"""Where a call comes from: module, name, file and line."""
+"""The place of a call: module, name, file and line."""
 
 # A `with` block of the kit is entered through contextlib.
 _INTERNAL_MODULES = (f"{__name__.partition('.')[0]}.", "blinker.", "contextlib")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..records import Connection, Emission, Place, Receiver, Status
-from .delivery import LateEmission
+from .delivery import LazyEmission
 from .introspection import place_of
 
 if TYPE_CHECKING:
@@ -135,4 +135,4 @@ def make_emission(
 
     :param frame: the frame of the send, or of a function of the kit that it called.
     """
-    return LateEmission(context, sender, payload, frame).emission
+    return LazyEmission(context, sender, payload, frame).emission

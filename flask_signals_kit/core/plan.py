@@ -60,7 +60,7 @@ class Plan:
         self.any_sender: tuple[LiveConnection, ...] = distinct(self.by_sender.pop(None, []))
         self._receivers: dict[Hashable, Any] | None = None
         self._merged: dict[Hashable, tuple[LiveConnection, ...]] = {}
-        # Each send reaches every connection, whatever its sender and the blocks that it is in.
+        # Each send reaches every connection, regardless of its sender and its `with` blocks.
         unchecked = not self.scoped and not muted and check_payload is None
         self.reaches_all: bool = unchecked and not self.by_sender
         # A plain send only calls the receivers.

@@ -1,4 +1,4 @@
-"""After commit: a receiver runs once what it reacts to is really in the database."""
+"""The delivery ``after_commit``: a receiver runs after the transaction has committed."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ if TYPE_CHECKING:
 
 
 class AfterCommit:
-    """Run the receiver once the root transaction of the current session has committed.
+    """Run the receiver after the root transaction of the current session has committed.
 
-    It is dropped if that transaction, or the savepoint that the signal was sent in, rolls back or
-    ends without a commit. Without an open transaction it runs at once. Its failure is logged and
-    told to the exception hooks; it breaks neither ``commit()`` nor the other receivers. It runs at
-    most once, and a crash between the commit and the receiver loses it.
+    The call is dropped if that transaction, or the savepoint that the signal was sent in, rolls
+    back or ends without a commit. Without an open transaction, the receiver runs immediately. If it
+    fails, this is logged and reported to the exception hooks; ``commit()`` and the other receivers
+    are not affected. The receiver runs at most once. A crash between the commit and the receiver
+    loses the call.
 
-    It runs in a transaction of its own: what it has begun and left open is committed when it is
-    done, and rolled back if it has failed.
+    The receiver runs in its own transaction. A transaction that it leaves open is committed after
+    it returns, and rolled back if it fails.
 
-    ``delivery="after_commit"`` stands for ``AfterCommit()``.
+    ``delivery="after_commit"`` is the same as ``AfterCommit()``.
 
-    :param session: the session to wait for, where the app has several: a ``scoped_session``, or a
-        function that returns the current ``Session`` or ``None``. If left out, it is the one that
-        holds the sender or a model instance in the payload; else the first of the app's
-        sessions that has a transaction open, those of enclosing app contexts included.
+    :param session: the session to wait for if the app has several: a ``scoped_session``, or a
+        function that returns the current ``Session`` or ``None``. If omitted, it is the session
+        that holds the sender or a model instance in the payload; else the first of the app's
+        sessions that has an open transaction, including those of enclosing app contexts.
 
     >>> AfterCommit().name
     'after_commit'
@@ -39,7 +40,7 @@ class AfterCommit:
     def __init__(self, session: Any = None) -> None:
         source = None if session is None else source_of(session)
         self.session: Callable[[], Any] | None = source
-        """How to get at the session to wait for, or ``None`` for the app's own."""
+        """Returns the session to wait for; ``None`` for the app's own."""
         self._sessions: Callable[[], list[Any]] = list if source is None else source.plain_sessions
 
     @property

@@ -1,11 +1,11 @@
-"""SQLAlchemy sessions, seen from outside: what waits for a commit, and when it may go on.
+"""SQLAlchemy's transactions: calls that wait for a commit, and run or are dropped after it.
 
-SQLAlchemy is an optional dependency: an app that hands a session in has it, others do without.
+SQLAlchemy is an optional dependency: only apps that use a session need it.
 
-What was sent in a transaction waits with it. A savepoint that is released hands its calls to the
-transaction around it; a root that has committed marks them ready. Only when a transaction has ended
-are they run, or dropped: inside ``after_commit`` no SQL is possible, and it fires for savepoints as
-well.
+A call waits for the transaction that its signal was sent in. When a savepoint is released, its
+calls move to the enclosing transaction. When a root transaction has committed, its calls are ready.
+They are run or dropped only when the transaction has ended: in ``after_commit`` no SQL is possible,
+and SQLAlchemy calls it for savepoints as well.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ Session: TypeAlias = Any
 """A ``sqlalchemy.orm.Session``."""
 
 Sessions: TypeAlias = Callable[[], list[Session]]
-"""Returns sessions that a receiver may use besides the app's."""
+"""Returns sessions that a receiver may use in addition to the app's."""
 
 _PENDING = "_signals_kit_pending"
-"""The attribute of a ``SessionTransaction`` that keeps its :class:`Pending`.
+"""The attribute of a ``SessionTransaction`` that stores its :class:`Pending`.
 
-No app reaches it, as it does ``session.info``. A mapping from sessions would never let go of one
-that its own payload refers to; here the garbage collector finds the cycle.
+Unlike ``session.info``, apps do not change it. A mapping from sessions to calls would never free a
+session that a payload references; here the garbage collector finds the cycle.
 """
 
 
@@ -61,14 +61,14 @@ class Pending:
         self._outer: Pending | None = None
 
     def current(self) -> Pending:
-        """Return where the calls are now: released savepoints have handed theirs on."""
+        """Return the object that has the calls now: those of released savepoints have moved."""
         pending = self
         while pending._outer is not None:
             pending = pending._outer
         return pending
 
     def committed(self, transaction: Any) -> None:
-        """Hand a savepoint's calls to the transaction around it; mark a root's ready."""
+        """Move a savepoint's calls to the enclosing transaction; mark a root's calls ready."""
         if not transaction.nested:
             self._committed = not self._aborted
             if self._aborted:
@@ -83,7 +83,7 @@ class Pending:
         self._calls = {}
 
     def ended(self, session: Session) -> None:
-        """Run the calls of a transaction that has committed; drop those of one that has not."""
+        """Run the calls if the transaction has committed; drop them if not."""
         self._ended = True
         calls, self._calls = self._calls, {}
         if self._committed and calls:
@@ -93,19 +93,19 @@ class Pending:
                 call.drop()
 
     def withdraw(self, call: Call) -> bool:
-        """Take a call out; tell whether it was still waiting."""
+        """Remove a call; tell whether it was still waiting."""
         calls = self.current()._calls
         waits = call in calls
         calls.pop(call, None)
         return waits
 
     def __del__(self) -> None:
-        if self._calls:  # the session was collected, and has neither committed nor been closed
+        if self._calls:  # the session was collected without commit, rollback or close
             _drop("A session was discarded without commit, rollback or close", self._calls)
 
 
 def _pending_of(transaction: Any) -> Pending:
-    """Return what waits for a transaction."""
+    """Return the pending calls of a transaction."""
     pending: Pending | None = getattr(transaction, _PENDING, None)
     if pending is None:
         pending = Pending()
@@ -114,7 +114,7 @@ def _pending_of(transaction: Any) -> Pending:
 
 
 def _drop(reason: str, calls: Iterable[Call]) -> None:
-    """Drop calls that a user would expect to run, with a warning that names the receivers."""
+    """Drop calls that a user would expect to run, and log a warning that names the receivers."""
     receivers = ", ".join(f"{call.receiver} of signal {call.emission.signal!r}" for call in calls)
     logger.warning("%s; these receivers are not called: %s", reason, receivers)
     for call in calls:
@@ -122,11 +122,11 @@ def _drop(reason: str, calls: Iterable[Call]) -> None:
 
 
 class _OwnTransaction:
-    """A transaction that a receiver has begun, and what it has loaded or changed in there.
+    """A transaction that a receiver has begun, and the instances that it has loaded or changed.
 
-    The end of a transaction expires every instance in the session, one after the other. But what
-    the receiver has not touched is expired already, from the end of the transaction before. In a
-    session with many instances only what it has touched is therefore looked at.
+    The end of a transaction expires every instance in the session, one after the other. Instances
+    that the receiver has not touched are already expired, since the end of the previous
+    transaction. So in a session with many instances, only the touched ones are expired.
 
     :param session: the session.
     :param transaction: SQLAlchemy's record of the transaction.
@@ -144,46 +144,47 @@ class _OwnTransaction:
 
     @property
     def is_open(self) -> bool:
-        """Whether it has not ended yet."""
+        """Whether the transaction has not ended yet."""
         return self.session.get_transaction() is self.transaction
 
     def touch(self, session_id: int, states: Iterable[Any]) -> None:
-        """Note instances that are loaded, refreshed or flushed in a session."""
+        """Record instances that are loaded, refreshed or flushed in a session."""
         if self._touched is not None and session_id == self.session.hash_key:
             self._touched.update(states)
 
-    def end(self, how: Callable[[], None]) -> None:
-        """Commit it or roll it back."""
+    def end(self, finish: Callable[[], None]) -> None:
+        """Call a function that commits the transaction or rolls it back."""
         if self._touched is None:
-            how()
+            finish()
             return
         instances = self.session.identity_map
         self._touched.update(_states(self.session.dirty))
         instances.all_states = lambda: [*filter(instances.contains_state, self._touched or ())]
         try:
-            how()
+            finish()
         finally:
             del instances.all_states
 
 
 FEW = 50
-"""Up to so many instances, it is not worth while to note which of them are touched."""
+"""In sessions with at most this many instances, touched instances are not recorded."""
 
 
 class _Loop:
     """Runs calls whose transaction has committed, in the order in which they were sent.
 
-    What becomes ready while one of them runs is queued, so that a chain of receivers that send is a
-    loop and no recursion.
+    Calls that become ready while a call runs are queued, so that a chain of receivers that send is
+    a loop, without recursion.
 
-    Each runs in a ``with`` block of the loop: in a transaction of its own in each of the sessions
-    that it uses. What it has begun is committed when it is done, and rolled back if it has failed,
-    so that neither its neighbours nor the sender find anything of it in their session. What was
-    open before is left alone.
+    Each call runs in a ``with`` block of the loop, in its own transaction in each session that it
+    uses. A transaction that it begins is committed after it returns, and rolled back if it fails,
+    so the sender and other receivers find no trace of it in their session. Transactions that were
+    open before are not changed.
 
-    :param session: the session that has committed, or ``None`` if there was nothing to wait for.
+    :param session: the session that has committed, or ``None`` if there was none to wait for.
     :param calls: the calls.
-    :param sessions: returns what their receivers may use besides it and the app's sessions.
+    :param sessions: returns sessions that their receivers may use, in addition to this one and the
+        app's.
     """
 
     __slots__ = ("_item", "_lock", "_over", "_queue", "begun", "outer", "session")
@@ -198,10 +199,10 @@ class _Loop:
         self._over = False
         self._lock = Lock()  # a receiver's thread may have inherited the context
         self.begun: list[_OwnTransaction] = []
-        """What the receiver that runs has begun."""
+        """The transactions that the running receiver has begun."""
 
     def add(self, calls: Iterable[Call], sessions: Sessions) -> bool:
-        """Queue calls; tell whether the loop still runs."""
+        """Queue calls; return false if the loop is over."""
         with self._lock:
             if not self._over:
                 for call in calls:
@@ -209,14 +210,14 @@ class _Loop:
             return not self._over
 
     def run(self) -> None:
-        """Run what is queued, and what is added meanwhile.
+        """Run the queued calls, and those that are added meanwhile.
 
-        Nothing but a ``BaseException`` may reach ``commit()``, which has done its work: not even
-        what fails around a receiver, in a teardown function or in a rollback.
+        No ``Exception`` may propagate to ``commit()``, which has succeeded. This includes failures
+        around a receiver, in a teardown function or in a rollback.
         """
         session, block = self.session, None
         if session is not None:
-            # Until a block "with session.begin():" is left, the session refuses every statement.
+            # Inside a block "with session.begin():", the session refuses every statement.
             block, session._trans_context_manager = session._trans_context_manager, None
         token = _loop.set(self)
         try:
@@ -239,10 +240,10 @@ class _Loop:
                 session._trans_context_manager = block
             self._item = None
             if not self._over:
-                self._interrupted()
+                self._drop_rest()
 
-    def _interrupted(self) -> None:
-        """Drop what is left after a ``KeyboardInterrupt`` or ``SystemExit``."""
+    def _drop_rest(self) -> None:
+        """Drop the remaining calls after a ``KeyboardInterrupt`` or ``SystemExit``."""
         with self._lock:
             self._over = True
         if self._queue:
@@ -258,24 +259,24 @@ class _Loop:
             self._roll_back()
             return
         try:
-            for own in self._left_open():
+            for own in self._still_open():
                 own.end(own.session.commit)
         except BaseException:
             self._roll_back()
             raise
 
     def _roll_back(self) -> None:
-        for own in self._left_open():
+        for own in self._still_open():
             try:
                 own.end(own.session.rollback)
             except Exception:
                 receiver = self._item and self._item[2].receiver
                 logger.exception("The rollback after receiver %s failed", receiver)
 
-    def _left_open(self) -> list[_OwnTransaction]:
-        """Return what the receiver has begun and not ended.
+    def _still_open(self) -> list[_OwnTransaction]:
+        """Return the transactions that the receiver has begun and not ended.
 
-        Sessions that the app has not named are left to the receiver.
+        Transactions in sessions that the kit does not know are not included.
         """
         session = self.session
         left = [own for own in self.begun if own.is_open]
@@ -287,24 +288,24 @@ class _Loop:
 
 
 _Item: TypeAlias = "tuple[int, int, Call, Sessions]"
-"""A queued call: its emission's number, its own, and what returns the sessions it may use."""
+"""A queued call: the number of its emission, its own, the call, and the sessions it may use."""
 
 _loop: ContextVar[_Loop | None] = ContextVar("signals_kit_after_commit", default=None)
-"""The innermost loop that runs here."""
+"""The innermost running loop."""
 
 _order = count()
-"""Numbers calls as they are queued: those of one emission keep the order of its receivers."""
+"""Numbers calls in the order in which they are queued, which is that of their receivers."""
 
 
 def run_ready(session: Session | None, calls: Iterable[Call], sessions: Sessions = list) -> None:
-    """Run calls, contained, or queue them where the kit is running a receiver of this session.
+    """Run calls, contained; queue them if the kit is running a receiver of the same session.
 
-    Another session may end with the receiver that uses it, and detach the sender: what has waited
-    for it runs at once.
+    Another session may end with the receiver that uses it, which detaches the sender. So calls that
+    waited for another session run immediately.
 
-    :param session: the session that has committed, or that holds what was sent; ``None`` if there
-        is none.
-    :param sessions: returns what receivers may use besides it and the app's sessions.
+    :param session: the session that has committed, or that holds the sender or the payload; or
+        ``None``.
+    :param sessions: returns sessions that receivers may use, in addition to this one and the app's.
     """
     loop = _loop.get()
     while loop is not None:
@@ -314,33 +315,33 @@ def run_ready(session: Session | None, calls: Iterable[Call], sessions: Sessions
     _Loop(session, calls, sessions).run()
 
 
-KeptWatcher: TypeAlias = "Callable[[Pending, Call], None]"
-"""Called for each call that is kept for a commit."""
+KeptObserver: TypeAlias = "Callable[[Pending, Call], None]"
+"""Called with each call that starts to wait for a commit."""
 
 
 class OpenTransaction:
-    """The innermost open transaction of a session, as an after-commit delivery waits for it.
+    """The innermost open transaction of a session, for which after-commit deliveries wait.
 
-    :param pending: what waits for it.
-    :param session: its session, where what a receiver begins there can be committed.
-    :param notify: called for each call that is kept.
+    :param pending: its pending calls.
+    :param session: its session; ``None`` for an async session.
+    :param notify: called with each call that is kept.
     """
 
     __slots__ = ("_notify", "_pending", "_session")
 
     def __init__(
-        self, pending: Pending, session: Session | None, notify: tuple[KeptWatcher, ...]
+        self, pending: Pending, session: Session | None, notify: tuple[KeptObserver, ...]
     ) -> None:
         self._pending = pending
         self._session = session
         self._notify = notify
 
     def keep(self, call: Call) -> None:
-        """Keep a call until the transaction has committed with all that is around it.
+        """Keep a call until the transaction and those that enclose it have committed.
 
-        An earlier receiver of the same emission may have ended it: then the call goes where those
-        that were kept before have gone. One that has committed or failed, and has not ended yet, is
-        still waited for: until then the session takes no statement.
+        If an earlier receiver of the same emission has ended the transaction, the call runs or is
+        dropped like those that were kept before. If the transaction has committed or failed but not
+        ended yet, the call waits for its end: until then the session accepts no statement.
         """
         pending = self._pending
         if pending._outer is not None:
@@ -356,7 +357,7 @@ class OpenTransaction:
 
 
 def open_transaction(
-    session: Session | None, notify: tuple[KeptWatcher, ...] = ()
+    session: Session | None, notify: tuple[KeptObserver, ...] = ()
 ) -> OpenTransaction | None:
     """Return the innermost open transaction of a session, or ``None`` if it has none.
 
@@ -369,12 +370,12 @@ def open_transaction(
     if transaction is None:
         return None
     listen()  # if SQLAlchemy was imported after the receivers were connected
-    own = plain if plain is session else None  # an async one is its task's
+    own = plain if plain is session else None  # an async session works only in its task
     return OpenTransaction(_pending_of(transaction), own, notify)
 
 
 def sessions_holding(values: Iterable[Any]) -> list[Session]:
-    """Return the sessions that model instances among these values belong to."""
+    """Return the sessions of the model instances among these values."""
     found: dict[int, Session] = {}
     for value in values:
         try:
@@ -382,7 +383,7 @@ def sessions_holding(values: Iterable[Any]) -> list[Session]:
             session = None if state is None else state.session
             if session is not None and "sqlalchemy.ext.asyncio" in sys.modules:
                 session = state.async_session or session
-        except Exception:  # noqa: BLE001  a proxy that stands for nothing here, say
+        except Exception:  # noqa: BLE001  for example an unbound proxy
             session = None
         if session is not None:
             found[id(session)] = session
@@ -390,7 +391,7 @@ def sessions_holding(values: Iterable[Any]) -> list[Session]:
 
 
 def _plain_sessions(sessions: Iterable[Session | None]) -> list[Session]:
-    """Return the sessions themselves, but for async ones: these work in a task alone."""
+    """Return the sessions, except async ones, which work only in their task."""
     return [
         _plain_session(session)
         for session in map(current_of, sessions)
@@ -399,7 +400,7 @@ def _plain_sessions(sessions: Iterable[Session | None]) -> list[Session]:
 
 
 def is_unusable(session: Session) -> bool:
-    """Tell whether nothing more can be stored in the open transaction of a session."""
+    """Tell whether the open transaction of a session can no longer store anything."""
     plain = _plain_session(session)
     if plain is None:
         return False
@@ -414,9 +415,10 @@ _IN_ERROR = 3
 
 
 def _is_aborted(transaction: Any) -> bool:
-    """Tell whether the database has given up a session's transaction: its commit is a rollback.
+    """Tell whether the database has aborted a session's transaction, so that it can only roll back.
 
-    SQLite goes on after a failed statement. A driver that does not tell is taken to do so.
+    SQLite continues after a failed statement. Drivers that do not report the status are assumed to
+    do the same.
     """
     for connection, *_ in getattr(transaction, "_connections", _NOTHING).values():
         if connection.dialect.driver.startswith("psycopg"):
@@ -428,9 +430,9 @@ def _is_aborted(transaction: Any) -> bool:
 
 
 def _plain_session(session: Any) -> Any:
-    """Return the session behind an ``AsyncSession``, and any other one as it is.
+    """Return the session of an ``AsyncSession``, or any other session itself.
 
-    :raises ConfigurationError: if it is no session.
+    :raises ConfigurationError: if it is not a session.
     """
     plain = getattr(session, "sync_session", session)
     if plain is not None and not hasattr(plain, "get_nested_transaction"):
@@ -442,7 +444,7 @@ def _plain_session(session: Any) -> Any:
 
 
 def current_of(session: Any) -> Any:
-    """Return the session that a ``scoped_session`` stands for here, without making one."""
+    """Return the current session of a ``scoped_session``, without creating one."""
     registry = _registry_of(session)
     if registry is None:
         return session
@@ -456,16 +458,16 @@ def _registry_of(session: Any) -> Any:
 
 
 def holding(call: Call) -> list[Session]:
-    """Return the sessions that what was sent belongs to, but for async ones."""
+    """Return the sessions of the sender and the payload, except async ones."""
     return _plain_sessions(sessions_holding((call._sender, *call._payload.values())))
 
 
 class SessionSource:
-    """Where the current session is found, and the engines that it uses.
+    """Finds the current session, and the engines that it uses.
 
     :param session: returns the current session or ``None``.
-    :param binds: returns what is known of its engines and connections, without opening any.
-    :param every: returns every current session, where there may be several.
+    :param binds: returns its known engines and connections, without opening any.
+    :param every: returns every current session, if there may be several.
     """
 
     __slots__ = ("_binds", "_every", "_session")
@@ -481,19 +483,19 @@ class SessionSource:
         self._every: Callable[[], Iterable[Session | None]] = every or (lambda: [session()])
 
     def __call__(self) -> Session | None:
-        """Return the current session, or ``None``; of several, one that has a transaction open."""
+        """Return the current session, or ``None``; of several, one with an open transaction."""
         return self._session()
 
     def sessions(self) -> list[Session]:
-        """Return the current sessions, async ones included."""
+        """Return the current sessions, including async ones."""
         return [session for session in map(current_of, self._every()) if session is not None]
 
     def plain_sessions(self) -> list[Session]:
-        """Return the current sessions, but for async ones."""
+        """Return the current sessions, except async ones."""
         return _plain_sessions(self._every())
 
     def engines(self) -> list[Any]:
-        """Return the engines, as far as they are known before there is a session."""
+        """Return the engines that are known without a session."""
         return [_plain_engine(bind) for bind in self._binds() if bind is not None]
 
 
@@ -504,7 +506,7 @@ def _plain_engine(bind: Any) -> Any:
 
 
 def source_of(session: Any) -> SessionSource:
-    """Return how to get at the current session.
+    """Return a source that finds the current session.
 
     :param session: a ``scoped_session``, or a function that returns the current one or ``None``.
     :raises ConfigurationError: for anything else; a plain ``sessionmaker`` has no current session.
@@ -520,12 +522,12 @@ def source_of(session: Any) -> SessionSource:
 
 
 def _scoped(session: Any, binds: Callable[[], Iterable[Any]]) -> SessionSource:
-    """Return how to get at the session of a ``scoped_session``, without making one."""
+    """Return a source that finds the session of a ``scoped_session``, without creating one."""
     return SessionSource(lambda: current_of(session), binds)
 
 
 def _configured_binds(factory: Any) -> list[Any]:
-    """Return what a ``sessionmaker`` gives its sessions to work with."""
+    """Return the engines and connections that a ``sessionmaker`` configures."""
     options = getattr(factory, "kw", {})
     return [options.get("bind"), *(options.get("binds") or {}).values()]
 
@@ -533,12 +535,12 @@ def _configured_binds(factory: Any) -> list[Any]:
 def session_of(app: Flask) -> SessionSource | None:
     """Find the session of Flask-SQLAlchemy or Flask-SQLAlchemy-Lite.
 
-    :return: how to get at the current session, or ``None`` if the app has no such extension.
+    :return: a source that finds the current session, or ``None`` without such an extension.
     """
     database = app.extensions.get("sqlalchemy")
     if database is None:
         return None
-    if hasattr(type(database), "get_session"):  # Lite: one a context, made when first asked for
+    if hasattr(type(database), "get_session"):  # Lite: one per context, created on first use
         return SessionSource(
             lambda: next((s for s in _lite_sessions() if s.in_transaction()), None),
             lambda: [*database.engines.values(), *database.async_engines.values()],
@@ -550,7 +552,7 @@ def session_of(app: Flask) -> SessionSource | None:
 def _lite_sessions() -> list[Session]:
     """Return Flask-SQLAlchemy-Lite's sessions of this context, async ones last.
 
-    They are looked at where it keeps them: asking it for one would make it.
+    They are read from its private attributes, because its methods would create a session.
     """
     return [
         *g.get("_sqlalchemy_sessions", {}).values(),
@@ -560,10 +562,11 @@ def _lite_sessions() -> list[Session]:
 
 @cache
 def listen() -> None:
-    """Listen to every session; called as an after-commit receiver connects.
+    """Listen to the events of every session; called when an after-commit receiver connects.
 
-    A send may come while a session is telling its listeners, and should not add to them. The kit is
-    told of a commit before other listeners are: one that raises keeps it from those behind it.
+    Not when a signal is sent: a session may be calling its listeners then. The kit's listener for
+    ``after_commit`` is called first, because a listener that raises prevents the calls of later
+    listeners.
     """
     from sqlalchemy import event
     from sqlalchemy.orm import Mapper
@@ -577,16 +580,16 @@ def listen() -> None:
 
 
 def _before_commit(session: Session) -> None:
-    """Look whether the database will turn the commit of the root into a rollback."""
+    """Find out whether the database will turn the commit of the root into a rollback."""
     transaction = session.get_transaction()
-    # Of a savepoint as well, as the root's commit looks again.
+    # Also for a savepoint: the commit of the root checks again.
     pending: Pending | None = getattr(transaction, _PENDING, None)
     if pending is not None:
         pending._aborted = bool(pending._calls) and _is_aborted(transaction)
 
 
 def _after_commit(session: Session) -> None:
-    # Also if nothing waits: another listener may yet send, in the transaction that has committed.
+    # Even if no call waits: another listener may still send, in the committed transaction.
     transaction = session.get_nested_transaction() or session.get_transaction()
     _pending_of(transaction).committed(transaction)
 
@@ -604,7 +607,7 @@ def _after_transaction_end(session: Session, transaction: Any) -> None:
 
 
 def _listen_to_instances(session: Session) -> None:
-    """Listen to what a session loads and flushes; most sessions need not be listened to."""
+    """Listen to the instances that a session loads and flushes; most sessions do not need it."""
     from sqlalchemy import event
 
     if _LISTENS not in vars(session):
@@ -615,7 +618,8 @@ def _listen_to_instances(session: Session) -> None:
 
 
 _LISTENS = "_signals_kit_listens"
-"""The attribute of a session that is listened to; ``event.contains`` may mean one that is gone."""
+"""Marks a session with listeners; ``event.contains`` may be true for a new session at the address
+of a collected one."""
 
 
 def _load(session: Session, state: Any) -> None:
@@ -635,7 +639,7 @@ def _states(instances: Iterable[Any]) -> list[Any]:
 
 
 def _touch(session_id: int, states: list[Any]) -> None:
-    """Note instances that a receiver uses, in each of the transactions around it."""
+    """Record instances that a receiver uses, in each of the enclosing transactions."""
     loop = _loop.get()
     while loop is not None:
         for own in loop.begun:
@@ -644,11 +648,11 @@ def _touch(session_id: int, states: list[Any]) -> None:
 
 
 def begin_immediate(engine: Any, mode: str = "IMMEDIATE") -> None:
-    """Have an SQLite engine begin its transactions itself; pysqlite's own way breaks savepoints.
+    """Make an SQLite engine begin transactions explicitly, so that savepoints work.
 
-    :param engine: an ``Engine`` or ``AsyncEngine``; one that is not SQLite's is left alone.
+    :param engine: an ``Engine`` or ``AsyncEngine``; engines of other databases are not changed.
     :param mode: ``"IMMEDIATE"``, ``"DEFERRED"`` or ``"EXCLUSIVE"``.
-    :raises ConfigurationError: for another mode.
+    :raises ConfigurationError: for an unknown mode.
     """
     from sqlalchemy import event
 
@@ -664,7 +668,7 @@ def begin_immediate(engine: Any, mode: str = "IMMEDIATE") -> None:
 
 
 class _Begin:
-    """Begins the transactions of an SQLite engine, unless somebody else has."""
+    """Begins the transactions of an SQLite engine, unless another listener has begun one."""
 
     def __init__(self, mode: str) -> None:
         self._mode = mode
@@ -678,16 +682,16 @@ class _Begin:
 
 
 def begins_itself(engine: Any) -> bool:
-    """Tell whether somebody listens to the beginning of an engine's transactions."""
+    """Tell whether an engine has a listener that may begin its transactions."""
     return bool(getattr(engine, "sync_engine", engine).dispatch.begin)
 
 
 def begins_late(engine: Any) -> bool:
-    """Tell whether an engine leaves the beginning of its transactions to Python's SQLite driver."""
+    """Tell whether Python's SQLite driver begins an engine's transactions, which it does late."""
     return engine.dialect.name == "sqlite" and not begins_itself(engine)
 
 
 def engine_label(engine: Any) -> str:
-    """Name an engine by its URL, without what may be secret in it."""
+    """Return an engine's URL without its password and query."""
     label: str = engine.url.set(query={}).render_as_string(hide_password=True)
     return label

@@ -505,7 +505,7 @@ def test_captures_in_many_threads_run_each_call_once(scoped: Any) -> None:
     finally:
         sys.setswitchinterval(interval)
     assert sorted(ran) == [*range(threads * turns)]
-    assert not kit.for_app(app).sessions._watchers
+    assert not kit.for_app(app).sessions._kept_observers
 
 
 def test_a_source_of_sessions_that_fails_costs_no_call(scoped: Any) -> None:
