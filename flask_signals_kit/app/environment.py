@@ -12,8 +12,9 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask
+from flask.globals import _cv_app
 
-from ..compat import describe_request, is_current, request_of_frames
+from ..compat import describe_request, request_of_frames
 from ..core.environment import Environment
 from ..core.introspection import place_of
 from ..errors import AppContextError, AsyncReceiverError
@@ -84,7 +85,9 @@ class AppEnvironment(Environment):
         """The app, or ``None`` if it no longer exists."""
         return self._app()
 
-    request = staticmethod(describe_request)
+    def request(self) -> str | None:
+        """Describe the current request."""
+        return describe_request()
 
     def report(
         self, exception: Exception, receiver: Receiver, emission: Emission, source: Source
@@ -136,8 +139,10 @@ class AppEnvironment(Environment):
 
     def enter(self) -> AbstractContextManager[Any] | None:
         """Return an app context to push; ``None`` if the app is current or no longer exists."""
-        app = self._app()
-        return None if app is None or is_current(app) else app.app_context()
+        app, context = self._app(), _cv_app.get(None)
+        if app is None or (context is not None and context.app is app):
+            return None
+        return app.app_context()
 
     def sessions(self) -> list[Any]:
         """Return the app's current SQLAlchemy sessions."""

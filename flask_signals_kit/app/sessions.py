@@ -7,7 +7,6 @@ import sys
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from itertools import islice
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -101,11 +100,13 @@ class Sessions:
         if session is not None:
             return self._first_open([session])
         holding = sessions_holding((sender, *payload.values()))
-        found: Iterator[OpenTransaction | None]
+        for held in holding:
+            transaction = open_transaction(held, self._kept_observers)
+            if transaction is not None:
+                return transaction
         if holding:
-            found = map(partial(open_transaction, notify=self._kept_observers), holding)
-        else:
-            found = self._in_contexts(lambda: self._first_open(self._sources()))
+            return None
+        found = self._in_contexts(lambda: self._first_open(self._sources()))
         return next(filter(None, found), None)
 
     def _first_open(self, sources: Iterable[Callable[[], Any]]) -> OpenTransaction | None:

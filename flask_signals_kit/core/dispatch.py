@@ -237,13 +237,16 @@ class Dispatch:
                 self._called.discard(connection.key[0])
                 return "skipped", None
         if options.delivery is not None:
+            if self._emission is None:
+                send = sys._getframe(2)
+                self._emission = LazyEmission(self.context, sender, payload, send)
             call = Call(
                 self.context,
                 connection,
                 receiver,
                 sender,
                 payload,
-                self._emission or self.emission_from(sys._getframe(2)),  # of the send
+                self._emission,
                 self._transactions.get(getattr(options.delivery, "session", self)),
                 self.number,
             )

@@ -380,9 +380,11 @@ def sessions_holding(values: Iterable[Any]) -> list[Session]:
     for value in values:
         try:
             state: Any = getattr(value, "__dict__", _NOTHING).get("_sa_instance_state")
-            session = None if state is None else state.session
-            if session is not None and "sqlalchemy.ext.asyncio" in sys.modules:
-                session = state.async_session or session
+            session = None
+            if state is not None:
+                session = state.session
+                if session is not None and "sqlalchemy.ext.asyncio" in sys.modules:
+                    session = state.async_session or session
         except Exception:  # noqa: BLE001  for example an unbound proxy
             session = None
         if session is not None:
@@ -465,7 +467,7 @@ def holding(call: Call) -> list[Session]:
 class SessionSource:
     """Finds the current session, and the engines that it uses.
 
-    :param session: returns the current session or ``None``.
+    :param session: returns the current session, a ``scoped_session`` or ``None``.
     :param binds: returns its known engines and connections, without opening any.
     :param every: returns every current session, if there may be several.
     """
@@ -483,7 +485,10 @@ class SessionSource:
         self._every: Callable[[], Iterable[Session | None]] = every or (lambda: [session()])
 
     def __call__(self) -> Session | None:
-        """Return the current session, or ``None``; of several, one with an open transaction."""
+        """Return the current session, a ``scoped_session`` for it, or ``None``.
+
+        If there are several, it is one with an open transaction.
+        """
         return self._session()
 
     def sessions(self) -> list[Session]:
@@ -523,7 +528,7 @@ def source_of(session: Any) -> SessionSource:
 
 def _scoped(session: Any, binds: Callable[[], Iterable[Any]]) -> SessionSource:
     """Return a source that finds the session of a ``scoped_session``, without creating one."""
-    return SessionSource(lambda: current_of(session), binds)
+    return SessionSource(lambda: session, binds)
 
 
 def _configured_binds(factory: Any) -> list[Any]:
