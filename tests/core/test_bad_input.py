@@ -239,15 +239,15 @@ def test_sender_may_be_any_object(make: Callable[[], Any]) -> None:
     """Unhashable, equal to all, without weak references: matched by identity."""
     signal = Signal("account_funded")
     sender, other = make(), make()
-    signal.connect(receive := lambda who: "heard", sender=sender)
+    signal.connect(receive := lambda who: "called", sender=sender)
     for _ in range(2):
-        assert signal.send(sender) == [(receive, "heard")]
+        assert signal.send(sender) == [(receive, "called")]
         assert signal.has_receivers_for(sender)
         if other is not sender:
             assert signal.send(other) == []
             assert not signal.has_receivers_for(other)
-    with signal.connected_to(guest := lambda who: "guest", sender):
-        assert [*signal.receivers_for(sender)] == [receive, guest]
+    with signal.connected_to(temporary := lambda who: "temporary", sender):
+        assert [*signal.receivers_for(sender)] == [receive, temporary]
     assert len(signal.connections) == 1
     signal.disconnect(receive, sender)
     assert not signal.receivers

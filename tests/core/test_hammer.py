@@ -113,12 +113,14 @@ class Player:
 
     def borrow(self, signal: Signal, which: int, sender: Any) -> None:
         """Connect a temporary receiver of this thread."""
-        guest = f"{self.name}'s guest"
-        with signal.connected_to(lambda who, /, **payload: guest, sender):
+        temporary = f"{self.name}'s temporary"
+        with signal.connected_to(lambda who, /, **payload: temporary, sender):
             for who in SENDERS:
                 called = [result for _, result in signal.send(who, begun=self.clock.now())]
-                assert called.count(guest) == (sender in (ANY, who))
-        assert guest not in [result for _, result in signal.send("acme", begun=self.clock.now())]
+                assert called.count(temporary) == (sender in (ANY, who))
+        assert temporary not in [
+            result for _, result in signal.send("acme", begun=self.clock.now())
+        ]
 
     def mute(self, signal: Signal, which: int, sender: Any) -> None:
         """Mute the signal temporarily."""
@@ -345,7 +347,7 @@ def test_tasks_have_separate_temporary_receivers() -> None:
                 block.__exit__(None, None, None)
             else:
                 name = "" if rng.random() < 0.2 else f"task {number}, turn {turn}"
-                block = signal.connected_to(guest(name)) if name else signal.muted()
+                block = signal.connected_to(temporary(name)) if name else signal.muted()
                 block.__enter__()
                 open_blocks.append((name, block))
             names = ["stay", *(name for name, _ in open_blocks)]
@@ -361,7 +363,7 @@ def test_tasks_have_separate_temporary_receivers() -> None:
     async def story() -> None:
         await asyncio.gather(*[asyncio.create_task(play(number)) for number in range(30)])
 
-    def guest(name: str) -> Callable[..., Any]:
+    def temporary(name: str) -> Callable[..., Any]:
         async def receive(sender: Any) -> str:
             await asyncio.sleep(0)
             return name
@@ -413,7 +415,7 @@ class Wiring:
             self.kit.init_app(app)
         self.receivers: dict[str, Callable[..., Any]] = {}
 
-    def half(self, number: int) -> AppSignals:
+    def app_signals(self, number: int) -> AppSignals:
         return self.kit.for_app(self.apps[number])
 
     def receiver(self, name: str) -> Callable[..., Any]:
@@ -425,24 +427,26 @@ class Wiring:
         return self.receivers.setdefault(name, receive)
 
     def play(self, ops: list[Op]) -> int:
-        """Connect and disconnect through the kit and each app's half; tell how often."""
+        """Connect and disconnect through the kit and each app's signals; tell how often."""
         end = time.monotonic() + PATIENCE
         for done, (what, name, where, target, priority) in enumerate(ops):
             if time.monotonic() > end:
                 return done
-            verbs = self.kit if where == 2 else self.half(where)
+            api = self.kit if where == 2 else self.app_signals(where)
             receiver = self.receiver(name)
             if what == "connect":
-                verbs.on(target, priority=priority, uid=f"{name} {target}")(receiver)
+                api.on(target, priority=priority, uid=f"{name} {target}")(receiver)
             else:
-                verbs.disconnect(receiver, target)
+                api.disconnect(receiver, target)
         return len(ops)
 
     def left(self, number: int, player: str) -> list[tuple[Any, ...]]:
         """Return the connected receivers of a player in an app, in calling order."""
         return [
             (connection.uid, connection.priority)
-            for connection in self.half(number).namespace.signal("account_funded").connections
+            for connection in self.app_signals(number)
+            .namespace.signal("account_funded")
+            .connections
             if str(connection.uid).startswith(player)
         ]
 
@@ -547,10 +551,10 @@ def test_relays_follow_connections_while_apps_are_created_and_dropped() -> None:
         pass
 
     def churn(app: Flask) -> None:
-        half = kit.for_app(app)
+        app_signals = kit.for_app(app)
         for _ in range(40):
-            half.on("request_finished")(receive)
-            half.disconnect(receive, "request_finished")
+            app_signals.on("request_finished")(receive)
+            app_signals.disconnect(receive, "request_finished")
 
     def come_and_go() -> None:
         for _ in range(6):

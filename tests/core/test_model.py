@@ -617,7 +617,7 @@ class SignalMachine(RuleBasedStateMachine):
         return few[number % len(few)]
 
     def _limit(self, number: int) -> str:
-        """Pick the sender to connect for; half of the time, any."""
+        """Pick the sender to connect for; app_signals of the time, any."""
         limited = number > 1 and "limits" in self.game
         return self._pick(self.senders, number) if limited else ANY_SENDER
 

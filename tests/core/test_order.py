@@ -97,8 +97,8 @@ def test_connected_to_keeps_the_position_of_existing_receivers() -> None:
     signal.connect(first)
     signal.connect(second)
     signal.connect(first, sender="acme")
-    with signal.connected_to(named("guest")):
-        assert order(signal, "acme") == ["first", "second", "guest"]
+    with signal.connected_to(named("temporary")):
+        assert order(signal, "acme") == ["first", "second", "temporary"]
 
 
 def test_connecting_again_keeps_the_position() -> None:
@@ -130,8 +130,8 @@ def test_temporary_receiver_runs_last_of_its_priority() -> None:
     signal.connect(high := named("high"), priority=1)
     signal.connect(usual := named("usual"))
     signal.connect(low := named("low"), priority=-1)
-    with signal.connected_to(named("guest")):
-        assert order(signal) == ["high", "usual", "guest", "low"]
+    with signal.connected_to(named("temporary")):
+        assert order(signal) == ["high", "usual", "temporary", "low"]
     assert [receiver for receiver, _ in signal.send()] == [high, usual, low]
 
 

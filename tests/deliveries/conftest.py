@@ -1,4 +1,4 @@
-"""Shops on every database and with every extension."""
+"""Fixtures: shops on every database and with every extension."""
 
 from collections.abc import Iterator
 from pathlib import Path

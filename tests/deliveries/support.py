@@ -1,4 +1,4 @@
-"""An app with a database in each of the ways that the kit knows, and what its receivers see."""
+"""An app with a database, configured in each supported way, and records of its receivers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Base(DeclarativeBase):
 
 
 class Account(Base):
-    """Somebody who can be funded."""
+    """A customer who can be funded."""
 
     __tablename__ = "account"
 
@@ -43,7 +43,7 @@ class Account(Base):
 
 
 class Invoice(Base):
-    """A row that must have an account, which is checked at the commit only."""
+    """A row that needs an account, checked at the commit only."""
 
     __tablename__ = "invoice"
 
@@ -129,7 +129,7 @@ class Shop:
             yield self.session
 
     def listen(self, signal: str = "account_funded", **how: Any) -> list[Any]:
-        """Connect an after-commit receiver; give the list of the senders that it has seen."""
+        """Connect an after-commit receiver; return the list of the senders that it received."""
         seen: list[Any] = []
         how.setdefault("delivery", "after_commit")
 
@@ -147,12 +147,12 @@ class Shop:
         return account
 
     def rows(self) -> list[str]:
-        """Return the names of the accounts that another connection sees."""
+        """Return the names of the accounts that another connection reads."""
         with self.outside.connect() as connection:
             return list(connection.scalars(select(Account.name).order_by(Account.id)))
 
     def tally(self, signal: str = "account_funded", index: int = 0) -> Tally:
-        """Return what was counted of a receiver."""
+        """Return the counts of a receiver."""
         namespace = self.kit.for_app(self.app).namespace
         return tally_of(namespace.signal(signal), index)
 

@@ -13,7 +13,7 @@ from tests.deliveries.support import Account, Invoice, Shop, messages
 
 
 def test_commit_runs_the_receiver(any_shop: Shop) -> None:
-    """It runs once the row is there for every other connection, and not before."""
+    """Once other connections can read the row, and not before."""
     visible: list[list[str]] = []
 
     @any_shop.kit.on("account_funded", delivery="after_commit")
@@ -32,7 +32,7 @@ def test_commit_runs_the_receiver(any_shop: Shop) -> None:
 
 
 def test_rollback_drops_the_call(any_shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
-    """It never runs, which the log tells at debug, and the page counts."""
+    """It never runs; the log has a debug record, and the page counts it."""
     caplog.set_level(logging.DEBUG, "flask_signals_kit")
     seen = any_shop.listen()
     with any_shop.open() as session:
@@ -49,7 +49,7 @@ def test_rollback_drops_the_call(any_shop: Shop, caplog: pytest.LogCaptureFixtur
 
 
 def test_released_savepoint_waits_for_the_root(any_shop: Shop) -> None:
-    """Releasing a savepoint puts nothing into the database; the commit around it does."""
+    """Releasing a savepoint stores nothing; the outer commit does."""
     seen = any_shop.listen()
     with any_shop.open() as session:
         with session.begin_nested():
@@ -60,7 +60,7 @@ def test_released_savepoint_waits_for_the_root(any_shop: Shop) -> None:
 
 
 def test_outer_rollback_drops_a_released_savepoint(any_shop: Shop) -> None:
-    """A released savepoint is gone if what is around it rolls back."""
+    """A released savepoint is lost if the outer transaction rolls back."""
     seen = any_shop.listen()
     with any_shop.open() as session:
         with session.begin_nested():
@@ -71,7 +71,7 @@ def test_outer_rollback_drops_a_released_savepoint(any_shop: Shop) -> None:
 
 
 def test_rolled_back_savepoint_drops_its_own(any_shop: Shop) -> None:
-    """What was sent in the savepoint is dropped; what was sent around it runs, in order."""
+    """Calls of the savepoint are dropped; calls of the outer transaction run, in order."""
     seen = any_shop.listen()
     with any_shop.open() as session:
         any_shop.fund("before")
@@ -95,7 +95,7 @@ def test_rolled_back_savepoint_drops_its_own(any_shop: Shop) -> None:
 def test_two_levels_of_savepoints(
     any_shop: Shop, inner: str, outer: str, expected: list[str]
 ) -> None:
-    """Each level decides for itself and for what is inside it; order is kept."""
+    """Each level applies to itself and inner levels; order is kept."""
     seen = any_shop.listen()
     with any_shop.open() as session:
         any_shop.fund("root")
@@ -112,7 +112,7 @@ def test_two_levels_of_savepoints(
 
 
 def test_rollback_with_an_open_savepoint(any_shop: Shop) -> None:
-    """Session.rollback() ends the root, too: nothing of either runs."""
+    """Session.rollback() ends the root, too: calls of neither run."""
     seen = any_shop.listen()
     with any_shop.open() as session:
         any_shop.fund("outside")
@@ -124,7 +124,7 @@ def test_rollback_with_an_open_savepoint(any_shop: Shop) -> None:
 
 
 def test_commit_with_an_open_savepoint(any_shop: Shop) -> None:
-    """Session.commit() releases what is open, and all of it runs."""
+    """Session.commit() releases open savepoints, and all calls run."""
     seen = any_shop.listen()
     with any_shop.open() as session:
         any_shop.fund("outside")
@@ -135,7 +135,7 @@ def test_commit_with_an_open_savepoint(any_shop: Shop) -> None:
 
 
 def test_commit_that_fails_drops_the_calls(any_shop: Shop) -> None:
-    """A constraint that is checked at the commit only: nothing was committed, so nothing runs."""
+    """A constraint that is checked at the commit: nothing was committed, so nothing runs."""
     seen = any_shop.listen()
     with any_shop.open() as session:
         any_shop.fund("acme")
@@ -152,7 +152,7 @@ def test_commit_that_fails_drops_the_calls(any_shop: Shop) -> None:
 
 @pytest.mark.parametrize("end", ["close", "reset", "invalidate"])
 def test_session_closed_without_commit(any_shop: Shop, end: str) -> None:
-    """However a session is closed, what has not been committed is dropped."""
+    """However a session is closed, uncommitted calls are dropped."""
     if not hasattr(Session, end):
         pytest.skip(f"SQLAlchemy {sqlalchemy.__version__} has no Session.{end}")
     seen = any_shop.listen()
@@ -186,7 +186,7 @@ def test_end_of_request_without_commit(any_shop: Shop) -> None:
 
 
 def test_no_transaction_runs_at_once(any_shop: Shop) -> None:
-    """With nothing to wait for, the receiver runs in the send, and its result is returned."""
+    """Without a transaction, the receiver runs in the send, and its result is returned."""
 
     @any_shop.kit.on("account_funded", delivery="after_commit")
     def thank(sender: str, **extra: object) -> str:
@@ -198,7 +198,7 @@ def test_no_transaction_runs_at_once(any_shop: Shop) -> None:
 
 @pytest.mark.parametrize("delivery", ["immediate", "after_commit"])
 def test_receiver_that_reads_does_not_defer_the_next(any_shop: Shop, delivery: str) -> None:
-    """What counts is the transaction at the send, not one that an earlier receiver began."""
+    """The transaction at the send counts, not one that an earlier receiver began."""
 
     @any_shop.kit.on("account_funded", delivery=delivery, priority=1)
     def read(sender: str, **extra: object) -> None:
@@ -212,7 +212,7 @@ def test_receiver_that_reads_does_not_defer_the_next(any_shop: Shop, delivery: s
 
 
 def test_block_of_session_begin(any_shop: Shop) -> None:
-    """The end of the block is the commit; an exception in it is the rollback."""
+    """The end of the block commits; an exception in it rolls back."""
     seen = any_shop.listen()
     with any_shop.open() as session:
         with session.begin():
@@ -228,7 +228,7 @@ def test_block_of_session_begin(any_shop: Shop) -> None:
 def test_receiver_uses_the_session(
     any_shop: Shop, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A receiver may read and write with the session that has just committed."""
+    """A receiver can read and write with the session that has just committed."""
 
     @any_shop.kit.on("account_funded", delivery="after_commit")
     def open_another(sender: str, **extra: object) -> None:
@@ -255,7 +255,7 @@ def test_receiver_uses_the_session(
 
 @pytest.mark.parametrize("end", ["commit", "rollback", "leave"])
 def test_send_in_a_receiver_waits_for_its_transaction(any_shop: Shop, end: str) -> None:
-    """A receiver that begins a transaction and sends: that call waits for that transaction."""
+    """A receiver that begins a transaction and sends: that call waits for the transaction."""
     seen = any_shop.listen("account_opened")
     early: list[int] = []
 
@@ -280,7 +280,7 @@ def test_send_in_a_receiver_waits_for_its_transaction(any_shop: Shop, end: str) 
 
 
 def test_send_in_a_receiver_without_transaction_runs_after_it(any_shop: Shop) -> None:
-    """A receiver that touches no database and sends: that call runs when it has returned."""
+    """A receiver without a transaction that sends: that call runs after it returns."""
     seen = any_shop.listen("account_opened")
     early: list[int] = []
 
@@ -323,7 +323,7 @@ def test_order_across_signals_and_priorities(any_shop: Shop) -> None:
 def test_earlier_receiver_ends_the_transaction(
     any_shop: Shop, end: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If a receiver of the same emission commits, the next runs; if it rolls back, it does not."""
+    """If a receiver of the same emission commits, the next runs; if it rolls back, not."""
     caplog.set_level(logging.DEBUG, "flask_signals_kit")
 
     @any_shop.kit.on("account_funded", priority=1)
@@ -340,7 +340,7 @@ def test_earlier_receiver_ends_the_transaction(
 
 @pytest.mark.parametrize(("end", "after"), [("commit", ["acme"]), ("rollback", [])])
 def test_earlier_receiver_ends_the_savepoint(any_shop: Shop, end: str, after: list[str]) -> None:
-    """If it releases the savepoint, the call waits for what is around it."""
+    """If it releases the savepoint, the call waits for the outer transaction."""
 
     @any_shop.kit.on("account_funded", priority=1)
     def finish(sender: str, **extra: object) -> None:

@@ -1,4 +1,4 @@
-"""SQLite, left to itself, breaks savepoints and loses updates; ``begin_immediate`` mends both."""
+"""SQLite's default breaks savepoints and loses updates; ``begin_immediate`` fixes both."""
 
 import asyncio
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def engine(sqlite: str) -> Iterator[Engine]:
 
 
 def _savepoint_then_rollback(engine: Engine) -> list[str]:
-    """Release a savepoint, roll back what is around it, and return what is in the database."""
+    """Release a savepoint, roll back the outer transaction, and return the stored rows."""
     with Session(engine) as session:
         with session.begin_nested():
             session.add(Account(name="ghost"))
@@ -40,7 +40,7 @@ def _savepoint_then_rollback(engine: Engine) -> list[str]:
 
 
 def _updates_of_many(engine: Engine) -> tuple[int, int]:
-    """Let threads read a balance and write it one higher; return how many said so, and the sum."""
+    """Let threads read a balance and write it one higher; return the successes and the sum."""
     barrier = Barrier(THREADS)
 
     def work(number: int) -> int:
@@ -67,25 +67,25 @@ def _updates_of_many(engine: Engine) -> tuple[int, int]:
 
 
 def test_default_keeps_a_released_savepoint_after_the_rollback(engine: Engine) -> None:
-    """Why there is ``begin_immediate``: the row that was rolled back is in the database."""
+    """The reason for ``begin_immediate``: the rolled-back row is stored."""
     assert _savepoint_then_rollback(engine) == ["acme", "ghost"]
 
 
 def test_begin_immediate_rolls_a_released_savepoint_back(engine: Engine) -> None:
-    """The transaction is begun first, so its rollback takes the savepoint along."""
+    """The transaction begins first, so its rollback includes the savepoint."""
     SignalsKit.begin_immediate(engine)
     assert _savepoint_then_rollback(engine) == ["acme"]
 
 
 @pytest.mark.parametrize("mode", ["DEFERRED", "EXCLUSIVE"])
-def test_every_mode_makes_savepoints_hold(engine: Engine, mode: str) -> None:
-    """What differs is when the write lock is taken, not what a rollback undoes."""
+def test_every_mode_fixes_savepoints(engine: Engine, mode: str) -> None:
+    """The modes differ in when the write lock is taken, not in what a rollback undoes."""
     SignalsKit.begin_immediate(engine, mode)
     assert _savepoint_then_rollback(engine) == ["acme"]
 
 
 def test_default_loses_updates(engine: Engine) -> None:
-    """Why there is ``begin_immediate``: threads that were told "committed" overwrote each other."""
+    """The reason for ``begin_immediate``: threads overwrite each other's committed values."""
     done, balance = _updates_of_many(engine)
     assert balance < THREADS * TURNS
     assert balance < done
@@ -98,7 +98,7 @@ def test_begin_immediate_loses_no_update(engine: Engine) -> None:
 
 
 def _begins(engine: Engine) -> list[str]:
-    """Return the statements of one transaction that begin something."""
+    """Return the BEGIN statements of one transaction."""
     statements: list[str] = []
 
     def note(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
@@ -112,7 +112,7 @@ def _begins(engine: Engine) -> list[str]:
 
 
 def test_called_twice_begins_once(engine: Engine) -> None:
-    """The first call stays in force; a second one would begin within the first."""
+    """The first call stays in force; a second BEGIN would fail."""
     assert _begins(engine) == []
     SignalsKit.begin_immediate(engine)
     SignalsKit.begin_immediate(engine)
@@ -120,8 +120,8 @@ def test_called_twice_begins_once(engine: Engine) -> None:
     assert _begins(engine) == ["BEGIN IMMEDIATE"]
 
 
-def test_own_begin_of_the_app_is_left_alone(engine: Engine) -> None:
-    """Whoever has followed SQLAlchemy's recipe by hand keeps that."""
+def test_begin_listener_of_the_app_is_kept(engine: Engine) -> None:
+    """An app that uses SQLAlchemy's recipe keeps it."""
 
     def begin(connection: Any) -> None:
         connection.connection.dbapi_connection.isolation_level = None
@@ -132,8 +132,8 @@ def test_own_begin_of_the_app_is_left_alone(engine: Engine) -> None:
     assert _begins(engine) == ["BEGIN EXCLUSIVE"]
 
 
-def test_connections_made_before_are_mended_too(engine: Engine) -> None:
-    """A pooled connection that was used before takes part from its next transaction on."""
+def test_existing_connections_are_fixed_too(engine: Engine) -> None:
+    """A pooled connection begins correctly from its next transaction on."""
     with engine.connect() as connection:
         connection.execute(select(1))
     SignalsKit.begin_immediate(engine)
@@ -141,8 +141,8 @@ def test_connections_made_before_are_mended_too(engine: Engine) -> None:
     assert _savepoint_then_rollback(engine) == ["acme"]
 
 
-def test_other_databases_are_left_alone(postgresql: str) -> None:
-    """PostgreSQL needs none of it, and gets none."""
+def test_other_databases_are_not_changed(postgresql: str) -> None:
+    """PostgreSQL does not need it."""
     engine = create_engine(postgresql)
     SignalsKit.begin_immediate(engine)
     assert _begins(engine) == []
@@ -154,8 +154,8 @@ def test_other_databases_are_left_alone(postgresql: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["immediate", "CONCURRENT", "", "IMMEDIATE; DROP TABLE account"])
-def test_bad_mode_is_refused(engine: Engine, mode: str) -> None:
-    """A mode that SQLite does not know is refused at once, on every database."""
+def test_invalid_mode_is_refused(engine: Engine, mode: str) -> None:
+    """At once, on every database."""
     message = r"no transactions of mode .*use 'IMMEDIATE', 'DEFERRED' or 'EXCLUSIVE'"
     with pytest.raises(ConfigurationError, match=message):
         SignalsKit.begin_immediate(engine, mode)
@@ -163,7 +163,7 @@ def test_bad_mode_is_refused(engine: Engine, mode: str) -> None:
 
 
 def test_async_engine(sqlite: str) -> None:
-    """An ``AsyncEngine`` is as good."""
+    """An ``AsyncEngine`` is accepted."""
 
     async def main() -> list[str]:
         engine = create_async_engine(sqlite.replace("sqlite:", "sqlite+aiosqlite:"))

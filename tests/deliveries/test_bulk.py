@@ -1,4 +1,4 @@
-"""Many after-commit receivers at once, and long chains of them."""
+"""Many after-commit receivers, and long chains of them."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ CHAIN = 1_000
 def test_long_chain_of_receivers(
     shop: Shop, what: str, start: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each receiver sends for the next: a loop, and no recursion."""
+    """Each receiver sends for the next: it is a loop without recursion."""
     ran: list[int] = []
 
     @shop.kit.on("account_funded", delivery="after_commit")
@@ -50,7 +50,7 @@ def test_long_chain_of_receivers(
 def test_receiver_that_commits_another_session_runs_what_waits_for_it(
     sqlite_shop: Shop,
 ) -> None:
-    """That session may be closed when the receiver returns, and its instances with it."""
+    """That session can be closed when the receiver returns, with its instances."""
     order: list[str] = []
     shop = sqlite_shop
     current: list[Any] = []
@@ -80,7 +80,7 @@ MANY = 400
 
 
 def _expirations(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """Count what SQLAlchemy expires."""
+    """Count the instances that SQLAlchemy expires."""
     expired: list[object] = []
     expire = InstanceState._expire
 
@@ -97,7 +97,7 @@ def _expirations(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 def test_bulk_work_is_linear(
     shop: Shop, what: str, start: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The end of a receiver's transaction expires what the receiver has touched, and no more."""
+    """The end of a receiver's transaction expires only what the receiver used."""
     names: list[str] = []
 
     @shop.kit.on("account_opened", delivery="after_commit")
@@ -135,7 +135,7 @@ def test_bulk_work_is_linear(
 
 @pytest.mark.parametrize("how", ["load", "refresh", "change", "add", "attach"])
 def test_each_receiver_finds_fresh_rows(shop: Shop, how: str) -> None:
-    """What a receiver has in its session is loaded anew by the next one, however it came there."""
+    """The next receiver reloads the rows in a receiver's session, however they were loaded."""
     balances: list[int] = []
     detached: list[Account] = []
 
@@ -176,7 +176,7 @@ def test_each_receiver_finds_fresh_rows(shop: Shop, how: str) -> None:
 
 
 def test_session_that_does_not_expire_keeps_what_is_loaded(shop: Shop) -> None:
-    """``expire_on_commit=False`` holds for the transactions of the receivers, too."""
+    """``expire_on_commit=False`` applies to the receivers' transactions, too."""
     with Session(shop.engine, expire_on_commit=False) as own, shop.open():
 
         @shop.kit.on("account_opened", delivery="after_commit")

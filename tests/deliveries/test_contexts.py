@@ -1,4 +1,4 @@
-"""Where after-commit receivers run: in the app's context, in threads, in event loops."""
+"""The context of after-commit receivers: app, request, threads, event loops."""
 
 import asyncio
 import gc
@@ -18,7 +18,7 @@ from tests.deliveries.support import Account, Shop, messages
 
 
 def test_commit_in_a_request_has_the_request(any_shop: Shop) -> None:
-    """The receiver sees the request, the app and ``g`` of the request that commits."""
+    """The receiver has request, app and ``g`` of the request that commits."""
     seen: list[Any] = []
 
     @any_shop.kit.on("account_funded", delivery="after_commit")
@@ -39,8 +39,8 @@ def test_commit_in_a_request_has_the_request(any_shop: Shop) -> None:
     ]
 
 
-def test_current_emission_tells_where_it_was_sent(shop: Shop) -> None:
-    """It is the emission that waited, not one that is sent while it runs."""
+def test_current_emission_is_that_of_the_send(shop: Shop) -> None:
+    """It is the deferred emission, not one that is sent meanwhile."""
     seen: list[tuple[str, str]] = []
 
     @shop.kit.on("account_*", delivery="after_commit")
@@ -61,7 +61,7 @@ def test_current_emission_tells_where_it_was_sent(shop: Shop) -> None:
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
 def test_commit_without_app_context(database: str) -> None:
-    """A session that outlives its context commits elsewhere: the receiver still has the app."""
+    """A session that outlives its context commits elsewhere: the receiver has the app."""
     shop = Shop(database, "use_session")
     seen: list[Any] = []
 
@@ -96,8 +96,8 @@ def test_commit_without_app_context(database: str) -> None:
     shop.close()
 
 
-def test_threads_and_sessions_do_not_mix(any_shop: Shop) -> None:
-    """Eight threads, each with a session of its own, commit and roll back at the same time."""
+def test_sessions_of_threads_are_independent(any_shop: Shop) -> None:
+    """Eight threads commit and roll back concurrently."""
     seen = any_shop.listen()
     barrier = Barrier(8)
 
@@ -144,7 +144,7 @@ _user: ContextVar[str] = ContextVar("user")
 
 
 def test_async_receiver(any_shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
-    """It is run to its end before ``commit()`` returns; it may use the session."""
+    """It is complete before ``commit()`` returns; it can use the session."""
     seen: list[tuple[str, int]] = []
 
     @any_shop.kit.on("account_funded", delivery="after_commit")
@@ -166,7 +166,7 @@ def test_async_receiver(any_shop: Shop, caplog: pytest.LogCaptureFixture) -> Non
 
 @pytest.mark.timeout(30)
 def test_commit_in_an_async_view(any_shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
-    """Async receivers run although the view's event loop does; the request is still there."""
+    """Async receivers run although the view's event loop runs; the request is available."""
     seen: list[Any] = []
 
     @any_shop.kit.on("account_funded", delivery="after_commit")
@@ -192,7 +192,7 @@ def test_commit_in_an_async_view(any_shop: Shop, caplog: pytest.LogCaptureFixtur
 
 @pytest.mark.timeout(30)
 def test_commit_in_a_running_loop(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
-    """Outside of Flask's own loop, as in a script with ``asyncio.run``, async receivers run."""
+    """Outside Flask's own loop, as in a script with ``asyncio.run``, async receivers run."""
     seen: list[str] = []
 
     @shop.kit.on("account_funded", delivery="after_commit")
@@ -237,7 +237,7 @@ def test_failing_async_receiver(shop: Shop, caplog: pytest.LogCaptureFixture) ->
 
 
 def test_app_dropped_while_calls_wait(sqlite: str) -> None:
-    """A waiting call keeps no app alive, and still runs once its session commits."""
+    """A waiting call keeps no app alive, and still runs when its session commits."""
     shop = Shop(sqlite, "use_session")
     seen = shop.listen()
     engine = create_engine(sqlite)
@@ -258,7 +258,7 @@ def test_app_dropped_while_calls_wait(sqlite: str) -> None:
 
 
 def test_session_dropped_while_calls_wait(sqlite: str) -> None:
-    """A session that nobody closed keeps its calls no longer than it lives."""
+    """A session that is never closed is freed with its calls."""
 
     class Sender:
         pass

@@ -1,4 +1,4 @@
-"""What every delivery promises: the kit's own, in each situation, and one that a user wrote."""
+"""What every delivery guarantees: the kit's own, in each situation, and one written by a user."""
 
 import asyncio
 import logging
@@ -30,7 +30,7 @@ from tests.support import Later, tally_of
 
 
 class Recording:
-    """Another delivery, with the calls that went through it."""
+    """A delivery that records its calls and passes them to another one."""
 
     def __init__(self, inner: Delivery) -> None:
         self.name = inner.name
@@ -40,14 +40,14 @@ class Recording:
             self.session = inner.session
 
     def deliver(self, call: Call, /) -> None:
-        """Take note of a call, and pass it on."""
+        """Record a call, and pass it on."""
         self.calls.append(call)
         self.inner.deliver(call)
 
 
 @dataclass
 class Case:
-    """A kit with one way to deliver.
+    """A kit with one delivery.
 
     In ``sending()`` something is sent; when it is left, everything has been delivered.
     """
@@ -74,7 +74,7 @@ CASES = ("immediate", "after_commit at once", "after_commit", "user's own", "use
 
 @pytest.fixture(params=CASES)
 def case(request: pytest.FixtureRequest) -> Iterator[Case]:
-    """Give each delivery in each situation."""
+    """Return each delivery in each situation."""
     app, kit = Flask("shop"), SignalsKit()
     app.testing = True
     app.config["SIGNALS_KIT_ON_ERROR"] = "isolate"  # as every delivery but the immediate one does
@@ -127,12 +127,12 @@ def fail(sender: Any, **payload: Any) -> None:
 
 
 def fine(sender: Any, **payload: Any) -> str:
-    """Do well."""
+    """Return without an error."""
     return f"fine, {sender}"
 
 
-def test_it_is_run_once_with_sender_and_payload(case: Case) -> None:
-    """The very objects of the send arrive, once."""
+def test_receiver_runs_once_with_sender_and_payload(case: Case) -> None:
+    """The objects of the send themselves, once."""
     seen: list[tuple[Any, dict[str, Any]]] = []
     sender, amount = object(), object()
 
@@ -149,7 +149,7 @@ def test_it_is_run_once_with_sender_and_payload(case: Case) -> None:
 
 
 def test_order_of_sends_and_priorities(case: Case) -> None:
-    """Within one send by priority, then connection; among sends in their order."""
+    """Within one send by priority, then connection; sends in their order."""
     order: list[str] = []
     for name, priority in (("low", -1), ("first", 0), ("second", 0), ("high", 1)):
 
@@ -167,8 +167,8 @@ def test_order_of_sends_and_priorities(case: Case) -> None:
     ]
 
 
-def test_sender_and_when_decide_at_the_send(case: Case) -> None:
-    """Who is not meant is not called, however late the delivery."""
+def test_sender_filter_and_predicate_are_checked_at_the_send(case: Case) -> None:
+    """However late the delivery."""
     seen: list[str] = []
     acme, globex = "acme", "globex"
     case.on(lambda sender, **payload: seen.append(f"sender {sender}"), sender=acme)
@@ -183,7 +183,7 @@ def test_sender_and_when_decide_at_the_send(case: Case) -> None:
 
 
 def test_current_emission_and_app(case: Case) -> None:
-    """While the receiver runs, it can ask what for, and in which app."""
+    """Both are available while the receiver runs."""
     seen: list[tuple[Emission, str]] = []
 
     def look(sender: Any, **payload: Any) -> None:
@@ -206,7 +206,7 @@ def test_current_emission_and_app(case: Case) -> None:
 
 
 def test_results_and_outcomes(case: Case) -> None:
-    """``send`` lists who ran and returned; ``send_robust`` all, and who was handed on."""
+    """``send`` returns the receivers that ran; ``send_robust`` all, with ``Deferred``."""
     case.on(fine)
     case.on(fail)
     with case.sending():
@@ -228,16 +228,18 @@ def test_results_and_outcomes(case: Case) -> None:
         assert [(type(o), getattr(o, "delivery", None)) for o in outcomes] == [(Deferred, name)] * 2
 
 
-def test_failures_stop_nobody(case: Case, caplog: pytest.LogCaptureFixture) -> None:
-    """Neighbours run, the log has receiver, signal and place, and each hook is told once."""
+def test_failure_does_not_affect_other_receivers(
+    case: Case, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log has receiver, signal and place, and each hook is called once."""
     seen: list[str] = []
-    told: list[tuple[str, str, str | None, Any]] = []
+    reported: list[tuple[str, str, str | None, Any]] = []
 
     @case.kit.on_exception
     def report(
         app: Flask, error: Exception, *, source: str, signal: Any, receiver: Any, **extra: Any
     ) -> None:
-        told.append((source, str(error), signal, receiver))
+        reported.append((source, str(error), signal, receiver))
 
     case.on(lambda sender, **payload: seen.append("before"), priority=1)
     case.on(fail)
@@ -245,11 +247,11 @@ def test_failures_stop_nobody(case: Case, caplog: pytest.LogCaptureFixture) -> N
     with case.sending():
         case.kit.send("account_funded", "acme")
     assert seen == ["before", "after"]
-    assert told == [(case.source, "boom", "account_funded", fail)]
+    assert reported == [(case.source, "boom", "account_funded", fail)]
     (message,) = messages(caplog)
     assert f"{fail.__module__}.fail" in message
     assert "'account_funded'" in message
-    assert "test_failures_stop_nobody" in message
+    assert "test_failure_does_not_affect_other_receivers" in message
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert record.exc_info is not None
     notes = getattr(record.exc_info[1], "__notes__", [])
@@ -258,7 +260,7 @@ def test_failures_stop_nobody(case: Case, caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_async_receivers(case: Case) -> None:
-    """They run to their end, from plain sends and awaited ones, and know what they are called for.
+    """They run to their end, from plain and awaited sends, with their emission.
 
     Which thread and event loop they run in is not promised.
     """
@@ -297,8 +299,8 @@ def test_counts(case: Case) -> None:
     assert len(good.recent) == len(bad.recent) == 6
 
 
-def test_call_tells_what_came_of_it(case: Case) -> None:
-    """A call has run once its receiver has returned, and has its value then."""
+def test_call_has_its_result(case: Case) -> None:
+    """Once its receiver has returned, it is marked as run and has the value."""
     if isinstance(case.delivery, str):
         case.delivery = AfterCommit()
     recording = case.delivery = Recording(case.delivery)
@@ -320,7 +322,7 @@ def test_call_tells_what_came_of_it(case: Case) -> None:
 
 
 def test_muted_and_disconnected_receivers(case: Case) -> None:
-    """Nobody new is called once disconnected; what was sent before is still delivered."""
+    """After a disconnect, no new calls are made; earlier sends are still delivered."""
     seen: list[str] = []
 
     def note(sender: str, **payload: Any) -> None:
@@ -363,8 +365,8 @@ def test_run_raises_what_the_receiver_raised() -> None:
     assert attempts == ["acme"] * 3
 
 
-def test_delivery_that_fails_is_a_failing_receiver() -> None:
-    """What ``deliver`` itself raises follows the signal's policy."""
+def test_failing_delivery_is_a_failure_of_its_receiver() -> None:
+    """An exception in ``deliver`` follows the signal's policy."""
 
     class Broken:
         name = "broken"
@@ -383,8 +385,8 @@ def test_delivery_that_fails_is_a_failing_receiver() -> None:
     assert str(outcome.exception) == "queue is down"
 
 
-def test_delivery_may_ask_for_the_transaction() -> None:
-    """With an attribute ``session`` it finds what was open at the send; without, nothing."""
+def test_delivery_with_a_session_gets_the_transaction() -> None:
+    """With an attribute ``session`` the call has the send's open transaction; without, none."""
     app, kit = Flask("shop"), SignalsKit()
     engine = create_engine("sqlite://")
     session = scoped_session(sessionmaker(engine))
@@ -419,7 +421,7 @@ def test_delivery_may_ask_for_the_transaction() -> None:
         (None, r"NoneType is not a delivery: it needs a name and a method deliver\(call\)"),
     ],
 )
-def test_what_is_no_delivery_is_refused(delivery: Any, message: str) -> None:
-    """A wrong name gets the nearest right one; a wrong object hears what it lacks."""
+def test_invalid_delivery_is_refused(delivery: Any, message: str) -> None:
+    """For a wrong name, the message has the nearest; for an object, what it lacks."""
     with pytest.raises(ConfigurationError, match=message):
         SignalsKit().on("account_funded", delivery=delivery)(fine)

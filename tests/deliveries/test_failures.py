@@ -1,4 +1,4 @@
-"""An after-commit receiver that fails: neither the commit nor its neighbours know of it."""
+"""Failing after-commit receivers: they affect neither the commit nor other receivers."""
 
 import logging
 from typing import Any
@@ -17,8 +17,8 @@ def fail(sender: Any, **extra: Any) -> None:
 
 
 def test_failing_receiver_is_isolated(any_shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
-    """The commit returns, neighbours and later sends run, the log tells, hooks are told once."""
-    told: list[tuple[str, str, Any, Any]] = []
+    """The commit returns, other receivers and later sends run; log and hooks get it once."""
+    reported: list[tuple[str, str, Any, Any]] = []
     first = any_shop.listen(priority=1)
     any_shop.kit.on("account_funded", delivery="after_commit")(fail)
     last = any_shop.listen(priority=-1)
@@ -27,7 +27,7 @@ def test_failing_receiver_is_isolated(any_shop: Shop, caplog: pytest.LogCaptureF
     def report(
         app: object, error: Exception, *, source: str, signal: Any, receiver: Any, **extra: Any
     ) -> None:
-        told.append((source, str(error), signal, receiver))
+        reported.append((source, str(error), signal, receiver))
 
     @any_shop.app.post("/")
     def fund() -> str:
@@ -41,7 +41,7 @@ def test_failing_receiver_is_isolated(any_shop: Shop, caplog: pytest.LogCaptureF
     assert any_shop.app.test_client().post("/").text == "funded"
     assert first == last == ["acme", "globex"]
     assert any_shop.rows() == ["acme", "globex", "hooli"]
-    assert told == [
+    assert reported == [
         ("delivery", f"no thanks for {name}", "account_funded", fail) for name in ("acme", "globex")
     ]
     errors = messages(caplog)
@@ -52,8 +52,10 @@ def test_failing_receiver_is_isolated(any_shop: Shop, caplog: pytest.LogCaptureF
     assert any_shop.tally(index=1).last_failure == "ValueError"
 
 
-def test_failure_at_once_is_isolated_too(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
-    """Whether there was a transaction or not, the sender never gets the failure."""
+def test_failure_without_a_transaction_is_isolated(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The sender never gets the failure, with or without a transaction."""
     sources: list[str] = []
     shop.kit.on("account_funded", delivery="after_commit")(fail)
     last = shop.listen()
@@ -70,8 +72,8 @@ def test_failure_at_once_is_isolated_too(shop: Shop, caplog: pytest.LogCaptureFi
 
 
 @pytest.mark.parametrize("how", ["flush", "statement"])
-def test_failure_in_the_database_ends_with_its_receiver(any_shop: Shop, how: str) -> None:
-    """What the failing receiver began is rolled back; neighbours and sender use the session."""
+def test_database_failure_is_rolled_back(any_shop: Shop, how: str) -> None:
+    """Other receivers and the sender can use the session."""
 
     @any_shop.kit.on("account_funded", delivery="after_commit", priority=1)
     def break_session(sender: str, **extra: Any) -> None:
@@ -99,7 +101,7 @@ def test_failure_in_the_database_ends_with_its_receiver(any_shop: Shop, how: str
 
 
 def test_failure_keeps_what_an_earlier_receiver_did(any_shop: Shop) -> None:
-    """A failing receiver undoes its own transaction; what an earlier one did is committed."""
+    """A failing receiver rolls back its own transaction; an earlier one's is committed."""
 
     @any_shop.kit.on("account_funded", delivery="after_commit", priority=2)
     def begin(sender: str, **extra: Any) -> None:
@@ -123,9 +125,9 @@ def test_failure_keeps_what_an_earlier_receiver_did(any_shop: Shop) -> None:
     assert any_shop.rows() == ["acme", "friend"]
 
 
-def test_a_commit_that_fails_after_a_receiver_is_the_receivers_failure(any_shop: Shop) -> None:
-    """What it left to be committed could not be: it is told like any failure, and rolled back."""
-    told: list[str] = []
+def test_failing_commit_of_a_receivers_work_is_its_failure(any_shop: Shop) -> None:
+    """It is reported like any failure, and rolled back."""
+    reported: list[str] = []
 
     @any_shop.kit.on("account_funded", delivery="after_commit", priority=1)
     def leave_broken(sender: str, **extra: Any) -> None:
@@ -136,7 +138,7 @@ def test_a_commit_that_fails_after_a_receiver_is_the_receivers_failure(any_shop:
 
     @any_shop.kit.on_exception
     def report(app: object, error: Exception, *, source: str, receiver: Any, **extra: Any) -> None:
-        told.append(f"{source}: {receiver.__name__}: {type(error).__name__}")
+        reported.append(f"{source}: {receiver.__name__}: {type(error).__name__}")
 
     with any_shop.open() as session:
         any_shop.fund("acme")
@@ -145,12 +147,12 @@ def test_a_commit_that_fails_after_a_receiver_is_the_receivers_failure(any_shop:
         session.add(Account(name="globex"))
         session.commit()
     assert any_shop.rows() == ["acme", "globex"]
-    assert told == ["delivery: leave_broken: IntegrityError"]
+    assert reported == ["delivery: leave_broken: IntegrityError"]
     assert (any_shop.tally().calls, any_shop.tally().failures) == (1, 1)
 
 
 def test_failing_commit_in_a_receiver_is_its_own_failure(any_shop: Shop) -> None:
-    """A receiver's own commit fails: the sender's has not."""
+    """The sender's commit has succeeded."""
 
     @any_shop.kit.on("account_funded", delivery="after_commit")
     def open_twice(sender: str, **extra: Any) -> None:
@@ -172,8 +174,8 @@ def test_failing_commit_in_a_receiver_is_its_own_failure(any_shop: Shop) -> None
     assert any_shop.rows() == ["acme", "globex"]
 
 
-def test_interrupt_is_not_swallowed(shop: Shop) -> None:
-    """KeyboardInterrupt goes up through the commit, which has happened; the session goes on."""
+def test_keyboard_interrupt_propagates_through_commit(shop: Shop) -> None:
+    """The commit has happened; the session stays usable."""
 
     @shop.kit.on("account_funded", delivery="after_commit")
     def interrupt(sender: str, **extra: Any) -> None:
@@ -191,8 +193,8 @@ def test_interrupt_is_not_swallowed(shop: Shop) -> None:
     assert seen == shop.rows() == ["acme", "globex"]
 
 
-def test_robust_send_says_what_became_of_each(shop: Shop) -> None:
-    """With a transaction all are deferred; without one they are ok or failed, at once."""
+def test_send_robust_returns_deferred_in_a_transaction(shop: Shop) -> None:
+    """Without one, the outcomes are ok or failed."""
 
     @shop.kit.on("account_funded", delivery="after_commit", priority=1)
     def thank(sender: str, **extra: Any) -> str:
@@ -218,7 +220,7 @@ def test_robust_send_says_what_became_of_each(shop: Shop) -> None:
 
 
 def test_counts_of_deferred_calls(shop: Shop) -> None:
-    """Calls and failures count when they happen, drops when they are dropped."""
+    """Calls and failures are counted when they happen, drops when they are dropped."""
     shop.kit.on("account_funded", delivery="after_commit")(fail)
     with shop.open() as session:
         session.begin()
@@ -235,8 +237,8 @@ def test_counts_of_deferred_calls(shop: Shop) -> None:
     assert len(tally.recent) == 2
 
 
-def test_drop_is_told_at_debug_only(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
-    """A rollback is everyday business: no warning."""
+def test_drop_is_logged_at_debug(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    """A rollback is normal: no warning."""
     shop.listen()
     with caplog.at_level(logging.DEBUG, "flask_signals_kit"), shop.open() as session:
         session.begin()

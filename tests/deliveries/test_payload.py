@@ -1,4 +1,4 @@
-"""What an after-commit receiver is given: what was sent, as it is after any commit."""
+"""Arguments of after-commit receivers: those of the send, in the state after a commit."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from tests.deliveries.support import Account, Shop, messages
 
 
 def test_payload_is_what_was_sent(any_shop: Shop) -> None:
-    """The very objects arrive, as they are by then; names are not looked up again."""
+    """The objects themselves, in their state at the commit."""
     seen: list[tuple[Any, dict[str, Any]]] = []
 
     @any_shop.kit.on("account_funded", delivery="after_commit")
@@ -31,8 +31,8 @@ def test_payload_is_what_was_sent(any_shop: Shop) -> None:
     assert payload["lines"] is lines
 
 
-def test_sender_filter_and_when_are_settled_at_the_send(shop: Shop) -> None:
-    """Who is called is decided when the signal is sent, with the values of then."""
+def test_sender_filter_and_predicate_use_the_values_of_the_send(shop: Shop) -> None:
+    """They are checked when the signal is sent."""
     account = Account(name="acme", balance=10)
     rich = shop.listen(when=lambda sender, **payload: sender.balance >= 10)
     other = shop.listen(sender=Account(name="globex"))
@@ -46,7 +46,7 @@ def test_sender_filter_and_when_are_settled_at_the_send(shop: Shop) -> None:
 
 
 def test_instances_are_refreshed_on_access(any_shop: Shop) -> None:
-    """The commit expires an instance; reading it loads the row that is now in the database."""
+    """The commit expires an instance; reading it loads the stored row."""
     seen: list[tuple[bool, str, int]] = []
 
     @any_shop.kit.on("account_funded", delivery="after_commit")
@@ -68,7 +68,7 @@ def test_instances_are_refreshed_on_access(any_shop: Shop) -> None:
 
 
 def test_instance_deleted_in_the_same_transaction(any_shop: Shop) -> None:
-    """It keeps what was loaded, but is detached: its row and its lazy attributes are gone."""
+    """It keeps its loaded values, but is detached: row and lazy attributes are gone."""
     seen: list[tuple[bool, str]] = []
 
     @any_shop.kit.on("account_funded", delivery="after_commit")

@@ -1,4 +1,4 @@
-"""What waits for a commit belongs to the kit: no app loses it, and nothing is lost unnoticed."""
+"""Pending calls are kept by the kit: the app cannot lose them; each lost call is logged."""
 
 import gc
 import logging
@@ -14,8 +14,8 @@ from tests.deliveries.support import Shop, messages
 
 
 @pytest.mark.parametrize("name", ["after_commit", "after_rollback", "after_soft_rollback"])
-def test_listener_that_clears_session_info_loses_nothing(any_shop: Shop, name: str) -> None:
-    """``session.info`` is the app's to clear, in every listener that SQLAlchemy offers."""
+def test_clearing_session_info_loses_no_call(any_shop: Shop, name: str) -> None:
+    """An app can clear ``session.info`` in every event of SQLAlchemy."""
     seen = any_shop.listen()
 
     def clear(session: Session, *transaction: object) -> None:
@@ -46,7 +46,7 @@ def _send_in(shop: Shop, session: Session, sender: object) -> None:
 def test_session_collected_while_calls_wait_is_logged(
     sqlite: str, make: Callable[[Session], object], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A session that is never closed is freed with its calls; the log names their receivers."""
+    """A session that is never closed is freed with its calls; the log has their receivers."""
     with closing(Shop(sqlite, "use_session")) as shop:
         current: list[Session] = [Session(shop.engine)]
         shop.kit.use_session(lambda: current[0] if current else None)
@@ -64,7 +64,7 @@ def test_session_collected_while_calls_wait_is_logged(
 
 
 def test_closed_session_logs_no_warning(any_shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever has been dropped or has run is not lost."""
+    """Calls that were dropped or have run are not lost."""
     any_shop.listen()
     for end in ("commit", "rollback", "close"):
         with any_shop.open() as session:

@@ -1,4 +1,4 @@
-"""Which session an after-commit receiver waits for, and what is said if there is none."""
+"""The session that an after-commit receiver waits for, and the errors without one."""
 
 import asyncio
 import subprocess
@@ -27,7 +27,7 @@ def receiver(sender: Any, **extra: Any) -> None:
 
 
 def run_python(code: str) -> None:
-    """Run code in a Python of its own, in which nothing has been imported or listened to."""
+    """Run code in a new Python process."""
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
     )
@@ -35,7 +35,7 @@ def run_python(code: str) -> None:
 
 
 def test_kit_imports_no_sqlalchemy() -> None:
-    """Whoever has no database pays nothing for it."""
+    """An app without a database pays nothing for it."""
     run_python("""
 import sys
 
@@ -68,8 +68,8 @@ def _expected(place: str, app: str) -> str:
     )
 
 
-def test_app_without_session_is_refused_when_it_connects() -> None:
-    """The receiver is refused with both remedies, and is not half connected."""
+def test_connecting_in_an_app_without_a_session_is_refused() -> None:
+    """The message has both fixes; the receiver is not connected."""
     app = Flask("shop")
     kit = SignalsKit(app)
     place = f"{receiver.__module__}.receiver"
@@ -81,8 +81,8 @@ def test_app_without_session_is_refused_when_it_connects() -> None:
         kit.for_app(app).on("account_funded", delivery="after_commit")(receiver)
 
 
-def test_app_without_session_is_refused_at_init_app() -> None:
-    """Connected first: then ``init_app`` refuses, and leaves the app as it was."""
+def test_init_app_of_an_app_without_a_session_is_refused() -> None:
+    """If the receiver was connected first; the app is unchanged."""
     kit = SignalsKit()
     kit.on("account_funded", delivery="after_commit")(receiver)
     app = Flask("shop")
@@ -95,7 +95,7 @@ def test_app_without_session_is_refused_at_init_app() -> None:
 @pytest.mark.parametrize("extension", [SQLAlchemy, Lite])
 @pytest.mark.parametrize("first", ["db", "kit"])
 def test_both_orders_of_init_app(extension: Any, first: str) -> None:
-    """The database comes first, or the error says so; without receivers the order is free."""
+    """The database comes first, or the error says so; without receivers in either order."""
     app = Flask("shop")
     app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite://"
     app.config["SQLALCHEMY_ENGINES"] = {"default": "sqlite://"}
@@ -115,7 +115,7 @@ def test_both_orders_of_init_app(extension: Any, first: str) -> None:
 
 
 def test_glob_needs_a_session_even_before_it_matches() -> None:
-    """What would fail at the first send fails now."""
+    """The error comes at connect, not at the first send."""
     app = Flask("shop")
     kit = SignalsKit(app)
     with pytest.raises(ConfigurationError, match="no SQLAlchemy session"):
@@ -123,7 +123,7 @@ def test_glob_needs_a_session_even_before_it_matches() -> None:
 
 
 def test_one_app_of_two_without_session(sqlite_shop: Shop) -> None:
-    """A kit's receiver is for every app: it is refused in both, not connected in one."""
+    """A kit's receiver concerns every app: it is connected in both or in none."""
     bare = Flask("bare")
     sqlite_shop.kit.init_app(bare)
     with pytest.raises(ConfigurationError, match="app 'bare' has no SQLAlchemy session"):
@@ -134,7 +134,7 @@ def test_one_app_of_two_without_session(sqlite_shop: Shop) -> None:
 
 
 def test_delivery_with_a_session_needs_none_of_the_app(sqlite: str) -> None:
-    """``AfterCommit(session=…)`` brings its own."""
+    """``AfterCommit(session=…)`` has its own."""
     app = Flask("shop")
     kit = SignalsKit(app)
     engine = create_engine(sqlite)
@@ -158,7 +158,7 @@ def test_delivery_with_a_session_needs_none_of_the_app(sqlite: str) -> None:
 
 
 def test_one_of_two_sessions(sqlite_shop: Shop, postgresql: str) -> None:
-    """Each waits for the session that it names, and the app's own for the first with one open."""
+    """A call waits for the named session, or the app's first with an open transaction."""
     engine = create_engine(postgresql)
     Base.metadata.create_all(engine)
     reports = scoped_session(sessionmaker(engine))
@@ -183,7 +183,7 @@ def test_one_of_two_sessions(sqlite_shop: Shop, postgresql: str) -> None:
 
 
 def test_first_session_with_an_open_transaction_counts(sqlite_shop: Shop, postgresql: str) -> None:
-    """Of a named session and the app's own, the one with a transaction; if both, the named."""
+    """Of a named session and the app's own; if both have one, the named."""
     engine = create_engine(postgresql)
     Base.metadata.create_all(engine)
     other = scoped_session(sessionmaker(engine))
@@ -231,8 +231,8 @@ def test_function_as_session(database: str) -> None:
 
 
 @pytest.mark.parametrize("make", [Session, sessionmaker(), None, "db.session", 5, Session()])
-def test_bad_sessions_are_refused(make: Any) -> None:
-    """What is no current session is refused where it is named, with what to give instead."""
+def test_invalid_sessions_are_refused(make: Any) -> None:
+    """The message says what to pass instead."""
     with pytest.raises(ConfigurationError, match="give it a scoped_session, or a function"):
         SignalsKit().use_session(make)
     if make is not None:
@@ -240,15 +240,15 @@ def test_bad_sessions_are_refused(make: Any) -> None:
             AfterCommit(session=make)
 
 
-def test_extension_object_is_no_session(sqlite_shop: Shop) -> None:
-    """Not the extension itself but its session; and an engine is none either."""
+def test_extension_object_as_session_is_refused(sqlite_shop: Shop) -> None:
+    """And an engine, too."""
     for thing in (SQLAlchemy(), Lite(), sqlite_shop.engine):
         with pytest.raises(ConfigurationError, match="give it a scoped_session, or a function"):
             sqlite_shop.kit.use_session(thing)
 
 
-def test_asking_makes_no_scoped_session(sqlite: str) -> None:
-    """A send in a context that never used the database makes no session for it."""
+def test_looking_up_the_session_creates_none(sqlite: str) -> None:
+    """A send in a context that has not used the database creates no session."""
     shop = Shop(sqlite, "use_session")
     seen = shop.listen()
     scoped: Any = shop._session
@@ -260,7 +260,7 @@ def test_asking_makes_no_scoped_session(sqlite: str) -> None:
 
 
 def test_several_binds(sqlite: str, tmp_path: Path) -> None:
-    """A session with two databases commits both, and then runs the receivers, once."""
+    """A session with two databases commits both, and then runs the receivers once."""
     app = Flask("shop")
     app.config["SQLALCHEMY_DATABASE_URI"] = sqlite
     app.config["SQLALCHEMY_BINDS"] = {"reports": f"sqlite:///{tmp_path / 'reports.sqlite'}"}
@@ -303,7 +303,7 @@ def test_several_binds(sqlite: str, tmp_path: Path) -> None:
 
 
 def test_many_session_factories_after_each_other() -> None:
-    """A factory that gets the memory of one that is gone is listened to like any other.
+    """A factory at the address of a freed one is handled like any other.
 
     SQLAlchemy's ``event.contains`` takes the one for the other.
     """
@@ -340,8 +340,8 @@ assert seen == list(range(50)), seen
 """)
 
 
-def test_listening_to_a_base_class_too_runs_once(sqlite_shop: Shop) -> None:
-    """A factory's class and ``Session`` itself may both be listened to, in any order."""
+def test_session_class_and_its_subclass_can_both_be_used(sqlite_shop: Shop) -> None:
+    """Events on both, in any order; receivers run once."""
 
     class Own(Session):
         pass
@@ -360,7 +360,7 @@ def test_listening_to_a_base_class_too_runs_once(sqlite_shop: Shop) -> None:
 
 
 def test_two_apps_of_one_kit(tmp_path: Path) -> None:
-    """Each app waits for its own session, also where one's context is within the other's."""
+    """Each app waits for its own session, also in nested contexts."""
     kit, db = SignalsKit(), SQLAlchemy(model_class=Base)
     seen: list[tuple[str, str]] = []
 
@@ -392,7 +392,7 @@ def test_two_apps_of_one_kit(tmp_path: Path) -> None:
 
 
 def test_async_session(database: str) -> None:
-    """An ``async_scoped_session`` is taken; the call waits for the session beneath it."""
+    """An ``async_scoped_session`` is accepted; the call waits for its sync session."""
     url = database.replace("sqlite:", "sqlite+aiosqlite:")
 
     async def main() -> None:

@@ -1,4 +1,4 @@
-"""Traps of sessions, contexts and listeners: each has lost work, or broken a commit."""
+"""Regression tests of sessions, contexts and listeners: lost calls and failed commits."""
 
 import asyncio
 import logging
@@ -43,14 +43,14 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 @pytest.fixture
 def scoped(engine: Engine) -> Iterator[Any]:
-    """Return a session for each thread, as a plain SQLAlchemy app has it."""
+    """Return a scoped session, as in a plain SQLAlchemy app."""
     scoped = scoped_session(sessionmaker(engine))
     yield scoped
     scoped.remove()
 
 
 def make(kit: SignalsKit, scoped: Any) -> Flask:
-    """Return an app whose contexts end with the session, as SQLAlchemy's documentation has it."""
+    """Return an app whose contexts remove the session, as in SQLAlchemy's documentation."""
     app = Flask("shop")
     kit.use_session(scoped)
     kit.init_app(app)
@@ -62,25 +62,27 @@ def make(kit: SignalsKit, scoped: Any) -> Flask:
     return app
 
 
-def test_sending_outside_a_context_leaves_the_transaction_alone(scoped: Any) -> None:
-    """Looking for the transaction pushes no context, whose end would roll it back."""
+def test_send_outside_a_context_does_not_end_the_transaction(scoped: Any) -> None:
+    """It pushes no context, whose end would roll back."""
     kit = SignalsKit()
     app = make(kit, scoped)
     ran: list[Any] = []
-    half = kit.for_app(app)
-    half.on("account_funded", delivery="after_commit")(lambda sender, **extra: ran.append(sender))
+    app_signals = kit.for_app(app)
+    app_signals.on("account_funded", delivery="after_commit")(
+        lambda sender, **extra: ran.append(sender)
+    )
     scoped.execute(INSERT)
-    half.send("account_funded", "acme")
+    app_signals.send("account_funded", "acme")
     scoped.commit()
     assert ran == ["acme"]
     assert scoped.scalar(COUNT) == 1
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_a_send_in_somebodys_own_after_commit_listener_is_waited_for(
+def test_send_in_an_after_commit_listener_waits_for_the_end(
     scoped: Any, engine: Engine, first: bool
 ) -> None:
-    """Its transaction has committed and not ended: no SQL is possible yet, and nothing is lost."""
+    """The transaction has committed and not ended: SQL is not possible yet."""
     kit = SignalsKit()
     app = make(kit, scoped)
     ran: list[int] = []
@@ -104,10 +106,10 @@ def test_a_send_in_somebodys_own_after_commit_listener_is_waited_for(
         assert ran == [1]
 
 
-def test_what_fails_around_a_receiver_does_not_reach_commit(
+def test_failure_around_a_receiver_does_not_reach_commit(
     scoped: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A teardown function of the context that a receiver ran in is nobody's failure but its own."""
+    """Such as a teardown function of the receiver's context."""
     kit = SignalsKit()
     app = Flask("shop")
     kit.use_session(scoped)
@@ -118,18 +120,18 @@ def test_what_fails_around_a_receiver_does_not_reach_commit(
         raise OSError("teardown")
 
     ran: list[Any] = []
-    half = kit.for_app(app)
-    half.on("account_funded", delivery="after_commit")(lambda sender, **extra: ran.append(1))
-    half.on("account_funded", delivery="after_commit")(lambda sender, **extra: ran.append(2))
+    app_signals = kit.for_app(app)
+    app_signals.on("account_funded", delivery="after_commit")(lambda sender, **extra: ran.append(1))
+    app_signals.on("account_funded", delivery="after_commit")(lambda sender, **extra: ran.append(2))
     scoped.execute(INSERT)
-    half.send("account_funded", "acme")
+    app_signals.send("account_funded", "acme")
     scoped.commit()
     assert ran == [1, 2]
     assert "teardown" in caplog.text
 
 
-def test_an_odd_exception_is_contained_as_well(scoped: Any) -> None:
-    """One whose notes are no list is not noted."""
+def test_exception_with_invalid_notes_is_contained(scoped: Any) -> None:
+    """No note is added."""
     kit = SignalsKit()
     app = make(kit, scoped)
     ran: list[Any] = []
@@ -148,10 +150,10 @@ def test_an_odd_exception_is_contained_as_well(scoped: Any) -> None:
     assert ran == ["acme"]
 
 
-def test_receivers_behind_a_keyboard_interrupt_are_said_to_be_dropped(
+def test_receivers_after_a_keyboard_interrupt_are_logged_as_dropped(
     scoped: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It goes up; what is not run any more is logged."""
+    """The interrupt propagates."""
     kit = SignalsKit()
     app = make(kit, scoped)
 
@@ -168,14 +170,14 @@ def test_receivers_behind_a_keyboard_interrupt_are_said_to_be_dropped(
     assert "is not called" in caplog.text
 
 
-def test_begin_immediate_leaves_autocommit_alone(engine: Engine) -> None:
+def test_begin_immediate_does_not_change_autocommit(engine: Engine) -> None:
     """`VACUUM` and pragmas need a connection without a transaction."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM"))
 
 
-def test_begin_immediate_works_beside_a_listener_that_does_not_begin(tmp_path: Path) -> None:
-    """A tracer that listens is no remedy."""
+def test_begin_immediate_works_with_other_begin_listeners(tmp_path: Path) -> None:
+    """Such as a tracer, which does not begin."""
     engine = create_engine(f"sqlite:///{tmp_path}/traced.sqlite")
     event.listen(engine, "begin", lambda connection: None)
     SignalsKit.begin_immediate(engine)
@@ -189,8 +191,8 @@ def test_begin_immediate_works_beside_a_listener_that_does_not_begin(tmp_path: P
     engine.dispose()
 
 
-def test_a_delivery_with_an_unrelated_session_is_refused_at_once() -> None:
-    """A webhook's HTTP session is not for the kit to call."""
+def test_delivery_with_an_unrelated_session_is_refused() -> None:
+    """Such as the HTTP session of a webhook."""
 
     class Webhook:
         name = "webhook"
@@ -202,8 +204,8 @@ def test_a_delivery_with_an_unrelated_session_is_refused_at_once() -> None:
         SignalsKit().on("account_funded", delivery=Webhook())(lambda sender, **extra: None)
 
 
-def test_a_function_may_return_the_scoped_session(scoped: Any) -> None:
-    """The likeliest slip means what it says."""
+def test_session_function_can_return_the_scoped_session(scoped: Any) -> None:
+    """A likely mistake, with a clear meaning."""
     kit = SignalsKit()
     app = Flask("shop")
     kit.use_session(lambda: scoped)
@@ -218,8 +220,8 @@ def test_a_function_may_return_the_scoped_session(scoped: Any) -> None:
     assert ran == ["acme"]
 
 
-def test_a_function_that_returns_no_session_is_named() -> None:
-    """The error says what came and what is wanted."""
+def test_session_function_with_a_wrong_result_is_named_in_the_error() -> None:
+    """With the result and the expected type."""
     kit = SignalsKit()
     app = Flask("shop")
     kit.use_session(lambda: "postgresql://")
@@ -229,7 +231,7 @@ def test_a_function_that_returns_no_session_is_named() -> None:
         kit.send("account_funded", "acme")
 
 
-def test_a_named_session_of_lite_is_waited_for(tmp_path: Path) -> None:
+def test_named_session_of_flask_sqlalchemy_lite_is_found(tmp_path: Path) -> None:
     """Not only the default one."""
     db, kit, app = Lite(), SignalsKit(), Flask("shop")
     app.config["SQLALCHEMY_ENGINES"] = {"default": f"sqlite:///{tmp_path}/lite.sqlite"}
@@ -250,8 +252,8 @@ def test_a_named_session_of_lite_is_waited_for(tmp_path: Path) -> None:
         db.engine.dispose()
 
 
-def test_captured_receivers_are_all_taken_out_before_one_of_them_commits(scoped: Any) -> None:
-    """As after a real commit, they run one after the other, not one within another."""
+def test_captured_receivers_run_one_after_the_other(scoped: Any) -> None:
+    """As after a real commit, not nested."""
     kit = SignalsKit()
     app = make(kit, scoped)
     steps: list[str] = []
@@ -273,7 +275,7 @@ def test_captured_receivers_are_all_taken_out_before_one_of_them_commits(scoped:
 
 @pytest.fixture
 def breaking_listener() -> Iterator[None]:
-    """Have somebody else's listener fail at each commit, and hear of it before the kit connects."""
+    """Register a listener that fails at each commit, before the kit's."""
 
     def fail(_: Session) -> None:
         raise OSError("the cache is down")
@@ -290,10 +292,10 @@ def breaking_listener() -> Iterator[None]:
     event.remove(Session, "after_commit", fail)
 
 
-def test_a_listener_that_breaks_a_commit_does_not_undo_it(
+def test_failing_listener_does_not_lose_the_call(
     scoped: Any, engine: Engine, breaking_listener: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The rows are there, so the receiver runs: at the latest when the session is closed.
+    """The rows are stored, so the receiver runs: at the latest when the session is closed.
 
     What it reads in a session that is being thrown away is over with it.
     """
@@ -316,10 +318,8 @@ def test_a_listener_that_breaks_a_commit_does_not_undo_it(
 
 
 @pytest.mark.parametrize("how", ["at once", "in a receiver", "after the commit"])
-def test_a_receiver_that_fails_in_the_database_leaves_the_session_usable(
-    scoped: Any, how: str
-) -> None:
-    """Wherever it runs, what it has begun is rolled back: sender and neighbours can go on."""
+def test_session_is_usable_after_a_database_failure_of_a_receiver(scoped: Any, how: str) -> None:
+    """Its transaction is rolled back."""
     kit = SignalsKit()
     app = make(kit, scoped)
     counted: list[int] = []
@@ -349,8 +349,8 @@ def test_a_receiver_that_fails_in_the_database_leaves_the_session_usable(
         assert (scoped.scalar(COUNT), counted) == expected[how]
 
 
-def test_a_failing_receiver_behind_one_that_reads_harms_nobody(any_shop: Shop) -> None:
-    """Each has a transaction of its own, so that none finds the pieces of another's."""
+def test_failing_receiver_after_a_reading_one_affects_no_other(any_shop: Shop) -> None:
+    """Each runs in a transaction of its own."""
     kit = any_shop.kit
 
     @kit.on("account_funded", delivery="after_commit", priority=4)
@@ -377,8 +377,8 @@ def test_a_failing_receiver_behind_one_that_reads_harms_nobody(any_shop: Shop) -
     assert any_shop.rows() == ["acme", "friend"]
 
 
-def test_a_receiver_that_reads_ends_its_transaction(any_shop: Shop) -> None:
-    """Its session is as free as after any commit, and no lock is kept."""
+def test_transaction_of_a_reading_receiver_is_ended(any_shop: Shop) -> None:
+    """The session has no transaction afterwards, and no lock is kept."""
     kit = any_shop.kit
     names: list[str] = []
 
@@ -398,8 +398,8 @@ def test_a_receiver_that_reads_ends_its_transaction(any_shop: Shop) -> None:
     assert any_shop.rows() == ["acme", "globex"]
 
 
-def test_what_a_receiver_leaves_behind_a_with_block_is_committed(scoped: Any) -> None:
-    """Within "with session.begin():", a commit would close the block for what comes behind it."""
+def test_receivers_after_a_with_block_are_committed(scoped: Any) -> None:
+    """Inside "with session.begin():", a commit would close the block."""
     kit = SignalsKit()
     app = make(kit, scoped)
     kit.on("account_funded", delivery="after_commit")(
@@ -415,7 +415,7 @@ def test_what_a_receiver_leaves_behind_a_with_block_is_committed(scoped: Any) ->
         assert scoped.scalar(COUNT) == 2
 
 
-def test_a_signal_for_another_app_does_not_wait_for_this_ones_transaction() -> None:
+def test_send_in_another_app_does_not_wait_for_this_apps_transaction() -> None:
     """A database object that two apps share has a session for each."""
     kit, db = SignalsKit(), SQLAlchemy()
     apps = [Flask("one"), Flask("two")]
@@ -440,8 +440,8 @@ def test_a_signal_for_another_app_does_not_wait_for_this_ones_transaction() -> N
     assert ran == ["one"]
 
 
-def test_what_was_sent_first_runs_first_though_a_receiver_sent_in_between(any_shop: Shop) -> None:
-    """The order is that of the sends, not that in which their receivers came to wait."""
+def test_calls_run_in_the_order_of_the_sends(any_shop: Shop) -> None:
+    """Not in the order in which their receivers began to wait."""
     kit = any_shop.kit
     ran: list[str] = []
 
@@ -459,10 +459,10 @@ def test_what_was_sent_first_runs_first_though_a_receiver_sent_in_between(any_sh
     assert ran == ["outer", "inner"]
 
 
-def test_the_log_names_whom_an_interrupt_kept_from_running(
+def test_log_names_the_receivers_that_an_interrupt_prevented(
     shop: Shop, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Their transaction has committed: that they do not run is no everyday business."""
+    """Their transaction has committed, so it is more than a debug record."""
 
     @shop.kit.on("account_funded", delivery="after_commit", priority=1)
     def interrupt(sender: str, **extra: object) -> None:
@@ -479,8 +479,8 @@ def test_the_log_names_whom_an_interrupt_kept_from_running(
     assert "'account_funded'" in warning
 
 
-def test_captures_in_many_threads_run_each_call_once(scoped: Any) -> None:
-    """A capture that ends leaves those of other threads alone, and nothing of itself."""
+def test_concurrent_captures_run_each_call_once(scoped: Any) -> None:
+    """A capture that ends does not affect those of other threads."""
     kit = SignalsKit()
     app = make(kit, scoped)
     kit.signal("account_funded")
@@ -508,8 +508,8 @@ def test_captures_in_many_threads_run_each_call_once(scoped: Any) -> None:
     assert not kit.for_app(app).sessions._kept_observers
 
 
-def test_a_source_of_sessions_that_fails_costs_no_call(scoped: Any) -> None:
-    """Once the session to wait for is found, no other is asked whether there is anything in it."""
+def test_failing_session_source_loses_no_call(scoped: Any) -> None:
+    """Once the session is found, no other source is called."""
     kit = SignalsKit()
     app = make(kit, scoped)
     kit.use_session(lambda: request.environ.get("session"))  # in requests alone
@@ -522,10 +522,8 @@ def test_a_source_of_sessions_that_fails_costs_no_call(scoped: Any) -> None:
     assert ran == ["acme"]
 
 
-def test_a_receiver_whose_session_has_just_ended_is_tidied_up_as_well(
-    scoped: Any, engine: Engine
-) -> None:
-    """An earlier receiver of the same emission has committed, so this one runs at once."""
+def test_transaction_of_an_immediate_receiver_is_ended_too(scoped: Any, engine: Engine) -> None:
+    """An earlier receiver has committed, so this one runs at once."""
     kit = SignalsKit()
     app = make(kit, scoped)
     archive = scoped_session(sessionmaker(engine))
@@ -546,8 +544,8 @@ def test_a_receiver_whose_session_has_just_ended_is_tidied_up_as_well(
         assert scoped.scalar(COUNT) == 2
 
 
-def test_an_async_session_is_left_to_its_receiver(scoped: Any) -> None:
-    """It works in a task alone, however it is found; so nothing is committed behind anybody."""
+def test_async_session_is_not_committed_by_the_kit(scoped: Any) -> None:
+    """It works in its task only."""
     kit, app = SignalsKit(), Flask("shop")
     engine = create_async_engine("sqlite+aiosqlite://")
     sessions = async_scoped_session(async_sessionmaker(engine), scopefunc=lambda: 1)
@@ -569,10 +567,10 @@ def test_an_async_session_is_left_to_its_receiver(scoped: Any) -> None:
     asyncio.run(engine.dispose())
 
 
-def test_a_transaction_that_an_async_receiver_has_ended_is_left_to_its_task(
+def test_transaction_after_an_async_receiver_is_left_to_its_task(
     tmp_path: Path,
 ) -> None:
-    """What the next one begins in that session is the task's to commit: here nothing can be."""
+    """Only the task can commit it."""
     kit, app = SignalsKit(), Flask("shop")
     app.config["SQLALCHEMY_ASYNC_ENGINES"] = {
         "default": f"sqlite+aiosqlite:///{tmp_path}/shop.sqlite"

@@ -39,7 +39,7 @@ WAYS: dict[str, tuple[dict[str, Any], dict[str, Any], Callable[..., Any]]] = {
 
 
 def fail_flush(session: Session) -> None:
-    """Break the session: it takes nothing more until it is rolled back."""
+    """Break the session: it needs a rollback."""
     session.add(Account(name="taken"))
     session.flush()
 
@@ -52,22 +52,22 @@ def fail_statement(session: Session) -> None:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("breaks", [fail_flush, fail_statement])
 @pytest.mark.parametrize("extension", EXTENSIONS)
-def test_failure_that_breaks_the_transaction_is_raised_at_the_send(
+def test_failure_that_breaks_the_transaction_is_raised_by_the_send(
     database: str, extension: str, breaks: Any, way: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is reported once, names receiver and cure, and nothing goes on as if all were well."""
+    """It is reported once, with receiver and fix."""
     if (database.startswith("sqlite"), breaks) == (True, fail_statement):
         return  # the transaction goes on: see below
     declared, connected, send = WAYS[way]
     with closing(Shop(database, extension)) as shop, shop.open() as session:
         shop.kit.signal("account_changed", "An account is another.", **declared)
-        told: list[tuple[str, Exception]] = []
+        reported: list[tuple[str, Exception]] = []
         ran: list[str] = []
         after: list[str] = []
 
         @shop.kit.on_exception
         def report(app: Flask, error: Exception, *, source: str, **extra: Any) -> None:
-            told.append((source, error))
+            reported.append((source, error))
 
         @shop.kit.on("account_changed", priority=1, **connected)
         def audit(sender: str, **extra: Any) -> None:
@@ -87,7 +87,7 @@ def test_failure_that_breaks_the_transaction_is_raised_at_the_send(
         assert "test_unusable" in note
         assert "audit" in note
         assert "delivery='after_commit'" in note
-        assert told == [("receiver", caught.value)]
+        assert reported == [("receiver", caught.value)]
         assert len(messages(caplog)) == 1
         assert ran == []
         session.rollback()
@@ -103,7 +103,7 @@ def contain_value_error(session: Session) -> None:
 
 
 def contain_in_savepoint(session: Session) -> None:
-    """Fail in a savepoint, whose rollback makes everything well."""
+    """Fail in a savepoint, whose rollback restores the transaction."""
     with session.begin_nested():
         session.add(Account(name="taken"))
 
@@ -113,7 +113,7 @@ def contain_in_savepoint(session: Session) -> None:
 def test_failure_that_leaves_the_transaction_usable_is_contained(
     shop: Shop, breaks: Any, way: str
 ) -> None:
-    """The sender goes on to its commit."""
+    """The sender can commit."""
     if (shop.engine.dialect.name, breaks) == ("postgresql", fail_statement):
         return  # see above
     declared, connected, send = WAYS[way]
@@ -141,8 +141,8 @@ def test_failure_that_leaves_the_transaction_usable_is_contained(
 
 
 @pytest.mark.parametrize("of", ["sender", "payload"])
-def test_broken_transaction_of_a_session_that_holds_what_was_sent(shop: Shop, of: str) -> None:
-    """The app need not have named it."""
+def test_broken_transaction_of_the_senders_session_is_detected(shop: Shop, of: str) -> None:
+    """The app need not have configured it."""
     shop.kit.signal("account_changed", "An account is another.", on_error="isolate")
     with shop.open(), Session(shop.engine) as own:
         acme = Account(name="taken")
@@ -158,7 +158,7 @@ def test_broken_transaction_of_a_session_that_holds_what_was_sent(shop: Shop, of
 def test_failure_in_nested_sends_is_reported_once(
     shop: Shop, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What the inner send raises, the outer one raises as well."""
+    """The outer send raises the exception of the inner one."""
     for name in ("account_changed", "account_closed"):
         shop.kit.signal(name, "A signal.", on_error="isolate")
     shop.kit.on("account_closed")(lambda sender, **extra: _send(shop, sender))
@@ -173,7 +173,7 @@ def test_failure_in_nested_sends_is_reported_once(
 
 
 def test_failed_statement_of_an_async_session(postgresql: str) -> None:
-    """The status is the driver's, which is asked beneath the async connection."""
+    """The status is that of the driver's connection."""
     app, kit = Flask("shop"), SignalsKit()
     kit.use_session(lambda: current[-1])
     kit.init_app(app)
@@ -203,7 +203,7 @@ def test_failed_statement_of_an_async_session(postgresql: str) -> None:
 def test_commit_that_the_database_turns_into_a_rollback(
     postgresql: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The app itself swallows an error: nothing is stored, and so no receiver runs."""
+    """The app swallows an error: nothing is stored, so no receiver runs."""
     with closing(Shop(postgresql)) as shop, shop.open() as session:
         seen = shop.listen()
         shop.fund("acme")
@@ -221,8 +221,8 @@ def test_commit_that_the_database_turns_into_a_rollback(
         assert seen == shop.rows() == ["globex"]
 
 
-def test_contained_failure_of_an_after_commit_receiver_at_once(shop: Shop) -> None:
-    """It has a transaction of its own, which is rolled back: nothing is broken."""
+def test_failure_of_an_immediate_after_commit_receiver_is_contained(shop: Shop) -> None:
+    """Its own transaction is rolled back."""
     shop.kit.signal("account_changed", "An account is another.", on_error="isolate")
     shop.kit.on("account_changed", delivery="after_commit")(
         lambda sender, **extra: fail_statement(shop.session)

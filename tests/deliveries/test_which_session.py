@@ -1,4 +1,4 @@
-"""The transaction to wait for is the one of what was sent."""
+"""The transaction to wait for is the one of the sender or the payload."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from tests.deliveries.support import Account, Base, Shop
 
 @pytest.fixture
 def reading(shop: Shop, tmp_path: Path) -> Iterator[Any]:
-    """Give the shop a session that comes before its own, and is on a database of its own."""
+    """Give the shop a first session on another database."""
     second = Shop(f"sqlite:///{tmp_path / 'reading.sqlite'}", "use_session")
     sessions = scoped_session(sessionmaker(second.engine))
     shop.kit.use_session(sessions)
@@ -38,8 +38,8 @@ WAYS: dict[str, Callable[[Shop, Account], object]] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_waits_for_the_session_that_holds_what_was_sent(shop: Shop, reading: Any, way: str) -> None:
-    """The app has read from one session and writes into another one."""
+def test_call_waits_for_the_session_of_the_sender(shop: Shop, reading: Any, way: str) -> None:
+    """The app reads from one session and writes into another one."""
     seen = shop.listen()
     with shop.open() as session:
         for end in ("rollback", "commit"):
@@ -55,10 +55,10 @@ def test_waits_for_the_session_that_holds_what_was_sent(shop: Shop, reading: Any
     assert shop.rows() == ["commit"]
 
 
-def test_runs_at_once_if_the_session_of_the_sender_has_nothing_open(
+def test_call_runs_at_once_if_the_senders_session_has_no_transaction(
     shop: Shop, reading: Any
 ) -> None:
-    """The sender is committed: another session has nothing to say about it."""
+    """Other sessions do not matter."""
     names: list[str] = []
 
     @shop.kit.on("account_funded", delivery="after_commit")
@@ -76,8 +76,8 @@ def test_runs_at_once_if_the_session_of_the_sender_has_nothing_open(
         assert reading().in_transaction()
 
 
-def test_delivery_that_names_a_session_waits_for_that(shop: Shop, reading: Any) -> None:
-    """What the receiver is connected with comes before what was sent."""
+def test_session_of_the_delivery_overrides_that_of_the_sender(shop: Shop, reading: Any) -> None:
+    """The receiver's option comes first."""
     seen = shop.listen(delivery=AfterCommit(session=reading))
     with shop.open() as session:
         account = Account(name="acme")
@@ -90,8 +90,8 @@ def test_delivery_that_names_a_session_waits_for_that(shop: Shop, reading: Any) 
         assert seen == [account]
 
 
-def test_session_that_holds_the_sender_need_not_be_the_apps(shop: Shop) -> None:
-    """A session that the app has not named is found by its instance, and left as tidy."""
+def test_session_of_the_sender_need_not_be_configured(shop: Shop) -> None:
+    """It is found by its instance, and its transaction is ended likewise."""
     names: list[str] = []
 
     @shop.kit.on("account_funded", delivery="after_commit")
@@ -115,7 +115,7 @@ def test_session_that_holds_the_sender_need_not_be_the_apps(shop: Shop) -> None:
 def test_transaction_of_an_enclosing_context_of_the_app(
     database: str, extension: str, end: str
 ) -> None:
-    """A nested context has a session of its own; what was written is in the outer one's."""
+    """A nested context has its own session; the outer one's has the transaction."""
     with closing(Shop(database, extension)) as shop, shop.open() as session:
         seen = shop.listen()
         session.add(Account(name="acme"))
@@ -139,8 +139,8 @@ def test_nested_context_with_a_transaction_of_its_own(shop: Shop) -> None:
             assert seen == ["acme"]
 
 
-def test_session_that_a_function_finds_in_an_enclosing_context(shop: Shop) -> None:
-    """``g`` is the context's: a source that looks into it is asked in each."""
+def test_session_function_is_called_in_each_enclosing_context(shop: Shop) -> None:
+    """It can read ``g``, which belongs to a context."""
     app, kit = Flask("plain"), SignalsKit()
     kit.use_session(lambda: g.get("session"))
     kit.init_app(app)
@@ -158,7 +158,7 @@ def test_session_that_a_function_finds_in_an_enclosing_context(shop: Shop) -> No
 
 
 def test_signal_for_an_app_whose_context_encloses_that_of_another(tmp_path: Path) -> None:
-    """Its transaction is found behind the other app's context, and not the other app's."""
+    """Its transaction is found in the outer context, not in the other app's."""
     kit, db = SignalsKit(), SQLAlchemy()
     one, two = Flask("one"), Flask("two")
     for app in (one, two):
@@ -181,7 +181,7 @@ def test_signal_for_an_app_whose_context_encloses_that_of_another(tmp_path: Path
 
 
 def test_instance_of_an_async_session(database: str) -> None:
-    """The session beneath is waited for; at once, the session is left to the task."""
+    """The call waits for the sync session; at once, the session is left to the task."""
     url = database.replace("sqlite:", "sqlite+aiosqlite:")
     app, kit = Flask("shop"), SignalsKit()
     kit.use_session(lambda: None)

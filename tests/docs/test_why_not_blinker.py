@@ -52,9 +52,9 @@ def app() -> Flask:
 
 @pytest.fixture
 def kit(app: Flask) -> AppSignals:
-    """Give the app's half of its kit."""
-    half: AppSignals = app.extensions["signals_kit"]
-    return half
+    """Give the app's signals of its kit."""
+    app_signals: AppSignals = app.extensions["signals_kit"]
+    return app_signals
 
 
 def values(results: list[tuple[Any, Any]]) -> list[Any]:
@@ -245,13 +245,13 @@ def test_current_app_as_the_sender(plain: blinker.Signal, app: Flask, kit: AppSi
     """Blinker takes the proxy for a sender of its own; the kit for the app."""
 
     def listen(sender: object, **extra: object) -> str:
-        return "heard"
+        return "called"
 
     plain.connect(listen, sender=app)
     kit.on("account_funded", sender=app)(listen)
     with app.app_context():
         assert plain.send(current_app) == []
-        assert values(kit.send("account_funded", current_app)) == ["heard"]
+        assert values(kit.send("account_funded", current_app)) == ["called"]
 
 
 @proves("`muted()`")
@@ -260,14 +260,14 @@ def test_muted(plain: blinker.Signal, app: Flask, kit: AppSignals) -> None:
     signal = kit.signal("account_funded")
 
     def listen(sender: object, **extra: object) -> str:
-        return "heard"
+        return "called"
 
     plain.connect(listen)
     kit.on(signal)(listen)
     with app.app_context(), plain.muted(), signal.muted():
         with plain.muted(), signal.muted():
             pass
-        assert values(plain.send()) == ["heard"]
+        assert values(plain.send()) == ["called"]
         assert signal.send() == []
 
     async def elsewhere() -> tuple[object, object]:
@@ -280,7 +280,7 @@ def test_muted(plain: blinker.Signal, app: Flask, kit: AppSignals) -> None:
             with plain.muted(), signal.muted():
                 return await other
 
-    assert asyncio.run(both()) == ([], ["heard"])
+    assert asyncio.run(both()) == ([], ["called"])
 
 
 @proves("`connected_to(f, sender=b)`")
@@ -289,15 +289,15 @@ def test_connected_to(plain: blinker.Signal, app: Flask, kit: AppSignals) -> Non
     signal = kit.signal("account_funded")
 
     def listen(sender: object, **extra: object) -> str:
-        return "heard"
+        return "called"
 
     plain.connect(listen, sender="a")
     kit.on(signal, sender="a")(listen)
     with app.app_context():
         with plain.connected_to(listen, sender="b"), signal.connected_to(listen, sender="b"):
-            assert values(signal.send("b")) == ["heard"]
+            assert values(signal.send("b")) == ["called"]
         assert plain.send("a") == []
-        assert values(signal.send("a")) == ["heard"]
+        assert values(signal.send("a")) == ["called"]
         assert signal.send("b") == []
 
 
@@ -310,15 +310,15 @@ def test_two_apps(plain: blinker.Signal) -> None:
         kit.init_app(app)
 
     def listen(sender: object, **extra: object) -> str:
-        return "heard"
+        return "called"
 
     kit.for_app(one).on("account_funded")(listen)
     plain.connect(listen)  # by the first app …
-    assert values(plain.send()) == ["heard"]  # … and the second one sends
+    assert values(plain.send()) == ["called"]  # … and the second one sends
     with two.app_context():
         assert kit.send("account_funded") == []
     with one.app_context():
-        assert values(kit.send("account_funded")) == ["heard"]
+        assert values(kit.send("account_funded")) == ["called"]
 
 
 @proves("which receivers are connected?")

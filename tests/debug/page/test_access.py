@@ -1,4 +1,4 @@
-"""Who gets the page: nobody but those who may, whatever they ask and however the app is set up."""
+"""Access to the page: only for permitted visitors, whatever the request and the app's setup."""
 
 import logging
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def make_app(
 
 
 def client_after_debug(url: str) -> FlaskClient:
-    """Return a client of an app that has answered this URL in debug, and has left it since."""
+    """Return a client of an app that served this URL in debug, and is no longer in debug."""
     app = make_app()
     app.debug = True
     client = app.test_client()
@@ -47,13 +47,13 @@ def client_after_debug(url: str) -> FlaskClient:
 
 
 def routes(app: Flask) -> list[str]:
-    """Return the URLs of the page's rules, as they are once the app has started."""
+    """Return the URLs of the page's rules after the app has started."""
     with app.app_context():
         return [rule.rule for rule in app.url_map.iter_rules() if "_signals" in rule.rule]
 
 
-def told(response: TestResponse) -> tuple[int, dict[str, str], bytes]:
-    """Return everything that a client learns from a response."""
+def visible(response: TestResponse) -> tuple[int, dict[str, str], bytes]:
+    """Return everything that a client sees of a response."""
     return response.status_code, dict(response.headers), response.data
 
 
@@ -61,7 +61,7 @@ def told(response: TestResponse) -> tuple[int, dict[str, str], bytes]:
 
 
 def test_production_has_no_route() -> None:
-    """Outside debug and testing the app does not even have a rule for the page."""
+    """Outside debug and testing, the app has no rule for the page."""
     app = make_app()
     assert routes(app) == []
     assert app.test_client().get("/_signals").status_code == 404
@@ -77,14 +77,14 @@ def test_debug_or_testing_is_enough(switch: str) -> None:
 
 
 def test_testing_set_after_the_factory_counts() -> None:
-    """``config.update`` and ``app.testing = True`` come after ``create_app`` in most suites."""
+    """``config.update`` and ``app.testing = True`` follow ``create_app`` in most suites."""
     app = make_app()
     app.config.update(TESTING=True)
     assert app.test_client().get("/_signals").status_code == 200
 
 
-def test_a_context_pushed_before_debug_does_not_settle_it() -> None:
-    """A factory may push an app context, and ``app.run(debug=True)`` comes after it."""
+def test_debug_set_after_the_first_context_counts() -> None:
+    """A factory can push an app context, and ``app.run(debug=True)`` comes later."""
     app = make_app()
     with app.app_context():
         pass
@@ -92,16 +92,16 @@ def test_a_context_pushed_before_debug_does_not_settle_it() -> None:
     assert app.test_client().get("/_signals").status_code == 200
 
 
-def test_it_can_be_switched_off_in_debug() -> None:
-    """``SIGNALS_KIT_PAGE = False`` wins over debug and testing."""
+def test_setting_disables_the_page_in_debug() -> None:
+    """``SIGNALS_KIT_PAGE = False`` overrides debug and testing."""
     app = make_app(testing=True, SIGNALS_KIT_PAGE=False)
     app.debug = True
     assert routes(app) == []
     assert app.test_client().get("/_signals").status_code == 404
 
 
-def test_the_url_can_be_set() -> None:
-    """Everything moves to ``SIGNALS_KIT_PAGE_URL``, the links too."""
+def test_setting_changes_the_url() -> None:
+    """``SIGNALS_KIT_PAGE_URL`` changes routes and links."""
     app = make_app(testing=True, SIGNALS_KIT_PAGE_URL="/admin/who-listens-é/")
     client = app.test_client()
     page = client.get("/admin/who-listens-é")
@@ -116,13 +116,13 @@ def test_the_url_can_be_set() -> None:
 
 @pytest.mark.parametrize("url", URLS)
 @pytest.mark.parametrize("method", METHODS)
-def test_an_app_that_leaves_debug_answers_404(url: str, method: str) -> None:
-    """As if the page had never been there."""
+def test_page_is_404_after_debug_is_reset(url: str, method: str) -> None:
+    """As if the page had never existed."""
     assert client_after_debug(url).open(url, method=method).status_code == 404
 
 
 @pytest.mark.parametrize("url", URLS)
-def test_a_detached_app_answers_404(url: str) -> None:
+def test_page_of_a_detached_app_is_404(url: str) -> None:
     """Without a kit there is nothing to show."""
     app = Flask("shop")
     app.testing = True
@@ -134,8 +134,8 @@ def test_a_detached_app_answers_404(url: str) -> None:
     assert client.post(url).status_code == 404
 
 
-def test_an_app_with_another_kit_shows_that_one() -> None:
-    """After ``detach``, the next kit's signals are shown at the routes that are there."""
+def test_page_shows_the_signals_of_the_current_kit() -> None:
+    """After ``detach``, the existing routes show the next kit's signals."""
     app = Flask("shop")
     app.testing = True
     first = SignalsKit(app)
@@ -151,8 +151,8 @@ def test_an_app_with_another_kit_shows_that_one() -> None:
 # -- page_auth ------------------------------------------------------------------------------------
 
 
-def test_in_production_page_auth_decides() -> None:
-    """It is asked at each request, inside of it."""
+def test_page_auth_is_called_for_each_request_in_production() -> None:
+    """Inside the request."""
     app = make_app(lambda: session.get("role") == "admin", SIGNALS_KIT_PAGE=True)
     client = app.test_client()
     assert client.get("/_signals").status_code == 404
@@ -166,15 +166,15 @@ def test_in_production_page_auth_decides() -> None:
 
 @pytest.mark.parametrize("switch", ["debug", "testing"])
 @pytest.mark.parametrize("url", URLS)
-def test_page_auth_holds_in_debug_and_testing_too(url: str, switch: str) -> None:
-    """Whoever gives one wants it asked."""
+def test_page_auth_applies_in_debug_and_testing(url: str, switch: str) -> None:
+    """It is called in every mode."""
     app = make_app(lambda: False)
     setattr(app, switch, True)
     assert app.test_client().get(url).status_code == 404
 
 
-def test_page_auth_runs_after_the_hooks_of_the_app() -> None:
-    """The current user is there, as a ``before_request`` function left it."""
+def test_page_auth_runs_after_before_request_functions() -> None:
+    """The current user is available."""
     app = make_app(lambda: g.user == "admin", SIGNALS_KIT_PAGE=True)
 
     @app.before_request
@@ -183,10 +183,10 @@ def test_page_auth_runs_after_the_hooks_of_the_app() -> None:
 
     client = app.test_client()
     assert client.get("/_signals", headers={"X-User": "admin"}).status_code == 200
-    assert client.get("/_signals", headers={"X-User": "guest"}).status_code == 404
+    assert client.get("/_signals", headers={"X-User": "temporary"}).status_code == 404
 
 
-def test_page_auth_may_be_async() -> None:
+def test_page_auth_can_be_async() -> None:
     """It runs as Flask runs async views."""
 
     async def allow() -> bool:
@@ -198,7 +198,7 @@ def test_page_auth_may_be_async() -> None:
 
 
 class Hostile:
-    """A user object that can be neither printed nor tested."""
+    """An object whose `repr` and truth value raise."""
 
     def __bool__(self) -> bool:
         raise RuntimeError("secret")
@@ -207,7 +207,7 @@ class Hostile:
 
 
 class Forgotten:
-    """A callable that Flask does not take for async, so that nobody awaits it."""
+    """An async callable that Flask does not detect, so that it is not awaited."""
 
     async def __call__(self) -> bool:
         return True
@@ -223,10 +223,10 @@ class Forgotten:
         (Hostile, "Hostile"),
     ],
 )
-def test_nothing_but_true_lets_in(
+def test_page_auth_must_return_true(
     answer: Callable[[], object], kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What is only truthy is a mistake in ``page_auth``, and the log says which."""
+    """Other truthy values are refused, and logged as a mistake."""
     app = make_app(answer, SIGNALS_KIT_PAGE=True)
     assert app.test_client().get("/_signals").status_code == 404
     [record] = caplog.records
@@ -237,26 +237,24 @@ def test_nothing_but_true_lets_in(
 
 
 @pytest.mark.parametrize("answer", [False, None, 0, ""])
-def test_a_plain_no_is_not_worth_a_line_in_the_log(
-    answer: object, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Scanners would fill it."""
+def test_refusal_is_not_logged(answer: object, caplog: pytest.LogCaptureFixture) -> None:
+    """Scanners would fill the log."""
     app = make_app(lambda: answer, SIGNALS_KIT_PAGE=True)
     assert app.test_client().get("/_signals").status_code == 404
     assert caplog.records == []
 
 
 @pytest.mark.parametrize("status", [401, 403, Response("no", 403)])
-def test_an_abort_is_a_plain_no_too(
+def test_abort_in_page_auth_is_a_refusal(
     status: int | Response, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It comes out as a 404 like any other, and not as a traceback for each scanner."""
+    """A 404 like any other, without a traceback in the log."""
     app = make_app(lambda: abort(status), SIGNALS_KIT_PAGE=True)
     assert app.test_client().get("/_signals").status_code == 404
     assert caplog.records == []
 
 
-def test_a_page_auth_that_raises_lets_nobody_in(caplog: pytest.LogCaptureFixture) -> None:
+def test_exception_in_page_auth_is_a_refusal(caplog: pytest.LogCaptureFixture) -> None:
     """The exception is logged."""
 
     def fail() -> bool:
@@ -278,7 +276,7 @@ HANDSHAKE = {"Connection": "Upgrade", "Upgrade": "websocket"}
 
 
 def is_admin() -> bool:
-    """Look into the session, as the manual's example does."""
+    """Read the session, as in the manual's example."""
     return session.get("role") == "admin"
 
 
@@ -286,10 +284,10 @@ def is_admin() -> bool:
     ("method", "headers"), [*((method, {}) for method in METHODS), ("GET", HANDSHAKE)]
 )
 @pytest.mark.parametrize("url", [*URLS, "/_signals//", "//_signals", "/_signals//static/page.css"])
-def test_a_refusal_is_the_404_of_any_other_url(
+def test_refusal_equals_the_404_of_an_unknown_url(
     url: str, method: str, headers: dict[str, str]
 ) -> None:
-    """Status, headers and body are those of a URL that does not exist, whatever the method."""
+    """Status, headers and body, for every method."""
     app = make_app(is_admin, SIGNALS_KIT_PAGE=True)
 
     @app.errorhandler(404)
@@ -297,13 +295,13 @@ def test_a_refusal_is_the_404_of_any_other_url(
         return "<h1>The shop has no such page</h1>", 404, {"X-Shop": "yes"}
 
     client = app.test_client()
-    elsewhere = told(client.open("/nothing-here", method=method, headers=headers))
+    elsewhere = visible(client.open("/nothing-here", method=method, headers=headers))
     assert elsewhere[0] == 404
-    assert told(client.open(url, method=method, headers=headers)) == elsewhere
+    assert visible(client.open(url, method=method, headers=headers)) == elsewhere
 
 
-def test_a_refusal_forgets_only_what_page_auth_looked_at() -> None:
-    """What a hook of the app read from the session before counts, and so does what is let in."""
+def test_refusal_resets_session_access_of_page_auth_only() -> None:
+    """Session access by the app's own hooks counts, and so does a permitted visit."""
     app = make_app(is_admin, SIGNALS_KIT_PAGE=True)
     client = app.test_client()
     assert "Vary" not in client.get("/_signals").headers
@@ -311,7 +309,7 @@ def test_a_refusal_forgets_only_what_page_auth_looked_at() -> None:
         login["role"] = "admin"
     assert client.get("/_signals").headers["Vary"] == "Cookie"
     with client.session_transaction() as logout:
-        logout["role"] = "guest"
+        logout["role"] = "temporary"
     assert "Vary" not in client.get("/_signals").headers
 
     app = make_app(is_admin, SIGNALS_KIT_PAGE=True)
@@ -320,22 +318,22 @@ def test_a_refusal_forgets_only_what_page_auth_looked_at() -> None:
 
 
 @pytest.mark.parametrize("url", URLS)
-def test_an_app_that_left_debug_answers_a_websocket_with_404(url: str) -> None:
-    """The rules are still there, and one for plain requests alone would make it a 400."""
+def test_websocket_request_after_debug_is_404(url: str) -> None:
+    """The rules still exist; one for HTTP alone would make it a 400."""
     assert client_after_debug(url).get(url, headers=HANDSHAKE).status_code == 404
 
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m not in {"GET", "HEAD"}])
 @pytest.mark.parametrize("url", URLS)
-def test_those_who_may_see_it_can_only_look(url: str, method: str) -> None:
-    """Other methods are refused with the ones that work."""
+def test_only_get_is_allowed(url: str, method: str) -> None:
+    """Other methods get 405 with the allowed ones."""
     response = make_app(testing=True).test_client().open(url, method=method)
     assert response.status_code == 405
     assert response.headers["Allow"] == "GET, HEAD"
 
 
-def test_head_is_answered_without_a_body() -> None:
-    """It has the headers of ``GET``."""
+def test_head_has_the_headers_of_get() -> None:
+    """And no body."""
     client = make_app(testing=True).test_client()
     head, get = client.head("/_signals"), client.get("/_signals")
     assert head.data == b""
@@ -344,8 +342,8 @@ def test_head_is_answered_without_a_body() -> None:
 
 @pytest.mark.parametrize("url", ["/_signals", "/_signals/"])
 @pytest.mark.parametrize("strict", [True, False])
-def test_a_trailing_slash_makes_no_difference(url: str, strict: bool) -> None:
-    """No redirect to whatever host the request names, however the app routes."""
+def test_trailing_slash_is_optional(url: str, strict: bool) -> None:
+    """No redirect to a host that the request names, whatever the app's routing."""
     app = make_app(testing=True)
     app.url_map.strict_slashes = strict
     response = app.test_client().get(url, headers={"Host": "evil.example"})
@@ -356,12 +354,12 @@ def test_a_trailing_slash_makes_no_difference(url: str, strict: bool) -> None:
 
 
 def catch_all(app: Flask) -> None:
-    """Add a route that takes every path."""
+    """Add a route that matches every path."""
     app.add_url_rule("/<path:path>", view_func=lambda path: f"own {path}", endpoint="catch_all")
 
 
-def test_a_catch_all_route_gets_the_url_in_production() -> None:
-    """Where the page does not exist, it shadows nothing."""
+def test_catch_all_route_serves_the_url_in_production() -> None:
+    """Without the page, nothing hides it."""
     app = make_app()
     catch_all(app)
     with app.app_context():
@@ -369,8 +367,8 @@ def test_a_catch_all_route_gets_the_url_in_production() -> None:
     assert app.test_client().get("/_signals").text == "own _signals"
 
 
-def test_in_debug_the_page_comes_before_a_catch_all_route() -> None:
-    """It is the more precise route."""
+def test_page_precedes_a_catch_all_route_in_debug() -> None:
+    """It is the more specific rule."""
     app = make_app(testing=True)
     catch_all(app)
     client = app.test_client()
@@ -389,10 +387,10 @@ OWN = (
 
 @pytest.mark.parametrize("own", OWN)
 @pytest.mark.parametrize("late", [False, True])
-def test_a_route_of_the_app_at_the_same_url_wins(
+def test_app_route_at_the_same_url_overrides_the_page(
     own: str, late: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also after a factory has pushed a context; the log says once why and what to do."""
+    """Also after a factory has pushed a context; a warning says why and what to do."""
     app = make_app(testing=True)
     if late:
         with app.app_context():  # as db.create_all() needs
@@ -410,7 +408,7 @@ def test_a_route_of_the_app_at_the_same_url_wins(
     assert "'own'" in record.getMessage()
 
 
-def test_other_routes_below_the_pages_url_stay_beside_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_app_routes_below_the_page_url_are_kept(caplog: pytest.LogCaptureFixture) -> None:
     """They are not in its way."""
     app = make_app(testing=True)
     app.add_url_rule("/_signals/health", "health", lambda: "well")
@@ -423,7 +421,7 @@ def test_other_routes_below_the_pages_url_stay_beside_it(caplog: pytest.LogCaptu
 
 
 def routed(path: str, **options: Any) -> Callable[[Flask], None]:
-    """Return what gives an app a catch-all route."""
+    """Return functions that give an app a catch-all route."""
 
     def add(app: Flask) -> None:
         blueprint = Blueprint("rest", __name__)
@@ -449,7 +447,7 @@ CATCH_ALL: dict[str, Callable[[Flask], None]] = {
 
 
 def watched(add: Callable[[Flask], None], seen: list[Any]) -> Flask:
-    """Return an app that notes all that its hooks can see of a request's routing."""
+    """Return an app that records what its hooks see of a request's routing."""
     app = Flask("shop")
     app.secret_key = "secret"
     add(app)
@@ -471,10 +469,8 @@ def watched(add: Callable[[Flask], None], seen: list[Any]) -> Flask:
 
 @pytest.mark.parametrize("catch_all", CATCH_ALL)
 @pytest.mark.parametrize("method", [*METHODS, "handshake"])
-def test_a_refused_visitor_gets_what_an_app_without_the_page_answers(
-    method: str, catch_all: str
-) -> None:
-    """Whatever route or handler answers there; the app's hooks see no difference either."""
+def test_refusal_equals_the_answer_of_an_app_without_the_page(method: str, catch_all: str) -> None:
+    """Of whatever route or handler; the app's hooks see no difference either."""
     headers = HANDSHAKE if method == "handshake" else {}
     method = "GET" if method == "handshake" else method
     seen: list[Any] = []
@@ -485,13 +481,13 @@ def test_a_refused_visitor_gets_what_an_app_without_the_page_answers(
     SignalsKit(app, page_auth=is_admin)
     client = app.test_client()
     for url in (*URLS, "/_signals//", "//_signals", "/_signals/signals"):
-        expected = told(bare.open(url, method=method, headers=headers))
-        assert told(client.open(url, method=method, headers=headers)) == expected, url
+        expected = visible(bare.open(url, method=method, headers=headers))
+        assert visible(client.open(url, method=method, headers=headers)) == expected, url
         assert seen == without, url
 
 
 @pytest.mark.parametrize("catch_all", CATCH_ALL)
-def test_a_visitor_who_may_see_the_page_gets_it_before_a_catch_all_route(catch_all: str) -> None:
+def test_permitted_visitor_gets_the_page_before_a_catch_all_route(catch_all: str) -> None:
     """With its own endpoint, so that hooks do not take it for the other route."""
     app = make_app(is_admin, SIGNALS_KIT_PAGE=True)
     CATCH_ALL[catch_all](app)
@@ -515,7 +511,7 @@ def test_a_visitor_who_may_see_the_page_gets_it_before_a_catch_all_route(catch_a
 
 
 def test_each_app_shows_its_own_signals() -> None:
-    """Two apps in one process, under one dispatcher: each knows its own signals and URL."""
+    """Two apps under one dispatcher: each has its own signals and URL."""
     shop, blog = make_app(testing=True), Flask("blog")
     blog.testing = True
     SignalsKit(blog).signal("post_written")
@@ -553,15 +549,15 @@ HEADERS = {
         ("GET", "/_signals/static/../templates/base.html", 404),
     ],
 )
-def test_every_answer_has_the_headers(method: str, url: str, status: int) -> None:
+def test_every_response_has_the_security_headers(method: str, url: str, status: int) -> None:
     """Views, files and errors alike."""
     response = make_app(testing=True).test_client().open(url, method=method)
     assert response.status_code == status
     assert HEADERS.items() <= dict(response.headers).items()
 
 
-def test_hooks_of_the_app_cannot_loosen_the_headers() -> None:
-    """A hook that opens all the app's pages to other sites and to caches does not mean this one."""
+def test_app_hooks_cannot_change_the_security_headers() -> None:
+    """A hook that opens all pages of the app to other sites and caches does not affect the page."""
     app = make_app(testing=True)
 
     @app.after_request
@@ -580,8 +576,8 @@ def test_hooks_of_the_app_cannot_loosen_the_headers() -> None:
     assert not [name for name in headers if name.startswith("Access-Control")]
 
 
-def test_hooks_of_the_app_see_the_headers() -> None:
-    """One that adds what is missing leaves what is there."""
+def test_app_hooks_see_the_security_headers() -> None:
+    """A hook that adds missing headers changes nothing."""
     app = make_app(testing=True)
     seen: list[str | None] = []
 
@@ -594,8 +590,8 @@ def test_hooks_of_the_app_see_the_headers() -> None:
     assert seen == [HEADERS["Content-Security-Policy"]]
 
 
-def test_headers_hold_for_a_response_class_of_the_app() -> None:
-    """Flask turns every response into the app's own class."""
+def test_security_headers_with_a_response_class_of_the_app() -> None:
+    """Flask converts every response to the app's class."""
 
     class ShopResponse(Response):
         default_mimetype = "application/json"
@@ -607,8 +603,8 @@ def test_headers_hold_for_a_response_class_of_the_app() -> None:
     assert HEADERS.items() <= dict(response.headers).items()
 
 
-def test_a_view_that_fails_has_the_headers_too() -> None:
-    """What the app's own error page says is not for caches and frames either."""
+def test_error_page_has_the_security_headers() -> None:
+    """The app's own error page, too."""
 
     class Nameless:
         name = "post"
@@ -623,8 +619,8 @@ def test_a_view_that_fails_has_the_headers_too() -> None:
     assert HEADERS.items() <= dict(response.headers).items()
 
 
-def test_a_session_of_the_apps_own_kind_gives_nothing_away() -> None:
-    """One that does not know whether it was looked into is answered like any other."""
+def test_refusal_with_a_custom_session_equals_an_unknown_url() -> None:
+    """A session without the attribute `accessed`."""
 
     class Plain(dict[str, object]):
         modified = new = False
@@ -641,8 +637,8 @@ def test_a_session_of_the_apps_own_kind_gives_nothing_away() -> None:
     assert [client.get(url).status_code for url in ("/_signals", "/nowhere")] == [404, 404]
 
 
-def test_a_session_that_always_counts_as_looked_into_gives_nothing_away() -> None:
-    """There is nothing to put back."""
+def test_refusal_with_a_session_that_is_always_accessed_equals_an_unknown_url() -> None:
+    """There is nothing to reset."""
 
     class Always(SecureCookieSession):
         accessed = property(lambda self: True)

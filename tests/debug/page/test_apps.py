@@ -1,4 +1,4 @@
-"""The page in apps that are set up in every possible way."""
+"""The page in apps with various setups."""
 
 import re
 import socket
@@ -26,7 +26,7 @@ VIEWS = ("/_signals", "/_signals/signals/account_funded", "/_signals/signals.jso
 
 
 def with_kit(app: Flask) -> Flask:
-    """Give an app a kit with one signal and one receiver, and put it into testing."""
+    """Give an app a kit with one signal and one receiver, and set testing."""
     app.testing = True
     kit = SignalsKit(app)
     kit.signal("account_funded", "Money arrived in an <account>.")
@@ -35,7 +35,7 @@ def with_kit(app: Flask) -> Flask:
 
 
 def assert_works(client: Any, prefix: str = "", **options: Any) -> None:
-    """Check that every view is there, escaped, and that what it links to is there, too."""
+    """Check that every view is served, escaped, and that its links work."""
     for url in VIEWS:
         response = client.get(prefix + url, **options)
         assert response.status_code == 200
@@ -49,12 +49,12 @@ def assert_works(client: Any, prefix: str = "", **options: Any) -> None:
 
 
 def fail(*args: object, **kwargs: object) -> NoReturn:
-    """Fail, whoever calls it."""
+    """Fail the test."""
     raise AssertionError("nothing of the app's rendering concerns the page")
 
 
-def test_the_apps_templates_and_jinja_settings_do_not_matter(tmp_path: Path) -> None:
-    """Templates of the same names, context processors, globals, filters, autoescape: none of it."""
+def test_page_does_not_use_the_apps_templates_and_jinja_settings(tmp_path: Path) -> None:
+    """Templates of the same names, context processors, globals, filters, autoescape."""
     for name in ("base.html", "signals.html", "signal.html", "_macros.html"):
         (tmp_path / name).write_text("of the app")
     app = with_kit(Flask("shop", template_folder=str(tmp_path)))
@@ -66,14 +66,14 @@ def test_the_apps_templates_and_jinja_settings_do_not_matter(tmp_path: Path) -> 
     assert_works(app.test_client())
 
 
-def test_an_app_without_templates_has_the_page() -> None:
+def test_page_works_without_a_template_folder() -> None:
     """Neither a loader nor a folder is needed."""
     app = with_kit(Flask("shop", template_folder=None, static_folder=None))
     app.jinja_loader = None
     assert_works(app.test_client())
 
 
-def test_the_apps_json_does_not_matter() -> None:
+def test_page_does_not_use_the_apps_json_provider() -> None:
     """A provider of the app's may wrap or refuse what it likes."""
 
     class Refusing(JSONProvider):
@@ -85,8 +85,8 @@ def test_the_apps_json_does_not_matter() -> None:
     assert b'"account_funded"' in response.data
 
 
-def test_a_mounted_app_links_to_itself() -> None:
-    """``SCRIPT_NAME`` stands in front of every link, with whatever characters it has."""
+def test_links_of_a_mounted_app_include_script_name() -> None:
+    """With whatever characters it has."""
     client = with_kit(Flask("shop")).test_client()
     for mount, quoted in (("/shop", "/shop"), ("/läden/a b", "/l%C3%A4den/a%20b")):
         html = client.get("/_signals", base_url=f"http://localhost{mount}/").text
@@ -95,15 +95,15 @@ def test_a_mounted_app_links_to_itself() -> None:
         assert all(link.startswith(f"{quoted}/_signals") for link in links)
 
 
-def test_application_root_changes_nothing() -> None:
+def test_application_root_has_no_effect() -> None:
     """It is for cookies and for URLs outside of requests."""
     app = with_kit(Flask("shop"))
     app.config["APPLICATION_ROOT"] = "/shop"
     assert_works(app.test_client(), base_url="http://localhost/")
 
 
-def test_forwarded_headers_count_only_through_the_apps_proxy_fix() -> None:
-    """Without it they are anybody's; with it they are the proxy's."""
+def test_forwarded_headers_need_proxy_fix() -> None:
+    """Without it, any client could set them."""
     app = with_kit(Flask("shop"))
     headers = {"X-Forwarded-Prefix": "/behind", "X-Forwarded-Host": "evil.example"}
     html = app.test_client().get("/_signals", headers=headers).text
@@ -114,8 +114,8 @@ def test_forwarded_headers_count_only_through_the_apps_proxy_fix() -> None:
     assert "evil.example" not in html
 
 
-def test_url_defaults_of_the_app_do_not_matter() -> None:
-    """Multilingual apps put a language into each URL and take it out again."""
+def test_url_defaults_of_the_app_have_no_effect() -> None:
+    """Multilingual apps add a language to each URL and remove it again."""
     app = with_kit(Flask("shop"))
 
     @app.url_defaults
@@ -129,15 +129,15 @@ def test_url_defaults_of_the_app_do_not_matter() -> None:
     assert_works(app.test_client())
 
 
-def test_an_app_that_matches_hosts_has_the_page_on_each() -> None:
-    """Rules of such an app name a host; the page's take any."""
+def test_page_is_on_every_host_with_host_matching() -> None:
+    """Rules of such an app name a host; the page's match any."""
     app = with_kit(Flask("shop", host_matching=True, static_host="static.example"))
     for host in ("a.example", "b.example:8080"):
         assert_works(app.test_client(), base_url=f"http://{host}/")
 
 
-def test_a_catch_all_route_of_one_host_does_not_hide_the_page() -> None:
-    """It is less precise, on its own host as on others."""
+def test_catch_all_route_of_one_host_does_not_hide_the_page() -> None:
+    """It is less specific, on its own host as on others."""
     app = with_kit(Flask("shop", host_matching=True, static_folder=None))
     app.add_url_rule("/<path:path>", "all", lambda path: "own", host="a.example")
     for host in ("a.example", "b.example"):
@@ -145,8 +145,8 @@ def test_a_catch_all_route_of_one_host_does_not_hide_the_page() -> None:
     assert app.test_client().get("/else", base_url="http://a.example/").text == "own"
 
 
-def test_an_app_with_subdomains_has_the_page_on_its_main_domain() -> None:
-    """As every route that names no subdomain."""
+def test_page_is_on_the_main_domain_with_subdomain_matching() -> None:
+    """Like every route without a subdomain."""
     app = Flask("shop", subdomain_matching=True)
     app.config["SERVER_NAME"] = "shop.example"
     client = with_kit(app).test_client()
@@ -157,8 +157,8 @@ def test_an_app_with_subdomains_has_the_page_on_its_main_domain() -> None:
 
 
 @pytest.mark.parametrize("strict", [True, False])
-def test_how_the_app_treats_slashes_does_not_matter(strict: bool) -> None:
-    """The page is there with and without a slash behind it."""
+def test_strict_slashes_has_no_effect(strict: bool) -> None:
+    """The page is served with and without a trailing slash."""
     app = Flask("shop")
     app.url_map.strict_slashes = strict
     app.url_map.merge_slashes = strict
@@ -167,18 +167,18 @@ def test_how_the_app_treats_slashes_does_not_matter(strict: bool) -> None:
     assert client.get("/_signals/").data == client.get("/_signals").data
 
 
-def test_a_csrf_guard_of_the_app_lets_the_page_be_read() -> None:
-    """It changes nothing, so there is nothing to forge."""
+def test_csrf_protection_allows_the_page() -> None:
+    """It changes nothing, so nothing can be forged."""
     app = Flask("shop")
     app.secret_key = "secret"
     CSRFProtect(app)
     assert_works(with_kit(app).test_client())
 
 
-def test_hooks_of_the_app_run_as_for_any_url() -> None:
-    """A wall around the whole app is around the page as well.
+def test_app_hooks_run_for_the_page() -> None:
+    """A login required for the whole app applies to the page, too.
 
-    Before the app's hooks have run, nobody knows whether the visitor may see the page.
+    Before the app's hooks have run, it is unknown whether the visitor may see the page.
     """
     app = with_kit(Flask("shop"))
     seen: list[str | None] = []
@@ -200,7 +200,7 @@ def test_hooks_of_the_app_run_as_for_any_url() -> None:
 
 @pytest.mark.parametrize("config", [{"TESTING": True}, {"SIGNALS_KIT_PAGE": True}])
 @pytest.mark.parametrize("host_matching", [False, True])
-def test_the_app_can_link_to_the_page(config: dict[str, bool], host_matching: bool) -> None:
+def test_url_for_works_for_the_page(config: dict[str, bool], host_matching: bool) -> None:
     """As to any endpoint of a blueprint."""
     app = Flask("shop", host_matching=host_matching, static_folder=None)
     app.config.update(config)
@@ -217,8 +217,8 @@ def test_the_app_can_link_to_the_page(config: dict[str, bool], host_matching: bo
 
 
 @pytest.mark.parametrize("host_matching", [False, True])
-def test_flask_routes_lists_the_page_as_get_only(host_matching: bool) -> None:
-    """Where every visitor may see it."""
+def test_flask_routes_lists_the_page_with_get_only(host_matching: bool) -> None:
+    """If it is visible to every visitor."""
     app = with_kit(Flask("shop", host_matching=host_matching, static_folder=None))
     listed = flask_routes(app)
     lines = [line.split() for line in listed.splitlines() if "_signals" in line]
@@ -229,8 +229,8 @@ def test_flask_routes_lists_the_page_as_get_only(host_matching: bool) -> None:
     assert flask_routes(app) == listed
 
 
-def test_a_page_for_some_visitors_is_not_listed() -> None:
-    """An app may show its list of routes to all, as a site map."""
+def test_page_with_page_auth_is_not_listed() -> None:
+    """An app may publish its list of routes, as a site map."""
     app = Flask("shop")
     app.config["SIGNALS_KIT_PAGE"] = True
     SignalsKit(app, page_auth=lambda: True)
@@ -241,14 +241,16 @@ def test_a_page_for_some_visitors_is_not_listed() -> None:
 
 
 def flask_routes(app: Flask) -> str:
-    """Return what ``flask routes`` prints."""
+    """Return the output of ``flask routes``."""
     return app.test_cli_runner().invoke(routes_command).output
 
 
 @pytest.mark.parametrize("toolbar_first", [True, False])
 @pytest.mark.parametrize("context_first", [True, False])
-def test_flask_debugtoolbar_leaves_the_page_alone(toolbar_first: bool, context_first: bool) -> None:
-    """The page's policy would break the panels; the app's own pages have them."""
+def test_flask_debugtoolbar_is_not_inserted_into_the_page(
+    toolbar_first: bool, context_first: bool
+) -> None:
+    """The page's policy would block the panels; the app's own pages have them."""
     if "ctx" in signature(Flask.dispatch_request).parameters:
         pytest.skip("Flask-DebugToolbar does not work with Flask 3.2 yet")
     from flask_debugtoolbar import DebugToolbarExtension
@@ -274,7 +276,7 @@ def test_flask_debugtoolbar_leaves_the_page_alone(toolbar_first: bool, context_f
     assert "flDebug" in client.get("/").text
 
 
-def test_blueprints_with_hooks_and_error_pages_of_their_own_do_not_matter() -> None:
+def test_hooks_and_error_pages_of_blueprints_have_no_effect() -> None:
     """What belongs to a blueprint of the app stays there."""
     shop = Blueprint("shop", __name__)
     shop.before_request(fail)
@@ -286,8 +288,8 @@ def test_blueprints_with_hooks_and_error_pages_of_their_own_do_not_matter() -> N
 
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("name", ["signals_kit", "flask_signals_kit"])
-def test_a_blueprint_of_the_app_may_be_called_as_the_extension(name: str, late: bool) -> None:
-    """Neither hides the other, whichever comes first; its hooks are not for the page."""
+def test_blueprint_of_the_app_can_have_the_extensions_name(name: str, late: bool) -> None:
+    """Neither hides the other, in either order; its hooks do not run for the page."""
     blueprint = Blueprint(name, __name__, url_prefix="/own")
     blueprint.add_url_rule("/overview", "overview", lambda: "own overview")
     blueprint.before_request(lambda: None)
@@ -307,7 +309,7 @@ def test_a_blueprint_of_the_app_may_be_called_as_the_extension(name: str, late: 
         assert url_for("flask_signals_kit.signals") == "/_signals"
 
 
-def test_the_page_is_there_under_app_run(tmp_path: Path) -> None:
+def test_page_works_with_app_run(tmp_path: Path) -> None:
     """``app.run(debug=True)`` after the factory, in a process of its own."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
@@ -330,7 +332,7 @@ def test_the_page_is_there_under_app_run(tmp_path: Path) -> None:
 
 
 def fetch(port: int, path: str) -> str:
-    """Return what a server on the loopback answers, as soon as it listens."""
+    """Return a response of a server on the loopback, as soon as it listens."""
     deadline = time.monotonic() + 20
     while True:
         connection = HTTPConnection("127.0.0.1", port, timeout=10)

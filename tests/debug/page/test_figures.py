@@ -1,4 +1,4 @@
-"""What the journal counts, on the page: calls, failures and times, and none of them the page's."""
+"""The journal's figures on the page: calls, failures and times, without the page's own."""
 
 import re
 from collections.abc import Callable
@@ -20,15 +20,15 @@ COLUMNS = ("Calls", "Failures", "Mean", "p95")
 
 
 class ServiceUnavailableError(Exception):
-    """What a receiver raises."""
+    """An exception that receivers raise."""
 
 
-def hears(account: object, **extra: object) -> None:
-    """Listen, and be done with it."""
+def receive(account: object, **extra: object) -> None:
+    """Be a receiver."""
 
 
 def fails_if_asked(account: object, *, fail: bool = False, **extra: object) -> None:
-    """Listen, and fail if the payload says so."""
+    """Fail if the payload says so."""
     if fail:
         raise ServiceUnavailableError
 
@@ -40,9 +40,9 @@ def make_app(**config: object) -> Flask:
     kit = SignalsKit(app, page_auth=lambda: True)
     kit.signal("account_funded", "Money arrived.", on_error="isolate")
     kit.signal("account_closed")
-    kit.on("account_funded")(hears)
+    kit.on("account_funded")(receive)
     kit.on("account_funded")(fails_if_asked)
-    kit.on("account_closed")(hears)
+    kit.on("account_closed")(receive)
     return app
 
 
@@ -63,13 +63,13 @@ def row(html: str, name: str) -> str:
 # -- the figures ----------------------------------------------------------------------------------
 
 
-def test_a_receiver_has_its_calls_failures_and_times() -> None:
-    """The same figures as in the twin, in a unit that can be read, the exact ones in a hint."""
+def test_receiver_has_calls_failures_and_times() -> None:
+    """The same as in the JSON, in a readable unit, with exact ones in a tooltip."""
     app = make_app()
     fund(app, times=12, failures=1)
     card = cards(page(app))["account_funded"]
     number = r"[\d,.]+ (µs|ms|s)"
-    assert re.search(rf" 12 calls 0 failed {number} {number}$", row(card, "hears"))
+    assert re.search(rf" 12 calls 0 failed {number} {number}$", row(card, "receive"))
     failing = rf" 12 calls 1 failed ServiceUnavailableError {number} {number}$"
     assert re.search(failing, row(card, "fails_if_asked"))
     first, second = twin(app)["account_funded"]["receivers"]
@@ -82,21 +82,21 @@ def test_a_receiver_has_its_calls_failures_and_times() -> None:
 
 
 def test_large_figures_are_grouped() -> None:
-    """12,345 is read at once; 12345 is counted."""
+    """12,345 is easier to read than 12345."""
     app = make_app()
     fund(app, times=1200, failures=0)
-    assert " 1,200 calls " in row(cards(page(app))["account_funded"], "hears")
+    assert " 1,200 calls " in row(cards(page(app))["account_funded"], "receive")
 
 
-def test_what_did_not_happen_does_not_stand_out() -> None:
-    """A receiver that was never called has no times, and none of its cells is a red one."""
+def test_empty_figures_are_not_highlighted() -> None:
+    """A receiver that was never called has no times and no red cell."""
     card = cards(page(make_app()))["account_closed"]
-    assert row(card, "hears").endswith(f" 0 calls 0 failed {NONE} {NONE}")
+    assert row(card, "receive").endswith(f" 0 calls 0 failed {NONE} {NONE}")
     for column in ("calls", "failures", "mean", "p95"):
         assert f'<td class="{column} default"' in card
 
 
-def test_a_failure_stands_out() -> None:
+def test_failure_is_highlighted() -> None:
     """Its cell is not among those that say nothing new."""
     app = make_app()
     fund(app, times=1, failures=1)
@@ -104,8 +104,8 @@ def test_a_failure_stands_out() -> None:
     assert card.count('<td class="failures">') == card.count('<td class="failures default">') == 1
 
 
-def test_what_a_delivery_dropped_is_shown() -> None:
-    """It is one answer to why something did not run."""
+def test_dropped_calls_are_shown() -> None:
+    """They are one reason why a receiver did not run."""
     later = Later()
     app = make_app()
     app.extensions["signals_kit"].on("account_closed", delivery=later)(fails_if_asked)
@@ -120,43 +120,43 @@ def test_what_a_delivery_dropped_is_shown() -> None:
         assert text.count(" dropped") == 1
 
 
-def test_receivers_of_others_have_no_figures() -> None:
-    """Blinker calls them, not the kit; a nought would be a lie."""
+def test_third_party_receivers_have_no_figures() -> None:
+    """Blinker calls them, not the kit; a zero would be wrong."""
     app = make_app()
-    app.extensions["signals_kit"].on("request_started")(hears)
+    app.extensions["signals_kit"].on("request_started")(receive)
     flask.signals.request_started.connect(fails_if_asked, app)
     app.test_client().get("/")
     card = cards(page(app))["request_started"]
-    assert " 1 call 0 failed " in row(card, "hears")
+    assert " 1 call 0 failed " in row(card, "receive")
     assert row(card, "fails_if_asked").endswith(f" {NONE} calls {NONE} failed {NONE} {NONE}")
     html = page(app, "/signals/request_started")
     calls = html[html.index("Calls of the receivers") :]
-    assert "hears" in calls
+    assert "receive" in calls
     assert "fails_if_asked" not in calls
 
 
-def test_a_signals_own_view_has_room_for_the_figures() -> None:
-    """In a table of their own, with the last failure's type in full."""
+def test_signal_view_has_a_table_of_figures() -> None:
+    """With the last failure's type in full."""
     app = make_app()
     fund(app, times=3, failures=2)
     html = page(app, "/signals/account_funded")
     calls = html[html.index("Calls of the receivers") :]
     assert "Last failure" in words(calls)
     assert re.search(r" 3 calls 2 failed ServiceUnavailableError ", row(calls, "fails_if_asked"))
-    assert re.search(r" 3 calls 0 failed none ", row(calls, "hears"))
+    assert re.search(r" 3 calls 0 failed none ", row(calls, "receive"))
 
 
-def test_a_signal_that_only_others_hear_has_no_table_of_calls() -> None:
+def test_signal_with_only_third_party_receivers_has_no_table_of_figures() -> None:
     """An empty table would raise questions."""
     app = make_app()
-    flask.signals.request_started.connect(hears, app)
+    flask.signals.request_started.connect(receive, app)
     html = page(app, "/signals/request_started")
     assert "Calls of the receivers" not in html
     assert "Only what the kit calls is counted." in html
 
 
-def test_the_name_of_an_exception_is_text() -> None:
-    """Somebody may call a class whatever they like."""
+def test_exception_name_is_escaped() -> None:
+    """A class can have any name."""
     app = make_app()
     odd = type("<script>alert(1)</script>", (Exception,), {})
 
@@ -175,7 +175,7 @@ def test_the_name_of_an_exception_is_text() -> None:
 
 
 def test_failing_signals_can_be_filtered() -> None:
-    """On the page and in the twin; the filter says how many there are."""
+    """On the page and in the JSON; the filter has their number."""
     app = make_app()
     assert set(cards(page(app, "?only=failing"))) == set()
     fund(app, times=2, failures=1)
@@ -195,10 +195,10 @@ def test_failing_signals_can_be_filtered() -> None:
         {"TESTING": False, "SIGNALS_KIT_PAGE": True},  # in production it is off by default
     ],
 )
-def test_without_a_journal_there_are_no_figures_and_one_line_says_why(
+def test_page_without_a_journal_has_a_note_instead_of_figures(
     config: dict[str, object],
 ) -> None:
-    """Columns of dashes would help nobody."""
+    """Columns of dashes would be useless."""
     app = make_app(**config)
     fund(app, times=2, failures=1)
     for url in ("", "/signals/account_funded"):
@@ -213,8 +213,8 @@ def test_without_a_journal_there_are_no_figures_and_one_line_says_why(
     assert app.test_client().get("/_signals/signals.json").json["journal"] is False  # type: ignore[index]
 
 
-def test_a_journal_can_be_kept_in_production() -> None:
-    """``SIGNALS_KIT_JOURNAL = True`` says so."""
+def test_figures_can_be_enabled_in_production() -> None:
+    """With ``SIGNALS_KIT_JOURNAL = True``."""
     app = make_app(TESTING=False, SIGNALS_KIT_PAGE=True, SIGNALS_KIT_JOURNAL=True)
     fund(app, times=2, failures=1)
     html = page(app)
@@ -229,16 +229,16 @@ def test_a_journal_can_be_kept_in_production() -> None:
 OURS = ("", "/", "/signals/request_started", "/signals.json", "/static/page.css", "/none-such")
 
 
-def listening_to_flask(**config: object) -> Flask:
-    """Return an app that listens to all of Flask's signals and has a route that sends most."""
+def app_with_flask_receivers(**config: object) -> Flask:
+    """Return an app that is connected to all of Flask's signals and has a route that sends most."""
     app = make_app(**config)
-    app.extensions["signals_kit"].on(*BUILTIN_PAYLOADS)(hears)
+    app.extensions["signals_kit"].on(*BUILTIN_PAYLOADS)(receive)
     app.add_url_rule("/", view_func=lambda: render_template_string("Hello"), endpoint="home")
     return app
 
 
 def figures(app: Flask) -> dict[str, Any]:
-    """Return all that the journal has counted, and its entries."""
+    """Return all figures and entries of the journal."""
     state = app.extensions["signals_kit"]
     counted = {
         name: [(tally.calls, *tally.recent) for tally in signal.context.tallies.values()]
@@ -247,9 +247,9 @@ def figures(app: Flask) -> dict[str, Any]:
     return counted | {"entries": [entry.number for entry in state.journal.entries()]}
 
 
-def test_looking_at_the_page_changes_no_figure() -> None:
-    """Not even through Flask's signals of contexts, which come before and after the request."""
-    app = listening_to_flask()
+def test_page_requests_are_not_counted() -> None:
+    """Not even by Flask's signals of contexts, which come before and after the request."""
+    app = app_with_flask_receivers()
     client = app.test_client()
     client.get("/")  # the journal begins as the app starts, in the middle of its first request
     client.get("/")
@@ -273,9 +273,9 @@ def test_looking_at_the_page_changes_no_figure() -> None:
     assert all(figures(app)[name] != before[name] for name in sent)
 
 
-def test_the_page_is_left_out_wherever_it_is_served() -> None:
+def test_page_requests_are_not_counted_at_another_url() -> None:
     """Under another URL, and below a mount point."""
-    app = listening_to_flask(SIGNALS_KIT_PAGE_URL="/internals/signals")
+    app = app_with_flask_receivers(SIGNALS_KIT_PAGE_URL="/internals/signals")
     below = Client(DispatcherMiddleware(Flask("outer"), {"/shop": app}))
     below.get("/shop/")
     before = figures(app)
@@ -286,17 +286,17 @@ def test_the_page_is_left_out_wherever_it_is_served() -> None:
 
 
 @pytest.mark.parametrize("url", ["/_signals-of-mine", "/shop/_signals", "/_signal"])
-def test_a_url_that_only_looks_like_the_pages_is_counted(url: str) -> None:
-    """The page's URL is compared as a path, not as a text."""
-    app = listening_to_flask()
+def test_requests_to_similar_urls_are_counted(url: str) -> None:
+    """The page's URL is compared as a path, not as a prefix of text."""
+    app = app_with_flask_receivers()
     app.test_client().get("/")
     before = len(figures(app)["entries"])
     app.test_client().get(url)
     assert len(figures(app)["entries"]) > before
 
 
-def test_what_page_auth_sends_is_left_out() -> None:
-    """Whoever may see the page is looked up in the page's own request."""
+def test_sends_of_page_auth_are_not_counted() -> None:
+    """It runs in the page's own request."""
     app = Flask("shop")
     app.testing = True
     kit = SignalsKit()
@@ -306,16 +306,16 @@ def test_what_page_auth_sends_is_left_out() -> None:
         return True
 
     kit.signal("user_looked_up")
-    kit.on("user_looked_up")(hears)
+    kit.on("user_looked_up")(receive)
     kit.init_app(app, page_auth=may_see)
     card = cards(page(app))["user_looked_up"]
-    assert " 0 calls " in row(card, "hears")
+    assert " 0 calls " in row(card, "receive")
 
 
-def test_counting_goes_on_while_somebody_looks() -> None:
-    """What the app sends elsewhere shows at the next look."""
+def test_counting_continues_during_page_requests() -> None:
+    """Later page requests show the app's other sends."""
     app = make_app()
-    look: Callable[[], str] = lambda: row(cards(page(app))["account_funded"], "hears")  # noqa: E731
+    look: Callable[[], str] = lambda: row(cards(page(app))["account_funded"], "receive")  # noqa: E731
     for calls in ("0 calls", "2 calls", "4 calls"):
         assert f" {calls} " in look()
         fund(app, times=2, failures=0)

@@ -47,7 +47,7 @@ def receivers(html: str) -> list[str]:
 
 
 def calls(client: FlaskClient, url: str) -> tuple[int, TestResponse]:
-    """Get a URL of the page; return how many Python functions were called for it, too."""
+    """Get a URL of the page; return the number of Python function calls, too."""
     counted = 0
 
     def count(frame: FrameType, event: str, argument: object) -> None:
@@ -74,7 +74,7 @@ LIST_URLS = (
 
 
 @pytest.mark.parametrize("each", [1, 10])
-def test_work_grows_with_the_number_of_connections_and_not_faster(each: int) -> None:
+def test_work_is_linear_in_connections(each: int) -> None:
     """For any query, and with as many problems; the benchmarks measure the time."""
     few, many = (make_app(signals, each).test_client() for signals in (200, 800))
     for url in LIST_URLS:
@@ -84,7 +84,7 @@ def test_work_grows_with_the_number_of_connections_and_not_faster(each: int) -> 
         assert four_times < 5 * once, url
 
 
-def test_a_page_of_a_long_list_is_short() -> None:
+def test_page_of_a_long_list_is_short() -> None:
     """With 10,000 signals, or 10,000 receivers of one signal."""
     for app in (make_app(10_000, 1), make_app(1, 10_000)):
         for url in ("", "/signals/account_00000_funded"):
@@ -93,7 +93,7 @@ def test_a_page_of_a_long_list_is_short() -> None:
             assert len(response.data) < 1_500_000
 
 
-def test_work_grows_with_the_receivers_of_one_signal_and_not_faster() -> None:
+def test_work_is_linear_in_the_receivers_of_one_signal() -> None:
     """In the list, and in the signal's own view."""
     few, many = (make_app(1, receivers).test_client() for receivers in (1000, 4000))
     for url in ("", "/signals/account_00000_funded"):
@@ -105,7 +105,7 @@ def test_work_grows_with_the_receivers_of_one_signal_and_not_faster() -> None:
 # -- pages of signals -----------------------------------------------------------------------------
 
 
-def test_a_long_list_is_paged() -> None:
+def test_long_list_is_paged() -> None:
     """Each page links to the next; together they have each signal once, in the usual order."""
     app = make_app(2 * PAGE + 5, 1)
     everything = list(twin(app))
@@ -124,22 +124,22 @@ def test_a_long_list_is_paged() -> None:
     assert found[: 2 * PAGE + 5] == everything[: 2 * PAGE + 5]
 
 
-def test_a_short_list_has_no_pages() -> None:
-    """Nothing to turn."""
+def test_short_list_has_no_paging_links() -> None:
+    """There is nothing to page."""
     assert "Pages" not in page(make_app(3, 1))
 
 
 @pytest.mark.parametrize(
     ("asked", "first"), [("0", 0), ("-3", 0), ("x", 0), ("2", 100), ("99", 200), ("9" * 99, 200)]
 )
-def test_a_page_that_does_not_exist_is_the_nearest_one(asked: str, first: int) -> None:
-    """A bookmark outlives signals."""
+def test_page_number_out_of_range_shows_the_nearest_page(asked: str, first: int) -> None:
+    """A bookmark can outlive signals."""
     html = page(make_app(2 * PAGE + 5, 1), f"?page={asked}")
     assert next(iter(cards(html))) == f"account_{first:05}_funded"
 
 
-def test_search_and_filters_look_through_all_pages() -> None:
-    """The counts are those of all signals, and the pages those of what was found."""
+def test_search_and_filters_apply_to_all_pages() -> None:
+    """The counts are those of all signals, and the pages those of the result."""
     app = make_app(3 * PAGE, 1)
     app.extensions["signals_kit"].signal("zebra_seen", "Stripes.")
     html = page(app, "?q=stripes")
@@ -153,8 +153,8 @@ def test_search_and_filters_look_through_all_pages() -> None:
     assert re.search(r"Only .* Orphans 1 ", words(html))
 
 
-def test_the_way_back_from_a_signal_leads_to_its_page() -> None:
-    """A signal's link takes the page along."""
+def test_back_link_of_a_signal_leads_to_its_page() -> None:
+    """A signal's link has the page number."""
     app = make_app(2 * PAGE, 1)
     html = page(app, "?only=receivers&page=2")
     link = "/_signals/signals/account_00150_funded?only=receivers&amp;page=2"
@@ -164,8 +164,8 @@ def test_the_way_back_from_a_signal_leads_to_its_page() -> None:
     assert f'href="{back}"' in html
 
 
-def test_the_json_of_a_long_list_is_complete() -> None:
-    """Scripts need not turn pages."""
+def test_json_of_a_long_list_is_complete() -> None:
+    """Scripts need not follow pages."""
     app = make_app(2 * PAGE, 1)
     assert len(twin(app, "?page=2")) == 2 * PAGE + 10
     assert 'href="/_signals/signals.json?q=account"' in page(app, "?q=account&page=2")
@@ -174,7 +174,7 @@ def test_the_json_of_a_long_list_is_complete() -> None:
 # -- receivers and problems -----------------------------------------------------------------------
 
 
-def test_the_list_shows_a_signals_first_receivers() -> None:
+def test_list_shows_the_first_receivers_of_a_signal() -> None:
     """And links to its view for the others."""
     app = make_app(1, BRIEF + 7)
     card = cards(page(app))["account_00000_funded"]
@@ -184,8 +184,8 @@ def test_the_list_shows_a_signals_first_receivers() -> None:
     assert "more receivers" not in page(make_app(1, BRIEF))
 
 
-def test_a_signals_view_pages_its_receivers() -> None:
-    """Their positions go on from page to page, in both tables."""
+def test_signal_view_pages_its_receivers() -> None:
+    """Positions continue from page to page, in both tables."""
     app = make_app(1, PAGE + 2)
     html = page(app, "/signals/account_00000_funded?q=money&receivers=2")
     assert [text.split()[:3:2] for text in receivers(html)] == [
@@ -200,7 +200,7 @@ def test_a_signals_view_pages_its_receivers() -> None:
     assert f'href="{back}" rel="prev"' in html
 
 
-def test_a_view_shows_the_first_problems_and_says_where_the_others_are() -> None:
+def test_view_shows_the_first_problems_and_links_to_the_others() -> None:
     """Ten thousand of them would hide everything else."""
     app = make_app(3, BRIEF, extra=False)
     html = page(app)

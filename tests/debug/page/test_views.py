@@ -1,4 +1,4 @@
-"""What the page shows, as HTML and as JSON."""
+"""The views of the page, as HTML and as JSON."""
 
 import gc
 import json
@@ -26,32 +26,32 @@ ACME = Account()
 
 
 def is_large(account: object, *, amount: int = 0, **extra: object) -> bool:
-    """Tell whether an amount is large."""
+    """Return whether an amount is large."""
     return amount > 100
 
 
 def dismiss_alert(account: object, **extra: object) -> None:
-    """Hear of an account, under a condition."""
+    """Be a receiver with a predicate."""
 
 
 async def sync_to_ledger(account: object, **extra: object) -> None:
-    """Hear of one account, asynchronously."""
+    """Be an async receiver with a sender filter."""
 
 
 def thank(account: object, *, amount: int, method: str, note: str = "") -> None:
-    """Hear of what is known today and of nothing else."""
+    """Be a receiver without ``**extra``."""
 
 
 def sent_by_hand(account: object, **extra: object) -> None:
-    """Hear of a name that nobody declared."""
+    """Be a receiver of an undeclared name."""
 
 
 def watch_requests(app: Flask, **extra: object) -> None:
-    """Hear of Flask's requests."""
+    """Be a receiver of Flask's requests."""
 
 
 def make_app() -> Flask:
-    """Return an app with signals and receivers of every sort."""
+    """Return an app with signals and receivers of every kind."""
     app = Flask("shop")
     app.testing = True
     kit = SignalsKit(app)
@@ -60,7 +60,7 @@ def make_app() -> Flask:
     def account_funded(sender: Account, *, amount: int, method: str, note: str = "") -> None:
         """Money arrived in an ``Account``."""
 
-    kit.signal("campaign_archived", "Nobody cares about it yet.")
+    kit.signal("campaign_archived", "It has no receivers yet.")
     kit.on(account_funded)(thank)
     kit.on(account_funded, priority=10, when=is_large, uid="alerts")(dismiss_alert)
     kit.on(account_funded, sender="acme", on_error="raise")(sync_to_ledger)  # type: ignore[call-overload]  # no Account
@@ -77,28 +77,28 @@ def page(app: Flask, url: str = "") -> str:
 
 
 def twin(app: Flask, query: str = "") -> dict[str, Any]:
-    """Return what the JSON twin has, by the signals' names."""
+    """Return the signals in a view's JSON, by name."""
     response = app.test_client().get(f"/_signals/signals.json{query}")
     assert response.mimetype == "application/json"
     return {signal["name"]: signal for signal in response.get_json()["signals"]}
 
 
 def cards(html: str) -> dict[str, str]:
-    """Return the HTML of each signal that is shown, by its name."""
+    """Return the HTML of each signal in a view, by name."""
     found = re.findall(r'<article class="signal[^>]*>.*?</article>', html, re.DOTALL)
     shown = [card for card in found if " hidden" not in card.partition(">")[0]]
     return {str(re.search(r'id="signal-([^"]*)"', card)[1]): card for card in shown}  # type: ignore[index]
 
 
 def words(html: str) -> str:
-    """Return the text of some HTML, as a person reads it."""
+    """Return the text of some HTML."""
     return " ".join(unescape(re.sub(r"<[^>]*>", " ", html.replace("<wbr>", ""))).split())
 
 
 # -- the signals ----------------------------------------------------------------------------------
 
 
-def test_a_signal_is_shown_with_its_doc_payload_policy_and_place() -> None:
+def test_signal_has_doc_payload_policy_and_place() -> None:
     """What it means and what to expect of it."""
     card = words(cards(page(make_app()))["account_funded"])
     assert card.startswith("account_funded Payload: amount method note ?")
@@ -107,7 +107,7 @@ def test_a_signal_is_shown_with_its_doc_payload_policy_and_place() -> None:
     assert re.search(r"tests/debug/page/test_views\.py:\d+", card)
 
 
-def test_receivers_stand_in_calling_order_with_their_places() -> None:
+def test_receivers_are_listed_in_calling_order_with_their_places() -> None:
     """By priority, then in connection order."""
     card = words(cards(page(make_app()))["account_funded"])
     order = [card.index(f"{name} ") for name in ("dismiss_alert", "thank", "sync_to_ledger")]
@@ -117,7 +117,7 @@ def test_receivers_stand_in_calling_order_with_their_places() -> None:
     assert f"tests/debug/page/test_views.py:{line}" in card
 
 
-def test_what_limits_a_receiver_is_shown() -> None:
+def test_options_of_a_receiver_are_shown() -> None:
     """Sender, predicate, priority, delivery and policy, and whether it is async."""
     app = make_app()
     card = words(cards(page(app))["account_funded"])
@@ -128,16 +128,16 @@ def test_what_limits_a_receiver_is_shown() -> None:
     assert "any sender 0 later" in words(cards(page(app))["acount_funded"])
 
 
-def test_an_orphan_stands_out() -> None:
-    """A declared signal that nobody listens to has a mark of its own."""
+def test_orphan_is_marked() -> None:
+    """A declared signal without receivers has a mark of its own."""
     shown = cards(page(make_app()))
     assert "orphan" in words(shown["campaign_archived"])
     assert "orphan" not in words(shown["account_funded"])
     assert "orphan" not in words(shown["request_finished"])
 
 
-def test_problems_are_summed_up_at_the_top() -> None:
-    """Each with what is wrong, what to do about it, and a link to its signal."""
+def test_problems_are_listed_at_the_top() -> None:
+    """Each with cause, fix, and a link to its signal."""
     html = page(make_app())
     summary = html[: html.index("<form")]
     assert "2 problems" in summary
@@ -150,8 +150,8 @@ def test_problems_are_summed_up_at_the_top() -> None:
     assert "Not declared" in words(cards(html)["acount_funded"])
 
 
-def test_an_app_without_problems_has_no_summary_of_them() -> None:
-    """Nothing cries wolf."""
+def test_page_without_problems_has_no_problem_list() -> None:
+    """No heading without a problem."""
     app = Flask("shop")
     app.testing = True
     SignalsKit(app)
@@ -160,8 +160,8 @@ def test_an_app_without_problems_has_no_summary_of_them() -> None:
     assert "trouble" not in html
 
 
-def test_receivers_of_others_are_shown_as_foreign() -> None:
-    """What Sentry or a toolbar connected to Flask's own signal is there, too."""
+def test_third_party_receivers_are_marked_as_foreign() -> None:
+    """Such as those of Sentry or a toolbar on Flask's own signals."""
     app = make_app()
 
     def of_a_toolbar(app: Flask, **extra: object) -> None: ...
@@ -174,8 +174,8 @@ def test_receivers_of_others_are_shown_as_foreign() -> None:
     assert [receiver["foreign"] for receiver in receivers] == [False, True]
 
 
-def test_silent_signals_of_flask_come_last() -> None:
-    """All ten are there; those that nobody listens to take little room."""
+def test_flask_signals_without_receivers_come_last() -> None:
+    """All ten are listed; those without receivers take little room."""
     html = page(make_app())
     names = list(cards(html))
     assert len([name for name in names if name in {*twin(make_app(), "?origin=flask")}]) == 10
@@ -185,8 +185,8 @@ def test_silent_signals_of_flask_come_last() -> None:
 # -- one signal -----------------------------------------------------------------------------------
 
 
-def test_a_signal_has_a_view_of_its_own() -> None:
-    """With everything that is known of it, its problems, and the code to listen to it."""
+def test_signal_has_a_view() -> None:
+    """With all its facts, its problems, and sample code to connect to it."""
     text = words(page(make_app(), "/signals/account_funded"))
     assert "the sender continues" in text
     assert "3 receivers, in calling order" in text
@@ -196,15 +196,15 @@ def test_a_signal_has_a_view_of_its_own() -> None:
     assert "def receiver(sender, *, amount, method, note=None, **extra):" in text
 
 
-def test_the_sample_fits_the_signal() -> None:
-    """Flask's signals are sent by the app, and one with any payload has no names."""
+def test_sample_code_matches_the_signal() -> None:
+    """Flask's signals are sent by the app; one with any payload has no names."""
     app = make_app()
     assert "def receiver(app, *, response, **extra):" in page(app, "/signals/request_finished")
     assert "def receiver(sender, **extra):" in page(app, "/signals/campaign_archived")
 
 
 def sample(html: str) -> str:
-    """Return the code that a view offers to copy, which Python must accept."""
+    """Return the sample code of a view, which Python must accept."""
     found = re.search(r"<pre[^>]*><code>(.*?)</code>", html, re.DOTALL)
     assert found is not None
     code = unescape(found[1])
@@ -212,8 +212,8 @@ def sample(html: str) -> str:
     return code
 
 
-def test_the_sample_is_code_that_runs_and_reads_well() -> None:
-    """Whatever the payload is called, and however much there is of it."""
+def test_sample_code_is_valid_and_readable() -> None:
+    """Whatever the payload's names and number."""
     app = make_app()
     kit = app.extensions["signals_kit"]
 
@@ -246,8 +246,8 @@ def test_the_sample_is_code_that_runs_and_reads_well() -> None:
     ]
 
 
-def test_a_payload_that_may_have_more_says_so() -> None:
-    """A stub with ``**extra`` promises some names and leaves room for others."""
+def test_open_payload_is_marked() -> None:
+    """A stub with ``**extra`` allows undeclared names."""
     app = make_app()
     kit = app.extensions["signals_kit"]
 
@@ -266,8 +266,8 @@ def test_a_payload_that_may_have_more_says_so() -> None:
     assert [twin(app)[name]["open"] for name in names] == [True, True, True, False]
 
 
-def test_what_stands_between_backticks_is_code() -> None:
-    """One or two of them, and what Sphinx calls a role; one alone is a backtick."""
+def test_backticks_become_code() -> None:
+    """One or two of them, and Sphinx roles; a single backtick stays."""
     app = make_app()
     kit = app.extensions["signals_kit"]
     kit.signal("report_asked", "A `b` ``c`` :func:`d` :py:class:`e` it's ` alone.")
@@ -278,8 +278,8 @@ def test_what_stands_between_backticks_is_code() -> None:
     )
 
 
-def test_a_signal_that_does_not_exist_is_answered_with_the_nearest() -> None:
-    """Inside the page a 404 may be helpful."""
+def test_unknown_signal_is_404_with_a_suggestion() -> None:
+    """Inside the page, a 404 may be helpful."""
     client = make_app().test_client()
     response = client.get("/_signals/signals/account_fundd")
     assert response.status_code == 404
@@ -288,8 +288,8 @@ def test_a_signal_that_does_not_exist_is_answered_with_the_nearest() -> None:
     assert "Did you mean" not in client.get("/_signals/signals/zebra").text
 
 
-def test_the_way_back_from_a_signal_keeps_the_filters() -> None:
-    """A signal's link takes them along, and its view gives them back."""
+def test_back_link_of_a_signal_keeps_the_filters() -> None:
+    """A signal's link has them, and its view links back with them."""
     app = make_app()
     card = cards(page(app, "?q=money&only=async"))["account_funded"]
     assert 'href="/_signals/signals/account_funded?q=money&amp;only=async"' in card
@@ -323,8 +323,8 @@ QUERIES = {
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_page_and_twin_show_what_the_filters_ask_for(query: str) -> None:
-    """All words, any of the origins, all traits; what does not exist filters nothing."""
+def test_filters_apply_to_html_and_json(query: str) -> None:
+    """All words, any of the origins, all traits; unknown values filter nothing."""
     app = make_app()
     everything = {"account_funded", "acount_funded", "campaign_archived", *twin(app)}
     assert len(everything) == 13
@@ -337,8 +337,8 @@ def test_page_and_twin_show_what_the_filters_ask_for(query: str) -> None:
     assert ("hidden" in nothing[0]) is bool(wanted)
 
 
-def test_the_form_keeps_what_was_asked_and_the_twin_takes_it_along() -> None:
-    """The next click refines the view, and the JSON link means what is shown."""
+def test_form_and_json_link_keep_the_query() -> None:
+    """The next click refines the view, and the JSON link has the same result."""
     html = page(make_app(), "?q=money&origin=domain&only=async&only=problems")
     assert 'value="money"' in html
     checked = re.findall(r'value="(\w+)" checked', html)
@@ -349,7 +349,7 @@ def test_the_form_keeps_what_was_asked_and_the_twin_takes_it_along() -> None:
     )
 
 
-def test_the_twin_of_one_signal_is_linked_from_its_view() -> None:
+def test_signal_view_links_to_its_json() -> None:
     """``?name=`` is exact."""
     app = make_app()
     assert 'href="/_signals/signals.json?name=account_funded"' in page(
@@ -359,8 +359,8 @@ def test_the_twin_of_one_signal_is_linked_from_its_view() -> None:
     assert set(twin(app, "?name=funded")) == set()
 
 
-def test_the_twin_has_all_that_the_page_shows() -> None:
-    """One report, two faces."""
+def test_json_has_everything_in_the_html() -> None:
+    """Both show one report."""
     signal = twin(make_app())["account_funded"]
     assert signal["doc"] == "Money arrived in an ``Account``."
     assert signal["origin"] == "domain"
@@ -401,8 +401,8 @@ def test_the_twin_has_all_that_the_page_shows() -> None:
 MARKUP = "<script>alert(1)</script>\"'&"
 
 
-def test_whatever_the_app_says_is_text() -> None:
-    """Docs, names, senders, uids, deliveries and the app's name may contain markup."""
+def test_texts_of_the_app_are_escaped() -> None:
+    """Docs, names, senders, uids, deliveries and the app's name can contain markup."""
     app = Flask(MARKUP)
     app.testing = True
     kit = SignalsKit(app)
@@ -433,7 +433,7 @@ def test_whatever_the_app_says_is_text() -> None:
     assert "<script>alert" not in missing.text
 
 
-def test_what_calls_itself_safe_markup_is_text_too() -> None:
+def test_markup_objects_are_escaped() -> None:
     """Names that are ``Markup`` are names."""
     app = Flask("shop")
     app.testing = True
@@ -451,8 +451,8 @@ def test_what_calls_itself_safe_markup_is_text_too() -> None:
         assert not re.search(r"=\"[^\"]*<script", html)
 
 
-def test_what_is_no_text_is_escaped() -> None:
-    """File systems take names of any bytes, and Python makes lone surrogates of them."""
+def test_lone_surrogates_are_escaped() -> None:
+    """File systems accept names of any bytes, which Python decodes to lone surrogates."""
     app = Flask("shop")
     app.testing = True
     kit = SignalsKit(app)
@@ -470,10 +470,10 @@ def test_what_is_no_text_is_escaped() -> None:
 
 
 class Untouchable:
-    """An object that fails whenever anybody but its owner touches it."""
+    """An object that fails on any access by the page."""
 
     def fail(self, *args: object) -> Any:
-        raise RuntimeError("nobody asked for this")
+        raise RuntimeError("this must not be called")
 
     __repr__ = __str__ = __len__ = __bool__ = __format__ = fail
 
@@ -481,8 +481,8 @@ class Untouchable:
         return True
 
 
-def test_nobodys_object_is_printed_or_asked() -> None:
-    """Receivers, predicates and senders are named by type and place, without their help."""
+def test_page_accesses_no_user_objects() -> None:
+    """Receivers, predicates and senders are shown by type and place, without a call on them."""
     app = Flask("shop")
     app.testing = True
     kit = SignalsKit(app)
@@ -497,7 +497,7 @@ def test_nobodys_object_is_printed_or_asked() -> None:
     flask.signals.request_started.disconnect(watcher)
 
 
-def test_no_payload_value_is_shown() -> None:
+def test_page_shows_no_payload_values() -> None:
     """Names alone, whatever was sent before."""
     app = make_app()
     with app.app_context():
@@ -509,8 +509,8 @@ def test_no_payload_value_is_shown() -> None:
     assert "a-secret-sender" not in html
 
 
-def test_looking_keeps_no_receiver_alive() -> None:
-    """A weak receiver that was shown goes as soon as its owner drops it, and then is a problem."""
+def test_page_keeps_no_receiver_alive() -> None:
+    """A weak receiver that was shown is freed with its last reference, and then is a problem."""
     app = Flask("shop")
     app.testing = True
     state = SignalsKit(app).for_app(app)
@@ -526,8 +526,8 @@ def test_looking_keeps_no_receiver_alive() -> None:
     assert "Receiver collected" in words(cards(page(app))["account_funded"])
 
 
-def test_looking_prunes_nothing() -> None:
-    """Blinker's own maps are as they were, ghosts of dead receivers and senders included."""
+def test_page_changes_no_blinker_tables() -> None:
+    """They keep their entries of collected receivers and senders."""
     app = Flask("shop")
     app.testing = True
     kit = SignalsKit(app)
@@ -563,8 +563,8 @@ def test_looking_prunes_nothing() -> None:
     source.disconnect(lasting)
 
 
-def test_looking_sends_none_of_flasks_rendering_signals() -> None:
-    """The page renders with an environment of its own, so nobody's receivers run for it."""
+def test_page_sends_no_rendering_signals_of_flask() -> None:
+    """It renders with an environment of its own, so no receivers run for it."""
     app = make_app()
     rendered: list[str] = []
     app.extensions["signals_kit"].on("template_rendered", "before_render_template")(
@@ -579,23 +579,23 @@ def test_looking_sends_none_of_flasks_rendering_signals() -> None:
 
 @pytest.mark.parametrize(("name", "mimetype"), STATIC.items())
 def test_static_files_are_served(name: str, mimetype: str) -> None:
-    """Each with its own type, since ``nosniff`` lets browsers trust no other."""
+    """Each with its own type, because ``nosniff`` forbids browsers to guess."""
     response = make_app().test_client().get(f"/_signals/static/{name}")
     assert response.status_code == 200
     assert response.mimetype == mimetype
     assert len(response.data) > 100
 
 
-def test_every_file_that_is_there_is_served() -> None:
-    """And nothing else, such as the templates' sources."""
+def test_only_existing_static_files_are_served() -> None:
+    """Not the templates' sources, for example."""
     there = {
         file.name for file in files("flask_signals_kit.debug.page").joinpath("static").iterdir()
     }
     assert there == set(STATIC)
 
 
-def test_a_url_cannot_leave_the_host() -> None:
-    """Whatever the request says of its host and mount, links are paths here."""
+def test_links_are_paths_on_the_same_host() -> None:
+    """Whatever the request says of its host and mount point."""
     app = Flask("shop")
     app.testing = True
     SignalsKit(app)
@@ -610,8 +610,8 @@ def test_a_url_cannot_leave_the_host() -> None:
     assert all(re.match(r"[/#](?!/)", link) for link in links)
 
 
-def test_views_hold_no_app() -> None:
-    """The page goes with its app."""
+def test_views_keep_no_app_alive() -> None:
+    """The page is freed with its app."""
     app = make_app()
     page(app)
     gone = weakref.ref(app)
