@@ -197,8 +197,7 @@ class Registry:
         """
         chosen: dict[Any, LiveConnection] = {}
         for registry, target in self._targets(name):
-            found = registry.connections.of(target, receiver)
-            for connection in sorted(found, key=LiveConnection.rank):
+            for connection in registry.connections.of(target, receiver):
                 chosen.setdefault(connection.key, connection)
         return [*chosen.values()]
 

@@ -136,6 +136,9 @@ class Signal(blinker.NamedSignal):
         )
         connection = LiveConnection(self.name, receiver, sender, options)
         options.check(receiver)
+        for same in self.context.environment.connections(self.name, connection.key[0]):
+            if same.key == connection.key:
+                connection.order = same.order
         replaced = self._own.add(connection)
         try:
             self._own.notify([connection])
