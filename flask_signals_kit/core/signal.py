@@ -554,7 +554,7 @@ class Namespace(blinker.Namespace):
         super().__init__()
         self._environment = environment or Environment()
         self._observers: tuple[Observer, ...] = ()
-        self._lock = threading.RLock()  # attaching an observer may make a signal
+        self._lock = threading.RLock()  # not held while a signal is asked to change
 
     def signal(self, name: str, doc: str | None = None) -> Signal:
         """Return the signal of this name; create it at the first call.
@@ -566,9 +566,8 @@ class Namespace(blinker.Namespace):
         if signal is None:
             made = Signal(name, doc, environment=self._environment)
             with self._lock:
+                made.context.observers = self._observers  # later observers find the signal
                 signal = self.setdefault(name, made)
-                for observer in self._observers if signal is made else ():
-                    made.observe(observer)  # with the lock: later observers find the signal
         return cast(Signal, signal)
 
     def observe(self, observer: Observer) -> Callable[[], None]:
@@ -579,15 +578,17 @@ class Namespace(blinker.Namespace):
         """
         with self._lock:
             self._observers = (*self._observers, observer)
-            for signal in list(self.values()):
-                cast(Signal, signal).observe(observer)
+            signals = list(self.values())
+        for signal in signals:
+            cast(Signal, signal).observe(observer)
         return _once(partial(self._unobserve, observer))
 
     def _unobserve(self, observer: Observer) -> None:
         with self._lock:
             self._observers = _without(observer, self._observers)
-            for signal in list(self.values()):
-                cast(Signal, signal)._unobserve(observer)
+            signals = list(self.values())
+        for signal in signals:
+            cast(Signal, signal)._unobserve(observer)
 
 
 def _without(observer: Observer, observers: tuple[Observer, ...]) -> tuple[Observer, ...]:
