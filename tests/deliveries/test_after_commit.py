@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import sqlalchemy
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, PendingRollbackError
 from sqlalchemy.orm import Session
 
 from tests.deliveries.support import Account, Invoice, Shop, messages
@@ -355,3 +355,18 @@ def test_earlier_receiver_ends_the_savepoint(any_shop: Shop, end: str, after: li
         assert seen == []
         session.commit()
     assert seen == any_shop.rows() == after
+
+
+def test_commit_on_a_lost_connection_drops_the_receiver(shop: Shop) -> None:
+    """Nothing is stored, and the commit itself raises."""
+    ran: list[object] = []
+    shop.kit.on("account_funded", delivery="after_commit")(lambda s, **extra: ran.append(s))
+    with shop.open() as session:
+        shop.fund("acme")
+        session.flush()
+        session.connection().invalidate()
+        with pytest.raises(PendingRollbackError):
+            session.commit()
+        session.rollback()
+    assert ran == []
+    assert shop.rows() == []
