@@ -554,7 +554,7 @@ class Namespace(blinker.Namespace):
         super().__init__()
         self._environment = environment or Environment()
         self._observers: tuple[Observer, ...] = ()
-        self._lock = threading.RLock()  # not held while a signal is asked to change
+        self._lock = threading.RLock()  # not held while a signal changes its observers
 
     def signal(self, name: str, doc: str | None = None) -> Signal:
         """Return the signal of this name; create it at the first call.
