@@ -38,14 +38,14 @@ def test_wheel_contains_only_the_package() -> None:
 
 
 @built_wheel
-def test_the_wheel_is_marked_as_typed() -> None:
+def test_wheel_is_marked_as_typed() -> None:
     """Type checkers read the annotations of the installed package."""
     files = {file.as_posix() for file in distribution("flask-signals-kit").files or []}
     assert "flask_signals_kit/py.typed" in files
 
 
 @built_wheel
-def test_the_wheel_has_the_pages_templates_and_static_files() -> None:
+def test_wheel_has_the_pages_templates_and_static_files() -> None:
     """Without them the page would fail at the user's."""
     page = "flask_signals_kit/page"
     files = {file.as_posix() for file in distribution("flask-signals-kit").files or []}

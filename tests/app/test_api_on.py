@@ -54,7 +54,7 @@ def test_on_returns_the_function_unchanged(kit: SignalsKit, app: Flask) -> None:
     assert results(kit, app) == results(kit, app, "campaign_created") == ["called"]
 
 
-def test_the_same_function_connects_once(kit: SignalsKit, app: Flask) -> None:
+def test_same_function_connects_once(kit: SignalsKit, app: Flask) -> None:
     """Connecting it again changes its options and nothing else."""
 
     def receive(sender: Any, **extra: Any) -> str:

@@ -52,7 +52,7 @@ def test_signal_disconnect_does_not_look_at_every_receiver(owner: str) -> None:
 
 
 @pytest.mark.parametrize("weak", [False, True])
-def test_a_uid_is_forgotten_with_its_last_connection(weak: bool) -> None:
+def test_uid_is_forgotten_with_its_last_connection(weak: bool) -> None:
     """Receivers that come and go, each with a uid of its own, leave nothing in the kit."""
     kit = SignalsKit(Flask("shop"))
 

@@ -21,7 +21,7 @@ class Glob(str):  # noqa: SLOT000  it needs an attribute
         return super().__contains__(text)
 
 
-def test_a_glob_connected_while_another_thread_lists_the_globs_is_found() -> None:
+def test_glob_connected_while_another_thread_lists_the_globs_is_found() -> None:
     """A list of globs that was begun before a connection is not used after it."""
     app = Flask("shop")
     kit = SignalsKit(app)
@@ -37,7 +37,7 @@ def test_a_glob_connected_while_another_thread_lists_the_globs_is_found() -> Non
     assert called == ["first", "second"]
 
 
-def test_a_glob_no_longer_matches_a_name_that_is_bridged_later() -> None:
+def test_glob_no_longer_matches_a_name_that_is_bridged_later() -> None:
     """Globs match domain signals alone, also where a name was sent before it was bridged."""
     app = Flask("shop")
     kit = SignalsKit(app)

@@ -29,7 +29,7 @@ def refuse(signal: Any, **details: Any) -> None:
     raise PermissionError("not now")
 
 
-def test_a_reloaded_function_that_is_refused_replaces_its_former_self_at_the_second_try() -> None:
+def test_reloaded_function_that_is_refused_replaces_its_former_self_at_the_second_try() -> None:
     """After a failed attempt the former function is there, and a retry replaces it."""
     app = Flask("shop")
     kit = SignalsKit(app)
@@ -46,7 +46,7 @@ def test_a_reloaded_function_that_is_refused_replaces_its_former_self_at_the_sec
     assert results(kit, app, "account_funded") == results(kit, app, "account_closed") == ["new"]
 
 
-def test_a_refused_reload_leaves_no_place_in_connection_order_behind() -> None:
+def test_refused_reload_leaves_no_place_in_connection_order_behind() -> None:
     """A failed attempt does not give its place in connection order to a later connection."""
     app = Flask("shop")
     kit = SignalsKit(app)
@@ -65,7 +65,7 @@ def test_a_refused_reload_leaves_no_place_in_connection_order_behind() -> None:
     assert results(kit, app, "account_closed") == ["other", "new"]
 
 
-def test_a_reload_looks_at_other_functions_only_briefly() -> None:
+def test_reload_looks_at_other_functions_only_briefly() -> None:
     """To load a module with many receivers again takes a call or two for each of the others."""
     kit = SignalsKit()
     lines = [

@@ -26,7 +26,7 @@ class Account(metaclass=Interrupting):
     """A sender."""
 
 
-def test_a_failure_is_journalled_although_its_receiver_was_disconnected_meanwhile(
+def test_failure_is_journalled_although_its_receiver_was_disconnected_meanwhile(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Another thread may disconnect a receiver, and send, before its failure is counted."""

@@ -45,8 +45,8 @@ def test_send_passes_the_sender_by_position_and_the_payload_by_name() -> None:
     seen = []
 
     @signal.connect
-    def receive(whoever: str, *, amount: int, **extra: Any) -> None:
-        seen.append((whoever, amount, extra))
+    def receive(source: str, *, amount: int, **extra: Any) -> None:
+        seen.append((source, amount, extra))
 
     signal.send("acme", amount=5, method="card")
     assert seen == [("acme", 5, {"method": "card"})]

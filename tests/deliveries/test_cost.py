@@ -49,7 +49,7 @@ def send_and_commit(shop: Shop, sender: Any) -> tuple[list[str], list[str]]:
 
 
 @pytest.mark.parametrize(("sender", "limit"), [(None, 46), ("acme", 56)], ids=["model", "string"])
-def test_a_send_and_its_commit_are_few_calls(sqlite_shop: Shop, sender: Any, limit: int) -> None:
+def test_send_and_its_commit_are_few_calls(sqlite_shop: Shop, sender: Any, limit: int) -> None:
     """A request with one receiver pays for each of them; the journal is on here."""
     shop = sqlite_shop
     ran: list[Any] = []
@@ -75,7 +75,7 @@ def test_more_receivers_of_one_emission_share_what_is_the_same(sqlite_shop: Shop
     assert len(committed) <= 19 + 4 * 8, len(committed)
 
 
-def test_an_emission_that_no_receiver_reads_is_not_described(sqlite_shop: Shop) -> None:
+def test_emission_that_no_receiver_reads_is_not_described(sqlite_shop: Shop) -> None:
     """The record is made when it is first read; then it tells where the signal was sent."""
     shop = sqlite_shop
     seen: list[Emission] = []
@@ -100,4 +100,4 @@ def test_an_emission_that_no_receiver_reads_is_not_described(sqlite_shop: Shop) 
     assert emission.sender == "tests.deliveries.support.Account"
     assert emission.payload == ("name",)
     assert emission.site is not None
-    assert emission.site.name == "test_an_emission_that_no_receiver_reads_is_not_described"
+    assert emission.site.name == "test_emission_that_no_receiver_reads_is_not_described"

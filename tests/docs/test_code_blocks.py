@@ -46,7 +46,7 @@ blocks = Sybil(parsers=[PythonCodeBlockParser(doctest_optionflags=FLAGS)], path=
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_the_python_blocks_of_a_page_run(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_blocks_of_a_page_run(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All blocks of one page run in order, in one namespace of their own."""
     monkeypatch.setitem(sys.modules, "shop", ModuleType("shop"))  # some pages fill it
     # A page that fails half-way may leave an app context pushed; no other test should see it.
@@ -68,8 +68,8 @@ def logger_state() -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize("page", WHOLE_FILES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_the_files_of_a_page_run_on_their_own(page: Path, tmp_path: Path) -> None:
-    """Saved as the page says, its tests pass and print what the page says."""
+def test_files_of_a_page_run(page: Path, tmp_path: Path) -> None:
+    """Saved as the page says, their tests pass and print the page's output."""
     files = {name: text for name, text in files_of(page).items() if name}
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -88,11 +88,11 @@ def test_the_files_of_a_page_run_on_their_own(page: Path, tmp_path: Path) -> Non
 
 
 def test_every_block_of_the_readme_names_its_file() -> None:
-    """A reader who copies a block from there knows where it goes."""
+    """A reader who copies a block knows where it goes."""
     assert set(files_of(ROOT / "README.md")) == {"shop.py", "test_shop.py"}
 
 
-def test_a_wrong_block_fails_with_its_line(tmp_path: Path) -> None:
+def test_failing_block_is_reported_with_its_line(tmp_path: Path) -> None:
     """A block that raises is reported, with the line of the page in the traceback."""
     page = tmp_path / "page.md"
     page.write_text("# Title\n\n```python\nassert 1 + 1 == 3\n```\n")

@@ -39,7 +39,7 @@ def run(session: str, folder: Path) -> str:
     ).stdout
 
 
-def test_the_commands_print_what_the_manual_says(tmp_path: Path) -> None:
+def test_commands_print_the_output_in_the_manual(tmp_path: Path) -> None:
     """The quick start's ``shop.py``, and what the page adds to it, give the printed sessions."""
     shop = next(
         text

@@ -18,7 +18,7 @@ MODULES = [
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_the_examples_of_a_module_run(name: str) -> None:
+def test_examples_of_a_module_run(name: str) -> None:
     """Every ``>>>`` in a docstring gives what stands below it."""
     results = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
     assert results.failed == 0, f"{results.failed} of {results.attempted} examples failed"

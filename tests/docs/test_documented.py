@@ -1,4 +1,4 @@
-"""Nothing public is undocumented: the manual's tables and headings are compared with the code."""
+"""Everything public is documented: the manual's tables and headings are compared with the code."""
 
 import re
 import tomllib
@@ -19,7 +19,7 @@ from flask_signals_kit.settings import ON_ERROR, TABLE, Setting
 from tests.docs.support import ROOT, code_in, table, text_of
 
 
-def test_the_table_of_settings_is_the_one_in_the_code() -> None:
+def test_table_of_settings_equals_the_code() -> None:
     """Every key stands in the manual with its default and the sentence that the code has for it."""
     rows = table("docs/settings.md", "key", "default")
     documented = [[*code_in(key), *code_in(default), doc] for key, default, doc in rows]
@@ -27,7 +27,7 @@ def test_the_table_of_settings_is_the_one_in_the_code() -> None:
 
 
 @pytest.mark.parametrize("setting", TABLE, ids=lambda setting: setting.key)
-def test_a_setting_has_a_section_of_its_own(setting: Setting) -> None:
+def test_setting_has_a_section(setting: Setting) -> None:
     """Beyond the table, the manual says which values a key takes and what they do."""
     assert f"\n## `{setting.key}`\n" in text_of("docs/settings.md")
 
@@ -61,7 +61,7 @@ def test_every_option_of_a_command_is_documented() -> None:
                 assert word.lower() in section.lower(), f"{name} takes {word}"
 
 
-def test_the_reference_has_every_public_name_once() -> None:
+def test_reference_has_every_public_name_once() -> None:
     """What can be imported from the package stands in the reference, and nothing else does."""
     page = text_of("docs/reference.md")
     names = re.findall(r"^\.\. (?:auto\w+|py:data):: (\w+)$", page, re.MULTILINE)
@@ -82,7 +82,7 @@ def test_every_error_is_explained() -> None:
     assert len(rows) == len(builtins)
 
 
-def test_the_attributes_of_log_records_are_documented() -> None:
+def test_attributes_of_log_records_are_documented() -> None:
     """Each that the package gives a record stands in the manual, and no other does."""
     rows = table("docs/errors.md", "attribute")
     package = Path(flask_signals_kit.__file__).parent
@@ -105,7 +105,7 @@ def test_every_extra_is_explained() -> None:
 
 
 def test_every_exception_source_is_documented() -> None:
-    """The table of sources has each that a hook can be told, once."""
+    """The table of sources has each source of exceptions, once."""
     rows = table("docs/exceptions.md", "source")
     assert [code_in(row[0]) for row in rows] == [[source] for source in SOURCES]
 
@@ -116,7 +116,7 @@ def test_flasks_signals_are_documented_with_their_payload() -> None:
     assert {code_in(row[0])[0]: tuple(code_in(row[1])) for row in rows} == BUILTIN_PAYLOADS
 
 
-def test_the_catalogue_is_documented() -> None:
+def test_catalogue_is_documented() -> None:
     """Each extension stands in the manual with what to install and the signals that it has."""
     rows = table("docs/bridge.md", "name", "install")
     documented = {
@@ -140,7 +140,7 @@ def test_every_kind_of_problem_is_documented() -> None:
     assert titles == TITLES
 
 
-def test_the_fields_of_the_json_are_documented() -> None:
+def test_fields_of_the_json_are_documented() -> None:
     """What scripts may read stands in the manual in the order in which it comes."""
     app = Flask("shop")
     kit = SignalsKit(app)
@@ -162,7 +162,7 @@ PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_a_page_links_to_files_that_exist(page: Path) -> None:
+def test_page_links_to_files_that_exist(page: Path) -> None:
     """On the forge, too, no relative link or picture of a page leads nowhere."""
     text = page.read_text(encoding="utf-8")
     links = re.findall(r"\]\(([^)#\s]+)", text) + re.findall(r"(?:src|srcset)=\"([^\"]+)\"", text)

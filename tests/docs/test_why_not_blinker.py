@@ -1,4 +1,4 @@
-"""The README's table "Why not plain Blinker?" is true, row by row, of Blinker and of the kit."""
+"""The README's table "Why not plain Blinker?" is true for Blinker and the kit, row by row."""
 
 import asyncio
 import gc
@@ -21,7 +21,7 @@ proofs: dict[str, Callable[..., object]] = {}
 
 
 def proves(row: str) -> Callable[[Test], Test]:
-    """Say which row of the table a test is about."""
+    """Name the row of the table that a test covers."""
 
     def note(test: Test) -> Test:
         proofs[row] = test
@@ -30,7 +30,7 @@ def proves(row: str) -> Callable[[Test], Test]:
     return note
 
 
-def test_each_row_has_its_proof() -> None:
+def test_each_row_has_a_test() -> None:
     """A row that is added to the README needs a test below."""
     assert [row[0] for row in table("README.md", "", "Blinker")] == list(proofs)
 
@@ -134,7 +134,7 @@ def test_failures(plain: blinker.Signal, kit: AppSignals, caplog: pytest.LogCapt
 
 
 @proves("a misspelt signal")
-def test_a_misspelt_signal(app: Flask, caplog: pytest.LogCaptureFixture) -> None:
+def test_misspelt_signal(app: Flask, caplog: pytest.LogCaptureFixture) -> None:
     """A typo makes a new signal in Blinker; the kit warns, or raises if it is strict."""
     theirs = blinker.Namespace()
     theirs.signal("account_funded").connect(print)
@@ -153,7 +153,7 @@ def test_a_misspelt_signal(app: Flask, caplog: pytest.LogCaptureFixture) -> None
 
 
 @proves("a wrong payload")
-def test_a_wrong_payload(plain: blinker.Signal, app: Flask, kit: AppSignals) -> None:
+def test_wrong_payload(plain: blinker.Signal, app: Flask, kit: AppSignals) -> None:
     """Blinker passes any name on; the kit refuses what the stub does not have."""
 
     @kit.declare
@@ -175,7 +175,7 @@ def test_a_wrong_payload(plain: blinker.Signal, app: Flask, kit: AppSignals) -> 
 
 
 @proves("a receiver that cannot take the payload")
-def test_a_receiver_that_cannot_take_the_payload(plain: blinker.Signal, kit: AppSignals) -> None:
+def test_receiver_that_cannot_take_the_payload(plain: blinker.Signal, kit: AppSignals) -> None:
     """Blinker connects it and fails at each send; the kit refuses it, and says where it is."""
 
     @kit.declare

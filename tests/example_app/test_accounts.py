@@ -5,12 +5,12 @@ from flask import Flask
 from tests.example_app.support import SEEDED, Visitor
 
 
-def test_a_visitor_acts_for_the_oldest_account_at_first(visitor: Visitor) -> None:
+def test_oldest_account_is_current_by_default(visitor: Visitor) -> None:
     """Without a choice, the seeded account is the current one."""
     assert f"Your account: {SEEDED}" in visitor.read("/")
 
 
-def test_opening_an_account_makes_it_the_current_one(visitor: Visitor) -> None:
+def test_opened_account_becomes_the_current_one(visitor: Visitor) -> None:
     """A new account starts with a welcome credit and no step done."""
     visitor.open_account("Newcomer")
     page = visitor.read("/")
@@ -18,26 +18,26 @@ def test_opening_an_account_makes_it_the_current_one(visitor: Visitor) -> None:
     assert "0 of 4 steps done" in page
 
 
-def test_a_visitor_can_go_back_to_another_account(newcomer: Visitor) -> None:
+def test_visitor_can_switch_accounts(newcomer: Visitor) -> None:
     """The choice lasts until the next one."""
     newcomer.submit("/accounts/1/choose", "/accounts/")
     assert f"Your account: {SEEDED}" in newcomer.read("/")
 
 
-def test_an_account_that_does_not_exist_cannot_be_chosen(newcomer: Visitor) -> None:
-    """The visitor stays who they are."""
+def test_unknown_account_cannot_be_chosen(newcomer: Visitor) -> None:
+    """The current account stays."""
     assert newcomer.submit("/accounts/99/choose", "/accounts/").status_code == 404
     assert "Your account: Newcomer" in newcomer.read("/")
 
 
-def test_an_account_needs_a_name(visitor: Visitor) -> None:
+def test_account_needs_a_name(visitor: Visitor) -> None:
     """White space is no name."""
     assert "This field is required." in visitor.submit("/accounts/", name="  ").text
     assert visitor.read("/accounts/").count("since") == 1
 
 
-def test_two_visitors_act_for_their_own_accounts(app: Flask) -> None:
-    """What one account does shows in the other account's pages nowhere."""
+def test_visitors_have_separate_accounts(app: Flask) -> None:
+    """The actions of one account do not show in the other account's pages."""
     first, second = Visitor(app), Visitor(app)
     first.open_account("First")
     second.open_account("Second")

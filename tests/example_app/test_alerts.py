@@ -19,7 +19,7 @@ def broke(newcomer: Visitor) -> Visitor:
     return newcomer
 
 
-def test_an_account_with_funds_has_no_alert(newcomer: Visitor) -> None:
+def test_account_with_funds_has_no_alert(newcomer: Visitor) -> None:
     """No alert is raised while a bid can be paid."""
     newcomer.run_campaign(bid="12.50")
     newcomer.serve(views=1)
@@ -41,7 +41,7 @@ def test_serving_on_without_funds_raises_no_second_alert(broke: Visitor) -> None
     assert broke.read("/").count(ALERT) == 1
 
 
-def test_a_card_payment_dismisses_the_alert(broke: Visitor) -> None:
+def test_card_payment_dismisses_the_alert(broke: Visitor) -> None:
     """Money by card is money."""
     broke.submit("/funding/cards/new", holder="Newcomer", last4="4242")
     broke.submit("/funding/card", card="1", amount="100")
@@ -49,14 +49,14 @@ def test_a_card_payment_dismisses_the_alert(broke: Visitor) -> None:
     assert "funding (card)" in broke.read("/alerts/")
 
 
-def test_a_wire_transfer_dismisses_the_alert(broke: Visitor) -> None:
+def test_wire_transfer_dismisses_the_alert(broke: Visitor) -> None:
     """Money by wire transfer is money, too."""
     broke.submit("/funding/wire", amount="100")
     assert ALERT not in broke.read("/")
     assert "funding (wire)" in broke.read("/alerts/")
 
 
-def test_the_user_can_dismiss_the_alert(app: Flask, broke: Visitor) -> None:
+def test_user_can_dismiss_the_alert(app: Flask, broke: Visitor) -> None:
     """Dismissed by hand, it is gone, though the account is still without funds."""
     broke.dismiss(2)
     assert ALERT not in broke.read("/")
@@ -65,7 +65,7 @@ def test_the_user_can_dismiss_the_alert(app: Flask, broke: Visitor) -> None:
     assert ALERT not in broke.read("/"), "a paused account does not run out a second time"
 
 
-def test_a_congratulation_contradicts_no_other_alert(broke: Visitor) -> None:
+def test_congratulation_contradicts_no_other_alert(broke: Visitor) -> None:
     """The last step may be done while campaigns are paused."""
     broke.submit("/funding/cards/new", holder="Newcomer", last4="4242")
     broke.submit("/funding/wire", amount="5")
@@ -102,7 +102,7 @@ def test_only_an_alert_that_needs_action_is_shown_as_open(broke: Visitor) -> Non
     assert "Open" not in page
 
 
-def test_a_declined_card_leaves_the_alert(broke: Visitor) -> None:
+def test_declined_card_leaves_the_alert(broke: Visitor) -> None:
     """A payment that failed dismisses nothing."""
     broke.submit("/funding/cards/new", holder="Newcomer", last4="0002")
     answer = broke.submit("/funding/card", card="1", amount="100")
@@ -124,9 +124,7 @@ def test_funding_does_not_dismiss_the_alert_of_another_account(app: Flask, broke
     assert ALERT in Visitor(app).read("/")
 
 
-def test_the_alert_of_another_account_cannot_be_dismissed_by_hand(
-    app: Flask, broke: Visitor
-) -> None:
+def test_alert_of_another_account_cannot_be_dismissed_by_hand(app: Flask, broke: Visitor) -> None:
     """To another account, an alert is not found."""
     assert broke.dismiss(1).status_code == 404
     assert ALERT in Visitor(app).read("/")
@@ -139,7 +137,7 @@ def test_dismissing_twice_keeps_who_did_it_first(broke: Visitor) -> None:
     assert "funding (wire)" in broke.read("/alerts/")
 
 
-def test_the_database_holds_one_open_alert_of_a_kind(app: Flask) -> None:
+def test_database_holds_one_open_alert_of_a_kind(app: Flask) -> None:
     """A receiver that forgot to look first cannot raise a second one."""
     with app.app_context():
         db.session.add(Alert(account_id=1, kind=Kind.OUT_OF_FUNDS, message="Again."))

@@ -33,7 +33,7 @@ def test_money_is_added_up_exactly(app: Flask) -> None:
         assert db.session.scalar(total) == Decimal(10)
 
 
-def test_a_fraction_of_a_cent_is_refused(app: Flask) -> None:
+def test_fraction_of_a_cent_is_refused(app: Flask) -> None:
     """Rounding is a decision, so the column does not make it."""
     with app.app_context():
         db.session.add(Account(name="Exact", balance=Decimal("0.001")))

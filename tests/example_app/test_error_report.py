@@ -21,7 +21,7 @@ from tests.example_app.support import Visitor
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_failing_receiver_is_reported_and_its_sender_goes_on(
+def test_failing_receiver_is_reported_and_its_sender_goes_on(
     app: Flask, visitor: Visitor, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The signal isolates the failure, the hook notes signal, receiver and place."""
@@ -38,7 +38,7 @@ def test_a_failing_receiver_is_reported_and_its_sender_goes_on(
     assert "DemonstrationError" in caplog.text, "contained is not silent"
 
 
-def test_a_failing_request_is_reported_once(make_app: Callable[..., Flask]) -> None:
+def test_failing_request_is_reported_once(make_app: Callable[..., Flask]) -> None:
     """In production the visitor gets an error page, and the report one more line."""
     app = make_app(PROPAGATE_EXCEPTIONS=False)
     visitor = Visitor(app)
@@ -51,7 +51,7 @@ def test_a_failing_request_is_reported_once(make_app: Callable[..., Flask]) -> N
     assert record.where.startswith("error_report/views.py:")
 
 
-def test_a_propagated_exception_is_reported_once(app: Flask, visitor: Visitor) -> None:
+def test_propagated_exception_is_reported_once(app: Flask, visitor: Visitor) -> None:
     """While testing, Flask lets the exception through; the report has it all the same."""
     with pytest.raises(DemonstrationError):
         visitor.submit("/errors/break-request", "/errors/")
@@ -59,7 +59,7 @@ def test_a_propagated_exception_is_reported_once(app: Flask, visitor: Visitor) -
         assert [record.source for record in error_records()] == ["request"]
 
 
-def test_the_page_shows_the_newest_error_first(visitor: Visitor) -> None:
+def test_page_shows_the_newest_error_first(visitor: Visitor) -> None:
     """Each line has the exception, its source, signal, receiver, place and time."""
     assert "Nothing has failed since the app was started." in visitor.read("/errors/")
     with pytest.raises(DemonstrationError):
@@ -80,7 +80,7 @@ def test_what_is_no_error_is_not_reported(app: Flask, visitor: Visitor) -> None:
         assert list(error_records()) == []
 
 
-def test_the_report_forgets_the_oldest_errors(app: Flask, visitor: Visitor) -> None:
+def test_report_forgets_the_oldest_errors(app: Flask, visitor: Visitor) -> None:
     """Its memory is bounded."""
     for _ in range(103):
         visitor.submit("/errors/break-receiver", "/errors/")

@@ -37,7 +37,7 @@ def test_both_ways_of_funding_send_the_same_signal(
     assert "Newcomer €1,037.34" in newcomer.read("/funding/")
 
 
-def test_a_declined_card_sends_and_books_nothing(
+def test_declined_card_sends_no_signal_and_books_nothing(
     newcomer: Visitor, sent: list[tuple[str, Any, str]]
 ) -> None:
     """A payment that failed did not happen."""
@@ -49,7 +49,7 @@ def test_a_declined_card_sends_and_books_nothing(
     assert "None so far" in page
 
 
-def test_a_declined_card_keeps_card_and_amount_in_the_form(newcomer: Visitor) -> None:
+def test_declined_card_keeps_card_and_amount_in_the_form(newcomer: Visitor) -> None:
     """The visitor can change one of them and try again."""
     newcomer.submit("/funding/cards/new", holder="Newcomer", last4="4242")
     newcomer.submit("/funding/cards/new", holder="Newcomer", last4="0002")
@@ -74,7 +74,7 @@ def test_a_declined_card_keeps_card_and_amount_in_the_form(newcomer: Visitor) ->
         ("5.001", "Enter at most two digits after the point."),
     ],
 )
-def test_an_amount_that_cannot_be_booked_is_refused(
+def test_amount_that_cannot_be_booked_is_refused(
     newcomer: Visitor, sent: list[tuple[str, Any, str]], amount: str, error: str
 ) -> None:
     """The form says what is wrong, and nothing is sent."""
@@ -85,7 +85,7 @@ def test_an_amount_that_cannot_be_booked_is_refused(
 
 
 @pytest.mark.parametrize(("last4", "said"), [("4242", "arrived by card"), ("0002", "pay")])
-def test_money_is_written_in_one_way(newcomer: Visitor, last4: str, said: str) -> None:
+def test_amounts_have_one_format(newcomer: Visitor, last4: str, said: str) -> None:
     """What a message says of an amount is what the pages show."""
     newcomer.submit("/funding/cards/new", holder="Newcomer", last4=last4)
     answer = words(newcomer.submit("/funding/card", card="1", amount="1234.5"))
@@ -95,7 +95,7 @@ def test_money_is_written_in_one_way(newcomer: Visitor, last4: str, said: str) -
     assert "euros arrived" not in answer
 
 
-def test_the_smallest_and_the_largest_amount_are_accepted(newcomer: Visitor) -> None:
+def test_smallest_and_the_largest_amount_are_accepted(newcomer: Visitor) -> None:
     """Both bounds belong to what is allowed."""
     newcomer.submit("/funding/wire", amount="5")
     newcomer.submit("/funding/wire", amount="10000.00")
@@ -109,7 +109,7 @@ def test_paying_by_card_without_one_leads_to_adding_one(newcomer: Visitor) -> No
     assert "Name on the card" in page
 
 
-def test_a_failing_receiver_takes_the_payment_back(app: Flask, newcomer: Visitor) -> None:
+def test_failing_receiver_rolls_back_the_payment(app: Flask, newcomer: Visitor) -> None:
     """Receivers run in the payment's transaction: all of it is booked, or nothing."""
 
     @kit.for_app(app).on("account_funded")

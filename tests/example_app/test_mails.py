@@ -36,7 +36,7 @@ def mails(app: Flask, tmp_path: Path) -> Callable[[], list[EmailMessage]]:
 
 
 @pytest.mark.parametrize("method", ["card", "wire"])
-def test_money_is_thanked_for(
+def test_payment_sends_a_mail(
     newcomer: Visitor, mails: Callable[[], list[EmailMessage]], method: str
 ) -> None:
     """One mail for a payment, whatever way it came, with the balance that includes it."""
@@ -49,7 +49,7 @@ def test_money_is_thanked_for(
     assert mail.get_content() == f"€12.34 arrived by {method}.\nYour balance is now €37.34.\n"
 
 
-def test_a_declined_card_leaves_no_mail(
+def test_declined_card_sends_no_mail(
     newcomer: Visitor, mails: Callable[[], list[EmailMessage]]
 ) -> None:
     """No mail thanks for money that did not arrive."""
@@ -59,7 +59,7 @@ def test_a_declined_card_leaves_no_mail(
     assert mails() == []
 
 
-def test_a_payment_that_a_receiver_takes_back_leaves_no_mail(
+def test_payment_rolled_back_by_a_receiver_sends_no_mail(
     app: Flask, newcomer: Visitor, mails: Callable[[], list[EmailMessage]]
 ) -> None:
     """The signal was sent, but its transaction ended without a commit."""
@@ -73,7 +73,7 @@ def test_a_payment_that_a_receiver_takes_back_leaves_no_mail(
     assert mails() == []
 
 
-def test_a_payment_whose_commit_fails_leaves_no_mail(
+def test_payment_with_a_failing_commit_sends_no_mail(
     app: Flask, newcomer: Visitor, mails: Callable[[], list[EmailMessage]]
 ) -> None:
     """The view comes as far as `commit()`, and the database refuses."""
@@ -91,7 +91,7 @@ def test_a_payment_whose_commit_fails_leaves_no_mail(
     assert "Newcomer €25.00" in newcomer.read("/funding/")
 
 
-def test_a_payment_that_is_rolled_back_to_a_savepoint_leaves_no_mail(
+def test_payment_rolled_back_to_a_savepoint_sends_no_mail(
     app: Flask, mails: Callable[[], list[EmailMessage]]
 ) -> None:
     """What is around it commits, and only that is told."""
@@ -105,7 +105,7 @@ def test_a_payment_that_is_rolled_back_to_a_savepoint_leaves_no_mail(
     assert [mail["Subject"] for mail in mails()] == ["Thank you for €3.00"]
 
 
-def test_an_alert_comes_by_mail_once(
+def test_alert_comes_by_mail_once(
     newcomer: Visitor, mails: Callable[[], list[EmailMessage]]
 ) -> None:
     """The mail says what the alert says."""
@@ -116,7 +116,7 @@ def test_an_alert_comes_by_mail_once(
     assert "Your campaigns are paused until you add funds." in mail.get_content()
 
 
-def test_a_mail_that_cannot_be_written_takes_no_payment_back(
+def test_failing_mail_does_not_roll_back_the_payment(
     app: Flask, newcomer: Visitor, tmp_path: Path
 ) -> None:
     """The money is there; the failure is logged and in the error report."""
@@ -128,7 +128,7 @@ def test_a_mail_that_cannot_be_written_takes_no_payment_back(
     assert "NotADirectoryError delivery account_funded thank" in report
 
 
-def test_the_page_shows_an_account_its_own_mails(visitor: Visitor, newcomer: Visitor) -> None:
+def test_page_shows_an_account_its_own_mails(visitor: Visitor, newcomer: Visitor) -> None:
     """The newest mail is first, and other accounts' mails are not shown."""
     assert "No mail so far." in newcomer.read("/mails/")
     newcomer.submit("/funding/wire", amount="50")
@@ -152,7 +152,7 @@ LONG_NAMES = [
 @pytest.mark.parametrize(
     "name", ["<script>alert(1)</script>", "Zoë & Søn, “Räder”", "a\r\nBcc: b", *LONG_NAMES]
 )
-def test_any_name_can_be_written_to(
+def test_recipient_name_is_escaped(
     newcomer: Visitor, mails: Callable[[], list[EmailMessage]], name: str
 ) -> None:
     """It is text on the page, and adds no header to the mail."""
@@ -166,7 +166,7 @@ def test_any_name_can_be_written_to(
     assert "<script>" not in newcomer.html("/mails/")
 
 
-def test_the_outbox_is_in_the_instance_folder(app: Flask, tmp_path: Path) -> None:
+def test_outbox_is_in_the_instance_folder(app: Flask, tmp_path: Path) -> None:
     """Where a relative name is meant."""
     app.instance_path = str(tmp_path / "instance")
     app.config["MAIL_OUTBOX"] = "sent"
@@ -174,11 +174,11 @@ def test_the_outbox_is_in_the_instance_folder(app: Flask, tmp_path: Path) -> Non
     assert [file.suffix for file in (tmp_path / "instance" / "sent").iterdir()] == [".eml"]
 
 
-def test_the_database_begins_its_transactions_itself(app: Flask) -> None:
+def test_database_begins_transactions_before_savepoints(app: Flask) -> None:
     """A savepoint that comes first does not outlive the rollback around it."""
     with app.app_context():
         with db.session.begin_nested():
-            db.session.execute(text("UPDATE account SET name = 'Somebody else' WHERE id = 1"))
+            db.session.execute(text("UPDATE account SET name = 'Another name' WHERE id = 1"))
         db.session.rollback()
         assert db.session.get_one(Account, 1).name == SEEDED
         assert kit.check() == []

@@ -97,7 +97,7 @@ def test_finishing_a_step_leads_back_to_the_wizard(
     assert newcomer.submit(path, **fields).request.path != "/onboarding/"
 
 
-def test_a_step_of_several_tasks_leads_back_after_the_last(newcomer: Visitor) -> None:
+def test_step_of_several_tasks_leads_back_after_the_last(newcomer: Visitor) -> None:
     """A new campaign needs a creative and a bid first."""
     show = newcomer.submit("/campaigns/new", name="Launch").request.path
     assert show.startswith("/campaigns/")
@@ -107,7 +107,7 @@ def test_a_step_of_several_tasks_leads_back_after_the_last(newcomer: Visitor) ->
     assert creative.request.path == "/onboarding/"
 
 
-def test_a_campaign_counts_once_it_has_a_creative_and_a_bid(newcomer: Visitor) -> None:
+def test_campaign_counts_once_it_has_a_creative_and_a_bid(newcomer: Visitor) -> None:
     """The last step is done when all three of its parts are."""
     show = newcomer.submit("/campaigns/new", name="Launch").request.path
     assert "Done Create a campaign Open Add a creative Open Place a bid" in newcomer.read(
@@ -119,7 +119,7 @@ def test_a_campaign_counts_once_it_has_a_creative_and_a_bid(newcomer: Visitor) -
     assert done(newcomer) == STEPS[3:]
 
 
-def test_a_refused_form_ticks_off_nothing(newcomer: Visitor) -> None:
+def test_refused_form_ticks_off_nothing(newcomer: Visitor) -> None:
     """A step is done when it happened, not when it was tried."""
     newcomer.submit("/accounts/identification", legal_name="", country="Atlantis")
     newcomer.submit("/funding/cards/new", holder="Newcomer", last4="1234")
@@ -127,7 +127,7 @@ def test_a_refused_form_ticks_off_nothing(newcomer: Visitor) -> None:
     assert done(newcomer) == []
 
 
-def test_the_last_step_completes_the_onboarding_once(app: Flask, newcomer: Visitor) -> None:
+def test_last_step_completes_the_onboarding_once(app: Flask, newcomer: Visitor) -> None:
     """Steps may be done in any order; what follows the last one is announced a single time."""
     completed = []
 
@@ -145,7 +145,7 @@ def test_the_last_step_completes_the_onboarding_once(app: Flask, newcomer: Visit
     assert completed == ["Newcomer"]
 
 
-def test_a_step_done_twice_keeps_its_first_time(newcomer: Visitor) -> None:
+def test_step_done_twice_keeps_its_first_time(newcomer: Visitor) -> None:
     """Submitting identification again replaces it and leaves the wizard alone."""
     identify(newcomer)
     before = newcomer.read("/onboarding/")

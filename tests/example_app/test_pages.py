@@ -54,7 +54,7 @@ def test_no_view_is_left_out_here(app: Flask) -> None:
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_a_page_is_whole(visitor: Visitor, path: str) -> None:
+def test_page_is_whole(visitor: Visitor, path: str) -> None:
     """It needs no script, is labelled for everyone, and leads to the signals' page."""
     page = Outline(visitor.html(path))
     assert page.all("script") == []
@@ -96,7 +96,7 @@ def test_what_does_not_exist_is_answered_with_a_page(visitor: Visitor, path: str
         "/publisher/",
     ],
 )
-def test_a_refused_form_is_shown_again(visitor: Visitor, path: str) -> None:
+def test_refused_form_is_shown_again(visitor: Visitor, path: str) -> None:
     """Every form answers in the same way: its page, with what is wrong beside the fields."""
     answer = visitor.submit(path, "/accounts/", legal_name="")
     assert answer.status_code == 200
@@ -108,14 +108,14 @@ def test_a_refused_form_is_shown_again(visitor: Visitor, path: str) -> None:
     [("/campaigns/new", "/campaigns/"), ("/campaigns/1", "/campaigns/")]
     + [(f"/funding/{page}", "/funding/") for page in ("cards/new", "wire")],
 )
-def test_a_page_below_another_leads_back_to_it(visitor: Visitor, path: str, back: str) -> None:
+def test_page_below_another_leads_back_to_it(visitor: Visitor, path: str, back: str) -> None:
     """The way back stands above the heading."""
     _, _, main = visitor.html(path).partition("<main")
     assert f'<p class="eyebrow"><a href="{back}">' in main.partition("<h1>")[0]
 
 
 @pytest.mark.parametrize(("threshold", "logged"), [(0, True), (60, False)])
-def test_a_slow_request_is_logged(
+def test_slow_request_is_logged(
     make_app: Callable[..., Flask],
     caplog: pytest.LogCaptureFixture,
     threshold: float,

@@ -24,7 +24,7 @@ def rival(app: Flask) -> Visitor:
     return rival
 
 
-def test_the_highest_bid_is_shown_and_paid(newcomer: Visitor, rival: Visitor) -> None:
+def test_highest_bid_is_shown_and_paid(newcomer: Visitor, rival: Visitor) -> None:
     """The winner pays its bid, the others pay nothing."""
     newcomer.run_campaign(bid="1.00")
     rival.run_campaign(bid="1.01")
@@ -33,14 +33,14 @@ def test_the_highest_bid_is_shown_and_paid(newcomer: Visitor, rival: Visitor) ->
     assert "Newcomer €25.00" in newcomer.read("/")
 
 
-def test_the_earlier_of_two_equal_bids_wins(newcomer: Visitor, rival: Visitor) -> None:
+def test_earlier_of_two_equal_bids_wins(newcomer: Visitor, rival: Visitor) -> None:
     """A tie is decided in the same way each time."""
     newcomer.run_campaign(bid="1.00")
     rival.run_campaign(bid="1.00")
     assert "Newcomer paid €1.00" in rival.serve()
 
 
-def test_a_bid_that_cannot_be_paid_is_passed_over(newcomer: Visitor, rival: Visitor) -> None:
+def test_bid_that_cannot_be_paid_is_passed_over(newcomer: Visitor, rival: Visitor) -> None:
     """The next highest bid wins instead, and the account that could not pay is told."""
     newcomer.run_campaign(bid="1.00")
     rival.run_campaign(bid="25.01")
@@ -49,7 +49,7 @@ def test_a_bid_that_cannot_be_paid_is_passed_over(newcomer: Visitor, rival: Visi
     assert "Your balance is below your lowest bid of €25.01." in rival.read("/")
 
 
-def test_an_account_bids_on_while_a_lower_bid_can_be_paid(newcomer: Visitor) -> None:
+def test_account_bids_on_while_a_lower_bid_can_be_paid(newcomer: Visitor) -> None:
     """Out of funds means that not even the lowest bid can be paid."""
     newcomer.run_campaign(bid="20.00", placement="front page")
     newcomer.run_campaign(bid="5.00", placement="article")
@@ -66,7 +66,7 @@ def test_nothing_is_shown_if_no_bid_can_be_paid(visitor: Visitor) -> None:
     assert "This space is free." in page
 
 
-def test_money_lets_an_account_bid_again(visitor: Visitor) -> None:
+def test_funded_account_bids_again(visitor: Visitor) -> None:
     """Funding ends the pause that running out of funds began."""
     visitor.submit("/funding/wire", amount="50")
     assert f"{SEEDED} paid €1.20" in visitor.serve()
@@ -86,7 +86,7 @@ def test_running_out_is_announced_once(app: Flask, newcomer: Visitor) -> None:
     assert told == [("Newcomer", Decimal("10.00"))]
 
 
-def test_a_campaign_without_creatives_takes_no_part(newcomer: Visitor) -> None:
+def test_campaign_without_creatives_takes_no_part(newcomer: Visitor) -> None:
     """There is nothing to show, so there is nothing to pay."""
     show = newcomer.submit("/campaigns/new", name="Launch").request.path
     newcomer.submit(f"{show}/bids", show, placement="search", amount="1")
@@ -94,7 +94,7 @@ def test_a_campaign_without_creatives_takes_no_part(newcomer: Visitor) -> None:
     assert "Newcomer €25.00" in newcomer.read("/")
 
 
-def test_a_new_bid_replaces_the_earlier_one(newcomer: Visitor) -> None:
+def test_new_bid_replaces_the_earlier_one(newcomer: Visitor) -> None:
     """A campaign has one bid for a placement, the last one."""
     newcomer.run_campaign(bid="1.00")
     newcomer.submit("/campaigns/3/bids", "/campaigns/3", placement="front page", amount="2.50")
@@ -109,7 +109,7 @@ def test_creatives_take_turns(newcomer: Visitor) -> None:
     assert ["Listen" in newcomer.serve() for _ in range(4)] == [False, True, False, True]
 
 
-def test_a_campaign_counts_its_impressions_and_what_they_cost(newcomer: Visitor) -> None:
+def test_campaign_counts_its_impressions_and_what_they_cost(newcomer: Visitor) -> None:
     """The totals come from the signal that each served advertisement sends."""
     newcomer.run_campaign(bid="0.35")
     newcomer.serve(views=7)

@@ -15,7 +15,7 @@ from tests.example_app.support import SEEDED, Visitor
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_first_page_shows_an_account_half_way_through(visitor: Visitor) -> None:
+def test_first_page_shows_an_account_half_way_through(visitor: Visitor) -> None:
     """A fresh database holds one account with two steps done, campaigns and a recent alert."""
     page = visitor.read("/")
     assert SEEDED in page
@@ -25,7 +25,7 @@ def test_the_first_page_shows_an_account_half_way_through(visitor: Visitor) -> N
     assert "Account out of funds" in page, "the log shows what was sent"
 
 
-def test_a_second_start_keeps_what_is_there(make_app: Callable[..., Flask]) -> None:
+def test_second_start_keeps_what_is_there(make_app: Callable[..., Flask]) -> None:
     """The account is seeded once, not at each start."""
     visitor = Visitor(make_app())
     visitor.open_account("Newcomer")

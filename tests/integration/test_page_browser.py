@@ -1,4 +1,4 @@
-"""The page in a real browser: with and without scripts, by keyboard, in every light and width."""
+"""The page in a real browser: with and without scripts, by keyboard, in both colour schemes."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ SHOWN = "cards => cards.filter(card => card.checkVisibility()).map(card => card.
 
 @pytest.fixture
 def url(serve: "Serve") -> str:
-    """Serve an app with signals, receivers and problems of every sort; give its page's URL."""
+    """Serve an app with signals, receivers and problems of every kind; return its page's URL."""
     app = make_app()
     kit = app.extensions["signals_kit"]
     kit.signal(LONG, f"Something{'long' * 50} happened.")
@@ -37,11 +37,11 @@ def url(serve: "Serve") -> str:
 
 
 def foreign(app: Flask, **extra: object) -> None:
-    """Listen to Flask's own signal, as a toolbar would."""
+    """Be a third-party receiver of Flask's own signal."""
 
 
 def deeply_nested() -> Callable[..., None]:
-    """Return a receiver with a name that hardly fits."""
+    """Return a receiver with a very long name."""
 
     def receiver(sender: object, **extra: object) -> None: ...
 
@@ -50,13 +50,13 @@ def deeply_nested() -> Callable[..., None]:
 
 
 def shown(page: "Page") -> list[str]:
-    """Return the names of the signals that can be seen."""
+    """Return the names of the visible signals."""
     names: list[str] = page.eval_on_selector_all("article.signal", SHOWN)
     return names
 
 
 def focused(page: "Page") -> str:
-    """Return the text of what has the focus."""
+    """Return the text of the focused element."""
     text: str = page.evaluate("document.activeElement.textContent")
     return text
 
@@ -64,7 +64,7 @@ def focused(page: "Page") -> str:
 # -- scripts --------------------------------------------------------------------------------------
 
 
-def test_nothing_needs_scripts(browser: "Browser", url: str) -> None:
+def test_page_works_without_scripts(browser: "Browser", url: str) -> None:
     """Search, filters and views are forms and links."""
     with browser.new_context(java_script_enabled=False) as context:
         page = context.new_page()
@@ -89,7 +89,7 @@ def test_nothing_needs_scripts(browser: "Browser", url: str) -> None:
         assert '"account_funded"' in page.content()
 
 
-def test_typing_filters_at_once(page: "Page", url: str) -> None:
+def test_typing_filters_immediately(page: "Page", url: str) -> None:
     """Without a request, if all signals are on one page.
 
     The address and the JSON link follow, and a reload shows the same.
@@ -111,8 +111,8 @@ def test_typing_filters_at_once(page: "Page", url: str) -> None:
     assert page.locator("#origin-domain").is_checked()
 
 
-def test_the_way_back_from_a_signal_leads_to_the_same_view(page: "Page", url: str) -> None:
-    """By the link and by the browser's own button, also for those who type and click fast."""
+def test_back_from_a_signal_leads_to_the_same_view(page: "Page", url: str) -> None:
+    """By the link and by the browser's button, also for fast typing and clicking."""
     for go_back in (page.go_back, page.get_by_role("link", name="All signals").click):
         page.goto(url)
         page.get_by_role("searchbox").fill("money")
@@ -126,15 +126,15 @@ def test_the_way_back_from_a_signal_leads_to_the_same_view(page: "Page", url: st
 
 @pytest.fixture
 def long_url(serve: "Serve") -> str:
-    """Serve an app with more signals than one page shows; give its page's URL."""
+    """Serve an app with more signals than one page shows; return its page's URL."""
     return f"{serve(make_long_app(250, 1))}/_signals"
 
 
 @pytest.mark.parametrize("scripts", [True, False])
-def test_search_and_filters_of_a_long_list_look_through_all_pages(
+def test_search_and_filters_of_a_long_list_apply_to_all_pages(
     browser: "Browser", long_url: str, scripts: bool
 ) -> None:
-    """The server filters, with scripts and without."""
+    """The server filters, with and without scripts."""
     with browser.new_context(java_script_enabled=scripts) as context:
         page = context.new_page()
         page.goto(long_url)
@@ -159,8 +159,8 @@ def test_search_and_filters_of_a_long_list_look_through_all_pages(
         assert page.locator("article.signal:visible").count() == 100
 
 
-def test_the_keyboard_finds_its_way_through_a_long_list(page: "Page", long_url: str) -> None:
-    """Enter searches, and Escape leaves the search with what was asked."""
+def test_keyboard_navigation_in_a_long_list(page: "Page", long_url: str) -> None:
+    """Enter searches, and Escape leaves the search field and keeps its text."""
     page.goto(long_url)
     page.keyboard.press("/")
     page.keyboard.type("receiver_7_")
@@ -176,10 +176,10 @@ def test_the_keyboard_finds_its_way_through_a_long_list(page: "Page", long_url: 
 
 @pytest.mark.parametrize("width", [320, 1360])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_pages_of_a_long_list_fit_and_can_be_read(
+def test_paged_list_is_readable_at_any_width(
     page: "Page", long_url: str, width: int, scheme: Any
 ) -> None:
-    """At any width, in both colour schemes."""
+    """In both colour schemes."""
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({"width": width, "height": 800})
     page.goto(f"{long_url}?page=2")
@@ -201,10 +201,8 @@ HEADINGS = """() => [...document.querySelectorAll(".group")]
 
 
 @pytest.mark.parametrize("scripts", [True, False])
-def test_no_heading_stands_over_what_filters_leave_out(
-    browser: "Browser", url: str, scripts: bool
-) -> None:
-    """Neither the heads of columns without a row nor "No receivers" without a signal."""
+def test_headings_of_filtered_rows_are_hidden(browser: "Browser", url: str, scripts: bool) -> None:
+    """Neither column headings without a row nor "No receivers" without a signal."""
     wide: Any = {"width": 1280, "height": 800}
     seen: set[bool] = set()
     with browser.new_context(java_script_enabled=scripts, viewport=wide) as context:
@@ -219,8 +217,8 @@ def test_no_heading_stands_over_what_filters_leave_out(
     assert seen == {True, False}
 
 
-def test_the_heads_stand_above_their_columns(page: "Page", figures_url: str) -> None:
-    """To the pixel, although the cells are within a border."""
+def test_column_headings_are_aligned_with_their_columns(page: "Page", figures_url: str) -> None:
+    """To the pixel, although the cells are inside a border."""
     page.set_viewport_size({"width": 1280, "height": 800})
     page.goto(figures_url)
     heads, cells = page.evaluate(
@@ -230,8 +228,8 @@ def test_the_heads_stand_above_their_columns(page: "Page", figures_url: str) -> 
     assert [round(edge, 1) for edge in heads] == [round(edge, 1) for edge in cells]
 
 
-def test_what_fits_nothing_says_so(page: "Page", url: str) -> None:
-    """And clearing the filters brings everything back."""
+def test_empty_result_has_a_message(page: "Page", url: str) -> None:
+    """And clearing the filters shows everything again."""
     page.goto(url)
     page.get_by_role("searchbox").fill("none such")
     assert shown(page) == []
@@ -243,8 +241,10 @@ def test_what_fits_nothing_says_so(page: "Page", url: str) -> None:
     page.wait_for_url(url)
 
 
-def test_scripts_and_server_filter_alike(browser: "Browser", page: "Page", url: str) -> None:
-    """The same question has the same answer, whoever gives it."""
+def test_scripts_and_server_filter_the_same_signals(
+    browser: "Browser", page: "Page", url: str
+) -> None:
+    """Every query has the same result."""
     with browser.new_context(java_script_enabled=False) as context:
         plain = context.new_page()
         for query in QUERIES:
@@ -264,8 +264,8 @@ def test_scripts_and_server_filter_alike(browser: "Browser", page: "Page", url: 
 # -- the keyboard ---------------------------------------------------------------------------------
 
 
-def test_the_keyboard_finds_its_way(page: "Page", url: str) -> None:
-    """``/`` searches, arrows and ``j`` and ``k`` move along what is shown, Enter opens it."""
+def test_keyboard_navigation(page: "Page", url: str) -> None:
+    """``/`` searches; arrows, ``j`` and ``k`` move along the visible signals; Enter opens one."""
     page.goto(url)
     page.keyboard.press("/")
     page.keyboard.type("funded/")
@@ -284,8 +284,8 @@ def test_the_keyboard_finds_its_way(page: "Page", url: str) -> None:
     page.wait_for_url("**/signals/account_funded?q=funded")
 
 
-def test_escape_leaves_the_search_and_empties_it(page: "Page", url: str) -> None:
-    """Then keys move again."""
+def test_escape_clears_and_leaves_the_search(page: "Page", url: str) -> None:
+    """Then the keys move again."""
     page.goto(url)
     page.keyboard.press("/")
     page.keyboard.type("money")
@@ -295,15 +295,15 @@ def test_escape_leaves_the_search_and_empties_it(page: "Page", url: str) -> None
     assert focused(page) == shown(page)[0]
 
 
-def test_keys_with_modifiers_stay_the_browsers(page: "Page", url: str) -> None:
-    """Ctrl+K and the like are not ours."""
+def test_keys_with_modifiers_are_ignored(page: "Page", url: str) -> None:
+    """Such as Ctrl+K."""
     page.goto(url)
     for keys in ("Control+j", "Alt+k", "Meta+/"):
         page.keyboard.press(keys)
         assert page.evaluate("document.activeElement === document.body")
 
 
-def test_what_has_the_focus_can_be_seen(page: "Page", url: str) -> None:
+def test_focus_is_visible(page: "Page", url: str) -> None:
     """Every stop of the Tab key has an outline; the first one skips to the content."""
     page.goto(url)
     for stop in range(16):
@@ -324,8 +324,10 @@ def test_what_has_the_focus_can_be_seen(page: "Page", url: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["Shift+Tab", "k"])
-def test_what_has_the_focus_is_not_under_the_column_heads(page: "Page", url: str, key: str) -> None:
-    """They stay at the top, so whoever moves upwards must not end below them."""
+def test_focused_element_is_not_covered_by_column_headings(
+    page: "Page", url: str, key: str
+) -> None:
+    """They stay at the top while the keyboard moves upwards."""
     page.set_viewport_size({"width": 1280, "height": 400})
     page.goto(url)
     page.locator("article.signal h3 a").last.focus()
@@ -370,8 +372,8 @@ CONTRASTS = """() => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_can_be_read_in_both_colour_schemes(page: "Page", url: str, scheme: Any) -> None:
-    """At least 4.5 to 1, as the AA level of the accessibility guidelines asks."""
+def test_text_contrast_in_both_colour_schemes(page: "Page", url: str, scheme: Any) -> None:
+    """At least 4.5 to 1, level AA of the accessibility guidelines."""
     page.emulate_media(color_scheme=scheme)
     for view in VIEWS:
         page.goto(url + view)
@@ -380,8 +382,8 @@ def test_text_can_be_read_in_both_colour_schemes(page: "Page", url: str, scheme:
         assert [found for found in contrasts if found[0] < 4.5] == [], view
 
 
-def test_the_page_follows_the_colour_scheme(page: "Page", url: str) -> None:
-    """Dark is dark, light is light, and paper is always light."""
+def test_page_follows_the_colour_scheme(page: "Page", url: str) -> None:
+    """Dark, light, and always light on paper."""
 
     def is_dark() -> bool:
         colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -398,8 +400,8 @@ def test_the_page_follows_the_colour_scheme(page: "Page", url: str) -> None:
 
 
 @pytest.mark.parametrize("width", [320, 390, 961, 1440])
-def test_nothing_sticks_out_at_any_width(page: "Page", url: str, width: int) -> None:
-    """However long the names are, one never scrolls sideways."""
+def test_page_does_not_scroll_sideways_at_any_width(page: "Page", url: str, width: int) -> None:
+    """However long the names are."""
     page.set_viewport_size({"width": width, "height": 800})
     for view in (*VIEWS, f"/signals/{LONG}"):
         page.goto(url + view)
@@ -423,7 +425,7 @@ FIGURES = """() => [...document.querySelectorAll("article.signal:has(td) tbody t
 
 @pytest.fixture
 def figures_url(serve: "Serve") -> str:
-    """Serve an app whose receivers were called, and some of them failed."""
+    """Serve an app whose receivers were called, some with failures."""
     app = make_app()
     kit = app.extensions["signals_kit"]
     kit.signal(LONG, on_error="isolate")
@@ -439,8 +441,8 @@ def figures_url(serve: "Serve") -> str:
     return f"{serve(app)}/_signals"
 
 
-def test_wide_figures_stand_in_columns(page: "Page", figures_url: str) -> None:
-    """Numbers end where those above and below end, whatever their unit; nothing is cut off."""
+def test_figures_are_aligned_in_wide_windows(page: "Page", figures_url: str) -> None:
+    """Numbers are right-aligned, whatever their unit; none is cut off."""
     page.set_viewport_size({"width": 1360, "height": 800})
     page.goto(figures_url)
     rows = page.evaluate(FIGURES)
@@ -454,10 +456,8 @@ def test_wide_figures_stand_in_columns(page: "Page", figures_url: str) -> None:
     assert len({round(end) for end in ends}) == 1
 
 
-def test_narrow_figures_say_only_what_is_out_of_the_ordinary(
-    page: "Page", figures_url: str
-) -> None:
-    """Calls in words, failures if there are any, one time; nothing of what was never called."""
+def test_figures_are_reduced_in_narrow_windows(page: "Page", figures_url: str) -> None:
+    """Calls in words, failures if there are any, and one time; none without calls."""
     page.set_viewport_size({"width": 390, "height": 800})
     page.goto(figures_url)
     rows = page.evaluate(FIGURES)
@@ -468,7 +468,7 @@ def test_narrow_figures_say_only_what_is_out_of_the_ordinary(
 
 
 @pytest.mark.parametrize("width", [320, 390, 1153, 1360])
-def test_figures_never_stick_out(page: "Page", figures_url: str, width: int) -> None:
+def test_figures_do_not_overflow(page: "Page", figures_url: str, width: int) -> None:
     """However long the name of an exception is."""
     page.set_viewport_size({"width": width, "height": 800})
     for view in ("", f"/signals/{LONG}"):
@@ -483,10 +483,10 @@ def test_figures_never_stick_out(page: "Page", figures_url: str, width: int) -> 
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_figures_can_be_read_in_both_colour_schemes(
+def test_figures_contrast_in_both_colour_schemes(
     page: "Page", figures_url: str, scheme: Any
 ) -> None:
-    """Failures in red as well."""
+    """Including failures in red."""
     page.emulate_media(color_scheme=scheme)
     for width in (390, 1360):
         page.set_viewport_size({"width": width, "height": 800})
@@ -506,8 +506,8 @@ def test_scripts_filter_failing_signals(page: "Page", figures_url: str) -> None:
 # -- safety ---------------------------------------------------------------------------------------
 
 
-def test_the_browser_has_nothing_to_complain_about(page: "Page", url: str) -> None:
-    """No error in the console, nothing that the policy had to stop, nothing from elsewhere."""
+def test_browser_console_has_no_errors(page: "Page", url: str) -> None:
+    """No error, no policy violation, no request to another host."""
     messages: list[str] = []
     requests: list[str] = []
 
@@ -525,8 +525,8 @@ def test_the_browser_has_nothing_to_complain_about(page: "Page", url: str) -> No
     assert all(request.startswith(url) for request in requests)
 
 
-def test_the_policy_stops_inline_code(page: "Page", url: str) -> None:
-    """Whatever slipped through the escaping would not run, and would reach nobody."""
+def test_policy_blocks_inline_code(page: "Page", url: str) -> None:
+    """Code that escaped the escaping would not run, and could not send data."""
     page.goto(url)
     stopped = page.evaluate(
         """async () => {
@@ -547,7 +547,7 @@ def test_the_policy_stops_inline_code(page: "Page", url: str) -> None:
     assert stopped == [True, "script-src-elem", "style-src-attr", "connect-src", "img-src"]
 
 
-def test_what_looks_like_code_is_text(page: "Page", serve: "Serve") -> None:
+def test_markup_is_shown_as_text(page: "Page", serve: "Serve") -> None:
     """In the page and in what scripts make of it."""
     app = Flask("shop")
     app.testing = True

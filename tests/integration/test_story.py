@@ -1,4 +1,4 @@
-"""The example's story in a real browser, from a new account to the page that explains it all."""
+"""The example's story in a real browser, from a new account to the page of its signals."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -66,7 +66,7 @@ def steps_done(page: "Page") -> int:
     return page.get_by_role("main").locator("ol > li > .tick.done").count()
 
 
-def test_the_whole_story(url: str, page: "Page") -> None:
+def test_whole_story(url: str, page: "Page") -> None:
     """Set up an account, run out of funds, wire money, see an error, and ask what happened."""
     # A newcomer opens an account and follows the wizard, whose steps lead all over the app.
     page.goto(url)
@@ -157,7 +157,7 @@ def test_the_whole_story(url: str, page: "Page") -> None:
 def test_every_page_fits_the_screen(
     app: Flask, url: str, page: "Page", width: int, scheme: str
 ) -> None:
-    """No page scrolls sideways, and its text stands out from what is behind it.
+    """No page scrolls sideways, and its text has enough contrast.
 
     Names are as long as the forms let them be, and have no blank.
     """
@@ -222,7 +222,7 @@ FAINT_TEXT = """() => {
 }"""
 
 
-def test_a_table_that_becomes_a_list_is_set_evenly(url: str, page: "Page") -> None:
+def test_narrow_table_has_even_rows(url: str, page: "Page") -> None:
     """On a narrow screen all its rows are equally tight, and no gap is above the first one."""
     page.set_viewport_size({"width": 375, "height": 844})
     page.goto(f"{url}/campaigns/")
@@ -235,8 +235,8 @@ def test_a_table_that_becomes_a_list_is_set_evenly(url: str, page: "Page") -> No
     assert rows[0].startswith("0px")
 
 
-def test_the_keyboard_is_enough(url: str, page: "Page") -> None:
-    """The first stop skips the navigation, and each stop shows where it is."""
+def test_pages_can_be_used_by_keyboard(url: str, page: "Page") -> None:
+    """The first stop skips the navigation, and each stop is visible."""
     page.goto(url)
     page.keyboard.press("Tab")
     focused = page.locator(":focus")

@@ -5,7 +5,7 @@ import re
 from tests.suites.conftest import RunSuite
 
 
-def test_blinkers_suite_passes_but_for_two_tests_of_private_parts(run_suite: RunSuite) -> None:
+def test_blinker_suite_passes_except_tests_of_private_parts(run_suite: RunSuite) -> None:
     """Those three are listed, each with its reason, in `kit_for_blinker.py`."""
     printed = run_suite(
         "blinker",

@@ -5,7 +5,7 @@ import re
 from tests.suites.conftest import RunSuite
 
 
-def test_flasks_suite_passes_with_receivers_on_all_signals_in_every_app(
+def test_flask_suite_passes_with_receivers_on_all_signals(
     run_suite: RunSuite,
 ) -> None:
     """The kit changes nothing that Flask's tests check, and each signal reaches its receivers."""

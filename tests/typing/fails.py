@@ -1,4 +1,4 @@
-"""What type checkers must refuse: each marked line, with these rules, and no other line.
+"""Code that type checkers must refuse: each marked line, with these rules, and no other line.
 
 ``# E: mypy's rules | Pyright's rules``. Nothing here is run.
 """
@@ -26,28 +26,28 @@ account = Account()
 
 @kit.declare
 def funded(sender: Account, *, amount: int, method: str) -> None:
-    """Tell; what receivers return does not matter."""
+    """Declare; the results of receivers do not matter."""
 
 
 @kit.declare(on_error="isolate")
 def asked(sender: Account, *, quantity: int) -> int:
-    """Ask; receivers return a number."""
+    """Declare; receivers return a number."""
     raise NotImplementedError
 
 
 @kit.declare
 def closed(sender: Flask) -> None:
-    """Tell something that concerns the whole app."""
+    """Declare a signal of the whole app."""
 
 
 @kit.declare
 def imported(sender: Account, *, row: dict[str, Any]) -> None:
-    """Tell with an ``Any`` inside of the payload."""
+    """Declare a payload that contains ``Any``."""
 
 
 @kit.declare
 def created(sender: Account, /, *, title: str = "", **extra: object) -> None:
-    """Tell with an optional name, and with names that only some senders know."""
+    """Declare an optional name, and undeclared names."""
 
 
 undeclared = kit.signal("undeclared")
@@ -61,7 +61,7 @@ kit.declare(3)  # E: call-overload | reportCallIssue reportArgumentType
 
 @kit.declare()  # E: arg-type | reportArgumentType reportCallIssue reportUntypedFunctionDecorator
 def without_a_sender(*, amount: int) -> None:
-    """Have nobody who sends it."""
+    """Declare a signal that has no sender."""
 
 
 # -- sending: the payload -------------------------------------------------------------------------
@@ -133,7 +133,7 @@ def lacks_a_name_too(account: Account, *, amount: int) -> None:
 
 @kit.on(funded)  # E: arg-type | reportArgumentType
 def needs_another_name(account: Account, *, note: str, **extra: Any) -> None:
-    """Want what nobody sends."""
+    """Take a name that is never sent."""
 
 
 @kit.on(funded)  # E: arg-type | reportArgumentType
@@ -143,7 +143,7 @@ def has_another_type(account: Account, *, amount: str, **extra: Any) -> None:
 
 @kit.on(funded)  # E: arg-type | reportArgumentType
 def has_another_sender(account: Flask, **extra: Any) -> None:
-    """Take another sender than sends it."""
+    """Take another type of sender."""
 
 
 @kit.on(funded)  # E: arg-type | reportArgumentType
@@ -163,13 +163,13 @@ async def is_async_and_lacks_a_name(account: Account) -> None:
 
 @kit.on(asked)  # E: arg-type | reportArgumentType
 def returns_something_else(account: Account, **extra: Any) -> str:
-    """Return what nobody asked for."""
+    """Return another type than declared."""
     return ""
 
 
 @kit.on(asked)  # E: arg-type | reportArgumentType
 async def returns_something_else_when_awaited(account: Account, **extra: Any) -> str:
-    """Return what nobody asked for, a little later."""
+    """Return another type than declared, when awaited."""
     return ""
 
 
@@ -180,17 +180,17 @@ def has_another_type_than_any(account: Account, *, row: list[Any]) -> None:
 
 @kit.on(created)  # E: arg-type | reportArgumentType
 def needs_an_optional_name(account: Account, /, *, title: str, **extra: object) -> None:
-    """Want what a send may leave out."""
+    """Require a name that a send can omit."""
 
 
 @kit.on(created)  # E: arg-type | reportArgumentType
 def lacks_extra(account: Account, /, *, title: str = "") -> None:
-    """Do not take what a send may pass besides."""
+    """Do not take undeclared names."""
 
 
 @kit.on(funded, funded, "campaign_*")  # E: arg-type | reportArgumentType
 def fits_none_of_many(account: Account) -> None:
-    """Do not take what the first of many signals sends."""
+    """Do not take the payload of the first of several signals."""
 
 
 @funded.connect  # E: arg-type | reportArgumentType
@@ -213,8 +213,8 @@ class Ledger:
         """Be an object without the names."""
 
 
-def listen(account: Account, **extra: Any) -> int:
-    """Fit both."""
+def accept_both(account: Account, **extra: Any) -> int:
+    """Accept both payloads."""
     return 1
 
 
@@ -222,38 +222,38 @@ ledger = Ledger()
 kit.on(funded)(ledger)  # E: arg-type | reportArgumentType
 kit.on(funded)(ledger.write)  # E: arg-type | reportArgumentType
 kit.on(funded)(Ledger)  # E: arg-type | reportArgumentType
-kit.on(funded)("listen")  # E: arg-type | reportArgumentType
+kit.on(funded)("accept_both")  # E: arg-type | reportArgumentType
 kit.on(undeclared)(3)  # E: arg-type | reportArgumentType
 kit.on("name")(3)  # E: type-var | reportArgumentType
 kit.on()  # E: call-overload | reportCallIssue
-kit.on(listen)  # E: call-overload | reportArgumentType reportCallIssue
+kit.on(accept_both)  # E: call-overload | reportArgumentType reportCallIssue
 funded.connected_to(ledger)  # E: arg-type | reportArgumentType
 
 # Once it is connected by a handle, a receiver has the handle's signature.
-kit.on(funded)(listen)(account, amount=1)  # E: call-arg | reportCallIssue
+kit.on(funded)(accept_both)(account, amount=1)  # E: call-arg | reportCallIssue
 
 
 # -- when and sender ------------------------------------------------------------------------------
 
 
 def decides_for_another_sender(sender: Flask, **payload: Any) -> bool:
-    """Decide by the wrong thing."""
+    """Be a predicate for another type of sender."""
     return sender.debug
 
 
 def decides_by_another_name(sender: Account, *, note: str, **payload: Any) -> bool:
-    """Decide by what nobody sends."""
+    """Be a predicate of a name that is never sent."""
     return bool(note)
 
 
 kit.on(funded, when=decides_for_another_sender)  # E: arg-type | reportArgumentType reportCallIssue
 kit.on(funded, when=True)  # E: call-overload | reportArgumentType reportCallIssue
-funded.connect(listen, when=decides_for_another_sender)  # E: arg-type | reportArgumentType
-funded.connect(listen, when=decides_by_another_name)  # E: arg-type | reportArgumentType
+funded.connect(accept_both, when=decides_for_another_sender)  # E: arg-type | reportArgumentType
+funded.connect(accept_both, when=decides_by_another_name)  # E: arg-type | reportArgumentType
 kit.on(funded, sender="acme")  # E: misc | reportArgumentType reportCallIssue
-funded.connect(listen, "acme")  # E: arg-type | reportArgumentType
+funded.connect(accept_both, "acme")  # E: arg-type | reportArgumentType
 funded.connect_via("acme")  # E: arg-type | reportArgumentType
-funded.connected_to(listen, "acme")  # E: arg-type | reportArgumentType
+funded.connected_to(accept_both, "acme")  # E: arg-type | reportArgumentType
 
 
 # -- exception hooks ------------------------------------------------------------------------------
@@ -261,7 +261,7 @@ funded.connected_to(listen, "acme")  # E: arg-type | reportArgumentType
 
 @kit.on_exception  # E: call-overload | reportArgumentType reportUntypedFunctionDecorator
 def lacks_the_details(app: Flask, exception: Exception) -> None:
-    """Do not take what a hook is told."""
+    """Do not take the details of a hook."""
 
 
 @kit.on_exception(handled=True)  # E: type-var | reportArgumentType reportUntypedFunctionDecorator
@@ -269,5 +269,5 @@ def has_another_exception(app: Flask, exception: str, **extra: Any) -> None:
     """Take no exception."""
 
 
-kit.on_exception(listen)  # E: call-overload | reportArgumentType
+kit.on_exception(accept_both)  # E: call-overload | reportArgumentType
 kit.on_exception(sources=["requests"])  # E: list-item | reportArgumentType

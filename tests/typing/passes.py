@@ -1,4 +1,4 @@
-"""What type checkers must accept. It is also run: what they accept works."""
+"""Code that type checkers must accept. It is also run."""
 
 # pyright: reportMissingParameterType=false
 # pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
@@ -34,38 +34,38 @@ account = Account()
 
 @kit.declare
 def account_funded(sender: Account, *, amount: int, method: str) -> None:
-    """Tell; what receivers return does not matter."""
+    """Declare; the results of receivers do not matter."""
 
 
 @kit.declare
 def price_asked(sender: Account, *, quantity: int) -> int:
-    """Ask; receivers return a number."""
+    """Declare; receivers return a number."""
     raise NotImplementedError
 
 
 @kit.declare(on_error="isolate")
 def account_closed(sender: Account) -> None:
-    """Tell without a payload, and with options."""
+    """Declare without a payload, and with options."""
 
 
 @kit.declare(on_error="isolate")
 def discount_asked(sender: Account, *, quantity: int = 1) -> int | None:
-    """Ask with options and an optional payload."""
+    """Declare with options and an optional payload."""
 
 
 @kit.declare
 def books_closed(sender: Flask, *, month: int) -> None:
-    """Tell something that concerns the whole app."""
+    """Declare a signal of the whole app."""
 
 
 @kit.declare
 def account_imported(sender: Account, *, row: dict[str, Any]) -> None:
-    """Tell with an ``Any`` inside of the payload."""
+    """Declare a payload that contains ``Any``."""
 
 
 @kit.declare
 def campaign_created(sender: Account, /, *, title: str, **extra: object) -> None:
-    """Tell with names that only some senders know."""
+    """Declare undeclared names with ``**extra``."""
 
 
 undeclared = kit.signal("undeclared", "A signal with any payload.")
@@ -79,7 +79,7 @@ assert_type(account_closed, DomainSignal[Account, [], Any])
 
 @kit.on(account_funded)
 def with_every_name(account: Account, *, amount: int, method: str) -> None:
-    """Take what the stub says, word by word."""
+    """Take the stub's parameters exactly."""
 
 
 @kit.on(account_funded, priority=1, on_error="isolate", uid="with_one_name", weak=False)
@@ -100,29 +100,29 @@ def with_wider_types(sender: object, amount: float, method: object = None) -> No
 
 @kit.on(account_funded)
 def with_an_option_of_its_own(sender: Account, *, dry_run: bool = False, **extra: Any) -> None:
-    """Take an optional name that nobody sends."""
+    """Take an optional name that is never sent."""
 
 
 @kit.on(account_funded)
 def without_annotations(account, *, amount, **extra):  # type: ignore[no-untyped-def, unused-ignore]
-    """Say nothing about types."""
+    """Have no annotations."""
 
 
 @kit.on(account_funded)
 async def async_receiver(account: Account, **extra: Any) -> str:
-    """Be awaited."""
+    """Be async."""
     return "notified"
 
 
 @kit.on(price_asked)
 def with_the_result(account: Account, **extra: Any) -> int:
-    """Return what was asked for."""
+    """Return the declared type."""
     return 3
 
 
 @kit.on(price_asked)
 async def async_with_the_result(account: Account, *, quantity: int) -> int:
-    """Return what was asked for, when awaited."""
+    """Return the declared type, when awaited."""
     return quantity
 
 
@@ -138,12 +138,12 @@ def with_any_inside(account: Account, *, row: dict[str, Any]) -> None:
 
 @kit.on(campaign_created)
 def with_open_payload(account: Account, /, *, title: str, **extra: object) -> None:
-    """Take what the stub says and whatever else comes."""
+    """Take the stub's parameters and any others."""
 
 
 @kit.on(undeclared)
-def of_an_undeclared_signal(whoever: str, anything: int = 0) -> float:
-    """Take whatever it likes."""
+def of_an_undeclared_signal(source: str, anything: int = 0) -> float:
+    """Take any parameters."""
     return 0.5
 
 
@@ -159,7 +159,7 @@ def connected_via(account: Account, **extra: Any) -> None:
 
 @kit.on(account_funded, account_closed, "campaign_*")
 def of_many_signals(account: Account, /, **extra: Any) -> None:
-    """Fit the first signal; the others are checked when it connects."""
+    """Accept the first signal; the others are checked when it connects."""
 
 
 class Ledger:
@@ -195,12 +195,12 @@ assert_type(kit.on(price_asked)(with_the_result)(account, quantity=1), Any)
 
 
 def is_large(account: Account, *, amount: int, **payload: Any) -> bool:
-    """Decide by the payload."""
+    """Be a predicate of the payload."""
     return amount > 1
 
 
 def by_glob(sender: object, **payload: object) -> None:
-    """Fit whatever the pattern matches."""
+    """Accept the payload of every match."""
 
 
 kit.on(account_funded, when=is_large)(ledger.write)
