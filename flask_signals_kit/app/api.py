@@ -322,7 +322,7 @@ class Api:
         )
 
     def _bridged_name(self, source: blinker.Signal) -> str | None:
-        for registry in self.registry.family():
+        for registry in self.registry.related():
             for name, bridged in registry.bridged.copy().items():
                 if bridged is source:
                     return name

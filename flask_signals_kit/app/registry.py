@@ -65,7 +65,7 @@ class Registry:
         with self.lock:
             self._apps = tuple(ref for ref in self._apps if ref() not in (None, app))
 
-    def family(self) -> list[Registry]:
+    def related(self) -> list[Registry]:
         """Return this registry, and those that apply to an app together with it."""
         own = [app.registry for app in self.apps if app.registry is not self]
         return [*self._own_and_parent(), *own]
@@ -173,7 +173,7 @@ class Registry:
 
     def _check_connected(self, contract: Contract) -> None:
         """Refuse a contract that a connected receiver does not match."""
-        for registry in self.family():
+        for registry in self.related():
             own = registry.declarations.get(contract.signal)
             if registry.parent is self and own is not None and own.contract is not None:
                 continue  # another contract applies in that app
@@ -277,7 +277,7 @@ class Registry:
         :raises DuplicateReceiverError: naming both.
         """
         place, uid = connection.place, connection.options.uid or ""
-        for registry in self.family():
+        for registry in self.related():
             for other in registry.with_uid(uid):
                 if not same_function(other.place, place):
                     raise DuplicateReceiverError(

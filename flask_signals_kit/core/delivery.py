@@ -3,68 +3,19 @@
 from __future__ import annotations
 
 import logging
-import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
-from contextvars import ContextVar
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..records import Connection, Emission, Place, Receiver, Source, Status
-from .introspection import find_caller, place_of, place_of_caller, sender_behind, type_name
+from .introspection import LazyEmission, carried_emission, place_of
 
 if TYPE_CHECKING:
     from .connection import LiveConnection
     from .environment import SignalContext, Transaction
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
-
-
-class LazyEmission:
-    """The record of an emission, created on first use.
-
-    The data for the record is collected when the signal is sent. It includes neither the sender nor
-    the payload, because threads and tasks copy the context that carries this object.
-
-    :param context: the signal's context.
-    :param sender: the sender.
-    :param payload: the payload, or its names.
-    :param frame: the frame of the send, or of a function of the kit that it called.
-    """
-
-    __slots__ = ("_payload", "_record", "_request", "_sender", "_signal", "_site")
-
-    def __init__(
-        self,
-        context: SignalContext,
-        sender: Any,
-        payload: Iterable[str],
-        frame: types.FrameType,
-    ) -> None:
-        self._signal = context.name
-        is_proxy = hasattr(type(sender), "_get_current_object")
-        self._sender = type_name(sender_behind(sender) if is_proxy else sender)
-        self._payload = tuple(payload)
-        self._site = find_caller(frame)
-        self._request = context.environment.request()
-        self._record: Emission | None = None
-
-    @property
-    def emission(self) -> Emission:
-        """The record."""
-        if self._record is None:
-            self._record = Emission(
-                signal=self._signal,
-                sender=self._sender,
-                payload=self._payload,
-                site=place_of_caller(self._site),
-                request=self._request,
-            )
-        return self._record
-
-
-carried_emission: ContextVar[LazyEmission | None] = ContextVar("signals_kit_emission", default=None)
-"""The emission being delivered, if its send is not on the stack: in another thread or later."""
 
 
 class Delivery(Protocol):

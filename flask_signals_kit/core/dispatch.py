@@ -11,8 +11,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..records import Deferred, Emission, Failed, Ok, OnError, Outcome, Receiver, Status
-from .delivery import Call, LazyEmission, add_note, carried_emission, note_unusable, report
-from .introspection import sender_behind
+from .delivery import Call, add_note, note_unusable, report
+from .introspection import LazyEmission, carried_emission, sender_behind
 from .observation import Called, Observation, notify_observers
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ class Dispatch:
         :param frame: the frame of the send, or of a function of the kit that it called.
         """
         if self._emission is None:
-            self._emission = LazyEmission(self.context, self.sender, self.payload, frame)
+            name, request = self.context.name, self.context.environment.request()
+            self._emission = LazyEmission(name, self.sender, self.payload, request, frame)
         return self._emission
 
     async def run(self, connections: Iterable[LiveConnection]) -> list[Step]:
@@ -238,8 +239,9 @@ class Dispatch:
                 return "skipped", None
         if options.delivery is not None:
             if self._emission is None:
-                send = sys._getframe(2)
-                self._emission = LazyEmission(self.context, sender, payload, send)
+                request, send = self.context.environment.request(), sys._getframe(2)
+                name = self.context.name
+                self._emission = LazyEmission(name, sender, payload, request, send)
             call = Call(
                 self.context,
                 connection,

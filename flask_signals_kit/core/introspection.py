@@ -6,12 +6,13 @@ import functools
 import inspect
 import sys
 import types
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from ..records import Place
+from ..records import Emission, Place
 
 
 def place_of(target: Any) -> Place:
@@ -419,3 +420,52 @@ def explain_recursion(error: RecursionError) -> None:
             chain += [name] if isinstance(name, str) else []
         frame = frame.f_back
     error.add_note(f"Signals sent one within another: … → {' → '.join(reversed(chain))}.")
+
+
+class LazyEmission:
+    """The record of an emission, created on first use.
+
+    The data for the record is collected when the signal is sent. It includes neither the sender nor
+    the payload, because threads and tasks copy the context that carries this object.
+
+    :param signal: the signal's name.
+    :param sender: the sender.
+    :param payload: the payload, or its names.
+    :param request: the description of the current request, or ``None``.
+    :param frame: the frame of the send, or of a function of the kit that it called.
+    """
+
+    __slots__ = ("_payload", "_record", "_request", "_sender", "_signal", "_site")
+
+    def __init__(
+        self,
+        signal: str,
+        sender: Any,
+        payload: Iterable[str],
+        request: str | None,
+        frame: types.FrameType,
+    ) -> None:
+        self._signal = signal
+        is_proxy = hasattr(type(sender), "_get_current_object")
+        self._sender = type_name(sender_behind(sender) if is_proxy else sender)
+        self._payload = tuple(payload)
+        self._site = find_caller(frame)
+        self._request = request
+        self._record: Emission | None = None
+
+    @property
+    def emission(self) -> Emission:
+        """The record."""
+        if self._record is None:
+            self._record = Emission(
+                signal=self._signal,
+                sender=self._sender,
+                payload=self._payload,
+                site=place_of_caller(self._site),
+                request=self._request,
+            )
+        return self._record
+
+
+carried_emission: ContextVar[LazyEmission | None] = ContextVar("signals_kit_emission", default=None)
+"""The emission being delivered, if its send is not on the stack: in another thread or later."""

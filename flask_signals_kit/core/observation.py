@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..records import Connection, Emission, Place, Receiver, Status
-from .delivery import LazyEmission
-from .introspection import place_of
+from .introspection import LazyEmission, place_of
 
 if TYPE_CHECKING:
     from .connection import LiveConnection
@@ -135,4 +134,5 @@ def make_emission(
 
     :param frame: the frame of the send, or of a function of the kit that it called.
     """
-    return LazyEmission(context, sender, payload, frame).emission
+    request = context.environment.request()
+    return LazyEmission(context.name, sender, payload, request, frame).emission

@@ -27,10 +27,10 @@ from blinker import ANY
 from ..records import Connection, Emission, OnError, Outcome, Receiver
 from ..settings import check_on_error
 from .connection import DEFAULTS, Connections, LiveConnection, Options
-from .delivery import Call, Delivery, carried_emission
+from .delivery import Call, Delivery
 from .dispatch import Dispatch, Results, Wrapper, finish, send_observed
 from .environment import Environment, SignalContext
-from .introspection import explain_recursion, receiver_key, sender_key
+from .introspection import carried_emission, explain_recursion, receiver_key, sender_key
 from .observation import Called, Observer, make_emission
 from .plan import Plan
 
