@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _thread
-import concurrent.futures
 import sys
 import weakref
 from collections.abc import Callable, Hashable, Iterable
@@ -128,7 +127,9 @@ class AppEnvironment(Environment):
             asyncio = sys.modules.get("asyncio")  # not imported for this: it is slow to import
             if asyncio is None or asyncio._get_running_loop() is None:
                 return run(*args, **kwargs)
-            with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            from concurrent.futures import ThreadPoolExecutor  # asyncio has imported it
+
+            with ThreadPoolExecutor(1) as pool:
                 return pool.submit(copy_context().run, run, *args, **kwargs).result()
 
         return run_anywhere
