@@ -47,7 +47,7 @@ def test_wheel_is_marked_as_typed() -> None:
 @built_wheel
 def test_wheel_has_the_pages_templates_and_static_files() -> None:
     """Without them the page would fail at the user's."""
-    page = "flask_signals_kit/page"
+    page = "flask_signals_kit/debug/page"
     files = {file.as_posix() for file in distribution("flask-signals-kit").files or []}
     static = {name for name in files if name.startswith(f"{page}/static/")}
     assert static == {f"{page}/static/{name}" for name in STATIC}

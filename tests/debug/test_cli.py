@@ -413,7 +413,6 @@ def test_narrow_list_puts_the_place_below_the_receiver() -> None:
 
 APP = """
 from flask import Flask
-from tests.support import Later
 from flask_signals_kit import SignalsKit
 app = Flask("shop")
 kit = SignalsKit(app)
