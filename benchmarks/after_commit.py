@@ -13,11 +13,10 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import event
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-from werkzeug.test import EnvironBuilder
 
 from flask_signals_kit import SignalsKit
 
-from .measure import Case, ratio, time_rounds
+from .measure import Case, ratio, request_case, time_rounds
 
 PAIRS = 5
 ROWS = 4_000
@@ -101,18 +100,7 @@ def _request_case(app: Flask, db: SQLAlchemy, send: Callable[[Any], object]) -> 
         db.session.commit()
         return "funded"
 
-    environ = EnvironBuilder("/", method="POST").get_environ()
-
-    def start_response(*_: Any) -> Callable[[bytes], object]:
-        return lambda _: None
-
-    def case() -> object:
-        body = app(dict(environ), start_response)
-        received = b"".join(body)
-        body.close()  # type: ignore[attr-defined]
-        return received
-
-    return case
+    return request_case(app, "POST")
 
 
 def bulk_against_hand(*, writes: bool) -> float:

@@ -20,11 +20,10 @@ from flask import Flask
 from flask.signals import request_started
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.orm import Session, sessionmaker
-from werkzeug.test import EnvironBuilder
 
 from flask_signals_kit import Namespace, Signal, SignalsKit
 
-from .measure import Case, ratio, time_rounds
+from .measure import Case, ratio, request_case, time_rounds
 from .sending import ACCOUNT, make_receivers
 
 CONNECTIONS = 2_000
@@ -92,18 +91,7 @@ def _request_case(app: Flask) -> Case:
     def index() -> str:
         return "hello"
 
-    environ = EnvironBuilder("/").get_environ()
-
-    def start_response(*_: Any) -> Callable[[bytes], object]:
-        return lambda _: None
-
-    def case() -> object:
-        body = app(dict(environ), start_response)
-        received = b"".join(body)
-        body.close()  # type: ignore[attr-defined]
-        return received
-
-    return case
+    return request_case(app)
 
 
 def import_overhead() -> float:

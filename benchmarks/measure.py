@@ -8,6 +8,10 @@ from collections.abc import Callable, Mapping
 from contextvars import Context, copy_context
 from statistics import median
 from time import perf_counter
+from typing import Any
+
+from flask import Flask
+from werkzeug.test import EnvironBuilder
 
 ROUNDS = 41
 """How often each case is timed; an odd number has a middle."""
@@ -69,3 +73,19 @@ def _loops_for(case: Case, clock: Callable[[], float]) -> int:
 def ratio(times: Mapping[str, list[float]], name: str, against: str) -> float:
     """Return the median over the rounds of one case's time against another's of the same round."""
     return median(a / b for a, b in zip(times[name], times[against], strict=True))
+
+
+def request_case(app: Flask, method: str = "GET") -> Case:
+    """Return a case that sends a request for ``/`` to an app and reads the whole response."""
+    environ = EnvironBuilder("/", method=method).get_environ()
+
+    def start_response(*_: Any) -> Callable[[bytes], object]:
+        return lambda _: None
+
+    def case() -> object:
+        body = app(dict(environ), start_response)
+        received = b"".join(body)
+        body.close()  # type: ignore[attr-defined]
+        return received
+
+    return case

@@ -5,7 +5,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import pytest
@@ -142,6 +142,30 @@ def test_sender_without_weak_references_is_kept_alive() -> None:
     assert all(signal.send(stranger) == [] for stranger in strangers)
 
 
+@contextmanager
+def locked_elsewhere(signal: Signal, *, making_plan: bool = True) -> Iterator[None]:
+    """Hold a signal's locks in another thread while the block runs; then purge, as changes do.
+
+    :param making_plan: whether that thread makes a plan, so that no other can discard it.
+    """
+    busy, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with signal._lock if making_plan else nullcontext(), signal._own._lock:
+            busy.set()
+            done.wait(10)
+        signal._own.purge()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert busy.wait(10)
+    try:
+        yield
+    finally:
+        done.set()
+        holder.join(10)
+
+
 def test_sender_collected_while_the_signal_is_locked_is_disconnected() -> None:
     """A new object at its address does not get its receivers.
 
@@ -149,25 +173,15 @@ def test_sender_collected_while_the_signal_is_locked_is_disconnected() -> None:
     once: by the next send, at the latest, the connection must be gone.
     """
     signal = Signal("account_funded")
-    busy, done = threading.Event(), threading.Event()
 
     def receive(sender: Any) -> None:
         pass
 
-    def plan() -> None:
-        with signal._lock:  # as when a plan is made, or a signal muted
-            busy.set()
-            done.wait(10)
-
     acme = Account()
     signal.connect(receive, sender=acme)
     address = id(acme)
-    planning = threading.Thread(target=plan)
-    planning.start()
-    assert busy.wait(10)
-    del acme
-    done.set()
-    planning.join(10)
+    with locked_elsewhere(signal):
+        del acme
     strangers = [Account() for _ in range(1000)]
     [stranger] = [stranger for stranger in strangers if id(stranger) == address]
     assert signal.send(stranger) == []
@@ -257,20 +271,9 @@ def test_on_collected_is_not_called_while_the_signal_is_locked(no_gc: None) -> N
     signal = make_signal("account_funded", on_change=on_change)
     cycle = Cycle()
     signal.connect(cycle, when=lambda sender, **payload: True)
-    busy, done = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with signal._lock:
-            busy.set()
-            done.wait(5)
-
-    holder = threading.Thread(target=hold)
-    holder.start()
-    busy.wait(5)
-    del cycle
-    gc.collect()  # the holder is busy: the removal is deferred
-    done.set()
-    holder.join()
+    with locked_elsewhere(signal, making_plan=False):
+        del cycle
+        gc.collect()  # the removal is deferred
     signal.send()
     assert free == [False, True]
 
@@ -286,21 +289,10 @@ def test_receiver_at_a_reused_address_is_connected_last(no_gc: None) -> None:
     signal.connect(collected, uid="collected")
     signal.connect(other, uid="other")
     address = id(collected)
-    busy, done = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with signal._lock:
-            busy.set()
-            done.wait(5)
-
-    holder = threading.Thread(target=hold)
-    holder.start()
-    busy.wait(5)
-    del collected
-    slots = [Slot() for _ in range(1000)]
-    done.set()
-    holder.join()
-    [slot] = [slot for slot in slots if id(slot) == address]
+    with locked_elsewhere(signal):
+        del collected
+        slots = [Slot() for _ in range(1000)]
+        [slot] = [slot for slot in slots if id(slot) == address]
     signal.connect(slot, uid="new")
     assert [connection.uid for connection in signal.connections] == ["other", "new"]
 
