@@ -67,6 +67,13 @@ def request_context() -> Any:
     return _cv_request.get()
 
 
+def unmarked_session() -> Any:
+    """Return the request's session without marking it as accessed."""
+    # Up to Flask 3.1.2, the attribute ``session`` does not mark it, and there is no ``_session``.
+    context = request_context()
+    return getattr(context, "_session" if hasattr(context, "_session") else "session")
+
+
 def describe_request() -> str | None:
     """Return method and path of the current request, such as ``POST /funding/card``."""
     request = getattr(_cv_request.get(None), _REQUEST, None)

@@ -34,13 +34,10 @@ from .registry import Registry
 from .sessions import Sessions
 
 if TYPE_CHECKING:
-    import blinker
-
     from ..bridge import Relays
     from ..core.connection import LiveConnection
     from ..core.environment import PayloadCheck
     from ..exception_hooks import ExceptionHooks
-    from .handle import DomainSignal
 
 T = TypeVar("T")
 
@@ -211,23 +208,11 @@ class AppSignals(Api):
 
     # -- signals ------------------------------------------------------------------------------
 
-    def handle(self, name: str) -> DomainSignal[Any, ..., Any] | None:
-        """Return the declaration of a name; the app's own precedes the kit's."""
-        return self.registry.handle(name)
-
-    def source(self, name: str) -> blinker.Signal | None:
-        """Return the third-party signal that a name is bridged from."""
-        return self.registry.source(name)
-
     def origin(self, name: str) -> str:
         """Return ``"flask"``, ``"bridged"`` or ``"domain"``."""
         if name in BUILTIN_PAYLOADS:
             return "flask"
-        return "domain" if self.source(name) is None else "bridged"
-
-    def is_declared(self, name: str) -> bool:
-        """Tell whether a name was declared or bridged."""
-        return self.registry.is_declared(name)
+        return "domain" if self.registry.source(name) is None else "bridged"
 
     def known_names(self) -> set[str]:
         """Return every name that was declared, bridged or connected."""
@@ -240,31 +225,27 @@ class AppSignals(Api):
 
     def nearest(self, name: str) -> str | None:
         """Return the declared name that is most similar to this one, or ``None``."""
-        return nearest(name, filter(self.is_declared, self.known_names() - {name}))
+        return nearest(name, filter(self.registry.is_declared, self.known_names() - {name}))
 
     def on_error(self, name: str) -> OnError:
         """Return the failure policy of a signal."""
-        handle = self.handle(name)
+        handle = self.registry.handle(name)
         own = None if handle is None else handle.on_error
         return own or self.settings.on_error
 
     def check_payload(self, name: str) -> PayloadCheck | None:
         """Return the function that checks the payload of each send, or ``None``."""
-        handle = self.handle(name) if self.validating else None
+        handle = self.registry.handle(name) if self.validating else None
         if handle is None or handle.contract is None:
             return None
         return handle.contract.check_payload
-
-    def builtin_payload(self, name: str) -> tuple[str, ...] | None:
-        """Return the payload names of one of Flask's signals, or ``None`` for other signals."""
-        return BUILTIN_PAYLOADS.get(name)
 
     def find(self, name: str) -> Signal:
         """Return the app's signal of this name; warn about an unknown name.
 
         :raises UnknownSignalError: under ``SIGNALS_KIT_STRICT``.
         """
-        if self.is_declared(name):
+        if self.registry.is_declared(name):
             return self.namespace.signal(name)
         self.refuse_unknown(name)
         signal = self.namespace.signal(name)
@@ -278,7 +259,7 @@ class AppSignals(Api):
         :param place: where it is used; the nearest caller outside of the kit if omitted.
         :raises UnknownSignalError: with the place and the nearest name.
         """
-        if self.settings.strict and not is_glob(name) and not self.is_declared(name):
+        if self.settings.strict and not is_glob(name) and not self.registry.is_declared(name):
             place = place or call_site(sys._getframe())
             near = self.nearest(name)
             raise UnknownSignalError(
@@ -293,7 +274,7 @@ class AppSignals(Api):
         """
         place = call_site(sys._getframe())
         self.refuse_unknown(name, place)
-        if not self.is_declared(name) and not self.namespace.signal(name).has_receivers:
+        if not self.registry.is_declared(name) and not self.namespace.signal(name).has_receivers:
             logger.warning(
                 "Signal %r is captured by %s, but it is not declared and has no receivers.%s",
                 name,
@@ -321,7 +302,7 @@ class AppSignals(Api):
 
     def declared(self, name: str) -> None:
         """Apply a new declaration to the app's signal."""
-        handle = self.handle(name)
+        handle = self.registry.handle(name)
         signal = self.namespace.signal(name)
         if handle is not None and handle.__doc__:
             signal.__doc__ = handle.__doc__
@@ -335,7 +316,7 @@ class AppSignals(Api):
 
     def _relay(self, sources: Iterable[str]) -> None:
         for name in sources:
-            source = self.source(name)
+            source = self.registry.source(name)
             if source is not None:
                 self.relays.add(name, source, self.namespace.signal(name))
 

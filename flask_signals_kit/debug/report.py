@@ -19,7 +19,7 @@ from blinker.base import ANY_ID
 from flask import Flask
 
 from ..app.handle import DomainSignal
-from ..catalogue import CATALOGUE
+from ..catalogue import BUILTIN_PAYLOADS, CATALOGUE
 from ..core.connection import sender_label
 from ..core.introspection import is_async, locate, place_of, takes_extra
 from ..core.journal import Tally
@@ -403,9 +403,9 @@ def report(app_signals: AppSignals, name: str | None = None) -> Report:
         map(_plain, known), key=lambda each: (ORIGINS.index(app_signals.origin(each)), each)
     )
     engines = _late_engines(app_signals, names)
-    suggest = _suggester([each for each in names if app_signals.is_declared(each)])
+    suggest = _suggester([each for each in names if app_signals.registry.is_declared(each)])
     return Report(
-        app=app_signals.app.name,
+        app=_plain(app_signals.app.name),
         signals=tuple(
             _signal(app_signals, each, suggest, engines.get(each, ()))
             for each in names
@@ -432,9 +432,9 @@ def _signal(
     suggest: Callable[[str], str | None],
     engines: Iterable[Problem],
 ) -> SignalInfo:
-    handle = app_signals.handle(name)
+    handle = app_signals.registry.handle(name)
     signal = cast("Signal | None", app_signals.namespace.get(name))
-    source = app_signals.source(name)
+    source = app_signals.registry.source(name)
     live = () if signal is None else signal.live_connections
     connections = [connection.describe(name) for connection in live]
     tallies: list[Tally | None] = [None for _ in live]
@@ -442,13 +442,13 @@ def _signal(
         tallies = [signal.context.tallies.get(each.order) or Tally() for each in live]
     place = None if handle is None else handle.place
     contract = None if handle is None else handle.contract
-    payload = contract.names if contract else app_signals.builtin_payload(name)
+    payload = contract.names if contract else BUILTIN_PAYLOADS.get(name)
     foreign = [] if source is None else list(_foreign(app_signals, source))
     return SignalInfo(
         name=name,
         doc=_doc(handle) or (None if source is None else _doc(source)),
         origin=app_signals.origin(name),
-        declared=app_signals.is_declared(name),
+        declared=app_signals.registry.is_declared(name),
         file=place.file if place else None,
         line=place.line if place else None,
         payload=payload,
@@ -479,7 +479,7 @@ def _receiver(connection: Connection, tally: Tally | None) -> ReceiverInfo:
         name=place.name,
         file=place.file,
         line=place.line,
-        sender=connection.sender,
+        sender=None if connection.sender is None else _plain(connection.sender),
         priority=connection.priority,
         delivery=_plain(connection.delivery),
         when=connection.when,
@@ -593,7 +593,7 @@ def _undeclared(
     connections: list[Connection],
     suggest: Callable[[str], str | None],
 ) -> Iterator[Problem]:
-    if app_signals.is_declared(name):
+    if app_signals.registry.is_declared(name):
         return
     unknown = app_signals.unknown.get(name)
     if connections:

@@ -126,7 +126,7 @@ class Page:
         matched = request.url_rule
         if matched is None or "<" in matched.rule:
             matched = next(filter(self._covers, _rules_of(current_app)), None)
-        if matched is not None and not self._is_reported:
+        if matched is not None and self._covers(matched) and not self._is_reported:
             self._is_reported = True
             logger.warning(
                 "The page of app %r is not served: the app has a route of its own at %s (endpoint "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Response, after_this_request, current_app, request
 from werkzeug.exceptions import HTTPException
 
-from ...compat import request_context
+from ...compat import unmarked_session
 from ...core.introspection import place_of, type_name
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def may_see(app_signals: AppSignals) -> bool:
     page_auth = app_signals.page_auth
     if page_auth is None:
         return True
-    session = _session()
+    session = unmarked_session()
     accessed = getattr(session, "accessed", None)
     allowed = _is_allowed(page_auth)
     if not allowed and getattr(session, "accessed", None) is not accessed:
@@ -70,13 +70,6 @@ def respond(view: Callable[..., Response], app_signals: AppSignals, **values: An
     response.content_length = len(response.data)
     response.response = iter([response.data])
     return response
-
-
-def _session() -> Any:
-    """Return the request's session without marking it as accessed."""
-    # Up to Flask 3.1.2, the attribute ``session`` does not mark it, and there is no ``_session``.
-    context = request_context()
-    return getattr(context, "_session" if hasattr(context, "_session") else "session")
 
 
 def _is_allowed(page_auth: Callable[[], object]) -> bool:

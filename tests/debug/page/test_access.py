@@ -413,8 +413,10 @@ def test_app_routes_below_the_page_url_are_kept(caplog: pytest.LogCaptureFixture
     app = make_app(testing=True)
     app.add_url_rule("/_signals/health", "health", lambda: "well")
     app.add_url_rule("/_signals-of-mine/<path:rest>", "mine", lambda rest: "mine")
+    app.add_url_rule("/_signals/signals/health", "signals_health", lambda: "well, too")
     client = app.test_client()
     assert client.get("/_signals/health").text == "well"
+    assert client.get("/_signals/signals/health").text == "well, too"
     assert client.get("/_signals-of-mine/signals.json").text == "mine"
     assert [client.get(url).status_code for url in URLS] == [200] * len(URLS)
     assert caplog.records == []

@@ -451,6 +451,20 @@ def test_markup_objects_are_escaped() -> None:
         assert not re.search(r"=\"[^\"]*<script", html)
 
 
+def test_markup_as_the_name_of_the_app_or_of_a_sender_is_escaped() -> None:
+    """Both may be strings of a class of their own."""
+    app = Flask("shop")
+    app.name = Markup(MARKUP)
+    app.testing = True
+    kit = SignalsKit(app)
+    sender = type("Sender", (), {"__module__": "builtins", "__qualname__": Markup(MARKUP)})()
+    kit.on("funded", sender=sender)(dismiss_alert)
+    for url in ("", "/signals/funded"):
+        html = page(app, url)
+        assert html.count("&lt;script&gt;") > 1
+        assert "<script>alert" not in html
+
+
 def test_lone_surrogates_are_escaped() -> None:
     """File systems accept names of any bytes, which Python decodes to lone surrogates."""
     app = Flask("shop")
