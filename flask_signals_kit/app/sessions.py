@@ -86,8 +86,8 @@ class Sessions:
 
     def has_unusable_transaction(self, sender: Any, payload: dict[str, Any]) -> bool:
         """Tell whether the transaction of a sent instance, or of a current session, is unusable."""
-        sessions = sessions_holding((sender, *payload.values()))
-        return any(map(is_unusable, [*sessions, *self._found(SessionSource.sessions)]))
+        holding = sessions_holding((sender, *payload.values()))
+        return any(map(is_unusable, holding)) or bool(self._found(_unusable_sessions))
 
     def transaction(
         self, session: Callable[[], Any] | None, sender: Any, payload: dict[str, Any]
@@ -184,3 +184,8 @@ class Sessions:
         """Listen to the events of SQLAlchemy sessions, if a receiver may wait for one."""
         if "sqlalchemy" in sys.modules and hasattr(connection.options.delivery, "session"):
             listen()
+
+
+def _unusable_sessions(source: SessionSource) -> list[Any]:
+    """Return the current sessions of a source that can store nothing more."""
+    return [session for session in source.sessions() if is_unusable(session)]

@@ -128,6 +128,7 @@ class Dispatch:
                     if not isinstance(error, Exception) or isinstance(error, RecursionError):
                         propagates = True
                         steps.append((connection, receiver, status, error, perf_counter() - began))
+                        self._report_grouped()
                         raise
                 if status != "skipped":
                     steps.append((connection, receiver, status, value, perf_counter() - began))

@@ -239,6 +239,7 @@ class _Loop:
             if session is not None:
                 session._trans_context_manager = block
             self._item = None
+            self.begun.clear()
             if not self._over:
                 self._drop_rest()
 
@@ -601,7 +602,8 @@ def _after_commit(session: Session) -> None:
 
 def _after_transaction_create(session: Session, transaction: Any) -> None:
     loop = _loop.get()
-    if loop is not None and transaction.parent is None:
+    # A task or thread of a receiver has inherited the loop, and may outlive it.
+    if loop is not None and not loop._over and transaction.parent is None:
         loop.begun.append(_OwnTransaction(session, transaction))
 
 

@@ -452,3 +452,27 @@ def test_failing_delivery_is_a_failure_of_its_receiver() -> None:
     [outcome] = signal.send_robust()
     assert isinstance(outcome, Failed)
     assert outcome.exception is BOOM
+
+
+@pytest.mark.parametrize("error", [RecursionError("deep"), SystemExit(1)])
+def test_grouped_failure_is_reported_if_the_send_ends_early(error: BaseException) -> None:
+    """What propagates under every policy leaves no group to raise."""
+    reported: list[Exception] = []
+    signal = make_signal(
+        "account_funded",
+        on_error="group",
+        on_failure=lambda error, receiver, emission, source: reported.append(error),
+    )
+    failure = ValueError("boom")
+
+    def fail(sender: Any) -> None:
+        raise failure
+
+    def end(sender: Any) -> None:
+        raise error
+
+    signal.connect(fail)
+    signal.connect(end)
+    with pytest.raises(type(error)):
+        signal.send()
+    assert reported == [failure]

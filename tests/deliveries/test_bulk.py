@@ -1,5 +1,6 @@
 """Many after-commit receivers, and long chains of them."""
 
+from contextvars import Context, copy_context
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.state import InstanceState
 
 from flask_signals_kit import AfterCommit
+from flask_signals_kit.deliveries import transactions
 from tests.deliveries.support import Account, Shop, messages
 
 CHAIN = 1_000
@@ -192,3 +194,24 @@ def test_session_that_does_not_expire_keeps_what_is_loaded(shop: Shop) -> None:
         assert {account.balance for account in accounts} == {1}
         assert not own.in_transaction()
     assert len(shop.rows()) == MANY
+
+
+def test_transactions_of_a_job_that_outlives_its_receiver_are_not_kept(shop: Shop) -> None:
+    """The job has inherited the receiver's context."""
+    contexts: list[Context] = []
+    shop.kit.on(shop.funded, delivery="after_commit")(
+        lambda sender, **extra: contexts.append(copy_context())
+    )
+    with shop.open() as session:
+        shop.fund("acme")
+        session.commit()
+    loop = contexts[0].run(transactions._loop.get)
+    assert loop is not None
+
+    def work() -> None:
+        with Session(shop.engine) as own:
+            own.begin()
+
+    for _ in range(3):
+        contexts[0].run(work)
+    assert loop.begun == []

@@ -230,3 +230,19 @@ def test_failure_of_an_immediate_after_commit_receiver_is_contained(shop: Shop) 
     with shop.open():
         [outcome] = _send_robust(shop, "acme")
         assert isinstance(outcome, Failed)
+
+
+def test_invalid_session_source_does_not_replace_the_failure(sqlite: str) -> None:
+    """Looking for an unusable transaction is part of handling a failure."""
+    with closing(Shop(sqlite, "use_session")) as shop:
+        shop.kit.use_session(lambda: "no session")
+        failure = ValueError("boom")
+
+        @shop.kit.on(shop.funded, on_error="isolate")
+        def fail(sender: str, **extra: Any) -> None:
+            raise failure
+
+        with shop.open():
+            [outcome] = shop.funded.send_robust("acme")
+        assert isinstance(outcome, Failed)
+        assert outcome.exception is failure
