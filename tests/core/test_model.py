@@ -495,12 +495,13 @@ class SignalMachine(RuleBasedStateMachine):
             assert error is None
             fine = [(link.receiver, value) for link, status, value in send.done if status == "ok"]
             assert [(name_of(receiver), value) for receiver, value in result] == fine
-        self._expect_reports(send, policies[:-1] if stopped else policies)
+        ended_early = stopped or policies[-1:] == ["raise"]
+        self._expect_reports(send, policies[:-1] if stopped else policies, ended_early)
 
-    def _expect_reports(self, send: Send, policies: list[Policy]) -> None:
+    def _expect_reports(self, send: Send, policies: list[Policy], ended_early: bool) -> None:
         contained = ["delivery" for _, status, _ in send.done if status == "contained"]
         contained += ["receiver"] * policies.count("isolate")
-        if policies and policies[-1] == "raise":  # what was to be raised as a group is not
+        if ended_early:  # what was to be raised as a group is not
             contained += ["receiver"] * policies.count("group")
         for source in contained:
             self.to_notify += [("failed", source), ("logged", "Receiver")]
