@@ -59,7 +59,8 @@ def request_overhead() -> dict[int, float]:
     """Return the time of a request with so many after-commit receivers, against bare hooks.
 
     It reads a row, sends, and commits. A bare hook is a function that listens to SQLAlchemy's own
-    ``after_commit``; there are as many, and nothing is sent.
+    ``after_commit``; there are as many, and nothing is sent. The kit's own listeners apply to every
+    session of the process, so both sides pay for them.
     """
     return {count: median(_requests(count) for _ in range(PAIRS)) for count in RECEIVERS}
 

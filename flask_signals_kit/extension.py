@@ -27,7 +27,7 @@ from .bridge import FLASK_SIGNALS, RELAY_CODE, Relays
 from .core.introspection import place_of, signature_of, type_name, unwrap
 from .core.signal import Namespace, Signal, find_emission
 from .core.third_party import disconnect
-from .deliveries.transactions import begin_immediate
+from .deliveries.sqlite import begin_immediate
 from .errors import (
     AlreadyInitializedError,
     AppContextError,

@@ -25,7 +25,7 @@ from ..core.introspection import (
 )
 from ..core.names import check_name, is_glob
 from ..deliveries.after_commit import AfterCommit
-from ..deliveries.transactions import source_of
+from ..deliveries.sources import source_of
 from ..errors import (
     AppContextError,
     ConfigurationError,

@@ -20,9 +20,8 @@ from ..errors import AppContextError, AsyncReceiverError
 
 if TYPE_CHECKING:
     from ..core.connection import LiveConnection
-    from ..core.environment import PayloadCheck
+    from ..core.environment import PayloadCheck, Transaction
     from ..core.observation import Observation
-    from ..deliveries.transactions import OpenTransaction
     from ..records import Connection, Emission, OnError, Receiver, Source
 
 
@@ -84,7 +83,8 @@ class AppEnvironment(Environment):
         """The app, or ``None`` if it no longer exists."""
         return self._app()
 
-    def request(self) -> str | None:
+    @staticmethod
+    def request() -> str | None:
         """Describe the current request."""
         return describe_request()
 
@@ -159,12 +159,12 @@ class AppEnvironment(Environment):
 
     def transaction(
         self, session: Callable[[], Any] | None, sender: Any, payload: dict[str, Any]
-    ) -> OpenTransaction | None:
+    ) -> Transaction | None:
         """Return the open transaction that an after-commit receiver waits for."""
         app_signals = self._app_signals()
         if app_signals is None:
             return None
-        found: OpenTransaction | None = app_signals.sessions.transaction(session, sender, payload)
+        found: Transaction | None = app_signals.sessions.transaction(session, sender, payload)
         return found
 
 

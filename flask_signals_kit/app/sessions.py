@@ -9,32 +9,47 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from threading import Lock
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from flask import Flask, has_app_context
 
 from ..compat import active_contexts, call_inside, is_current
-from ..deliveries.transactions import (
-    KeptObserver,
-    OpenTransaction,
+from ..deliveries.sources import (
     SessionSource,
     current_of,
-    is_unusable,
-    listen,
-    open_transaction,
+    plain_session,
     session_of,
     sessions_holding,
 )
+from ..deliveries.transactions import Pending, is_unusable, listen, pending_in
 from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
     from ..core.connection import LiveConnection
-    from ..core.delivery import Delivery
+    from ..core.delivery import Call, Delivery
+    from ..core.environment import Transaction
     from .registry import Registry
 
 T = TypeVar("T")
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
+
+
+KeptObserver: TypeAlias = Callable[[Pending, "Call"], None]
+"""Called with each call that starts to wait for a commit."""
+
+
+class _Observed:
+    """A transaction whose calls an observer gets."""
+
+    def __init__(self, pending: Pending, observers: tuple[KeptObserver, ...]) -> None:
+        self._pending = pending
+        self._observers = observers
+
+    def keep(self, call: Call) -> None:
+        self._pending.keep(call)
+        for observer in self._observers:
+            observer(self._pending, call)
 
 
 class Sessions:
@@ -91,35 +106,36 @@ class Sessions:
 
     def transaction(
         self, session: Callable[[], Any] | None, sender: Any, payload: dict[str, Any]
-    ) -> OpenTransaction | None:
+    ) -> Transaction | None:
         """Return the open transaction that an after-commit receiver waits for.
 
         It is the transaction of the given session; else of the session that holds the sender or a
         model instance in the payload; else of the first of the app's sessions that has one.
         """
-        if session is not None:
-            return self._first_open([session])
-        holding = sessions_holding((sender, *payload.values()))
+        holding = () if session else sessions_holding((sender, *payload.values()))
+        pending: Pending | None = None
         for held in holding:
-            transaction = open_transaction(held, self._kept_observers)
-            if transaction is not None:
-                return transaction
-        if holding:
-            return None
-        found = self._in_contexts(lambda: self._first_open(self._sources()))
-        return next(filter(None, found), None)
+            pending = pending or pending_in(held)
+        if session is not None:
+            pending = self._first_open([session])
+        elif not holding:
+            found = self._in_contexts(lambda: self._first_open(self._sources()))
+            pending = next(filter(None, found), None)
+        if pending is None or not self._kept_observers:
+            return pending
+        return _Observed(pending, self._kept_observers)
 
-    def _first_open(self, sources: Iterable[Callable[[], Any]]) -> OpenTransaction | None:
+    def _first_open(self, sources: Iterable[Callable[[], Any]]) -> Pending | None:
         for source in sources:
             try:
-                session = current_of(source())
+                session = plain_session(current_of(source()))
             except RuntimeError:  # a session that exists only in app contexts
                 if has_app_context():
                     raise
                 continue
-            transaction = open_transaction(session, self._kept_observers)
-            if transaction is not None:
-                return transaction
+            pending = None if session is None else pending_in(session)
+            if pending is not None:
+                return pending
         return None
 
     def _in_contexts(self, find: Callable[[], T]) -> Iterator[T]:

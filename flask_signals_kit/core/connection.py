@@ -54,7 +54,12 @@ class Options:
     @property
     def is_plain(self) -> bool:
         """Whether the receiver is simply called."""
-        return self.when is None and self.delivery is None and self.on_error is None
+        return self.delivery is None and self.when is None and self.on_error is None
+
+    @property
+    def is_only_delivered(self) -> bool:
+        """Whether the call is simply given to a delivery."""
+        return self.delivery is not None and self.when is None and self.on_error is None
 
     def check(self, receiver: Receiver) -> None:
         """Refuse invalid options.

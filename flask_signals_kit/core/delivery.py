@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,6 +15,9 @@ if TYPE_CHECKING:
     from .environment import SignalContext, Transaction
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
+
+
+NO_CONTEXT: AbstractContextManager[None] = nullcontext()
 
 
 class Delivery(Protocol):
@@ -117,11 +119,11 @@ class Call:
         """Whether :meth:`run` has returned."""
         return self.value is not self._NOT_RUN
 
-    def run(self, within: Callable[[], AbstractContextManager[Any]] = nullcontext) -> Any:
+    def run(self, within: AbstractContextManager[Any] = NO_CONTEXT) -> Any:
         """Call the receiver with the sender and payload of the emission, in an app context.
 
-        :param within: returns a context manager in which the receiver runs, inside the app context;
-            its exceptions count as failures of the receiver.
+        :param within: a context manager in which the receiver runs, inside the app context; its
+            exceptions count as failures of the receiver.
         :return: what the receiver returned.
         :raises Exception: what the receiver raised.
         """
@@ -131,29 +133,30 @@ class Call:
         with app_context:
             return self._run_here(within)
 
-    def _run_here(self, within: Callable[[], AbstractContextManager[Any]]) -> Any:
+    def _run_here(self, within: AbstractContextManager[Any]) -> Any:
         """Call the receiver in the current app context."""
-        receiver = self._receiver
-        token = carried_emission.set(self._emission)
+        receiver = self._run_async if self._connection.is_async else self._receiver
         began = perf_counter()
         try:
-            if self._connection.is_async:
-                receiver = self._context.environment.make_sync_anywhere(receiver)
-            with within():
+            with within:
                 value = receiver(self._sender, **self._payload)
             self.value = value
         except Exception as error:
             self._count(began, type(error).__qualname__)
             raise
-        finally:
-            carried_emission.reset(token)
         if self._context.tallies:
             self._count(began, None)
-        return self.value
+        return value
 
-    def run_contained(
-        self, within: Callable[[], AbstractContextManager[Any]] = nullcontext
-    ) -> None:
+    def _run_async(self, sender: Any, /, **payload: Any) -> Any:
+        """Call the async receiver; its event loop may run in another thread."""
+        token = carried_emission.set(self._emission)
+        try:
+            return self._context.environment.make_sync_anywhere(self._receiver)(sender, **payload)
+        finally:
+            carried_emission.reset(token)
+
+    def run_contained(self, within: AbstractContextManager[Any] = NO_CONTEXT) -> None:
         """Do the same as :meth:`run`, but log a failure and report it to the exception hooks."""
         app_context = self._context.environment.enter()
         if app_context is not None:

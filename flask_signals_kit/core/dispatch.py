@@ -28,6 +28,12 @@ Results: TypeAlias = "list[tuple[Receiver, Any]]"
 Step: TypeAlias = "tuple[LiveConnection, Receiver, Status, Any, float]"
 """One receiver's part: connection, receiver, status, result or exception, seconds."""
 
+Transactions: TypeAlias = "dict[Any, Transaction | None]"
+"""The open transactions that deliveries may wait for, by the ``session`` of the delivery."""
+
+NO_SESSION = object()
+"""The session of a delivery that does not wait for one."""
+
 _numbers = count()
 
 
@@ -80,7 +86,7 @@ class Dispatch:
         self.fatal: bool = False  # the last failure cannot be contained
         self._robust = robust
         self._emission: LazyEmission | None = None
-        self._transactions: dict[Any, Transaction | None] = {}
+        self._transactions: Transactions = {}
         self._called: set[Hashable] | None = None  # receivers that have passed a predicate
 
     @property
@@ -105,7 +111,9 @@ class Dispatch:
         never suspends, and :func:`finish` runs it in one step.
         """
         steps, plain = self.steps, not self.asynchronous
-        self._find_transactions(connections)
+        self._transactions = _find_transactions(
+            self.context, connections, self.sender, self.payload
+        )
         started = perf_counter()
         value: Any = None
         propagates = False
@@ -150,22 +158,6 @@ class Dispatch:
         outer = carried_emission.get()
         carried_emission.set(self.emission_from(sys._getframe()))
         return outer
-
-    def _find_transactions(self, connections: Iterable[LiveConnection]) -> None:
-        """Find the open transactions of the deliveries.
-
-        This happens before any receiver runs, because a receiver that reads the database begins a
-        transaction.
-        """
-        for connection in connections:
-            delivery = connection.options.delivery
-            if delivery is None:
-                continue
-            session: Any = getattr(delivery, "session", self)
-            if session is not self and session not in self._transactions:
-                self._transactions[session] = self.context.environment.transaction(
-                    session, self.sender, self.payload
-                )
 
     def _continues_after(
         self, error: Exception, connection: LiveConnection, receiver: Receiver
@@ -239,18 +231,16 @@ class Dispatch:
                 self._called.discard(connection.key[0])
                 return "skipped", None
         if options.delivery is not None:
-            if self._emission is None:
-                request, send = self.context.environment.request(), sys._getframe(2)
-                name = self.context.name
-                self._emission = LazyEmission(name, sender, payload, request, send)
+            emission = self._emission or self.emission_from(sys._getframe(2))
+            transaction = self._transactions.get(getattr(options.delivery, "session", NO_SESSION))
             call = Call(
                 self.context,
                 connection,
                 receiver,
                 sender,
                 payload,
-                self._emission,
-                self._transactions.get(getattr(options.delivery, "session", self)),
+                emission,
+                transaction,
                 self.number,
             )
             options.delivery.deliver(call)
@@ -318,6 +308,57 @@ class Dispatch:
                 made.append(Ok(receiver=receiver, value=value, duration=seconds))
         self.steps.clear()  # as in `results`
         return made
+
+
+def send_with_deliveries(
+    context: SignalContext,
+    connections: Iterable[LiveConnection],
+    sender: Any,
+    payload: dict[str, Any],
+) -> Results:
+    """Call plain receivers, and give the calls of the others to their deliveries.
+
+    This does the same as a :class:`Dispatch` without predicates, policies and observers, in less
+    time. After-commit receivers are the most frequent reason for a send that is not plain.
+    """
+    name, environment = context.name, context.environment
+    emission = LazyEmission(name, sender, payload, environment.request(), sys._getframe(2))
+    transactions = _find_transactions(context, connections, sender, payload)
+    number = next(_numbers)
+    sent: Results = []
+    for connection in connections:
+        receiver = connection.receiver() if connection.weak else connection.receiver
+        delivery = connection.options.delivery
+        if receiver is None:
+            continue
+        if delivery is None:
+            sent.append((receiver, receiver(sender, **payload)))
+            continue
+        transaction = transactions.get(getattr(delivery, "session", NO_SESSION))
+        call = Call(context, connection, receiver, sender, payload, emission, transaction, number)
+        delivery.deliver(call)
+        status, value = call.outcome(delivery.name)
+        if status == "ok":
+            sent.append((receiver, value))
+    return sent
+
+
+def _find_transactions(
+    context: SignalContext,
+    connections: Iterable[LiveConnection],
+    sender: Any,
+    payload: dict[str, Any],
+) -> Transactions:
+    """Find the open transactions of the deliveries.
+
+    Call this before any receiver runs: a receiver that reads the database begins a transaction.
+    """
+    found: Transactions = {}
+    for connection in connections:
+        session: Any = getattr(connection.options.delivery, "session", NO_SESSION)
+        if session is not NO_SESSION and session not in found:
+            found[session] = context.environment.transaction(session, sender, payload)
+    return found
 
 
 def send_observed(

@@ -70,7 +70,8 @@ class Environment:
         """The app, or ``None``."""
         return None
 
-    def request(self) -> str | None:
+    @staticmethod
+    def request() -> str | None:
         """Describe the current request, such as ``POST /funding/card``."""
         return None
 

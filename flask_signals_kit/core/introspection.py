@@ -242,13 +242,14 @@ def type_name(value: Any) -> str:
     if value is None:
         return "None"
     is_class = issubclass(type(value), type)
-    kind = value if is_class else type(value)
-    name = (
-        kind.__qualname__
-        if kind.__module__ == "builtins"
-        else (f"{kind.__module__}.{kind.__qualname__}")
-    )
+    name = class_name(value if is_class else type(value))
     return f"type {name}" if is_class else name
+
+
+def class_name(kind: type) -> str:
+    """Return the name of a class, such as ``shop.models.Account``; builtins have no module."""
+    name = kind.__qualname__
+    return name if kind.__module__ == "builtins" else f"{kind.__module__}.{name}"
 
 
 def unwrap(sender: Any) -> Any:
@@ -446,8 +447,11 @@ class LazyEmission:
         frame: types.FrameType,
     ) -> None:
         self._signal = signal
-        is_proxy = hasattr(type(sender), "_get_current_object")
-        self._sender = type_name(sender_behind(sender) if is_proxy else sender)
+        kind = type(sender)
+        if hasattr(kind, "_get_current_object"):
+            sender = sender_behind(sender)
+            kind = type(sender)
+        self._sender = type_name(sender) if issubclass(kind, type) or sender is None else kind
         self._payload = tuple(payload)
         self._site = find_caller(frame)
         self._request = request
@@ -459,7 +463,7 @@ class LazyEmission:
         if self._record is None:
             self._record = Emission(
                 signal=self._signal,
-                sender=self._sender,
+                sender=self._sender if isinstance(self._sender, str) else class_name(self._sender),
                 payload=self._payload,
                 site=place_of_caller(self._site),
                 request=self._request,

@@ -31,6 +31,7 @@ class Plan:
         "by_sender",
         "check_payload",
         "connections",
+        "has_deliveries",
         "is_fast",
         "is_plain",
         "on_error",
@@ -63,14 +64,16 @@ class Plan:
         # Each send reaches every connection, regardless of its sender and its `with` blocks.
         unchecked = not self.scoped and not muted and check_payload is None
         self.reaches_all: bool = unchecked and not self.by_sender
-        # A plain send only calls the receivers.
+        # A plain send only calls the receivers, or their deliveries.
         self.is_plain: bool = (
-            all(c.is_plain for c in ranked) and unchecked and (on_error == "raise" or not ranked)
+            all(c.is_plain or c.options.is_only_delivered for c in ranked)
+            and unchecked
+            and (on_error == "raise" or not ranked)
         )
+        self.has_deliveries: bool = any(c.options.delivery is not None for c in ranked)
         # A fast send also has no sender to match and no weak reference to resolve.
-        self.is_fast: bool = (
-            self.is_plain and not self.by_sender and not any(c.weak for c in ranked)
-        )
+        special = self.has_deliveries or self.by_sender or any(c.weak for c in ranked)
+        self.is_fast: bool = self.is_plain and not special
 
     @property
     def receivers(self) -> dict[Hashable, Any]:

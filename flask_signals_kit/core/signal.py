@@ -28,7 +28,14 @@ from ..records import Connection, Emission, OnError, Outcome, Receiver
 from ..settings import check_on_error
 from .connection import DEFAULTS, Connections, LiveConnection, Options
 from .delivery import Call, Delivery
-from .dispatch import Dispatch, Results, Wrapper, finish, send_observed
+from .dispatch import (
+    Dispatch,
+    Results,
+    Wrapper,
+    finish,
+    send_observed,
+    send_with_deliveries,
+)
 from .environment import Environment, SignalContext
 from .introspection import carried_emission, explain_recursion, receiver_key, sender_key
 from .observation import Called, Observer, make_emission
@@ -442,6 +449,8 @@ class Signal(blinker.NamedSignal):
             connections = plan.any_sender
             if plan.by_sender:
                 connections = plan.connections_for(sender_key(sender))
+            if plan.has_deliveries:
+                return send_with_deliveries(self.context, connections, sender, payload)
             return [
                 (receiver, receiver(sender, **payload))
                 for connection in connections
@@ -621,7 +630,7 @@ def find_emission(plain_sends: tuple[types.CodeType, ...]) -> Emission | None:
     frame: types.FrameType | None = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
-        if code is Call.run.__code__:
+        if code is Call._run_here.__code__:
             return cast(Emission, frame.f_locals["self"].emission)
         if code is Dispatch.run.__code__:
             return cast(Emission, frame.f_locals["self"].emission_from(frame).emission)

@@ -25,7 +25,7 @@ from ..core.introspection import is_async, locate, place_of, takes_extra
 from ..core.journal import Tally
 from ..core.names import is_glob
 from ..core.signal import Signal
-from ..deliveries.transactions import begins_late, engine_label
+from ..deliveries.sqlite import begins_late, engine_label
 from ..errors import did_you_mean, how_to_declare, nearest, suggestion
 from ..records import IMMEDIATE, Connection, OnError, Place
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..records import AFTER_COMMIT
-from .transactions import holding, run_ready, source_of
+from .sources import source_of
+from .transactions import holding, run_ready
 
 if TYPE_CHECKING:
     from ..core.delivery import Call

@@ -18,21 +18,16 @@ from contextvars import ContextVar
 from functools import cache
 from heapq import heappop, heappush
 from itertools import count
+from operator import itemgetter
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from flask import Flask, g
-
-from ..core.introspection import type_name
-from ..errors import ConfigurationError
+from .sources import Session, is_async, plain_session, sessions_holding
 
 if TYPE_CHECKING:
     from ..core.delivery import Call
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
-
-Session: TypeAlias = Any
-"""A ``sqlalchemy.orm.Session``."""
 
 Sessions: TypeAlias = Callable[[], list[Session]]
 """Returns sessions that a receiver may use in addition to the app's."""
@@ -44,60 +39,72 @@ Unlike ``session.info``, apps do not change it. A mapping from sessions to calls
 session that a payload references; here the garbage collector finds the cycle.
 """
 
-
-_NOTHING: dict[str, Any] = {}
+_COMMITTED = "_signals_kit_committed"
+"""Set on a ``SessionTransaction`` that commits while no call waits: a listener may still send."""
 
 
 class Pending:
-    """The calls that wait for one transaction of a session."""
+    """The calls that wait for one transaction of a session.
+
+    :param transaction: SQLAlchemy's record of the transaction, which stores this object.
+    """
 
     __slots__ = ("_aborted", "_calls", "_committed", "_ended", "_outer")
 
-    def __init__(self) -> None:
+    def __init__(self, transaction: Any) -> None:
         self._calls: dict[Call, None] = {}
         self._aborted = False
         self._committed = False
-        self._ended = False
+        self._ended: Session | None = None  # the session, once the transaction has ended
         self._outer: Pending | None = None
+        setattr(transaction, _PENDING, self)
+        if hasattr(transaction, _COMMITTED):
+            self.commit(transaction)
 
-    def current(self) -> Pending:
+    def commit(self, transaction: Any) -> None:
+        """Move a savepoint's calls to the enclosing transaction; mark a root's calls ready."""
+        if transaction.nested:
+            self._outer = _pending_of(transaction.parent)
+            self._outer._calls.update(self._take())
+        elif self._aborted:
+            reason = "The database rolled back a commit, because an earlier statement had failed"
+            _drop(reason, self._take())
+        else:
+            self._committed = True
+
+    def _current(self) -> Pending:
         """Return the object that has the calls now: those of released savepoints have moved."""
         pending = self
         while pending._outer is not None:
             pending = pending._outer
         return pending
 
-    def committed(self, transaction: Any) -> None:
-        """Move a savepoint's calls to the enclosing transaction; mark a root's calls ready."""
-        if not transaction.nested:
-            self._committed = not self._aborted
-            if self._aborted:
-                _drop(
-                    "The database rolled back a commit, because an earlier statement had failed",
-                    self._calls,
-                )
-                self._calls = {}
-            return
-        self._outer = _pending_of(transaction.parent)
-        self._outer._calls.update(self._calls)
-        self._calls = {}
+    def keep(self, call: Call) -> None:
+        """Keep a call until the transaction and those that enclose it have committed.
 
-    def ended(self, session: Session) -> None:
-        """Run the calls if the transaction has committed; drop them if not."""
-        self._ended = True
-        calls, self._calls = self._calls, {}
-        if self._committed and calls:
-            run_ready(session, calls)
+        If an earlier receiver of the same emission has ended the transaction, the call runs or is
+        dropped like those that were kept before. If the transaction has committed or failed but not
+        ended yet, the call waits for its end: until then the session accepts no statement.
+        """
+        pending = self if self._outer is None else self._current()
+        if pending._ended is None:
+            pending._calls[call] = None
+        elif pending._committed:
+            session = pending._ended  # an async session works only in its task
+            run_ready(None if is_async(session) else session, [call])
         else:
-            for call in calls:
-                call.drop()
+            call.drop()
 
     def withdraw(self, call: Call) -> bool:
         """Remove a call; tell whether it was still waiting."""
-        calls = self.current()._calls
+        calls = self._current()._calls
         waits = call in calls
         calls.pop(call, None)
         return waits
+
+    def _take(self) -> dict[Call, None]:
+        calls, self._calls = self._calls, {}
+        return calls
 
     def __del__(self) -> None:
         if self._calls:  # the session was collected without commit, rollback or close
@@ -106,11 +113,7 @@ class Pending:
 
 def _pending_of(transaction: Any) -> Pending:
     """Return the pending calls of a transaction."""
-    pending: Pending | None = getattr(transaction, _PENDING, None)
-    if pending is None:
-        pending = Pending()
-        setattr(transaction, _PENDING, pending)
-    return pending
+    return getattr(transaction, _PENDING, None) or Pending(transaction)
 
 
 def _drop(reason: str, calls: Iterable[Call]) -> None:
@@ -193,20 +196,22 @@ class _Loop:
         self.session = session
         self.outer: _Loop | None = _loop.get()
         self._queue: list[_Item] = []
-        for call in calls:
-            heappush(self._queue, (call.number, next(_order), call, sessions))
+        self._append(calls, sessions)
         self._item: _Item | None = None
         self._over = False
         self._lock = Lock()  # a receiver's thread may have inherited the context
         self.begun: list[_OwnTransaction] = []
         """The transactions that the running receiver has begun."""
 
+    def _append(self, calls: Iterable[Call], sessions: Sessions) -> None:
+        for call in calls:
+            heappush(self._queue, (call.number, next(_order), call, sessions))
+
     def add(self, calls: Iterable[Call], sessions: Sessions) -> bool:
         """Queue calls; return false if the loop is over."""
         with self._lock:
             if not self._over:
-                for call in calls:
-                    heappush(self._queue, (call.number, next(_order), call, sessions))
+                self._append(calls, sessions)
             return not self._over
 
     def run(self) -> None:
@@ -229,7 +234,7 @@ class _Loop:
                     self._item = heappop(self._queue)
                 call = self._item[2]
                 try:
-                    call.run_contained(lambda: self)
+                    call.run_contained(self)
                 except Exception:
                     logger.exception(
                         "The setup or cleanup around after-commit receiver %s failed", call.receiver
@@ -316,254 +321,58 @@ def run_ready(session: Session | None, calls: Iterable[Call], sessions: Sessions
     _Loop(session, calls, sessions).run()
 
 
-KeptObserver: TypeAlias = "Callable[[Pending, Call], None]"
-"""Called with each call that starts to wait for a commit."""
+def pending_in(session: Session) -> Pending | None:
+    """Return the calls that wait for the innermost open transaction of a session.
 
-
-class OpenTransaction:
-    """The innermost open transaction of a session, for which after-commit deliveries wait.
-
-    :param pending: its pending calls.
-    :param session: its session; ``None`` for an async session.
-    :param notify: called with each call that is kept.
+    :param session: the session; not an ``AsyncSession``.
+    :return: ``None`` if it has no open transaction.
     """
-
-    __slots__ = ("_notify", "_pending", "_session")
-
-    def __init__(
-        self, pending: Pending, session: Session | None, notify: tuple[KeptObserver, ...]
-    ) -> None:
-        self._pending = pending
-        self._session = session
-        self._notify = notify
-
-    def keep(self, call: Call) -> None:
-        """Keep a call until the transaction and those that enclose it have committed.
-
-        If an earlier receiver of the same emission has ended the transaction, the call runs or is
-        dropped like those that were kept before. If the transaction has committed or failed but not
-        ended yet, the call waits for its end: until then the session accepts no statement.
-        """
-        pending = self._pending
-        if pending._outer is not None:
-            pending = pending.current()
-        if not pending._ended:
-            pending._calls[call] = None
-            for notify in self._notify:
-                notify(pending, call)
-        elif pending._committed:
-            run_ready(self._session, [call])
-        else:
-            call.drop()
-
-
-def open_transaction(
-    session: Session | None, notify: tuple[KeptObserver, ...] = ()
-) -> OpenTransaction | None:
-    """Return the innermost open transaction of a session, or ``None`` if it has none.
-
-    :param notify: called for each call that is kept for it.
-    """
-    if session is None:
-        return None
-    plain = _plain_session(session)
-    transaction = plain.get_nested_transaction() or plain.get_transaction()
+    transaction = session.get_nested_transaction() or session.get_transaction()
     if transaction is None:
         return None
     listen()  # if SQLAlchemy was imported after the receivers were connected
-    own = plain if plain is session else None  # an async session works only in its task
-    return OpenTransaction(_pending_of(transaction), own, notify)
-
-
-def sessions_holding(values: Iterable[Any]) -> list[Session]:
-    """Return the sessions of the model instances among these values."""
-    found: dict[int, Session] = {}
-    for value in values:
-        try:
-            state: Any = getattr(value, "__dict__", _NOTHING).get("_sa_instance_state")
-            session = None
-            if state is not None:
-                session = state.session
-                if session is not None and "sqlalchemy.ext.asyncio" in sys.modules:
-                    session = state.async_session or session
-        except Exception:  # noqa: BLE001  for example an unbound proxy
-            session = None
-        if session is not None:
-            found[id(session)] = session
-    return [*found.values()]
-
-
-def _plain_sessions(sessions: Iterable[Session | None]) -> list[Session]:
-    """Return the sessions, except async ones, which work only in their task."""
-    return [
-        _plain_session(session)
-        for session in map(current_of, sessions)
-        if session is not None and not hasattr(session, "sync_session")
-    ]
+    if "psycopg" in sys.modules or "psycopg2" in sys.modules:
+        _listen_before_commit()
+    return getattr(transaction, _PENDING, None) or Pending(transaction)
 
 
 def is_unusable(session: Session) -> bool:
     """Tell whether the open transaction of a session can no longer store anything."""
-    plain = _plain_session(session)
+    plain = plain_session(session)
     if plain is None:
         return False
-    transaction = plain.get_transaction()
-    connections = getattr(transaction, "_connections", _NOTHING).values()
-    disconnected = any(connection.invalidated for connection, *_ in connections)
-    return not plain.is_active or disconnected or _is_aborted(transaction)
+    connections = _connections_of(plain.get_transaction())
+    disconnected = any(connection.invalidated for connection in connections)
+    return not plain.is_active or disconnected or any(map(_is_aborted, connections))
+
+
+def _connections_of(transaction: Any) -> set[Any]:
+    """Return the connections that a transaction uses; the attribute is private in SQLAlchemy."""
+    return set(map(itemgetter(0), getattr(transaction, "_connections", {}).values()))
 
 
 _IN_ERROR = 3
 """The status of a transaction in which a statement has failed, in psycopg and psycopg2."""
 
 
-def _is_aborted(transaction: Any) -> bool:
-    """Tell whether the database has aborted a session's transaction, so that it can only roll back.
+def _is_aborted(connection: Any) -> bool:
+    """Tell whether the database has aborted a transaction, so that it can only roll back.
 
     SQLite continues after a failed statement. Drivers that do not report the status are assumed to
     do the same.
     """
-    for connection, *_ in getattr(transaction, "_connections", _NOTHING).values():
-        if connection.dialect.driver.startswith("psycopg"):
-            with suppress(Exception):  # such as a connection that is closed
-                info = connection.connection.driver_connection.info
-                if info.transaction_status == _IN_ERROR:
-                    return True
+    if not connection.dialect.driver.startswith("psycopg"):
+        return False
+    with suppress(Exception):  # such as a connection that is closed
+        info = connection.connection.driver_connection.info
+        return bool(info.transaction_status == _IN_ERROR)
     return False
-
-
-def _plain_session(session: Any) -> Any:
-    """Return the session of an ``AsyncSession``, or any other session itself.
-
-    :raises ConfigurationError: if it is not a session.
-    """
-    plain = getattr(session, "sync_session", session)
-    if plain is not None and not hasattr(plain, "get_nested_transaction"):
-        raise ConfigurationError(
-            f"A function given to use_session returned {type_name(plain)}, which is not a session; "
-            "it must return the current Session, or None."
-        )
-    return plain
-
-
-def current_of(session: Any) -> Any:
-    """Return the current session of a ``scoped_session``, without creating one."""
-    registry = _registry_of(session)
-    if registry is None:
-        return session
-    return registry() if registry.has() else None
-
-
-def _registry_of(session: Any) -> Any:
-    """Return the registry of a ``scoped_session``; a mapped class has one of another kind."""
-    registry = getattr(session, "registry", None)
-    return registry if callable(getattr(registry, "has", None)) else None
 
 
 def holding(call: Call) -> list[Session]:
     """Return the sessions of the sender and the payload, except async ones."""
-    return _plain_sessions(sessions_holding((call._sender, *call._payload.values())))
-
-
-class SessionSource:
-    """Finds the current session, and the engines that it uses.
-
-    :param session: returns the current session, a ``scoped_session`` or ``None``.
-    :param binds: returns its known engines and connections, without opening any.
-    :param every: returns every current session, if there may be several.
-    """
-
-    __slots__ = ("_binds", "_every", "_session")
-
-    def __init__(
-        self,
-        session: Callable[[], Session | None],
-        binds: Callable[[], Iterable[Any]],
-        every: Callable[[], Iterable[Session]] | None = None,
-    ) -> None:
-        self._session = session
-        self._binds = binds
-        self._every: Callable[[], Iterable[Session | None]] = every or (lambda: [session()])
-
-    def __call__(self) -> Session | None:
-        """Return the current session, a ``scoped_session`` for it, or ``None``.
-
-        If there are several, it is one with an open transaction.
-        """
-        return self._session()
-
-    def sessions(self) -> list[Session]:
-        """Return the current sessions, including async ones."""
-        return [session for session in map(current_of, self._every()) if session is not None]
-
-    def plain_sessions(self) -> list[Session]:
-        """Return the current sessions, except async ones."""
-        return _plain_sessions(self._every())
-
-    def engines(self) -> list[Any]:
-        """Return the engines that are known without a session."""
-        return [_plain_engine(bind) for bind in self._binds() if bind is not None]
-
-
-def _plain_engine(bind: Any) -> Any:
-    """Return the engine of an engine or a connection, async or not."""
-    bind = getattr(bind, "sync_engine", bind)
-    return getattr(bind, "engine", bind)
-
-
-def source_of(session: Any) -> SessionSource:
-    """Return a source that finds the current session.
-
-    :param session: a ``scoped_session``, or a function that returns the current one or ``None``.
-    :raises ConfigurationError: for anything else; a plain ``sessionmaker`` has no current session.
-    """
-    if _registry_of(session) is not None:
-        return _scoped(session, lambda: _configured_binds(session.session_factory))
-    if callable(session) and not hasattr(session, "kw") and not isinstance(session, type):
-        return SessionSource(session, lambda: [getattr(session(), "bind", None)])
-    raise ConfigurationError(
-        f"use_session cannot use {type_name(session)}: give it a scoped_session, or a function "
-        "that returns the current Session or None, such as lambda: g.get('session')."
-    )
-
-
-def _scoped(session: Any, binds: Callable[[], Iterable[Any]]) -> SessionSource:
-    """Return a source that finds the session of a ``scoped_session``, without creating one."""
-    return SessionSource(lambda: session, binds)
-
-
-def _configured_binds(factory: Any) -> list[Any]:
-    """Return the engines and connections that a ``sessionmaker`` configures."""
-    options = getattr(factory, "kw", {})
-    return [options.get("bind"), *(options.get("binds") or {}).values()]
-
-
-def session_of(app: Flask) -> SessionSource | None:
-    """Find the session of Flask-SQLAlchemy or Flask-SQLAlchemy-Lite.
-
-    :return: a source that finds the current session, or ``None`` without such an extension.
-    """
-    database = app.extensions.get("sqlalchemy")
-    if database is None:
-        return None
-    if hasattr(type(database), "get_session"):  # Lite: one per context, created on first use
-        return SessionSource(
-            lambda: next((s for s in _lite_sessions() if s.in_transaction()), None),
-            lambda: [*database.engines.values(), *database.async_engines.values()],
-            _lite_sessions,
-        )
-    return _scoped(database.session, lambda: [*database.engines.values()])
-
-
-def _lite_sessions() -> list[Session]:
-    """Return Flask-SQLAlchemy-Lite's sessions of this context, async ones last.
-
-    They are read from its private attributes, because its methods would create a session.
-    """
-    return [
-        *g.get("_sqlalchemy_sessions", {}).values(),
-        *g.get("_sqlalchemy_async_sessions", {}).values(),
-    ]
+    sessions = sessions_holding((call._sender, *call._payload.values()))
+    return [session for session in sessions if not is_async(session)]
 
 
 @cache
@@ -578,26 +387,38 @@ def listen() -> None:
     from sqlalchemy.orm import Mapper
     from sqlalchemy.orm import Session as OrmSession
 
-    event.listen(OrmSession, "before_commit", _before_commit)
     event.listen(OrmSession, "after_commit", _after_commit, insert=True)
     event.listen(OrmSession, "after_transaction_create", _after_transaction_create)
     event.listen(OrmSession, "after_transaction_end", _after_transaction_end)
     event.listen(Mapper, "refresh", _refresh, raw=True)
 
 
+@cache
+def _listen_before_commit() -> None:
+    """Listen to sessions that are about to commit: only psycopg can tell that this will fail."""
+    from sqlalchemy import event
+    from sqlalchemy.orm import Session as OrmSession
+
+    event.listen(OrmSession, "before_commit", _before_commit)
+
+
 def _before_commit(session: Session) -> None:
     """Find out whether the database will turn the commit of the root into a rollback."""
-    transaction = session.get_transaction()
     # Also for a savepoint: the commit of the root checks again.
+    transaction = session.get_transaction()
     pending: Pending | None = getattr(transaction, _PENDING, None)
     if pending is not None:
-        pending._aborted = bool(pending._calls) and _is_aborted(transaction)
+        connections = _connections_of(transaction) if pending._calls else ()
+        pending._aborted = any(map(_is_aborted, connections))
 
 
 def _after_commit(session: Session) -> None:
-    # Even if no call waits: another listener may still send, in the committed transaction.
-    transaction = session.get_nested_transaction() or session.get_transaction()
-    _pending_of(transaction).committed(transaction)
+    transaction: Any = session.get_nested_transaction() or session.get_transaction()
+    pending: Pending | None = getattr(transaction, _PENDING, None)
+    if pending is None:
+        setattr(transaction, _COMMITTED, True)
+    else:
+        pending.commit(transaction)
 
 
 def _after_transaction_create(session: Session, transaction: Any) -> None:
@@ -608,9 +429,17 @@ def _after_transaction_create(session: Session, transaction: Any) -> None:
 
 
 def _after_transaction_end(session: Session, transaction: Any) -> None:
+    """Run the calls if the transaction has committed; drop them if not."""
     pending: Pending | None = getattr(transaction, _PENDING, None)
-    if pending is not None:
-        pending.ended(session)
+    if pending is None:
+        return
+    pending._ended = session
+    calls = pending._take()
+    if pending._committed and calls:
+        run_ready(session, calls)
+    else:
+        for call in calls:
+            call.drop()
 
 
 def _listen_to_instances(session: Session) -> None:
@@ -652,53 +481,3 @@ def _touch(session_id: int, states: list[Any]) -> None:
         for own in loop.begun:
             own.touch(session_id, states)
         loop = loop.outer
-
-
-def begin_immediate(engine: Any, mode: str = "IMMEDIATE") -> None:
-    """Make an SQLite engine begin transactions explicitly, so that savepoints work.
-
-    :param engine: an ``Engine`` or ``AsyncEngine``; engines of other databases are not changed.
-    :param mode: ``"IMMEDIATE"``, ``"DEFERRED"`` or ``"EXCLUSIVE"``.
-    :raises ConfigurationError: for an unknown mode.
-    """
-    from sqlalchemy import event
-
-    if mode not in {"IMMEDIATE", "DEFERRED", "EXCLUSIVE"}:
-        raise ConfigurationError(
-            f"SQLite has no transactions of mode {mode!r}; "
-            "use 'IMMEDIATE', 'DEFERRED' or 'EXCLUSIVE'."
-        )
-    engine = getattr(engine, "sync_engine", engine)
-    own = any(isinstance(listener, _Begin) for listener in engine.dispatch.begin)
-    if engine.dialect.name == "sqlite" and not own:
-        event.listen(engine, "begin", _Begin(mode))
-
-
-class _Begin:
-    """Begins the transactions of an SQLite engine, unless another listener has begun one."""
-
-    def __init__(self, mode: str) -> None:
-        self._mode = mode
-
-    def __call__(self, connection: Any) -> None:
-        if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
-            return
-        if not connection.connection.driver_connection.in_transaction:
-            connection.connection.dbapi_connection.isolation_level = None  # pysqlite begins nothing
-            connection.exec_driver_sql(f"BEGIN {self._mode}")
-
-
-def begins_itself(engine: Any) -> bool:
-    """Tell whether an engine has a listener that may begin its transactions."""
-    return bool(getattr(engine, "sync_engine", engine).dispatch.begin)
-
-
-def begins_late(engine: Any) -> bool:
-    """Tell whether Python's SQLite driver begins an engine's transactions, which it does late."""
-    return engine.dialect.name == "sqlite" and not begins_itself(engine)
-
-
-def engine_label(engine: Any) -> str:
-    """Return an engine's URL without its password and query."""
-    label: str = engine.url.set(query={}).render_as_string(hide_password=True)
-    return label

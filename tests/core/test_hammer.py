@@ -540,6 +540,8 @@ def test_concurrent_globs_and_declarations(turn: int) -> None:
         assert {len(kit.send(name, "acme")) for name in names} == {globs}
 
 
+# Blinker iterates over a dictionary in the callback of a weak reference while others connect.
+@pytest.mark.filterwarnings("ignore:.*WeakMethod:pytest.PytestUnraisableExceptionWarning")
 def test_relays_follow_connections_while_apps_are_created_and_dropped() -> None:
     """Two apps connect to one of Flask's signals and disconnect."""
     kit = SignalsKit()

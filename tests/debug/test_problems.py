@@ -22,7 +22,7 @@ from flask_signals_kit.debug.report import (
     ProblemKind,
     report,
 )
-from flask_signals_kit.deliveries.transactions import engine_label
+from flask_signals_kit.deliveries.sqlite import engine_label
 from flask_signals_kit.settings import ON_ERROR
 from tests.debug.support import Account, kinds, receive, receive_amount, signal_of, waits
 

@@ -1,0 +1,177 @@
+"""Where an app's SQLAlchemy sessions are found."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
+
+from flask import Flask, g
+
+from ..core.introspection import type_name
+from ..errors import ConfigurationError
+
+Session: TypeAlias = Any
+"""A ``sqlalchemy.orm.Session``."""
+
+
+def sessions_holding(values: Iterable[Any]) -> list[Session]:
+    """Return the sessions of the model instances among these values.
+
+    The session of an instance of an ``AsyncSession`` is the plain session inside it.
+    """
+    found: list[Session] = []
+    for value in values:
+        try:
+            state: Any = getattr(value, "_sa_instance_state", None)
+            session = None if state is None else state.session
+        except Exception:  # noqa: BLE001  for example an unbound proxy
+            session = None
+        is_session = hasattr(type(session), "get_nested_transaction")  # and not that of a mock
+        if is_session and session not in found:
+            found.append(session)
+    return found
+
+
+def is_async(session: Session) -> bool:
+    """Tell whether a plain session belongs to an ``AsyncSession``."""
+    asyncio = sys.modules.get("sqlalchemy.ext.asyncio")
+    return asyncio is not None and asyncio.async_session(session) is not None
+
+
+def plain_sessions(sessions: Iterable[Session | None]) -> list[Session]:
+    """Return the sessions, except async ones, which work only in their task."""
+    return [
+        plain_session(session)
+        for session in map(current_of, sessions)
+        if session is not None and not hasattr(session, "sync_session")
+    ]
+
+
+def plain_session(session: Any) -> Any:
+    """Return the session of an ``AsyncSession``, or any other session itself.
+
+    :raises ConfigurationError: if it is not a session.
+    """
+    plain = getattr(session, "sync_session", session)
+    if plain is not None and not hasattr(plain, "get_nested_transaction"):
+        raise ConfigurationError(
+            f"A function given to use_session returned {type_name(plain)}, which is not a session; "
+            "it must return the current Session, or None."
+        )
+    return plain
+
+
+def current_of(session: Any) -> Any:
+    """Return the current session of a ``scoped_session``, without creating one."""
+    registry = _registry_of(session)
+    if registry is None:
+        return session
+    return registry() if registry.has() else None
+
+
+def _registry_of(session: Any) -> Any:
+    """Return the registry of a ``scoped_session``; a mapped class has one of another kind."""
+    registry = getattr(session, "registry", None)
+    return registry if callable(getattr(registry, "has", None)) else None
+
+
+class SessionSource:
+    """Finds the current session, and the engines that it uses.
+
+    :param session: returns the current session, a ``scoped_session`` or ``None``.
+    :param binds: returns its known engines and connections, without opening any.
+    :param every: returns every current session, if there may be several.
+    """
+
+    __slots__ = ("_binds", "_every", "_session")
+
+    def __init__(
+        self,
+        session: Callable[[], Session | None],
+        binds: Callable[[], Iterable[Any]],
+        every: Callable[[], Iterable[Session]] | None = None,
+    ) -> None:
+        self._session = session
+        self._binds = binds
+        self._every: Callable[[], Iterable[Session | None]] = every or (lambda: [session()])
+
+    def __call__(self) -> Session | None:
+        """Return the current session, a ``scoped_session`` for it, or ``None``.
+
+        If there are several, it is one with an open transaction.
+        """
+        return self._session()
+
+    def sessions(self) -> list[Session]:
+        """Return the current sessions, including async ones."""
+        return [session for session in map(current_of, self._every()) if session is not None]
+
+    def plain_sessions(self) -> list[Session]:
+        """Return the current sessions, except async ones."""
+        return plain_sessions(self._every())
+
+    def engines(self) -> list[Any]:
+        """Return the engines that are known without a session."""
+        return [_plain_engine(bind) for bind in self._binds() if bind is not None]
+
+
+def _plain_engine(bind: Any) -> Any:
+    """Return the engine of an engine or a connection, async or not."""
+    bind = getattr(bind, "sync_engine", bind)
+    return getattr(bind, "engine", bind)
+
+
+def source_of(session: Any) -> SessionSource:
+    """Return a source that finds the current session.
+
+    :param session: a ``scoped_session``, or a function that returns the current one or ``None``.
+    :raises ConfigurationError: for anything else; a plain ``sessionmaker`` has no current session.
+    """
+    if _registry_of(session) is not None:
+        return _scoped(session, lambda: _configured_binds(session.session_factory))
+    if callable(session) and not hasattr(session, "kw") and not isinstance(session, type):
+        return SessionSource(session, lambda: [getattr(session(), "bind", None)])
+    raise ConfigurationError(
+        f"use_session cannot use {type_name(session)}: give it a scoped_session, or a function "
+        "that returns the current Session or None, such as lambda: g.get('session')."
+    )
+
+
+def _scoped(session: Any, binds: Callable[[], Iterable[Any]]) -> SessionSource:
+    """Return a source that finds the session of a ``scoped_session``, without creating one."""
+    return SessionSource(lambda: session, binds)
+
+
+def _configured_binds(factory: Any) -> list[Any]:
+    """Return the engines and connections that a ``sessionmaker`` configures."""
+    options = getattr(factory, "kw", {})
+    return [options.get("bind"), *(options.get("binds") or {}).values()]
+
+
+def session_of(app: Flask) -> SessionSource | None:
+    """Find the session of Flask-SQLAlchemy or Flask-SQLAlchemy-Lite.
+
+    :return: a source that finds the current session, or ``None`` without such an extension.
+    """
+    database = app.extensions.get("sqlalchemy")
+    if database is None:
+        return None
+    if hasattr(type(database), "get_session"):  # Lite: one per context, created on first use
+        return SessionSource(
+            lambda: next((s for s in _lite_sessions() if s.in_transaction()), None),
+            lambda: [*database.engines.values(), *database.async_engines.values()],
+            _lite_sessions,
+        )
+    return _scoped(database.session, lambda: [*database.engines.values()])
+
+
+def _lite_sessions() -> list[Session]:
+    """Return Flask-SQLAlchemy-Lite's sessions of this context, async ones last.
+
+    They are read from its private attributes, because its methods would create a session.
+    """
+    return [
+        *g.get("_sqlalchemy_sessions", {}).values(),
+        *g.get("_sqlalchemy_async_sessions", {}).values(),
+    ]
