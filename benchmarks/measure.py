@@ -19,6 +19,9 @@ ROUNDS = 41
 SLICE = 0.004
 """How long one timing takes, in seconds."""
 
+WARM_UP = 20
+"""How often each case is called before it is timed: the first request to an app is slow."""
+
 Case = Callable[[], object]
 
 
@@ -64,6 +67,7 @@ def _time(case: Case, loops: int, clock: Callable[[], float]) -> float:
 
 def _loops_for(case: Case, clock: Callable[[], float]) -> int:
     """Return how many calls of a case take about one slice."""
+    _time(case, WARM_UP, clock)
     loops = 1
     while (taken := _time(case, loops, clock) * loops) < SLICE / 4:
         loops *= 4

@@ -434,7 +434,7 @@ def _after_transaction_end(session: Session, transaction: Any) -> None:
     if pending is None:
         return
     pending._ended = session
-    calls = pending._take()
+    calls, pending._calls = pending._calls, {}
     if pending._committed and calls:
         run_ready(session, calls)
     else:
