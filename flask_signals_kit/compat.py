@@ -84,20 +84,41 @@ def describe_request() -> str | None:
 _REQUEST = "request" if "_cv_request" in vars(flask_globals) else "_request"
 
 
-def request_of_frames(frame: FrameType | None) -> Any:
-    """Return the request whose context is being pushed or popped in these frames, or ``None``.
+def sending_context(signal: str, frame: FrameType | None) -> Any:
+    """Return the context of the request that a signal is sent in; else the app context, if any.
 
     Flask sends ``appcontext_pushed`` before the request context exists (Flask 3.1), and
-    ``appcontext_popped`` after it has ended.
+    ``appcontext_popped`` after it has ended. The context is then found on the stack.
+
+    :param frame: the frame of the send.
     """
-    while frame is not None:
+    context = _cv_request.get(None)
+    if context is not None and request_in(context) is not None:
+        return context
+    while frame is not None and signal.startswith("appcontext_"):
         kind, _, method = frame.f_code.co_qualname.rpartition(".")
         if method in {"push", "pop"} and kind in {"RequestContext", "AppContext"}:
-            request = getattr(frame.f_locals["self"], _REQUEST, None)
-            if request is not None:
-                return request
+            context = frame.f_locals["self"]
+            if request_in(context) is not None:
+                return context
         frame = frame.f_back
-    return None
+    return _cv_app.get(None)
+
+
+def request_in(context: Any) -> Any:
+    """Return the request of a context, or ``None`` for an app context outside requests."""
+    return getattr(context, _REQUEST, None)
+
+
+def own_app_context(context: Any) -> Any:
+    """Return the app context that a request pushed for itself, or ``None``.
+
+    In Flask 3.2, that is the request's context itself.
+    """
+    tokens = getattr(context, "_cv_tokens", None)
+    if tokens is None:
+        return context
+    return tokens[-1][1] if tokens else _cv_app.get(None)  # without tokens, it is being pushed
 
 
 def teardown_failures(error: BaseException) -> list[BaseException]:

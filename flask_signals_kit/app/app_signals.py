@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Flask
@@ -29,8 +28,9 @@ from ..errors import (
 from ..records import Connection, OnError, Place
 from ..settings import Settings
 from .api import Api
-from .environment import AppEnvironment, describe_request_of, is_page_request
+from .environment import AppEnvironment
 from .registry import Registry
+from .requests import Requests
 from .sessions import Sessions
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ class AppSignals(Api):
         self.validating: bool = bool(settings.validate)
         self._applied_mode: tuple[bool, bool] | None = None
         self.journal: Journal | None = None
+        self.requests: Requests = Requests(self._app, settings.page_url)
         self.sessions: Sessions = Sessions(self._app, self.registry)
         self.collected: deque[Connection] = deque(maxlen=100)
         self.unknown: dict[str, UnknownName] = {}
@@ -167,6 +168,9 @@ class AppSignals(Api):
     def close(self) -> None:
         """Undo the changes made to the app."""
         self.kit.remove_app(self)
+        if self.journal is not None:
+            self._stop_journal()
+            self.requests.stop(self.app)
         self.relays.close()
         self.hooks.close()
 
@@ -188,14 +192,12 @@ class AppSignals(Api):
         app, wanted = self.app, self.settings.journal
         wanted = app.debug or app.testing if wanted is None else wanted
         if wanted and self.journal is None:
-            self.journal = Journal(
-                self.settings.journal_size,
-                request=describe_request_of,
-                is_excluded=partial(is_page_request, self.settings.page_url),
-            )
+            self.journal = Journal(self.settings.journal_size, request_of=self.requests)
             self._stop_journal = self.namespace.observe(self.journal)
+            self.requests.start(app)
         elif not wanted and self.journal is not None:
             self._stop_journal()
+            self.requests.stop(app)
             self.journal = None
 
     @property

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask
 from flask.globals import _cv_app
 
-from ..compat import describe_request, request_of_frames
+from ..compat import describe_request
 from ..core.environment import Environment
 from ..core.introspection import place_of
 from ..errors import AppContextError, AsyncReceiverError
@@ -21,7 +21,6 @@ from ..errors import AppContextError, AsyncReceiverError
 if TYPE_CHECKING:
     from ..core.connection import LiveConnection
     from ..core.environment import PayloadCheck, Transaction
-    from ..core.observation import Observation
     from ..records import Connection, Emission, OnError, Receiver, Source
 
 
@@ -207,22 +206,3 @@ def _greenlet_library() -> str | None:
     """Return the library that replaced threads with greenlets, or ``None``."""
     library = str(_thread.start_new_thread.__module__).partition(".")[0]
     return library if library in {"gevent", "eventlet"} else None
-
-
-def describe_request_of(observation: Observation) -> str | None:
-    """Return the request that an emission belongs to, for Flask's app context signals as well.
-
-    Flask sends these before the request context is pushed and after it is popped. The request is
-    then found on the stack.
-    """
-    described = describe_request()
-    if described is None and observation.context.name.startswith("appcontext_"):
-        pushed = request_of_frames(observation.frame)
-        return None if pushed is None else f"{pushed.method} {pushed.path}"
-    return described
-
-
-def is_page_request(url: str, request: str) -> bool:
-    """Tell whether a request, described as method and path, is for the page."""
-    path = request.partition(" ")[2]
-    return path == url or path.startswith(f"{url}/")

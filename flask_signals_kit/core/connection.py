@@ -505,6 +505,22 @@ class Connections:
             logger.exception("A callback failed after a receiver or a sender was garbage-collected")
 
 
+class Roster:
+    """Every connection of a signal, as plain values that keep nothing alive.
+
+    :param signal: the signal's name.
+    :param connections: the connections, in calling order.
+    """
+
+    __slots__ = ("connections", "scoped")
+
+    def __init__(self, signal: str, connections: tuple[LiveConnection, ...]) -> None:
+        self.connections: dict[int, Connection] = {c.order: c.describe(signal) for c in connections}
+        """The descriptions, by the order of the connection."""
+        self.scoped: frozenset[int] = frozenset(c.order for c in connections if c.scope is not None)
+        """The connections of ``with`` blocks, which exist for some threads and tasks only."""
+
+
 def distinct(connections: Iterable[LiveConnection]) -> tuple[LiveConnection, ...]:
     """Return the connections of each receiver up to its first one without a predicate."""
     decided: set[Hashable] = set()

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ..records import Connection, Emission, Place, Receiver, Source, Status
-from .introspection import LazyEmission, carried_emission, place_of
+from .introspection import (
+    LazyEmission,
+    carried_emission,
+    frame_place,
+    parent_emission,
+    place_of,
+)
 
 if TYPE_CHECKING:
     from .connection import LiveConnection
@@ -42,6 +49,64 @@ class Delivery(Protocol):
         """
 
 
+class Late:
+    """The part of a receiver that its delivery runs after the send, or never.
+
+    :param delivery: the name of the delivery.
+    """
+
+    __slots__ = (
+        "_watchers",
+        "began",
+        "delivery",
+        "error",
+        "place",
+        "reason",
+        "seconds",
+        "status",
+    )
+
+    def __init__(self, delivery: str) -> None:
+        self._watchers: list[Callable[[Late], None]] = []
+        self.delivery: str = delivery
+        self.status: Literal["waiting", "ran", "failed", "dropped"] = "waiting"
+        self.began: float | None = None
+        """When the receiver ran, on ``time.perf_counter``."""
+        self.seconds: float | None = None
+        """How long it ran."""
+        self.error: str | None = None
+        """The type of the exception that it raised."""
+        self.place: Place | None = None
+        """The last frame of the exception's traceback."""
+        self.reason: str | None = None
+        """Why the call was dropped."""
+
+    def ran(self, began: float, error: Exception | None) -> None:
+        """Record that the receiver has run."""
+        self.began, self.seconds = began, perf_counter() - began
+        if error is not None:
+            self.error, self.place = type(error).__qualname__, frame_place(error)
+        self.status = "ran" if error is None else "failed"
+        if self._watchers:
+            self._notify()
+
+    def drop(self, reason: str | None) -> None:
+        """Record that the receiver will not run."""
+        self.reason, self.status = reason, "dropped"
+        self._notify()
+
+    def watch(self, watcher: Callable[[Late], None]) -> None:
+        """Call a function once the receiver has run or was dropped, perhaps in another thread."""
+        self._watchers.append(watcher)
+        if self.status != "waiting":
+            self._notify()
+
+    def _notify(self) -> None:
+        with suppress(IndexError):  # another thread may notify as well
+            while self._watchers:
+                self._watchers.pop()(self)
+
+
 class Call:
     """The call of one receiver for one emission, which a :class:`Delivery` gets.
 
@@ -53,7 +118,7 @@ class Call:
         "_context",
         "_emission",
         "_failure",
-        "_outcome_read",
+        "_late",
         "_payload",
         "_receiver",
         "_sender",
@@ -82,7 +147,7 @@ class Call:
         self._payload = payload
         self._emission = emission
         self._failure: Exception | None = None
-        self._outcome_read = False
+        self._late: Late | None = None
         self.number: int = number
         """The number of the emission, in the order in which emissions began."""
         self.transaction: Transaction | None = transaction
@@ -137,15 +202,22 @@ class Call:
         """Call the receiver in the current app context."""
         receiver = self._run_async if self._connection.is_async else self._receiver
         began = perf_counter()
+        token = None
+        if self._context.observers:
+            token = parent_emission.set((self.number, self._connection.order))
         try:
             with within:
                 value = receiver(self._sender, **self._payload)
             self.value = value
         except Exception as error:
-            self._count(began, type(error).__qualname__)
+            if self._late is not None:
+                self._late.ran(began, error)
             raise
-        if self._context.tallies:
-            self._count(began, None)
+        finally:
+            if token is not None:
+                parent_emission.reset(token)
+        if self._late is not None:
+            self._late.ran(began, None)
         return value
 
     def _run_async(self, sender: Any, /, **payload: Any) -> Any:
@@ -168,11 +240,16 @@ class Call:
         except Exception as error:  # noqa: BLE001  contained
             add_note(error, self.emission)
             report(error, self._context, self._receiver, self.emission, "delivery")
-            if not self._outcome_read:
+            if self._late is None:
                 self._failure = error
 
-    def drop(self) -> None:
-        """Count and log that the receiver will not be called for this emission."""
+    def drop(self, reason: str | None = None) -> None:
+        """Record and log that the receiver will not be called for this emission.
+
+        :param reason: why, for the page, such as ``"rolled back"``.
+        """
+        self._late = self._late or Late(self._connection.options.delivery.name)
+        self._late.drop(reason)
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug(
                 "Receiver %s of signal %r is dropped: it is not called",
@@ -180,27 +257,16 @@ class Call:
                 self._context.name,
                 extra={"signals_kit_signal": self._context.name},
             )
-        tally = self._context.tallies.get(self._connection.order)
-        if tally is not None:
-            tally.dropped += 1
 
     def outcome(self, delivery: str) -> tuple[Status, Any]:
         """Return the status of the call so far, with its result, exception or delivery."""
-        self._outcome_read = True
         if self.value is not self._NOT_RUN:
             return "ok", self.value
         if self._failure is not None:
             failure, self._failure = self._failure, None
             return "contained", failure
-        return "deferred", delivery
-
-    def _count(self, began: float, failure: str | None) -> None:
-        """Count a call that runs after its emission has been observed."""
-        if not self._outcome_read:
-            return
-        tally = self._context.tallies.get(self._connection.order)
-        if tally is not None:
-            tally.add(perf_counter() - began, failure)
+        self._late = self._late or Late(delivery)
+        return "deferred", self._late
 
 
 def add_note(error: Exception, emission: Emission) -> None:

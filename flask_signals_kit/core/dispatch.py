@@ -12,12 +12,19 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..records import Deferred, Emission, Failed, Ok, OnError, Outcome, Receiver, Status
 from .delivery import Call, add_note, note_unusable, report
-from .introspection import LazyEmission, carried_emission, sender_behind
-from .observation import Called, Observation, notify_observers
+from .introspection import (
+    LazyEmission,
+    Parent,
+    carried_emission,
+    parent_emission,
+    sender_behind,
+)
+from .observation import Observation, notify_observers
 
 if TYPE_CHECKING:
     from .connection import LiveConnection
     from .environment import SignalContext, Transaction
+    from .plan import Plan
 
 Wrapper: TypeAlias = Any
 """Makes an async receiver callable, or a plain one awaitable: ``wrapper(receiver)``."""
@@ -34,16 +41,18 @@ Transactions: TypeAlias = "dict[Any, Transaction | None]"
 NO_SESSION = object()
 """The session of a delivery that does not wait for one."""
 
-_numbers = count()
+_numbers = count(1)
 
 
 class Dispatch:
     """The dispatch of one emission.
 
     :param context: the signal's context.
+    :param plan: the signal's plan.
+    :param connections: the connections that the emission reaches, in calling order; ``None`` if
+        the signal is muted.
     :param sender: the sender.
     :param payload: the payload, by name.
-    :param on_error: the signal's failure policy.
     :param asynchronous: whether async receivers are awaited.
     :param wrapper: the wrapper that the caller passed, or ``None``.
     :param robust: whether every failure is isolated, regardless of the policies.
@@ -55,11 +64,13 @@ class Dispatch:
         "_robust",
         "_transactions",
         "asynchronous",
+        "connections",
         "context",
         "fatal",
+        "muted",
         "number",
-        "on_error",
         "payload",
+        "plan",
         "sender",
         "steps",
         "wrapper",
@@ -68,17 +79,20 @@ class Dispatch:
     def __init__(
         self,
         context: SignalContext,
+        plan: Plan,
+        connections: tuple[LiveConnection, ...] | None,
         sender: Any,
         payload: dict[str, Any],
-        on_error: OnError,
         asynchronous: bool,
         wrapper: Wrapper | None,
         robust: bool = False,
     ) -> None:
         self.context: SignalContext = context
+        self.plan: Plan = plan
+        self.connections: tuple[LiveConnection, ...] = connections or ()
         self.sender: Any = sender
         self.payload: dict[str, Any] = payload
-        self.on_error: OnError = on_error
+        self.muted: bool = connections is None
         self.asynchronous: bool = asynchronous
         self.wrapper: Wrapper | None = wrapper
         self.steps: list[Step] = []
@@ -104,7 +118,7 @@ class Dispatch:
             self._emission = LazyEmission(name, self.sender, self.payload, request, frame)
         return self._emission
 
-    async def run(self, connections: Iterable[LiveConnection]) -> list[Step]:
+    async def run(self) -> list[Step]:
         """Call the receivers one after the other.
 
         This is a coroutine so that plain and async sends can share it. If nothing is awaited, it
@@ -112,18 +126,21 @@ class Dispatch:
         """
         steps, plain = self.steps, not self.asynchronous
         self._transactions = _find_transactions(
-            self.context, connections, self.sender, self.payload
+            self.context, self.connections, self.sender, self.payload
         )
         started = perf_counter()
         value: Any = None
         propagates = False
         outer = self._carry() if self.asynchronous else None
+        parent = parent_emission.get()
+        left = iter(self.connections)
         try:
-            for connection in connections:
+            for connection in left:
                 receiver = connection.receiver() if connection.weak else connection.receiver
                 if receiver is None or (self._called and connection.key[0] in self._called):
                     continue
                 status: Status = "ok"
+                parent_emission.set((self.number, connection.order))
                 began = perf_counter()
                 try:
                     if plain and connection.is_plain:
@@ -138,8 +155,7 @@ class Dispatch:
                         steps.append((connection, receiver, status, error, perf_counter() - began))
                         self._report_grouped()
                         raise
-                if status != "skipped":
-                    steps.append((connection, receiver, status, value, perf_counter() - began))
+                steps.append((connection, receiver, status, value, perf_counter() - began))
                 if status == "failed" and not self._continues_after(value, connection, receiver):
                     break
         finally:
@@ -147,11 +163,17 @@ class Dispatch:
             # A coroutine may be closed in another context, where a token would be invalid.
             if self.asynchronous and carried_emission.get() is self._emission:
                 carried_emission.set(outer)
+            self._restore_parent(parent)
             if self.context.observers:
-                self._notify_observers(started)
+                self._notify_observers(started, parent, left)
             if propagates:
                 steps.clear()
         return steps
+
+    def _restore_parent(self, parent: Parent | None) -> None:
+        current = parent_emission.get()
+        if current is not None and current[0] == self.number:  # a coroutine may be closed elsewhere
+            parent_emission.set(parent)
 
     def _carry(self) -> LazyEmission | None:
         """Set the emission for the tasks that receivers start; return the previous value."""
@@ -199,18 +221,32 @@ class Dispatch:
                 report(error, self.context, receiver, self.emission, "receiver")
 
     def _policy(self, connection: LiveConnection) -> OnError:
-        return "isolate" if self._robust else connection.options.on_error or self.on_error
+        return "isolate" if self._robust else connection.options.on_error or self.plan.on_error
 
-    def _notify_observers(self, started: float) -> None:
+    def _notify_observers(
+        self, started: float, parent: Parent | None, not_reached: Iterable[LiveConnection]
+    ) -> None:
         steps = self.steps
-        called = Called(tuple(connection for connection, *_ in steps))
+        connections = (*(connection for connection, *_ in steps), *not_reached)
         times = list(accumulate((seconds for *_, seconds in steps), initial=started))
         exceptional: dict[int, tuple[Status, Any]] = {
             i: (s, v) for i, (_, _, s, v, _) in enumerate(steps) if s != "ok"
         }
         frame = sys._getframe(1)
         notify_observers(
-            Observation(self.context, self.sender, self.payload, called, times, exceptional, frame)
+            Observation(
+                self.context,
+                self.sender,
+                self.payload,
+                self.plan.roster,
+                connections,
+                times,
+                exceptional,
+                frame,
+                self.number,
+                parent,
+                self.muted,
+            )
         )
         exceptional.clear()  # as in `results`
 
@@ -303,8 +339,8 @@ class Dispatch:
             if status in {"failed", "contained"}:
                 made.append(Failed(receiver=receiver, exception=value, duration=seconds))
             elif status == "deferred":
-                made.append(Deferred(receiver=receiver, delivery=value))
-            else:
+                made.append(Deferred(receiver=receiver, delivery=value.delivery))
+            elif status == "ok":
                 made.append(Ok(receiver=receiver, value=value, duration=seconds))
         self.steps.clear()  # as in `results`
         return made
@@ -363,17 +399,21 @@ def _find_transactions(
 
 def send_observed(
     context: SignalContext,
+    plan: Plan,
     sender: Any,
     payload: dict[str, Any],
-    called: Called,
     frame: types.FrameType,
 ) -> Results:
     """Call plain receivers, and notify the observers."""
     sent: Results = []
-    times = [perf_counter()]
+    connections = plan.any_sender
+    number, parent = next(_numbers), parent_emission.get()
+    token = parent_emission.set((number, None))
     exceptional: dict[int, tuple[Status, Any]] | None = None
+    times = [perf_counter()]
     try:
-        for receiver in called.receivers:
+        for connection in connections:
+            receiver = connection.receiver
             sent.append((receiver, receiver(sender, **payload)))
             times.append(perf_counter())
     except BaseException as error:
@@ -381,7 +421,21 @@ def send_observed(
         exceptional = {len(sent): ("failed", error)}
         raise
     finally:
-        notify_observers(Observation(context, sender, payload, called, times, exceptional, frame))
+        parent_emission.reset(token)
+        notify_observers(
+            Observation(
+                context,
+                sender,
+                payload,
+                plan.roster,
+                connections,
+                times,
+                exceptional,
+                frame,
+                number,
+                parent,
+            )
+        )
         exceptional = None  # as in `results`
     return sent
 

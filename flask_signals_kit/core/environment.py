@@ -144,7 +144,7 @@ class SignalContext:
     :param environment: the signal's environment.
     """
 
-    __slots__ = ("environment", "name", "observers", "tallies")
+    __slots__ = ("environment", "last_sent", "name", "observers", "sent", "tallies")
 
     def __init__(self, name: str, environment: Environment) -> None:
         self.name: str = name
@@ -152,3 +152,7 @@ class SignalContext:
         self.observers: tuple[Callable[[Any], None], ...] = ()
         self.tallies: dict[int, Any] = {}
         """The counts of a journal, by the order of the connection."""
+        self.sent: int = 0
+        """How often a journal saw the signal sent."""
+        self.last_sent: float | None = None
+        """When it was last sent, on ``time.perf_counter``."""

@@ -402,6 +402,20 @@ def place_of_caller(caller: Caller | None) -> Place | None:
     return Place(module=module, name=name, file=_text(file), line=line)
 
 
+def frame_place(error: BaseException) -> Place | None:
+    """Return the place that raised an exception: the last frame of its traceback."""
+    traceback = error.__traceback__
+    if traceback is None:
+        return None
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    code = traceback.tb_frame.f_code
+    module = traceback.tb_frame.f_globals.get("__name__")
+    return place_of_caller(
+        (str(module or ""), code.co_qualname, code.co_filename, traceback.tb_lineno)
+    )
+
+
 LONGEST_CHAIN = 8
 """The number of signals that a note on a recursion names."""
 
@@ -470,6 +484,13 @@ class LazyEmission:
             )
         return self._record
 
+
+Parent: TypeAlias = tuple[int, int | None]
+"""The emission whose receiver sent another one: its number, and the order of the receiver's
+connection, or ``None`` where the time tells which receiver it was."""
+
+parent_emission: ContextVar[Parent | None] = ContextVar("signals_kit_parent", default=None)
+"""The observed emission that is calling a receiver in this context."""
 
 carried_emission: ContextVar[LazyEmission | None] = ContextVar("signals_kit_emission", default=None)
 """The emission being delivered, if its send is not on the stack: in another thread or later."""

@@ -6,38 +6,114 @@ receiver.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import partial
+from itertools import count, pairwise
 from math import ceil
+from operator import attrgetter
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from ..records import Place, Status
-from .introspection import find_caller, place_of_caller, sender_behind, type_name
+from ..records import Connection, Place, Status
+from .delivery import Late
+from .introspection import find_caller, frame_place, place_of_caller, sender_behind, type_name
 
 if TYPE_CHECKING:
-    from .introspection import Caller
+    from .connection import Roster
+    from .introspection import Caller, Parent
     from .observation import Observation
 
 _UNINFORMATIVE = frozenset({"LocalProxy", "NoneType"})
 """Types that do not describe a sender."""
+
+StepStatus: TypeAlias = Literal[
+    "ran", "failed", "skipped", "other_sender", "not_reached", "muted", "waiting", "dropped"
+]
+"""What happened to one receiver in one emission."""
+
+RequestKind: TypeAlias = Literal["request", "command", "none"]
+
+_ids = count(1)
+
+
+class RequestRecord:
+    """A request, a command or an app context in which signals were sent.
+
+    :param kind: ``request``, ``command``, or ``none`` for an app context outside both.
+    :param method: the method of the request, or ``None``.
+    :param path: the path of the request without its query, or the name of the command.
+    :param excluded: whether its emissions are not recorded.
+    """
+
+    __slots__ = (
+        "duration",
+        "emissions",
+        "endpoint",
+        "excluded",
+        "failures",
+        "id",
+        "kind",
+        "method",
+        "path",
+        "started",
+        "status",
+    )
+
+    def __init__(
+        self,
+        kind: RequestKind = "none",
+        *,
+        method: str | None = None,
+        path: str | None = None,
+        excluded: bool = False,
+    ) -> None:
+        self.id: int = next(_ids)
+        """Its number in this process."""
+        self.kind: RequestKind = kind
+        self.method: str | None = method
+        self.path: str | None = path
+        self.excluded: bool = excluded
+        self.endpoint: str | None = None
+        """The endpoint of the request; ``None`` before routing, or without a route."""
+        self.status: int | None = None
+        """The status of the response; ``None`` without one."""
+        self.started: float = time.perf_counter()
+        """When it began, in seconds, on the clock of ``time.perf_counter``."""
+        self.duration: float | None = None
+        """How long it took, in seconds; ``None`` while it is running, and for ``none``."""
+        self.emissions: int = 0
+        """The number of its emissions, including those that the journal has dropped."""
+        self.failures: int = 0
+        """How often a receiver of one of its emissions failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class JournalStep:
     """One receiver's part in a recorded emission."""
 
-    receiver: Place
-    """The receiver."""
-    status: Status
-    """Its result."""
-    duration: float
+    connection: Connection
+    """The connection."""
+    status: StepStatus
+    """What happened to the receiver."""
+    started: float | None = None
+    """When it ran, in seconds, on the clock of ``time.perf_counter``; ``None`` if it did not."""
+    duration: float | None = None
     """How long it ran, in seconds."""
-    error: str | None
+    error: str | None = None
     """The type of the exception that it raised."""
+    late: bool = False
+    """Whether a delivery ran it, or will run it, after the send."""
+    dropped: str | None = None
+    """Why its delivery dropped the call."""
+
+    @property
+    def receiver(self) -> Place:
+        """The receiver."""
+        return self.connection.receiver
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -45,7 +121,11 @@ class JournalEntry:
     """One recorded emission."""
 
     number: int
-    """The number of the emission in the app, from 1."""
+    """The number of the emission in this process, in the order in which emissions began."""
+    parent: int | None
+    """The number of the emission whose receiver sent it, or ``None``."""
+    parent_order: int | None
+    """The order of that receiver's connection; ``None`` where the time tells which it was."""
     time: float
     """When it began, in seconds since the epoch."""
     signal: str
@@ -56,16 +136,32 @@ class JournalEntry:
     """The payload's names."""
     site: Place | None
     """The place of the send."""
-    request: str | None
-    """The method and path of the request it was sent in."""
+    request: RequestRecord
+    """The request that it was sent in."""
     thread: int
     """The thread's identifier."""
+    task: str | None
+    """The name of the asyncio task, or ``None`` outside of one."""
     started: float
     """When it began, in seconds, on the clock of ``time.perf_counter``."""
     duration: float
     """How long it took in total, in seconds."""
     steps: tuple[JournalStep, ...]
-    """The receivers that were called, in order."""
+    """A step for every receiver that was connected, in calling order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LastFailure:
+    """The last failure of a receiver."""
+
+    error: str
+    """The type of the exception."""
+    time: float
+    """When the emission began, in seconds since the epoch."""
+    emission: int
+    """The number of the emission."""
+    place: Place | None
+    """The last frame of the traceback."""
 
 
 RECENT = 100
@@ -81,20 +177,8 @@ class Tally:
         self.calls: int = 0
         self.failures: int = 0
         self.dropped: int = 0
-        self.last_failure: str | None = None
+        self.last_failure: LastFailure | None = None
         self.recent: deque[float] = deque(maxlen=RECENT)
-
-    def add(self, seconds: float, failure: str | None) -> None:
-        """Count one call.
-
-        :param seconds: its duration.
-        :param failure: the type of its exception, or ``None``.
-        """
-        self.calls += 1
-        self.recent.append(seconds)
-        if failure is not None:
-            self.failures += 1
-            self.last_failure = failure
 
     @property
     def mean(self) -> float | None:
@@ -109,39 +193,42 @@ class Tally:
         return durations[ceil(0.95 * len(durations)) - 1] if durations else None
 
 
+FindRequest: TypeAlias = "Callable[[Observation], RequestRecord]"
+"""Returns the record of the request that an emission is sent in."""
+
+_order_of = attrgetter("order")
+
+_Exceptional: TypeAlias = "dict[int, tuple[Status, str | Late | None]]"
+
+
 class Journal:
     """Counts calls per connection and stores the last emissions.
 
     :param size: the number of emissions to store.
-    :param request: describes the request that an emission belongs to.
-    :param is_excluded: tells, by the request's description, which emissions are not recorded.
+    :param request_of: finds the request that an emission is sent in; one for all if omitted.
     """
 
     passive = True  # do not connect to Flask's signals that have no receivers
 
-    def __init__(
-        self,
-        size: int,
-        *,
-        request: Callable[[Observation], str | None] | None = None,
-        is_excluded: Callable[[str], bool] = lambda request: False,
-    ) -> None:
+    def __init__(self, size: int, *, request_of: FindRequest | None = None) -> None:
         self._entries: deque[tuple[Any, ...]] = deque(maxlen=size)
-        self._count = 0
-        self._request = request
-        self._is_excluded = is_excluded
+        outside = RequestRecord()
+        self._request_of: FindRequest = request_of or (lambda observation: outside)
         self._epoch = time.time() - time.perf_counter()
 
     def __call__(self, observation: Observation, /) -> None:
         """Record one emission."""
-        describe = self._request
-        request = None if describe is None else describe(observation)
-        if request is not None and self._is_excluded(request):
+        request = self._request_of(observation)
+        if request.excluded:
             return
-        called, times = observation.called, observation.times
-        tallies = observation.context.tallies
+        context, times, connections = (
+            observation.context,
+            observation.times,
+            observation.connections,
+        )
+        tallies = context.tallies
         began, *ends = times
-        for connection, ended in zip(called.connections, ends):  # noqa: B905  times may end early
+        for connection, ended in zip(connections, ends):  # noqa: B905  times may end early
             tally = tallies.get(connection.order)
             if tally is None:
                 tally = tallies[connection.order] = Tally()
@@ -152,76 +239,183 @@ class Journal:
         owner, name = sender.__module__, sender.__qualname__
         if name in _UNINFORMATIVE or issubclass(sender, type):
             owner, name = "builtins", type_name(sender_behind(observation.sender))
-        self._count = number = self._count + 1
+        context.sent += 1
+        context.last_sent = times[0]
+        request.emissions += 1
         self._entries.append(
             (
-                number,
-                observation.context.name,
+                observation.number,
+                observation.parent,
+                context.name,
                 owner,
                 name,
                 tuple(observation.payload),
                 find_caller(observation.frame),
                 request,
                 get_ident(),
+                _task_name(),
                 times,
-                called.places,
-                observation.exceptional and self._count_exceptional(observation),
+                observation.roster,
+                tuple(map(_order_of, connections)),
+                observation.muted,
+                observation.exceptional and self._count_exceptional(observation, request),
             )
         )
 
-    def _count_exceptional(self, observation: Observation) -> dict[int, tuple[Status, str | None]]:
-        """Count failures; do not count the call of a receiver that was only deferred."""
-        recorded: dict[int, tuple[Status, str | None]] = {}
+    def _count_exceptional(self, observation: Observation, request: RequestRecord) -> _Exceptional:
+        """Count failures; do not count the call of a receiver that was skipped or runs later."""
+        recorded: _Exceptional = {}
         for index, (status, value) in (observation.exceptional or {}).items():
-            order = observation.called.connections[index].order
-            tally = observation.context.tallies.get(order)  # another thread may have pruned it
-            error = None
+            order = observation.connections[index].order
+            # Another thread may have removed it, with the connection.
+            tally = observation.context.tallies.get(order) or Tally()
+            began = observation.times[0]
             if status in {"failed", "contained"}:
                 error = type(value).__qualname__
-            if tally is not None and error is not None:
-                tally.failures += 1
-                tally.last_failure = error
-            elif tally is not None:
-                tally.calls -= 1
-                tally.recent.pop()
-            recorded[index] = (status, error)
+                self._count_failure(
+                    request, tally, error, began, observation.number, frame_place(value)
+                )
+                recorded[index] = (status, error)
+                continue
+            tally.calls -= 1
+            tally.recent.pop()
+            recorded[index] = (status, value)
+            if isinstance(value, Late):
+                value.watch(partial(self._count_late, request, tally, began, observation.number))
         return recorded
 
+    def _count_late(
+        self, request: RequestRecord, tally: Tally, began: float, number: int, late: Late
+    ) -> None:
+        """Count a receiver that has run after the send, or was dropped."""
+        if late.status == "dropped":
+            tally.dropped += 1
+            return
+        tally.calls += 1
+        tally.recent.append(late.seconds or 0.0)
+        if late.error is not None:
+            self._count_failure(request, tally, late.error, began, number, late.place)
+
+    def _count_failure(
+        self,
+        request: RequestRecord,
+        tally: Tally,
+        error: str,
+        began: float,
+        number: int,
+        place: Place | None,
+    ) -> None:
+        request.failures += 1
+        tally.failures += 1
+        tally.last_failure = LastFailure(
+            error=error, time=self.epoch(began), emission=number, place=place
+        )
+
+    def epoch(self, clock: float) -> float:
+        """Return a time on the clock of ``time.perf_counter`` in seconds since the epoch."""
+        return self._epoch + clock
+
     def entries(self) -> list[JournalEntry]:
-        """Return the recorded emissions, newest first."""
+        """Return the recorded emissions, the last that ended first."""
         return [self._entry(*raw) for raw in reversed(tuple(self._entries))]
 
     def _entry(
         self,
         number: int,
+        parent: Parent | None,
         signal: str,
         module: str,
         sender: str,
         payload: tuple[str, ...],
         site: Caller | None,
-        request: str | None,
+        request: RequestRecord,
         thread: int,
+        task: str | None,
         times: list[float],
-        places: tuple[Place, ...],
-        exceptional: dict[int, tuple[Status, str | None]] | None,
+        roster: Roster,
+        orders: tuple[int, ...],
+        muted: bool,
+        exceptional: _Exceptional | None,
     ) -> JournalEntry:
-        steps: list[JournalStep] = []
-        for index, (began, ended) in enumerate(pairwise(times)):
-            status, error = (exceptional or {}).get(index, ("ok", None))
-            step = JournalStep(
-                receiver=places[index], status=status, duration=ended - began, error=error
-            )
-            steps.append(step)
         return JournalEntry(
             number=number,
-            time=self._epoch + times[0],
+            parent=None if parent is None else parent[0],
+            parent_order=None if parent is None else parent[1],
+            time=self.epoch(times[0]),
             signal=signal,
             sender=sender if module == "builtins" else f"{module}.{sender}",
             payload=payload,
             site=place_of_caller(site),
             request=request,
             thread=thread,
+            task=task,
             started=times[0],
             duration=times[-1] - times[0],
-            steps=tuple(steps),
+            steps=tuple(_steps(times, roster, orders, muted, exceptional or {})),
         )
+
+
+def _task_name() -> str | None:
+    """Return the name of the current asyncio task, without importing asyncio."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None or asyncio._get_running_loop() is None:
+        return None
+    task = asyncio.current_task()
+    return None if task is None else str(task.get_name())
+
+
+def _steps(
+    times: list[float],
+    roster: Roster,
+    orders: tuple[int, ...],
+    muted: bool,
+    exceptional: _Exceptional,
+) -> list[JournalStep]:
+    """Return a step for every connection, in calling order.
+
+    :param times: when the emission began, and when each of the called receivers ended.
+    :param orders: the orders of the connections that were called, then of those not reached.
+    """
+    called: dict[int, JournalStep] = {}
+    connections = roster.connections
+    for index, (began, ended) in enumerate(pairwise(times)):
+        status, detail = exceptional.get(index, ("ok", None))
+        connection = connections[orders[index]]
+        called[connection.order] = _step(connection, status, detail, began, ended)
+    places = {step.receiver for step in called.values()}
+    steps: list[JournalStep] = []
+    for order, connection in connections.items():
+        if order in called:
+            steps.append(called[order])
+        elif muted and order not in roster.scoped:
+            steps.append(JournalStep(connection=connection, status="muted"))
+        elif order in orders:
+            steps.append(JournalStep(connection=connection, status="not_reached"))
+        elif connection.sender is not None and connection.receiver not in places:
+            steps.append(JournalStep(connection=connection, status="other_sender"))
+    return steps
+
+
+def _step(
+    connection: Connection, status: Status, detail: str | Late | None, began: float, ended: float
+) -> JournalStep:
+    """Return the step of a connection that was called."""
+    if isinstance(detail, Late):
+        return JournalStep(
+            connection=connection,
+            status=detail.status,
+            started=detail.began,
+            duration=detail.seconds,
+            error=detail.error,
+            late=True,
+            dropped=detail.reason,
+        )
+    if status == "skipped":
+        return JournalStep(connection=connection, status="skipped")
+    return JournalStep(
+        connection=connection,
+        status="ran" if status == "ok" else "failed",
+        started=began,
+        duration=ended - began,
+        error=detail,
+    )

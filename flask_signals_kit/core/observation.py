@@ -7,11 +7,11 @@ import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ..records import Connection, Emission, Place, Receiver, Status
-from .introspection import LazyEmission, place_of
+from ..records import Connection, Emission, Status
+from .introspection import LazyEmission, Parent, place_of
 
 if TYPE_CHECKING:
-    from .connection import LiveConnection
+    from .connection import LiveConnection, Roster
     from .environment import SignalContext
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
@@ -20,20 +20,6 @@ Observer: TypeAlias = Callable[[Any], None]
 """Called with an :class:`Observation` of each emission that is over. It must change nothing; its
 exceptions are logged and do not propagate. If it has a true attribute ``passive``, the kit does not
 connect to third-party signals just for it."""
-
-
-class Called:
-    """The connections that an emission calls, resolved once for all plain sends of a plan."""
-
-    __slots__ = ("connections", "places", "receivers")
-
-    def __init__(self, connections: tuple[LiveConnection, ...]) -> None:
-        self.connections: tuple[LiveConnection, ...] = connections
-        self.receivers: tuple[Receiver, ...] = tuple(c.receiver for c in connections)
-        self.places: tuple[Place, ...] = tuple(c.place for c in connections)
-
-
-_NONE: Called = Called(())
 
 
 class Observation:
@@ -45,31 +31,56 @@ class Observation:
     :param context: the signal's context.
     :param sender: the sender.
     :param payload: the payload, by name.
-    :param called: the connections that it called, in order.
+    :param roster: every connection of the signal.
+    :param connections: the connections that it called, in order; then those that it did not reach,
+        because a receiver raised.
     :param times: when it began, and when each receiver ended, on ``time.perf_counter``.
     :param exceptional: the status and value of each receiver that did not simply return, by index.
     :param frame: the frame of the send, or one that it called.
+    :param number: the number of the emission, in the order in which emissions began.
+    :param parent: the emission that it was sent in, or ``None``.
+    :param muted: whether the signal was muted.
     """
 
-    __slots__ = ("called", "context", "exceptional", "frame", "payload", "sender", "times")
+    __slots__ = (
+        "connections",
+        "context",
+        "exceptional",
+        "frame",
+        "muted",
+        "number",
+        "parent",
+        "payload",
+        "roster",
+        "sender",
+        "times",
+    )
 
     def __init__(
         self,
         context: SignalContext,
         sender: Any,
         payload: dict[str, Any],
-        called: Called,
+        roster: Roster,
+        connections: tuple[LiveConnection, ...],
         times: list[float],
         exceptional: dict[int, tuple[Status, Any]] | None,
         frame: types.FrameType,
+        number: int,
+        parent: Parent | None,
+        muted: bool = False,
     ) -> None:
         self.context: SignalContext = context
         self.sender: Any = sender
         self.payload: dict[str, Any] = payload
-        self.called: Called = called
+        self.roster: Roster = roster
+        self.connections: tuple[LiveConnection, ...] = connections
         self.times: list[float] = times
         self.exceptional: dict[int, tuple[Status, Any]] | None = exceptional
         self.frame: types.FrameType | None = frame
+        self.number: int = number
+        self.parent: Parent | None = parent
+        self.muted: bool = muted
 
     @property
     def signal(self) -> str:
@@ -92,11 +103,13 @@ class Observation:
         return self.times[-1] - self.times[0]
 
     def steps(self) -> Iterator[tuple[Connection, Status, float, Exception | None]]:
-        """Yield the connection, status, seconds and exception of each receiver."""
+        """Yield the connection, status, seconds and exception of each receiver that was called."""
         self._send_frame()
-        for index, connection in enumerate(self.called.connections[: len(self.times) - 1]):
+        for index, connection in enumerate(self.connections[: len(self.times) - 1]):
             self._send_frame()
             status, value = (self.exceptional or {}).get(index, ("ok", None))
+            if status == "skipped":
+                continue
             error = value if status in {"failed", "contained"} else None
             seconds = self.times[index + 1] - self.times[index]
             yield connection.describe(self.context.name), status, seconds, error
@@ -124,7 +137,7 @@ def notify_observers(observation: Observation) -> None:
                 )
     finally:  # an observer that stores the observation must not keep the send alive
         observation.frame = observation.exceptional = None
-        observation.called = _NONE
+        observation.connections = ()
 
 
 def make_emission(

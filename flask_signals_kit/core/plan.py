@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from blinker import ANY
 
-from .connection import LiveConnection, distinct
+from .connection import LiveConnection, Roster, distinct
 from .introspection import sender_key
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 class Plan:
     """The connections of one signal, resolved for its sends; valid until the next change.
 
+    :param signal: the signal's name.
     :param connections: every connection of the signal, in any order.
     :param on_error: the signal's failure policy.
     :param check_payload: checks the payload of each send, or ``None``.
@@ -27,6 +28,7 @@ class Plan:
     __slots__ = (
         "_merged",
         "_receivers",
+        "_roster",
         "any_sender",
         "by_sender",
         "check_payload",
@@ -35,13 +37,14 @@ class Plan:
         "is_fast",
         "is_plain",
         "on_error",
-        "reaches_all",
         "scoped",
+        "signal",
         "version",
     )
 
     def __init__(
         self,
+        signal: str,
         connections: Iterable[LiveConnection],
         *,
         on_error: OnError,
@@ -50,6 +53,7 @@ class Plan:
         version: object = None,
     ) -> None:
         ranked = sorted(connections, key=LiveConnection.rank)
+        self.signal: str = signal
         self.version: object = version
         self.connections: tuple[LiveConnection, ...] = tuple(ranked)
         self.on_error: OnError = on_error
@@ -60,10 +64,9 @@ class Plan:
             self.by_sender.setdefault(connection.key[1], []).append(connection)
         self.any_sender: tuple[LiveConnection, ...] = distinct(self.by_sender.pop(None, []))
         self._receivers: dict[Hashable, Any] | None = None
+        self._roster: Roster | None = None
         self._merged: dict[Hashable, tuple[LiveConnection, ...]] = {}
-        # Each send reaches every connection, regardless of its sender and its `with` blocks.
         unchecked = not self.scoped and not muted and check_payload is None
-        self.reaches_all: bool = unchecked and not self.by_sender
         # A plain send only calls the receivers, or their deliveries.
         self.is_plain: bool = (
             all(c.is_plain or c.options.is_only_delivered for c in ranked)
@@ -81,6 +84,13 @@ class Plan:
         if self._receivers is None:
             self._receivers = {c.key[0]: c.receiver for c in self.connections}
         return self._receivers
+
+    @property
+    def roster(self) -> Roster:
+        """The descriptions of the connections, for recorded emissions."""
+        if self._roster is None:
+            self._roster = Roster(self.signal, self.connections)
+        return self._roster
 
     def connections_for(self, sender: Hashable) -> tuple[LiveConnection, ...]:
         """Return the connections that a sender with this key reaches, in calling order."""

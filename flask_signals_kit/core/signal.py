@@ -38,7 +38,7 @@ from .dispatch import (
 )
 from .environment import Environment, SignalContext
 from .introspection import carried_emission, explain_recursion, receiver_key, sender_key
-from .observation import Called, Observer, make_emission
+from .observation import Observer, make_emission
 from .plan import Plan
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -90,7 +90,7 @@ class Signal(blinker.NamedSignal):
         self._on_error: OnError = check_on_error(on_error, f"Signal {name!r}", "'raise'") or "raise"
         self._plan: Plan | None = None
         self._fast: tuple[Receiver, ...] | None = None
-        self._called: Called | None = None
+        self._observed: Plan | None = None
         self._version = object()
         self._lock = threading.RLock()
         self._mutes = _NO_SCOPES
@@ -277,7 +277,7 @@ class Signal(blinker.NamedSignal):
                 self.invalidate(False)
             return
         self._version = object()
-        self._plan = self._fast = self._called = None
+        self._plan = self._fast = self._observed = None
 
     def changed(self, wait: bool = True) -> None:
         """Discard the plan and notify the environment.
@@ -380,6 +380,7 @@ class Signal(blinker.NamedSignal):
             while True:
                 version = self._version
                 plan = Plan(
+                    self.name,
                     self._connected(),
                     on_error=environment.on_error(self.name) or self._on_error,
                     check_payload=environment.check_payload(self.name),
@@ -388,7 +389,7 @@ class Signal(blinker.NamedSignal):
                 )
                 self._plan = plan
                 if plan.is_fast and self.context.observers:
-                    self._called = Called(plan.any_sender)
+                    self._observed = plan
                 elif plan.is_fast:
                     self._fast = tuple(c.receiver for c in plan.any_sender)
                 self._prune_tallies(plan)
@@ -435,13 +436,13 @@ class Signal(blinker.NamedSignal):
             raise
 
     def _send(self, sender: Any, payload: dict[str, Any], wrapper: Wrapper | None) -> Results:
-        called = self._called
-        if called is not None:
+        plan = self._observed
+        if plan is not None:
             try:
                 frame = sys._getframe(2)  # of the caller, unless that is another send of the kit
             except ValueError:  # a thread or greenlet that runs nothing but this send
                 frame = sys._getframe()
-            return send_observed(self.context, sender, payload, called, frame)
+            return send_observed(self.context, plan, sender, payload, frame)
         plan = self._plan
         if plan is None or plan.version is not self._version:
             plan = self._make_plan()
@@ -457,24 +458,40 @@ class Signal(blinker.NamedSignal):
                 if (receiver := connection.receiver() if connection.weak else connection.receiver)
                 is not None
             ]
-        connections = plan.any_sender
-        if not plan.reaches_all:
-            connections = self._checked(plan, sender, payload)
-        if not connections and not self.context.observers:
+        reached = self._checked(plan, sender, payload)
+        if not reached and not self.context.observers:
             return []
-        dispatch = Dispatch(self.context, sender, payload, plan.on_error, False, wrapper)
-        finish(dispatch.run(connections))
+        dispatch = Dispatch(self.context, plan, reached, sender, payload, False, wrapper)
+        finish(dispatch.run())
         return dispatch.results()
 
     def _checked(
         self, plan: Plan, sender: Any, payload: dict[str, Any]
-    ) -> tuple[LiveConnection, ...]:
-        """Check a send before any receiver runs; return the connections that it calls."""
+    ) -> tuple[LiveConnection, ...] | None:
+        """Check a send before any receiver runs; return the connections that it calls.
+
+        :return: ``None`` if the signal is muted.
+        """
         if (self._mutes or self._muted_everywhere) and self.is_muted:
-            return ()
+            return None
         if plan.check_payload is not None:
             plan.check_payload(payload)
         return plan.reached(sender, _scopes.get())
+
+    def _dispatch(
+        self,
+        sender: Any,
+        payload: dict[str, Any],
+        asynchronous: bool,
+        wrapper: Wrapper | None,
+        robust: bool,
+    ) -> Dispatch:
+        """Check a send that is async or robust, and return its dispatch."""
+        plan = self._current_plan()
+        connections = self._checked(plan, sender, payload)
+        return Dispatch(
+            self.context, plan, connections, sender, payload, asynchronous, wrapper, robust
+        )
 
     async def send_async(
         self,
@@ -492,9 +509,8 @@ class Signal(blinker.NamedSignal):
         :return: as in :meth:`send`.
         :raises AsyncReceiverError: for a plain receiver without a wrapper.
         """
-        plan = self._current_plan()
-        dispatch = Dispatch(self.context, sender, payload, plan.on_error, True, _sync_wrapper)
-        await dispatch.run(self._checked(plan, sender, payload))
+        dispatch = self._dispatch(sender, payload, True, _sync_wrapper, False)
+        await dispatch.run()
         return dispatch.results()
 
     def send_robust(
@@ -514,8 +530,8 @@ class Signal(blinker.NamedSignal):
         :param payload: as in :meth:`send`.
         :return: an :class:`Ok`, :class:`Failed` or :class:`Deferred` for each receiver.
         """
-        dispatch = Dispatch(self.context, sender, payload, "isolate", False, _async_wrapper, True)
-        finish(dispatch.run(self._checked(self._current_plan(), sender, payload)))
+        dispatch = self._dispatch(sender, payload, False, _async_wrapper, True)
+        finish(dispatch.run())
         return dispatch.outcomes()
 
     async def send_robust_async(
@@ -532,8 +548,8 @@ class Signal(blinker.NamedSignal):
         :param _sync_wrapper: as in :meth:`send_async`.
         :param payload: as in :meth:`send`.
         """
-        dispatch = Dispatch(self.context, sender, payload, "isolate", True, _sync_wrapper, True)
-        await dispatch.run(self._checked(self._current_plan(), sender, payload))
+        dispatch = self._dispatch(sender, payload, True, _sync_wrapper, True)
+        await dispatch.run()
         return dispatch.outcomes()
 
 

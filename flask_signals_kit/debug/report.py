@@ -496,8 +496,10 @@ def _counted(tally: Tally | None) -> dict[str, Any]:
     """Return the counts of the journal, by the fields of :class:`ReceiverInfo`."""
     if tally is None:
         return {}
-    fields = ("calls", "dropped", "failures", "mean", "p95", "last_failure")
-    return {field: getattr(tally, field) for field in fields}
+    fields = ("calls", "dropped", "failures", "mean", "p95")
+    counted: dict[str, Any] = {field: getattr(tally, field) for field in fields}
+    failure = tally.last_failure
+    return {**counted, "last_failure": None if failure is None else failure.error}
 
 
 def _foreign(app_signals: AppSignals, source: blinker.Signal) -> Iterator[ReceiverInfo]:

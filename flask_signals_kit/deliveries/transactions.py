@@ -43,6 +43,9 @@ _COMMITTED = "_signals_kit_committed"
 """Set on a ``SessionTransaction`` that commits while no call waits: a listener may still send."""
 
 
+_NOT_COMMITTED = "The transaction was rolled back, or ended without a commit"
+
+
 class Pending:
     """The calls that wait for one transaction of a session.
 
@@ -93,7 +96,7 @@ class Pending:
             session = pending._ended  # an async session works only in its task
             run_ready(None if is_async(session) else session, [call])
         else:
-            call.drop()
+            call.drop(_NOT_COMMITTED)
 
     def withdraw(self, call: Call) -> bool:
         """Remove a call; tell whether it was still waiting."""
@@ -121,7 +124,7 @@ def _drop(reason: str, calls: Iterable[Call]) -> None:
     receivers = ", ".join(f"{call.receiver} of signal {call.emission.signal!r}" for call in calls)
     logger.warning("%s; these receivers are not called: %s", reason, receivers)
     for call in calls:
-        call.drop()
+        call.drop(reason)
 
 
 class _OwnTransaction:
@@ -439,7 +442,7 @@ def _after_transaction_end(session: Session, transaction: Any) -> None:
         run_ready(session, calls)
     else:
         for call in calls:
-            call.drop()
+            call.drop(_NOT_COMMITTED)
 
 
 def _listen_to_instances(session: Session) -> None:

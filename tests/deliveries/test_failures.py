@@ -49,7 +49,11 @@ def test_failing_receiver_is_isolated(any_shop: Shop, caplog: pytest.LogCaptureF
     assert all(f"{fail.__module__}.fail" in error for error in errors)
     assert all("tests.deliveries.support.Shop.fund" in error for error in errors)
     assert any_shop.tally(index=1).failures == 2
-    assert any_shop.tally(index=1).last_failure == "ValueError"
+    last_failure = any_shop.tally(index=1).last_failure
+    assert last_failure is not None
+    assert last_failure.error == "ValueError"
+    assert last_failure.place is not None
+    assert last_failure.place.line == fail.__code__.co_firstlineno + 2
 
 
 def test_failure_without_a_transaction_is_isolated(
