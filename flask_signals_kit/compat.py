@@ -59,12 +59,12 @@ def call_inside(context: Any, function: Callable[[], T]) -> T:
     return run(function)
 
 
-_cv_request: ContextVar[Any] = vars(flask_globals).get("_cv_request", _cv_app)
+cv_request: ContextVar[Any] = vars(flask_globals).get("_cv_request", _cv_app)
 
 
 def request_context() -> Any:
     """Return the context of the current request; in Flask 3.2, this is the app context."""
-    return _cv_request.get()
+    return cv_request.get()
 
 
 def unmarked_session() -> Any:
@@ -76,7 +76,7 @@ def unmarked_session() -> Any:
 
 def describe_request() -> str | None:
     """Return method and path of the current request, such as ``POST /funding/card``."""
-    request = getattr(_cv_request.get(None), _REQUEST, None)
+    request = getattr(cv_request.get(None), _REQUEST, None)
     return None if request is None else f"{request.method} {request.path}"
 
 
@@ -92,7 +92,7 @@ def sending_context(signal: str, frame: FrameType | None) -> Any:
 
     :param frame: the frame of the send.
     """
-    context = _cv_request.get(None)
+    context = cv_request.get(None)
     if context is not None and request_in(context) is not None:
         return context
     while frame is not None and signal.startswith("appcontext_"):

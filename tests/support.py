@@ -17,7 +17,7 @@ from werkzeug.serving import make_server
 
 from flask_signals_kit import Call, Signal, SignalsKit
 from flask_signals_kit.core.environment import Environment
-from flask_signals_kit.core.journal import Tally
+from flask_signals_kit.core.journal import Journal, Tally
 from flask_signals_kit.records import OnError
 
 if TYPE_CHECKING:
@@ -99,6 +99,13 @@ class FunctionsEnvironment(Environment):
     @property
     def app(self) -> Any:
         return self._call("app")
+
+
+class JournalEnvironment(Environment):
+    """An environment without an app whose signals have a journal."""
+
+    def __init__(self, size: int = 10) -> None:
+        self.journal: Journal = Journal(size)
 
 
 def make_signal(name: str, *, on_error: OnError = "raise", **functions: Any) -> Signal:

@@ -121,7 +121,8 @@ class AppSignals(Api):
         self.relays = relays
         self._problems = problems
         self.startup: Any = None
-        self.namespace: Namespace = Namespace(AppEnvironment(self, self._app))
+        self._environment = AppEnvironment(self, self._app)
+        self.namespace: Namespace = Namespace(self._environment)
 
     # -- the app ------------------------------------------------------------------------------
 
@@ -169,7 +170,6 @@ class AppSignals(Api):
         """Undo the changes made to the app."""
         self.kit.remove_app(self)
         if self.journal is not None:
-            self._stop_journal()
             self.requests.stop(self.app)
         self.relays.close()
         self.hooks.close()
@@ -183,22 +183,21 @@ class AppSignals(Api):
         self.validating = (
             app.debug or app.testing if self.settings.validate is None else self.settings.validate
         )
+        self._start_or_stop_journal()
         for signal in self._signals().values():
             signal.invalidate()
-        self._start_or_stop_journal()
 
     def _start_or_stop_journal(self) -> None:
         """Start or stop the journal, depending on debug or testing."""
         app, wanted = self.app, self.settings.journal
         wanted = app.debug or app.testing if wanted is None else wanted
         if wanted and self.journal is None:
-            self.journal = Journal(self.settings.journal_size, request_of=self.requests)
-            self._stop_journal = self.namespace.observe(self.journal)
+            self.journal = Journal(self.settings.journal_size, request_of=self.requests.of)
             self.requests.start(app)
         elif not wanted and self.journal is not None:
-            self._stop_journal()
             self.requests.stop(app)
             self.journal = None
+        self._environment.journal = self.journal
 
     @property
     def page_enabled(self) -> bool:

@@ -17,12 +17,18 @@ from flask.signals import (
     request_tearing_down,
 )
 
-from ..compat import own_app_context, request_context, request_in, sending_context
+from ..compat import (
+    cv_request,
+    own_app_context,
+    request_context,
+    request_in,
+    sending_context,
+)
 from ..core.journal import RequestRecord
 from ..core.third_party import disconnect
 
 if TYPE_CHECKING:
-    from ..core.observation import Observation
+    from types import FrameType
 
 _RECORD = "_signals_kit_record"
 """The attribute of a context that stores its :class:`RequestRecord`."""
@@ -42,9 +48,17 @@ class Requests:
         self._page_url = page_url
         self._outside = RequestRecord()
 
-    def __call__(self, observation: Observation) -> RequestRecord:
-        """Return the record of the request that an emission belongs to."""
-        context = sending_context(observation.context.name, observation.frame)
+    def of(self, signal: str, frame: FrameType) -> RequestRecord:
+        """Return the record of the request that a signal is sent in.
+
+        :param signal: the signal's name.
+        :param frame: the frame of the send.
+        """
+        context = cv_request.get(None) or _cv_app.get(None)
+        record: RequestRecord | None = getattr(context, _RECORD, None)
+        if record is not None and signal != "appcontext_popped":  # almost always
+            return record
+        context = sending_context(signal, frame)
         return self._outside if context is None else self._record_of(context)
 
     def current(self) -> RequestRecord | None:

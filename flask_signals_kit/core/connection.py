@@ -512,13 +512,15 @@ class Roster:
     :param connections: the connections, in calling order.
     """
 
-    __slots__ = ("connections", "scoped")
+    __slots__ = ("connections", "scoped", "tallies")
 
     def __init__(self, signal: str, connections: tuple[LiveConnection, ...]) -> None:
         self.connections: dict[int, Connection] = {c.order: c.describe(signal) for c in connections}
         """The descriptions, by the order of the connection."""
         self.scoped: frozenset[int] = frozenset(c.order for c in connections if c.scope is not None)
         """The connections of ``with`` blocks, which exist for some threads and tasks only."""
+        self.tallies: list[Any] = []
+        """The counts of a journal for each connection, in the same order, once it has counted."""
 
 
 def distinct(connections: Iterable[LiveConnection]) -> tuple[LiveConnection, ...]:

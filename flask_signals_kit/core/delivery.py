@@ -203,7 +203,7 @@ class Call:
         receiver = self._run_async if self._connection.is_async else self._receiver
         began = perf_counter()
         token = None
-        if self._context.observers:
+        if self._context.environment.journal is not None:
             token = parent_emission.set((self.number, self._connection.order))
         try:
             with within:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import types
 from collections.abc import Coroutine, Hashable, Iterable
@@ -42,6 +43,8 @@ NO_SESSION = object()
 """The session of a delivery that does not wait for one."""
 
 _numbers = count(1)
+
+logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
 
 class Dispatch:
@@ -164,7 +167,7 @@ class Dispatch:
             if self.asynchronous and carried_emission.get() is self._emission:
                 carried_emission.set(outer)
             self._restore_parent(parent)
-            if self.context.observers:
+            if self.plan.is_observed:
                 self._notify_observers(started, parent, left)
             if propagates:
                 steps.clear()
@@ -233,20 +236,18 @@ class Dispatch:
             i: (s, v) for i, (_, _, s, v, _) in enumerate(steps) if s != "ok"
         }
         frame = sys._getframe(1)
-        notify_observers(
-            Observation(
-                self.context,
-                self.sender,
-                self.payload,
-                self.plan.roster,
-                connections,
-                times,
-                exceptional,
-                frame,
-                self.number,
-                parent,
-                self.muted,
-            )
+        _notify(
+            self.context,
+            self.plan,
+            self.sender,
+            self.payload,
+            connections,
+            times,
+            exceptional,
+            frame,
+            self.number,
+            parent,
+            self.muted,
         )
         exceptional.clear()  # as in `results`
 
@@ -412,8 +413,7 @@ def send_observed(
     exceptional: dict[int, tuple[Status, Any]] | None = None
     times = [perf_counter()]
     try:
-        for connection in connections:
-            receiver = connection.receiver
+        for receiver in plan.plain_receivers:
             sent.append((receiver, receiver(sender, **payload)))
             times.append(perf_counter())
     except BaseException as error:
@@ -422,22 +422,59 @@ def send_observed(
         raise
     finally:
         parent_emission.reset(token)
-        notify_observers(
-            Observation(
+        _notify(
+            context,
+            plan,
+            sender,
+            payload,
+            connections,
+            times,
+            exceptional,
+            frame,
+            number,
+            parent,
+            False,
+        )
+        exceptional = None  # as in `results`
+    return sent
+
+
+def _notify(
+    context: SignalContext,
+    plan: Plan,
+    sender: Any,
+    payload: dict[str, Any],
+    connections: tuple[LiveConnection, ...],
+    times: list[float],
+    exceptional: dict[int, tuple[Status, Any]] | None,
+    frame: types.FrameType,
+    number: int,
+    parent: Parent | None,
+    muted: bool,
+) -> None:
+    """Record an emission that is over in the journal, and call the signal's observers."""
+    journal, roster = context.environment.journal, plan.roster
+    if journal is not None and roster is not None:
+        try:
+            journal.record(
                 context,
+                roster,
                 sender,
                 payload,
-                plan.roster,
                 connections,
                 times,
                 exceptional,
                 frame,
                 number,
                 parent,
+                muted,
             )
+        except Exception:
+            logger.exception("The journal cannot record an emission of signal %r", context.name)
+    if context.observers:
+        notify_observers(
+            Observation(context, sender, payload, connections, times, exceptional, frame)
         )
-        exceptional = None  # as in `results`
-    return sent
 
 
 def finish(run: Coroutine[Any, Any, list[Step]]) -> None:

@@ -31,6 +31,9 @@ class Environment:
     All signals of a namespace share one environment; most methods get the signal's name.
     """
 
+    journal: Any = None
+    """The :class:`~.journal.Journal` that records the emissions, or ``None``."""
+
     # -- when a signal computes its plan ------------------------------------------------------
 
     def connections(self, signal: str, receiver: Hashable = None) -> Iterable[LiveConnection]:

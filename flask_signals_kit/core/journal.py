@@ -1,12 +1,11 @@
 """The journal: the last emissions and counts for each receiver, in bounded memory.
 
-It is an observer. It stores plain values only: no app, sender, payload value, exception or
+It stores plain values only: no app, sender, payload value, exception or
 receiver.
 """
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from functools import partial
 from itertools import count, pairwise
 from math import ceil
 from operator import attrgetter
+from sys import modules
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -23,9 +23,11 @@ from .delivery import Late
 from .introspection import find_caller, frame_place, place_of_caller, sender_behind, type_name
 
 if TYPE_CHECKING:
-    from .connection import Roster
+    from types import FrameType
+
+    from .connection import LiveConnection, Roster
+    from .environment import SignalContext
     from .introspection import Caller, Parent
-    from .observation import Observation
 
 _UNINFORMATIVE = frozenset({"LocalProxy", "NoneType"})
 """Types that do not describe a sender."""
@@ -193,8 +195,9 @@ class Tally:
         return durations[ceil(0.95 * len(durations)) - 1] if durations else None
 
 
-FindRequest: TypeAlias = "Callable[[Observation], RequestRecord]"
-"""Returns the record of the request that an emission is sent in."""
+FindRequest: TypeAlias = "Callable[[str, FrameType], RequestRecord]"
+"""Returns the record of the request that a signal is sent in, by its name and the frame of the
+send."""
 
 _order_of = attrgetter("order")
 
@@ -208,80 +211,109 @@ class Journal:
     :param request_of: finds the request that an emission is sent in; one for all if omitted.
     """
 
-    passive = True  # do not connect to Flask's signals that have no receivers
-
     def __init__(self, size: int, *, request_of: FindRequest | None = None) -> None:
         self._entries: deque[tuple[Any, ...]] = deque(maxlen=size)
         outside = RequestRecord()
-        self._request_of: FindRequest = request_of or (lambda observation: outside)
+        self._request_of: FindRequest = request_of or (lambda signal, frame: outside)
         self._epoch = time.time() - time.perf_counter()
 
-    def __call__(self, observation: Observation, /) -> None:
-        """Record one emission."""
-        request = self._request_of(observation)
+    def record(
+        self,
+        context: SignalContext,
+        roster: Roster,
+        sender: Any,
+        payload: dict[str, Any],
+        connections: tuple[LiveConnection, ...],
+        times: list[float],
+        exceptional: dict[int, tuple[Status, Any]] | None,
+        frame: FrameType,
+        number: int,
+        parent: Parent | None,
+        muted: bool,
+    ) -> None:
+        """Record one emission that is over.
+
+        :param context: the signal's context.
+        :param roster: every connection of the signal.
+        :param sender: the sender.
+        :param payload: the payload, by name.
+        :param connections: the connections that were called, in order; then those not reached.
+        :param times: when the emission began, and when each receiver ended.
+        :param exceptional: the status and value of each receiver that did not simply return.
+        :param frame: the frame of the send, or one that it called.
+        :param number: the number of the emission.
+        :param parent: the emission that it was sent in.
+        :param muted: whether the signal was muted.
+        """
+        request = self._request_of(context.name, frame)
         if request.excluded:
             return
-        context, times, connections = (
-            observation.context,
-            observation.times,
-            observation.connections,
-        )
-        tallies = context.tallies
+        is_whole = len(connections) == len(roster.connections)
+        tallies = roster.tallies if is_whole else None
+        if not tallies:
+            tallies = [context.tallies.setdefault(c.order, Tally()) for c in connections]
+            if is_whole:
+                roster.tallies = tallies
         began, *ends = times
-        for connection, ended in zip(connections, ends):  # noqa: B905  times may end early
-            tally = tallies.get(connection.order)
-            if tally is None:
-                tally = tallies[connection.order] = Tally()
+        for tally, ended in zip(tallies, ends):  # noqa: B905  times may end early
             tally.calls += 1
             tally.recent.append(ended - began)
             began = ended
-        sender = type(observation.sender)
-        owner, name = sender.__module__, sender.__qualname__
-        if name in _UNINFORMATIVE or issubclass(sender, type):
-            owner, name = "builtins", type_name(sender_behind(observation.sender))
+        kind = type(sender)
+        owner, name = kind.__module__, kind.__qualname__
+        if name in _UNINFORMATIVE or issubclass(kind, type):
+            owner, name = "builtins", type_name(sender_behind(sender))
+        asyncio = modules.get("asyncio")
         context.sent += 1
-        context.last_sent = times[0]
+        context.last_sent = began = times[0]
         request.emissions += 1
         self._entries.append(
             (
-                observation.number,
-                observation.parent,
+                number,
+                parent,
                 context.name,
                 owner,
                 name,
-                tuple(observation.payload),
-                find_caller(observation.frame),
+                tuple(payload),
+                find_caller(frame),
                 request,
                 get_ident(),
-                _task_name(),
+                asyncio and asyncio._get_running_loop() and _task_name(asyncio),
                 times,
-                observation.roster,
-                tuple(map(_order_of, connections)),
-                observation.muted,
-                observation.exceptional and self._count_exceptional(observation, request),
+                roster,
+                None if is_whole else tuple(map(_order_of, connections)),
+                muted,
+                exceptional
+                and self._count_exceptional(
+                    exceptional, context, connections, request, began, number
+                ),
             )
         )
 
-    def _count_exceptional(self, observation: Observation, request: RequestRecord) -> _Exceptional:
+    def _count_exceptional(
+        self,
+        exceptional: dict[int, tuple[Status, Any]],
+        context: SignalContext,
+        connections: tuple[LiveConnection, ...],
+        request: RequestRecord,
+        began: float,
+        number: int,
+    ) -> _Exceptional:
         """Count failures; do not count the call of a receiver that was skipped or runs later."""
         recorded: _Exceptional = {}
-        for index, (status, value) in (observation.exceptional or {}).items():
-            order = observation.connections[index].order
+        for index, (status, value) in exceptional.items():
             # Another thread may have removed it, with the connection.
-            tally = observation.context.tallies.get(order) or Tally()
-            began = observation.times[0]
+            tally = context.tallies.get(connections[index].order) or Tally()
             if status in {"failed", "contained"}:
                 error = type(value).__qualname__
-                self._count_failure(
-                    request, tally, error, began, observation.number, frame_place(value)
-                )
+                self._count_failure(request, tally, error, began, number, frame_place(value))
                 recorded[index] = (status, error)
                 continue
             tally.calls -= 1
             tally.recent.pop()
             recorded[index] = (status, value)
             if isinstance(value, Late):
-                value.watch(partial(self._count_late, request, tally, began, observation.number))
+                value.watch(partial(self._count_late, request, tally, began, number))
         return recorded
 
     def _count_late(
@@ -333,7 +365,7 @@ class Journal:
         task: str | None,
         times: list[float],
         roster: Roster,
-        orders: tuple[int, ...],
+        orders: tuple[int, ...] | None,
         muted: bool,
         exceptional: _Exceptional | None,
     ) -> JournalEntry:
@@ -351,15 +383,14 @@ class Journal:
             task=task,
             started=times[0],
             duration=times[-1] - times[0],
-            steps=tuple(_steps(times, roster, orders, muted, exceptional or {})),
+            steps=tuple(
+                _steps(times, roster, orders or tuple(roster.connections), muted, exceptional or {})
+            ),
         )
 
 
-def _task_name() -> str | None:
-    """Return the name of the current asyncio task, without importing asyncio."""
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None or asyncio._get_running_loop() is None:
-        return None
+def _task_name(asyncio: Any) -> str | None:
+    """Return the name of the current asyncio task."""
     task = asyncio.current_task()
     return None if task is None else str(task.get_name())
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..records import Connection, Emission, Status
-from .introspection import LazyEmission, Parent, place_of
+from .introspection import LazyEmission, place_of
 
 if TYPE_CHECKING:
-    from .connection import LiveConnection, Roster
+    from .connection import LiveConnection
     from .environment import SignalContext
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
@@ -31,15 +31,11 @@ class Observation:
     :param context: the signal's context.
     :param sender: the sender.
     :param payload: the payload, by name.
-    :param roster: every connection of the signal.
     :param connections: the connections that it called, in order; then those that it did not reach,
         because a receiver raised.
     :param times: when it began, and when each receiver ended, on ``time.perf_counter``.
     :param exceptional: the status and value of each receiver that did not simply return, by index.
     :param frame: the frame of the send, or one that it called.
-    :param number: the number of the emission, in the order in which emissions began.
-    :param parent: the emission that it was sent in, or ``None``.
-    :param muted: whether the signal was muted.
     """
 
     __slots__ = (
@@ -47,11 +43,7 @@ class Observation:
         "context",
         "exceptional",
         "frame",
-        "muted",
-        "number",
-        "parent",
         "payload",
-        "roster",
         "sender",
         "times",
     )
@@ -61,26 +53,18 @@ class Observation:
         context: SignalContext,
         sender: Any,
         payload: dict[str, Any],
-        roster: Roster,
         connections: tuple[LiveConnection, ...],
         times: list[float],
         exceptional: dict[int, tuple[Status, Any]] | None,
         frame: types.FrameType,
-        number: int,
-        parent: Parent | None,
-        muted: bool = False,
     ) -> None:
         self.context: SignalContext = context
         self.sender: Any = sender
         self.payload: dict[str, Any] = payload
-        self.roster: Roster = roster
         self.connections: tuple[LiveConnection, ...] = connections
         self.times: list[float] = times
         self.exceptional: dict[int, tuple[Status, Any]] | None = exceptional
         self.frame: types.FrameType | None = frame
-        self.number: int = number
-        self.parent: Parent | None = parent
-        self.muted: bool = muted
 
     @property
     def signal(self) -> str:

@@ -11,7 +11,7 @@ from .connection import LiveConnection, Roster, distinct
 from .introspection import sender_key
 
 if TYPE_CHECKING:
-    from ..records import OnError
+    from ..records import OnError, Receiver
     from .environment import PayloadCheck
 
 
@@ -23,22 +23,24 @@ class Plan:
     :param on_error: the signal's failure policy.
     :param check_payload: checks the payload of each send, or ``None``.
     :param muted: whether the signal is muted for any thread or task.
+    :param is_observed: whether there are observers or a journal.
     """
 
     __slots__ = (
         "_merged",
         "_receivers",
-        "_roster",
         "any_sender",
         "by_sender",
         "check_payload",
         "connections",
         "has_deliveries",
         "is_fast",
+        "is_observed",
         "is_plain",
         "on_error",
+        "plain_receivers",
+        "roster",
         "scoped",
-        "signal",
         "version",
     )
 
@@ -50,12 +52,14 @@ class Plan:
         on_error: OnError,
         check_payload: PayloadCheck | None,
         muted: bool,
+        is_observed: bool = False,
         version: object = None,
     ) -> None:
         ranked = sorted(connections, key=LiveConnection.rank)
-        self.signal: str = signal
+        self.is_observed: bool = is_observed
         self.version: object = version
         self.connections: tuple[LiveConnection, ...] = tuple(ranked)
+        self.roster: Roster | None = Roster(signal, self.connections) if is_observed else None
         self.on_error: OnError = on_error
         self.check_payload: PayloadCheck | None = check_payload
         self.scoped: bool = any(c.scope is not None for c in ranked)
@@ -64,7 +68,6 @@ class Plan:
             self.by_sender.setdefault(connection.key[1], []).append(connection)
         self.any_sender: tuple[LiveConnection, ...] = distinct(self.by_sender.pop(None, []))
         self._receivers: dict[Hashable, Any] | None = None
-        self._roster: Roster | None = None
         self._merged: dict[Hashable, tuple[LiveConnection, ...]] = {}
         unchecked = not self.scoped and not muted and check_payload is None
         # A plain send only calls the receivers, or their deliveries.
@@ -77,6 +80,9 @@ class Plan:
         # A fast send also has no sender to match and no weak reference to resolve.
         special = self.has_deliveries or self.by_sender or any(c.weak for c in ranked)
         self.is_fast: bool = self.is_plain and not special
+        self.plain_receivers: tuple[Receiver, ...] = ()
+        if self.is_fast:
+            self.plain_receivers = tuple(c.receiver for c in self.any_sender)
 
     @property
     def receivers(self) -> dict[Hashable, Any]:
@@ -84,13 +90,6 @@ class Plan:
         if self._receivers is None:
             self._receivers = {c.key[0]: c.receiver for c in self.connections}
         return self._receivers
-
-    @property
-    def roster(self) -> Roster:
-        """The descriptions of the connections, for recorded emissions."""
-        if self._roster is None:
-            self._roster = Roster(self.signal, self.connections)
-        return self._roster
 
     def connections_for(self, sender: Hashable) -> tuple[LiveConnection, ...]:
         """Return the connections that a sender with this key reaches, in calling order."""

@@ -385,13 +385,14 @@ class Signal(blinker.NamedSignal):
                     on_error=environment.on_error(self.name) or self._on_error,
                     check_payload=environment.check_payload(self.name),
                     muted=self._muted_everywhere or bool(self._mutes),
+                    is_observed=bool(self.context.observers) or environment.journal is not None,
                     version=version,
                 )
                 self._plan = plan
-                if plan.is_fast and self.context.observers:
+                if plan.is_fast and plan.is_observed:
                     self._observed = plan
                 elif plan.is_fast:
-                    self._fast = tuple(c.receiver for c in plan.any_sender)
+                    self._fast = plan.plain_receivers
                 self._prune_tallies(plan)
                 if self._version is version:
                     return plan
@@ -446,7 +447,7 @@ class Signal(blinker.NamedSignal):
         plan = self._plan
         if plan is None or plan.version is not self._version:
             plan = self._make_plan()
-        if plan.is_plain and not self.context.observers:
+        if plan.is_plain and not plan.is_observed:
             connections = plan.any_sender
             if plan.by_sender:
                 connections = plan.connections_for(sender_key(sender))
@@ -459,7 +460,7 @@ class Signal(blinker.NamedSignal):
                 is not None
             ]
         reached = self._checked(plan, sender, payload)
-        if not reached and not self.context.observers:
+        if not reached and not plan.is_observed:
             return []
         dispatch = Dispatch(self.context, plan, reached, sender, payload, False, wrapper)
         finish(dispatch.run())

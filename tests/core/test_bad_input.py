@@ -30,7 +30,7 @@ from flask_signals_kit.app import api, app_signals, environment, handle, registr
 from flask_signals_kit.core import delivery, dispatch, journal, observation
 from flask_signals_kit.core import signal as signal_module
 from tests.core.players import Contained, Now, run_alone, to_async
-from tests.support import ON_CI, make_signal
+from tests.support import ON_CI, JournalEnvironment, make_signal
 
 # -- payload names -------------------------------------------------------------------------------
 
@@ -89,8 +89,8 @@ def weakly(signal: Signal) -> None:
 
 def watched(signal: Signal) -> None:
     """Connect with a journal."""
+    signal.context.environment = JournalEnvironment()
     signal.connect(repeat)
-    signal.observe(journal.Journal(10))
 
 
 def with_a_predicate(signal: Signal) -> None:

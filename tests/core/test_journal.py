@@ -28,7 +28,7 @@ from flask_signals_kit.core.connection import Roster
 from flask_signals_kit.core.journal import RECENT, Journal, JournalEntry, RequestRecord, Tally
 from flask_signals_kit.debug.report import ReceiverInfo, report
 from flask_signals_kit.records import Connection, Place
-from tests.support import Later
+from tests.support import JournalEnvironment, Later
 
 
 class Account:
@@ -367,8 +367,8 @@ def test_entries_of_flasks_context_signals_have_their_request(app: Flask, shop: 
 
 def test_journal_size_is_limited() -> None:
     """The newest replace the oldest."""
-    shop, journal = Namespace(), Journal(10)
-    shop.observe(journal)
+    environment = JournalEnvironment()
+    shop, journal = Namespace(environment), environment.journal
     for number in range(25):
         shop.signal("account_funded").send(payload=number)
     numbers = [entry.number for entry in journal.entries()]
@@ -391,9 +391,9 @@ def test_journal_size_is_a_setting() -> None:
 @pytest.mark.parametrize("on_error", ["raise", "isolate"])
 def test_journal_memory_is_bounded(on_error: Any) -> None:
     """Ten thousand emissions take no more than the first thousand."""
-    journal = Journal(500)
-    signal = Signal("account_funded", "Money arrived.", on_error=on_error)
-    signal.observe(journal)
+    environment = JournalEnvironment(500)
+    journal = environment.journal
+    signal = Signal("account_funded", "Money.", on_error=on_error, environment=environment)
     signal.connect(fine)
     signal.connect(fine_with_payload)
 
@@ -430,9 +430,9 @@ def test_journal_keeps_no_object_alive(monkeypatch: pytest.MonkeyPatch, on_error
     """No sender, payload value, exception or receiver."""
     # Handlers of tests keep what was logged, and with it the exception.
     monkeypatch.setattr(logging.getLogger("flask_signals_kit"), "disabled", True)
-    journal = Journal(10)
-    signal = Signal("account_funded", on_error=on_error)
-    signal.observe(journal)
+    environment = JournalEnvironment()
+    journal = environment.journal
+    signal = Signal("account_funded", on_error=on_error, environment=environment)
     gone: list[weakref.ref[Any]] = []
 
     def tracked() -> TrackedError:
@@ -483,8 +483,8 @@ def test_journal_keeps_no_app_alive() -> None:
 
 def test_journal_contains_plain_values_only() -> None:
     """Texts, numbers and records of them, whatever is sent."""
-    shop, journal = Namespace(), Journal(10)
-    shop.observe(journal)
+    environment = JournalEnvironment()
+    shop, journal = Namespace(environment), environment.journal
     signal = shop.signal("account_funded")
     signal.connect(fine)
     signal.connect(fail)
@@ -502,7 +502,7 @@ def test_journal_contains_plain_values_only() -> None:
             todo += [getattr(value, slot) for slot in value.__slots__]
         elif isinstance(value, (tuple, list)):
             todo += value
-    assert found - allowed == {Place, Connection, RequestRecord, Roster}
+    assert found - allowed == {Place, Connection, RequestRecord, Roster, Tally}
 
 
 # -- on and off -----------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flask_signals_kit import Namespace
-from flask_signals_kit.core.journal import Journal
+from tests.support import JournalEnvironment
 
 on_look: list[Callable[[], object]] = []
 
@@ -30,10 +30,9 @@ def test_failure_is_journalled_although_its_receiver_was_disconnected_meanwhile(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Another thread may disconnect a receiver, and send, before its failure is counted."""
-    namespace = Namespace()
-    signal = namespace.signal("account_funded")
-    journal = Journal(10)
-    namespace.observe(journal)
+    environment = JournalEnvironment()
+    journal = environment.journal
+    signal = Namespace(environment).signal("account_funded")
 
     def fail(sender: Any, **extra: Any) -> None:
         raise LookupError("no account")
