@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from types import FunctionType
-from typing import Any
+from types import FunctionType, NoneType, UnionType
+from typing import Annotated, Any, ForwardRef, Literal, Union, get_args, get_origin
 
+from ..core.connection import sender_label
 from ..core.introspection import parameters_of, place_of, signature_of
 from ..errors import ContractError, DeclarationError
 from ..records import Place, Receiver, same_function
@@ -30,6 +31,10 @@ class Contract:
     """Whether the stub has ``**extra``, so that a send may pass other names as well."""
     place: Place | None = None
     """Where the stub is."""
+    types: tuple[tuple[str, str], ...] = ()
+    """The names of the annotated payload, each with the text of its annotation."""
+    sender_type: str | None = None
+    """The text of the sender's annotation, or ``None`` without one."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -237,4 +242,46 @@ def contract_from(stub: Callable[..., Any]) -> Contract:
         optional=tuple(optional),
         open=is_open,
         place=place,
+        types=_types([p for p in parameters[1:] if p.kind is p.KEYWORD_ONLY]),
+        sender_type=dict(_types(parameters[:1])).get(parameters[0].name),
     )
+
+
+def _types(parameters: list[inspect.Parameter]) -> tuple[tuple[str, str], ...]:
+    """Return the names of the annotated parameters, each with the text of its annotation."""
+    return tuple((p.name, _text(p.annotation)) for p in parameters if p.annotation is not p.empty)
+
+
+def _text(annotation: Any) -> str:
+    """Return the text of an annotation, without evaluating it or a ``repr()`` of its parts.
+
+    A string is returned as it was written. Other annotations, which Python has evaluated, are
+    written with the names of their classes, such as ``dict[str, Account] | None``.
+    """
+    kind = type(annotation)
+    if issubclass(kind, str):
+        return str.__str__(annotation)
+    if annotation is None or annotation is NoneType:
+        return "None"
+    if issubclass(kind, type):
+        return str.__str__(annotation.__qualname__)
+    if kind is list:  # the parameters of a Callable
+        return f"[{', '.join(map(_text, annotation))}]"
+    if kind is ForwardRef:
+        return _text(annotation.__forward_arg__)
+    if (origin := get_origin(annotation)) is not None:
+        return _generic_text(origin, get_args(annotation))
+    if annotation is ...:
+        return "..."
+    is_named = kind.__module__ == "typing"  # a type variable, a special form
+    return str.__str__(annotation.__name__ if is_named else kind.__qualname__)
+
+
+def _generic_text(origin: Any, arguments: tuple[Any, ...]) -> str:
+    if origin is Annotated:
+        return _text(arguments[0])
+    if origin is Literal:
+        return f"Literal[{', '.join(map(sender_label, arguments))}]"
+    if origin is Union or origin is UnionType:
+        return " | ".join(map(_text, arguments))
+    return f"{_text(origin)}[{', '.join(map(_text, arguments))}]" if arguments else _text(origin)
