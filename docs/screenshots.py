@@ -52,7 +52,7 @@ def main() -> None:
                     device_scale_factor=1.5,
                     color_scheme="dark" if scheme == "dark" else "light",
                 )
-                page.goto(f"{url}/_signals")
+                page.goto(f"{url}/_signals/signals")
                 page.screenshot(path=FOLDER / name)
         browser.close()
 

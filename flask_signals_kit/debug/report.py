@@ -27,10 +27,11 @@ from ..core.names import is_glob
 from ..core.signal import Signal
 from ..deliveries.sqlite import begins_late, engine_label
 from ..errors import did_you_mean, how_to_declare, nearest, suggestion
-from ..records import IMMEDIATE, Connection, OnError, Place
+from ..records import AFTER_COMMIT, IMMEDIATE, Connection, OnError, Place
 
 if TYPE_CHECKING:
     from ..app.app_signals import AppSignals
+    from ..core.connection import LiveConnection
 
 ProblemKind = Literal["dead", "undeclared", "unknown", "no_extra", "duplicate", "sqlite"]
 
@@ -107,6 +108,8 @@ class ReceiverInfo:
     """Whether it is only weakly referenced."""
     uid: str | None
     """Its ``uid``."""
+    pattern: str | None = None
+    """The pattern that connected it, such as ``account_*``; ``None`` if it is connected by name."""
     takes_extra: bool
     """Whether it has ``**kwargs``."""
     on_error: OnError | None = None
@@ -122,9 +125,18 @@ class ReceiverInfo:
     mean: float | None = None
     """The mean duration of its last hundred calls, in seconds; ``None`` before the first."""
     p95: float | None = None
-    """The 95th percentile of the last hundred durations, in seconds."""
+    """The 95th percentile of the last hundred durations, in seconds; ``None`` below
+    :data:`ENOUGH` calls."""
     last_failure: str | None = None
     """The type of the exception that it raised last."""
+
+    @property
+    def phase(self) -> str | None:
+        """The heading of the receivers with its delivery; ``None`` if it runs during the send."""
+        if self.delivery == IMMEDIATE:
+            return None
+        after_commit = self.delivery == AFTER_COMMIT
+        return "After the commit" if after_commit else f"By delivery {self.delivery!r}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -147,12 +159,17 @@ class SignalInfo:
     """The payload's names, or ``None`` for any payload."""
     optional: tuple[str, ...]
     """The payload names that a send may omit."""
+    types: dict[str, str]
+    """The text of the stub's annotation, by the name of the payload."""
+    sender_type: str | None
+    """The text of the annotation of the sender, or ``None`` without one."""
     open: bool
     """Whether a send may pass other names as well."""
     on_error: OnError
     """Its failure policy."""
     receivers: tuple[ReceiverInfo, ...]
-    """In calling order, followed by foreign receivers."""
+    """In the order in which they run: those called during the send first, foreign ones last among
+    them; then those of each delivery."""
     problems: tuple[Problem, ...]
     """Its problems."""
 
@@ -170,9 +187,11 @@ class SignalInfo:
     def text(self) -> str:
         """The text that a search matches, in lower case."""
         parts = [self.name, self.doc or "", *(self.payload or ()), label(self, short_file)]
+        parts += [self.sender_type or "", *self.types.values()]
         for receiver in self.receivers:
             parts += [f"{receiver.module}.{receiver.name}", label(receiver, short_file)]
             parts += [receiver.delivery, receiver.sender or "", receiver.uid or ""]
+            parts += [receiver.pattern or ""]
             parts += [] if receiver.when is None else [named(receiver.when)]
             parts += [receiver.last_failure or ""]
         return " ".join(part for part in parts if part).lower()
@@ -242,9 +261,11 @@ class Report:
         return tuple(signal for signal in self.signals if signal.orphan)
 
     def tally(self) -> Counter[str]:
-        """Count the signals of each origin and trait."""
+        """Count the signals of each origin and trait; for ``problems``, count the problems."""
         each = ((signal.origin, *signal.traits) for signal in self.signals)
-        return Counter(word for words in each for word in words)
+        counts = Counter(word for words in each for word in words)
+        counts["problems"] = len(self.problems)
+        return counts
 
     def find(self, name: str) -> SignalInfo | None:
         """Return the signal of this name, or ``None``."""
@@ -272,8 +293,13 @@ class Report:
         return self._only(lambda signal: pattern.lower() in signal.name.lower())
 
     def without_unused(self) -> Report:
-        """Return the report without the signals of Flask and extensions that have no receivers."""
-        return self._only(lambda signal: signal.origin == "domain" or bool(signal.receivers))
+        """Return the report without unused signals of Flask and extensions.
+
+        Unused signals have neither receivers nor problems.
+        """
+        return self._only(
+            lambda signal: signal.origin == "domain" or bool(signal.receivers or signal.problems)
+        )
 
     def _only(self, wanted: Callable[[SignalInfo], bool]) -> Report:
         return replace(self, signals=tuple(filter(wanted, self.signals)))
@@ -298,15 +324,25 @@ _FIELDS: dict[type, tuple[str, ...]] = {
     for record in (SignalInfo, ReceiverInfo, Problem, Place)
 }
 
+FIGURES = ("calls", "failures", "dropped", "mean", "p95", "last_failure")
+"""The fields of a receiver that come from the journal."""
+
+_UNCOUNTED = tuple(name for name in _FIELDS[ReceiverInfo] if name not in FIGURES)
+
 
 def _to_json(value: Any) -> Any:
-    """Return a record of the report as JSON types; this is several times as fast as ``asdict``."""
+    """Return a record of the report as JSON types; this is several times as fast as ``asdict``.
+
+    A receiver that no journal counts has no figures.
+    """
     kind = type(value)
     if kind is tuple:
         return [_to_json(each) for each in value]
     names = _FIELDS.get(kind)
     if names is None:
         return value
+    if kind is ReceiverInfo and value.calls is None:
+        names = _UNCOUNTED
     return {name: _to_json(getattr(value, name)) for name in names}
 
 
@@ -384,6 +420,9 @@ def duration(seconds: float) -> str:
     return f"{value:,.{1 if value < 9.95 else 0}f} {unit}"  # noqa: PLR2004  the same for 10
 
 
+ENOUGH = 20
+"""The calls from which on the 95th percentile differs from the slowest call."""
+
 SUGGESTIONS = 20
 """The number of undeclared names that get a suggestion: each is compared with all declared ones."""
 
@@ -437,25 +476,29 @@ def _signal(
     source = app_signals.registry.source(name)
     live = () if signal is None else signal.live_connections
     connections = [connection.describe(name) for connection in live]
-    tallies: list[Tally | None] = [None for _ in live]
-    if signal is not None and app_signals.journal is not None:
-        tallies = [signal.context.tallies.get(each.order) or Tally() for each in live]
+    receivers = [
+        _receiver(connection, _tally(app_signals, signal, each), each.target)
+        for connection, each in zip(connections, live, strict=True)
+    ]
     place = None if handle is None else handle.place
     contract = None if handle is None else handle.contract
+    origin = app_signals.origin(name)
     payload = contract.names if contract else BUILTIN_PAYLOADS.get(name)
     foreign = [] if source is None else list(_foreign(app_signals, source))
     return SignalInfo(
         name=name,
         doc=_doc(handle) or (None if source is None else _doc(source)),
-        origin=app_signals.origin(name),
+        origin=origin,
         declared=app_signals.registry.is_declared(name),
         file=place.file if place else None,
         line=place.line if place else None,
         payload=payload,
         optional=contract.optional if contract else (),
+        types=dict(contract.types) if contract else {},
+        sender_type=contract.sender_type if contract else "Flask" if origin == "flask" else None,
         open=contract.open if contract else payload is None,
         on_error=app_signals.on_error(name),
-        receivers=(*map(_receiver, connections, tallies), *foreign),
+        receivers=_by_delivery([*receivers, *foreign]),
         problems=(
             *_undeclared(app_signals, name, connections, suggest),
             *_dead(app_signals, name),
@@ -472,7 +515,23 @@ def _doc(thing: Any) -> str | None:
     return " ".join(doc.split()) if isinstance(doc, str) and doc.strip() else None
 
 
-def _receiver(connection: Connection, tally: Tally | None) -> ReceiverInfo:
+def _by_delivery(receivers: list[ReceiverInfo]) -> tuple[ReceiverInfo, ...]:
+    """Return the receivers that are called during the send, then those of each delivery."""
+    deliveries = dict.fromkeys([IMMEDIATE, *(receiver.delivery for receiver in receivers)])
+    positions = {delivery: position for position, delivery in enumerate(deliveries)}
+    return tuple(sorted(receivers, key=lambda receiver: positions[receiver.delivery]))
+
+
+def _tally(
+    app_signals: AppSignals, signal: Signal | None, connection: LiveConnection
+) -> Tally | None:
+    """Return the counts of a connection, or ``None`` without a journal."""
+    if signal is None or app_signals.journal is None:
+        return None
+    return signal.context.tallies.get(connection.order) or Tally()
+
+
+def _receiver(connection: Connection, tally: Tally | None, target: str) -> ReceiverInfo:
     place = connection.receiver
     return ReceiverInfo(
         module=place.module,
@@ -488,6 +547,7 @@ def _receiver(connection: Connection, tally: Tally | None) -> ReceiverInfo:
         uid=None if connection.uid is None else _plain(connection.uid),
         takes_extra=connection.takes_extra,
         on_error=connection.on_error,
+        pattern=None if target == connection.signal else _plain(target),
         **_counted(tally),
     )
 
@@ -496,8 +556,9 @@ def _counted(tally: Tally | None) -> dict[str, Any]:
     """Return the counts of the journal, by the fields of :class:`ReceiverInfo`."""
     if tally is None:
         return {}
-    fields = ("calls", "dropped", "failures", "mean", "p95")
-    counted: dict[str, Any] = {field: getattr(tally, field) for field in fields}
+    counted = {field: getattr(tally, field) for field in FIGURES}
+    if tally.calls < ENOUGH:
+        counted["p95"] = None
     failure = tally.last_failure
     return {**counted, "last_failure": None if failure is None else failure.error}
 
@@ -560,7 +621,7 @@ def _foreign_connections(app_signals: AppSignals, source: Signal) -> Iterator[Re
         receiver, sender = connection.resolve(), connection.resolve_sender()
         if receiver is None or _is_own(receiver) or _is_other_app(app_signals, sender):
             continue
-        info = _receiver(connection.describe(source.name), None)
+        info = _receiver(connection.describe(source.name), None, source.name)
         sender_name = "this app" if sender is app_signals.app else info.sender
         yield replace(info, foreign=True, sender=sender_name)
 

@@ -143,8 +143,11 @@ def test_every_kind_of_problem_is_documented() -> None:
 def test_fields_of_the_json_are_documented() -> None:
     """What scripts may read stands in the manual in the order in which it comes."""
     app = Flask("shop")
+    app.testing = True  # a journal is kept
     kit = SignalsKit(app)
     kit.on("account_funded")(lambda account: None)
+    with app.app_context():
+        pass
     answer = report(kit.for_app(app)).to_json()
     text = text_of("docs/page.md").partition("\n## As JSON\n")[2].partition("\n## ")[0]
     assert all(f"`{field}`" in text for field in answer)

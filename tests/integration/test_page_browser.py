@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Serve = Callable[[WSGIApplication], str]
 
-VIEWS = ("", "/signals/account_funded", "/signals/none_such", "?q=none_such", "?only=orphans")
+VIEWS = ("", "/account_funded", "/none_such", "?q=none_such", "?only=orphans")
 
 LONG = "a_signal_with_a_name_that_is_longer_than_any_line_of_a_narrow_screen_could_ever_be_" * 2
 
@@ -33,7 +33,7 @@ def url(serve: "Serve") -> str:
     kit.signal(LONG, f"Something{'long' * 50} happened.")
     kit.on(LONG)(deeply_nested())
     flask.signals.request_started.connect(foreign, app)
-    return f"{serve(app)}/_signals"
+    return f"{serve(app)}/_signals/signals"
 
 
 def foreign(app: Flask, **extra: object) -> None:
@@ -127,7 +127,7 @@ def test_back_from_a_signal_leads_to_the_same_view(page: "Page", url: str) -> No
 @pytest.fixture
 def long_url(serve: "Serve") -> str:
     """Serve an app with more signals than one page shows; return its page's URL."""
-    return f"{serve(make_long_app(250, 1))}/_signals"
+    return f"{serve(make_long_app(250, 1))}/_signals/signals"
 
 
 @pytest.mark.parametrize("scripts", [True, False])
@@ -403,7 +403,7 @@ def test_page_follows_the_colour_scheme(page: "Page", url: str) -> None:
 def test_page_does_not_scroll_sideways_at_any_width(page: "Page", url: str, width: int) -> None:
     """However long the names are."""
     page.set_viewport_size({"width": width, "height": 800})
-    for view in (*VIEWS, f"/signals/{LONG}"):
+    for view in (*VIEWS, f"/{LONG}"):
         page.goto(url + view)
         assert page.evaluate("document.documentElement.scrollWidth") == width, view
         cut_off = page.evaluate(
@@ -414,7 +414,7 @@ def test_page_does_not_scroll_sideways_at_any_width(page: "Page", url: str, widt
         assert cut_off == [], view
 
 
-FIGURES = """() => [...document.querySelectorAll("article.signal:has(td) tbody tr")].map((row) => {
+FIGURES = """() => [...document.querySelectorAll("article.signal tbody tr:has(td)")].map((row) => {
     const texts = (selector) => {
         const found = row.querySelector(selector);
         return found && found.checkVisibility() ? found.innerText.replace(/\\s+/g, " ").trim() : "";
@@ -435,10 +435,10 @@ def figures_url(serve: "Serve") -> str:
 
     kit.on(LONG)(fails)
     with app.app_context():
-        for _ in range(12):
+        for _ in range(20):
             kit.send("acount_funded")
             kit.send(LONG)
-    return f"{serve(app)}/_signals"
+    return f"{serve(app)}/_signals/signals"
 
 
 def test_figures_are_aligned_in_wide_windows(page: "Page", figures_url: str) -> None:
@@ -447,7 +447,7 @@ def test_figures_are_aligned_in_wide_windows(page: "Page", figures_url: str) -> 
     page.goto(figures_url)
     rows = page.evaluate(FIGURES)
     assert ["0", "0", "\N{EN DASH}", "\N{EN DASH}"] in rows
-    assert any(calls == "12" and failures.startswith("12 A") for calls, failures, _, _ in rows)
+    assert any(calls == "20" and failures.startswith("20 A") for calls, failures, _, _ in rows)
     assert all(p95 for _, _, _, p95 in rows)
     ends = page.eval_on_selector_all(
         ".mean .unit", "units => units.map((unit) => unit.getBoundingClientRect().left)"
@@ -456,22 +456,24 @@ def test_figures_are_aligned_in_wide_windows(page: "Page", figures_url: str) -> 
     assert len({round(end) for end in ends}) == 1
 
 
-def test_figures_are_reduced_in_narrow_windows(page: "Page", figures_url: str) -> None:
-    """Calls in words, failures if there are any, and one time; none without calls."""
-    page.set_viewport_size({"width": 390, "height": 800})
+@pytest.mark.parametrize("width", [360, 768, 999])
+def test_figures_are_shown_in_words_in_narrow_windows(
+    page: "Page", figures_url: str, width: int
+) -> None:
+    """Every figure that exists, zeros too; a foreign receiver has none."""
+    page.set_viewport_size({"width": width, "height": 800})
     page.goto(figures_url)
     rows = page.evaluate(FIGURES)
-    assert ["", "", "", ""] in rows
-    assert any(calls == "12 calls" and "12 failed A" in failures for calls, failures, _, _ in rows)
-    assert all(bool(mean) == bool(calls) for calls, _, mean, _ in rows)
-    assert not any(p95 for _, _, _, p95 in rows)
+    assert ["0 calls", "0 failed", "", ""] in rows
+    assert any(calls == "20 calls" and "20 failed A" in failures for calls, failures, _, _ in rows)
+    assert all(mean and p95 for calls, _, mean, p95 in rows if calls == "20 calls")
 
 
 @pytest.mark.parametrize("width", [320, 390, 1153, 1360])
 def test_figures_do_not_overflow(page: "Page", figures_url: str, width: int) -> None:
     """However long the name of an exception is."""
     page.set_viewport_size({"width": width, "height": 800})
-    for view in ("", f"/signals/{LONG}"):
+    for view in ("", f"/{LONG}"):
         page.goto(figures_url + view)
         assert page.evaluate("document.documentElement.scrollWidth") == width, view
         overlapping = page.evaluate(
@@ -490,7 +492,7 @@ def test_figures_contrast_in_both_colour_schemes(
     page.emulate_media(color_scheme=scheme)
     for width in (390, 1360):
         page.set_viewport_size({"width": width, "height": 800})
-        for view in ("", f"/signals/{LONG}"):
+        for view in ("", f"/{LONG}"):
             page.goto(figures_url + view)
             assert [found for found in page.evaluate(CONTRASTS) if found[0] < 4.5] == [], view
 
@@ -501,6 +503,46 @@ def test_scripts_filter_failing_signals(page: "Page", figures_url: str) -> None:
     page.get_by_text("Failing 1", exact=True).click()
     assert shown(page) == [LONG]
     page.wait_for_url(f"{figures_url}?only=failing")
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_brand_leads_back_to_the_app(browser: "Browser", serve: "Serve", scripts: bool) -> None:
+    """From every view, by a link with the name of the app."""
+    app = make_app()
+    app.add_url_rule("/", view_func=lambda: "The shop")
+    url = serve(app)
+    with browser.new_context(java_script_enabled=scripts) as context:
+        page = context.new_page()
+        for view in ("", "/signals", "/signals/account_funded"):
+            page.goto(f"{url}/_signals{view}")
+            page.get_by_role("link", name="shop", exact=True).click()
+            page.wait_for_url(f"{url}/")
+            assert page.get_by_text("The shop").is_visible()
+
+
+def test_filter_that_matches_nothing_is_quiet(page: "Page", url: str) -> None:
+    """It has no border unless it is selected; it still can be."""
+    page.goto(url)
+    is_quiet = """label => {
+        const { borderTopColor, backgroundColor } = getComputedStyle(label);
+        return [borderTopColor, backgroundColor].every((colour) => colour === "rgba(0, 0, 0, 0)");
+    }"""
+    nothing, orphans = (
+        page.locator(f"label[for=only-{trait}]") for trait in ("failing", "orphans")
+    )
+    assert (nothing.evaluate(is_quiet), orphans.evaluate(is_quiet)) == (True, False)
+    nothing.click()
+    assert not nothing.evaluate(is_quiet)
+    assert page.get_by_text("No signals match.").is_visible()
+    page.wait_for_url(f"{url}?only=failing")
+
+
+def test_filters_of_the_index_lead_to_the_signals(page: "Page", url: str) -> None:
+    """The address names the view that the filters belong to."""
+    page.goto(url.removesuffix("/signals"))
+    page.get_by_role("searchbox").fill("money")
+    page.wait_for_url(f"{url}?q=money")
+    assert shown(page) == ["account_funded"]
 
 
 # -- safety ---------------------------------------------------------------------------------------
@@ -522,7 +564,7 @@ def test_browser_console_has_no_errors(page: "Page", url: str) -> None:
         page.goto(url + view, wait_until="networkidle")
     assert messages == []
     assert len(requests) >= 3 * len(VIEWS)
-    assert all(request.startswith(url) for request in requests)
+    assert all(request.startswith(url.removesuffix("/signals")) for request in requests)
 
 
 def test_policy_blocks_inline_code(page: "Page", url: str) -> None:
@@ -553,7 +595,7 @@ def test_markup_is_shown_as_text(page: "Page", serve: "Serve") -> None:
     app.testing = True
     kit = SignalsKit(app)
     kit.signal("account_funded", "<img src=x onerror=alert(1)> `<b>bold</b>`")
-    page.goto(f"{serve(app)}/_signals?q=%22%3E%3Cimg+src%3Dx%3E")
+    page.goto(f"{serve(app)}/_signals/signals?q=%22%3E%3Cimg+src%3Dx%3E")
     assert page.locator("img, b").count() == 0
     page.get_by_role("searchbox").fill("<b>")
     assert shown(page) == ["account_funded"]

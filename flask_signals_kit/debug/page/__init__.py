@@ -22,7 +22,8 @@ NAME = "flask_signals_kit"
 """The value of ``request.blueprint`` while the page is served, and the prefix of its endpoints."""
 
 PATHS = {
-    "signals": "",
+    "index": "",
+    "signals": "/signals",
     "signals_json": "/signals.json",
     "signal": "/signals/<path:name>",
     "static": "/static/<path:filename>",

@@ -55,7 +55,7 @@ signals, so that the browser can filter it."""
 LINE = 88
 """The line length of code, as in most formatters."""
 
-NAVIGATION = (("signals", "Signals", ""),)
+NAVIGATION = (("signals", "Signals", "/signals"),)
 """The views in the navigation: name, title and path below the page's URL."""
 
 
@@ -118,6 +118,10 @@ class Views:
         filters.update(doc_parts=doc_parts, duration=duration, camel_parts=_camel_parts)
         filters.update(place=_place, quote=_quote)
 
+    def index(self, app_signals: AppSignals) -> Response:
+        """Show the first view."""
+        return self.signals(app_signals)
+
     def signals(self, app_signals: AppSignals) -> Response:
         """Show the signals with their receivers, one page at a time.
 
@@ -178,19 +182,29 @@ class Views:
 
     def _render(self, template: str, found: Report, status: int = 200, **context: Any) -> Response:
         body = self._templates.get_template(template).render(
-            report=found, navigation=NAVIGATION, url=self._url, brief=BRIEF, **context
+            report=found,
+            navigation=NAVIGATION,
+            root=_local(request.script_root + "/"),
+            url=self._url,
+            brief=BRIEF,
+            **context,
         )
         return Response(_encode(body), status, mimetype="text/html")
 
     def _url(self, path: str = "", query: Mapping[str, Any] | None = None) -> str:
         """Return the URL of a path of the page, without a host."""
-        url = "/" + _quote(request.script_root + self._prefix + path).lstrip("/")
+        url = _local(request.script_root + self._prefix + path)
         return f"{url}?{urlencode(query, doseq=True)}" if query else url
 
 
 def _encode(text: str) -> bytes:
     """Encode a response; escape surrogates, which a file name may contain."""
     return text.encode(errors="backslashreplace")
+
+
+def _local(path: str) -> str:
+    """Return the URL of a path on the same host."""
+    return "/" + _quote(path).lstrip("/")
 
 
 def _quote(text: str) -> str:

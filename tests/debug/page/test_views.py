@@ -70,8 +70,9 @@ def make_app() -> Flask:
 
 
 def page(app: Flask, url: str = "") -> str:
-    """Return the HTML of a view."""
-    response = app.test_client().get(f"/_signals{url}")
+    """Return the HTML of a view: the list of signals, perhaps with a query, or another path."""
+    path = url if url.startswith("/") else f"/signals{url}"
+    response = app.test_client().get(f"/_signals{path}")
     assert response.status_code == 200
     return response.text
 
@@ -101,7 +102,9 @@ def words(html: str) -> str:
 def test_signal_has_doc_payload_policy_and_place() -> None:
     """What it means and what to expect of it."""
     card = words(cards(page(make_app()))["account_funded"])
-    assert card.startswith("account_funded Payload: amount method note ?")
+    assert card.startswith(
+        "account_funded Payload: amount : int method : str note ? : str from Account on_error:"
+    )
     assert "Money arrived in an Account ." in card
     assert "on_error: isolate" in card
     assert re.search(r"tests/debug/page/test_views\.py:\d+", card)
@@ -190,7 +193,8 @@ def test_signal_has_a_view() -> None:
     text = words(page(make_app(), "/signals/account_funded"))
     assert "the sender continues" in text
     assert "3 receivers, in calling order" in text
-    assert "strong yes alerts" in text  # held, takes **kwargs, uid
+    assert "Sender Account Payload Payload: amount : int method : str note ? : str If" in text
+    assert "uid alerts" in text
     assert "sync_to_ledger async on_error: raise" in text
     assert "has no **kwargs" in text
     assert "def receiver(sender, *, amount, method, note=None, **extra):" in text
@@ -258,10 +262,12 @@ def test_open_payload_is_marked() -> None:
     def all_done(sender: Account, **extra: object) -> None: ...
 
     html = page(app)
-    assert words(cards(html)["report_asked"]).startswith("report_asked Payload: title **extra")
+    assert words(cards(html)["report_asked"]).startswith(
+        "report_asked Payload: title : str **extra"
+    )
     assert words(cards(html)["all_done"]).startswith("all_done Payload: **extra")
     assert "**extra" not in words(cards(html)["campaign_archived"])
-    assert "Payload: title **extra" in words(page(app, "/signals/report_asked"))
+    assert "Payload: title : str **extra" in words(page(app, "/signals/report_asked"))
     names = ("report_asked", "all_done", "campaign_archived", "account_funded")
     assert [twin(app)[name]["open"] for name in names] == [True, True, True, False]
 
@@ -294,7 +300,9 @@ def test_back_link_of_a_signal_keeps_the_filters() -> None:
     card = cards(page(app, "?q=money&only=async"))["account_funded"]
     assert 'href="/_signals/signals/account_funded?q=money&amp;only=async"' in card
     html = page(app, "/signals/account_funded?q=money&only=async")
-    assert 'href="/_signals?q=money&amp;only=async#signal-account_funded">All signals' in html
+    assert (
+        'href="/_signals/signals?q=money&amp;only=async#signal-account_funded">All signals' in html
+    )
 
 
 # -- filters --------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ if (form) {
   const complete = "complete" in form.dataset;
   const twin = document.getElementById("twin");
   const twinPath = twin.getAttribute("href").split("?")[0];
+  const path = form.getAttribute("action");
 
   const chosen = (name) =>
     [...form.querySelectorAll(`input[name=${name}]:checked`)].map((box) => box.value);
@@ -54,7 +55,7 @@ if (form) {
   };
   const readdress = () => {
     clearTimeout(pause);
-    const address = location.pathname + suffix + location.hash;
+    const address = path + suffix + location.hash;
     if (suffix !== location.search) history.replaceState(null, "", address);
   };
   if (complete) {
