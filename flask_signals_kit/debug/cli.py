@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
@@ -45,7 +45,7 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
     help="Also list signals of Flask and other extensions that have no receivers.",
 )
 def list_signals(pattern: str | None, as_json: bool, show_all: bool) -> None:
-    """List the signals with their receivers in calling order.
+    """List the signals with their receivers in calling order, one receiver per line.
 
     PATTERN is part of a signal's name, or a glob such as 'account_*'.
     """
@@ -119,28 +119,80 @@ def _print_json(data: Any) -> None:
     click.echo(json.dumps(data, indent=2))  # in ASCII: a file or a pipe may have any encoding
 
 
+GAP = "  "
+"""The space between the columns of the list."""
+
+HEADS = ("Signal", "Receivers", "Delivery", "Place")
+"""The columns of the list."""
+
+PLACE = 16
+"""The width down to which places are cut before other columns are."""
+
+
 def _print_list(found: Report, hidden: int) -> None:
-    # A receiver that is too long for the shared columns breaks the lines of its own signal only.
-    shared = _columns(found.receivers)
-    for signal in found.signals:
-        _print_heading(signal)
-        columns = shared or _columns(signal.receivers)
-        for index, receiver in enumerate(signal.receivers, start=1):
-            name, place, notes = _row(receiver)
-            if columns:
-                name_width, place_width = columns
-                gap = " " * (place_width - len(place))
-                _echo(f"{index:>3}  {name:{name_width}}  {_dim(place)}{gap}  {notes}".rstrip())
-            else:
-                _echo(f"{index:>3}  {name}")
-                words = notes.split(" ") if notes else []
-                _echo_groups([_dim(place)] if place else [], words, indent=5, hanging=5)
+    if found.signals:
+        _print_table(found.signals)
         _echo()
-    _echo(f"{_tally(found)}.")
+    notes = [f"{_tally(found)}."]
     if found.problems:
-        _echo("'flask signals check' describes the problems.")
+        notes.append("'flask signals check' describes the problems.")
     if hidden:
-        _echo(f"Not shown: {_count(hidden, 'signal')} without receivers; --all lists them.")
+        notes.append(f"Not shown: {_count(hidden, 'signal')} without receivers; --all lists them.")
+    for note in notes:
+        _echo_wrapped(note, indent=0)
+
+
+def _print_table(signals: Sequence[SignalInfo]) -> None:
+    """Print one line for each receiver; if it does not fit, without the receivers' modules."""
+    room = (_width() or sys.maxsize) - len(GAP) * (len(HEADS) - 1)
+    rows = [row for signal in signals for row in _rows(signal)]
+    widths = _widths([HEADS, *rows])
+    if sum(widths) > room:
+        rows = [row for signal in signals for row in _rows(signal, brief=True)]
+        widths = _widths([HEADS, *rows])
+    while sum(widths) > room:  # cut the places first: the receivers' names say nearly as much
+        widths[-1 if widths[-1] > PLACE else widths.index(max(widths))] -= 1
+    _print_row(HEADS, widths)
+    _print_row(["-" * width for width in widths], widths)
+    by_name = {signal.name: signal for signal in signals}
+    for row in rows:
+        signal = by_name[row[0]]
+        name = {"bold": True, "fg": "red" if signal.problems else None}
+        receiver = {"fg": "yellow" if signal.orphan else None}
+        _print_row(row, widths, [name, receiver, {}, {"dim": True}])
+
+
+def _rows(signal: SignalInfo, *, brief: bool = False) -> list[tuple[str, str, str, str]]:
+    """Return the cells of each receiver, or of one row that says that there are none.
+
+    :param brief: leave out the modules of the receivers.
+    """
+    rows = [
+        (
+            signal.name,
+            ("" if brief else f"{receiver.module}.")
+            + f"{receiver.name}{' (foreign)' if receiver.foreign else ''}",
+            receiver.delivery,
+            label(receiver, _brief_file),
+        )
+        for receiver in signal.receivers
+    ]
+    return rows or [(signal.name, "orphan" if signal.orphan else "none", "", "")]
+
+
+def _widths(rows: Sequence[tuple[str, ...]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*rows, strict=True)]
+
+
+def _print_row(
+    row: Sequence[str], widths: list[int], styles: Sequence[dict[str, Any]] = ({},) * len(HEADS)
+) -> None:
+    """Print a row of the list; of a text that is too long, its end is shown."""
+    cells: list[str] = []
+    for text, width, style in zip(row, widths, styles, strict=True):
+        short = text if len(text) <= width else f"…{text[len(text) - width + 1 :]}"
+        cells.append((click.style(short, **style) if short else "") + " " * (width - len(short)))
+    _echo(GAP.join(cells).rstrip())
 
 
 def _print_signal(signal: SignalInfo) -> None:
@@ -149,6 +201,7 @@ def _print_signal(signal: SignalInfo) -> None:
     facts = {
         "Origin": signal.origin,
         "Declared": label(signal, near_file) or ("nowhere" if signal.origin == "domain" else ""),
+        "Sender": signal.sender_type,
         "Payload": _payload(signal),
         "On error": f"{signal.on_error}: {POLICIES[signal.on_error]}",
     }
@@ -157,15 +210,23 @@ def _print_signal(signal: SignalInfo) -> None:
             _echo_wrapped(f"{term:10}{fact}", indent=2, hanging=12)
     _echo()
     _echo(_count(len(signal.receivers), "receiver").capitalize())
+    phase = None
     for index, receiver in enumerate(signal.receivers, start=1):
-        _echo(f"{index:>3}  {receiver.module}.{receiver.name}")
-        _echo(f"{'':5}{_dim(label(receiver, near_file) or 'no source file')}")
-        _echo_wrapped(", ".join(_details(receiver)), indent=5)
-        if receiver.calls or receiver.dropped:
-            _echo_wrapped(", ".join(_figures(receiver)), indent=5)
+        if receiver.phase and receiver.phase != phase:
+            phase = receiver.phase
+            _echo(phase)
+        _print_receiver(index, receiver)
     for problem in signal.problems:
         _echo()
         _print_problem(problem)
+
+
+def _print_receiver(index: int, receiver: ReceiverInfo) -> None:
+    _echo(f"{index:>3}  {receiver.module}.{receiver.name}")
+    _echo(f"{'':5}{_dim(label(receiver, near_file) or 'no source file')}")
+    _echo_wrapped(", ".join(_details(receiver)), indent=5)
+    if receiver.calls or receiver.dropped:
+        _echo_wrapped(", ".join(_figures(receiver)), indent=5)
 
 
 def _print_heading(signal: SignalInfo) -> None:
@@ -192,46 +253,10 @@ def _print_problem(problem: Problem) -> None:
     _echo_wrapped(f"Fix: {problem.fix}", indent=2)
 
 
-def _columns(receivers: Iterable[ReceiverInfo]) -> tuple[int, int] | None:
-    """Return the widths of names and places, or ``None`` if a line would not fit."""
-    rows = [_row(receiver) for receiver in receivers]
-    names, places, notes = (max((len(row[i]) for row in rows), default=0) for i in range(3))
-    width = _width()
-    return (names, places) if width is None or 9 + names + places + notes <= width else None
-
-
-def _row(receiver: ReceiverInfo) -> tuple[str, str, str]:
-    """Return a receiver's name, its place, and its options that are not the default."""
-    return (
-        f"{receiver.module}.{receiver.name}",
-        label(receiver, _brief_file),
-        ", ".join(_notes(receiver)),
-    )
-
-
 def _brief_file(file: str) -> str:
     """Return a file relative to the working directory; an installed one, to its import path."""
     near = near_file(file)
     return short_file(file) if near == file or "site-packages" in near else near
-
-
-def _notes(receiver: ReceiverInfo) -> Iterator[str]:
-    if receiver.priority:
-        yield f"priority {receiver.priority}"
-    if receiver.delivery != "immediate":
-        yield receiver.delivery
-    if receiver.on_error is not None:
-        yield f"on_error={receiver.on_error}"
-    if receiver.sender is not None:
-        yield f"sender {receiver.sender}"
-    if receiver.when is not None:
-        yield f"when {receiver.when.name}"
-    if receiver.is_async:
-        yield "async"
-    if receiver.weak:
-        yield "weak"
-    if receiver.foreign:
-        yield "foreign"
 
 
 def _details(receiver: ReceiverInfo) -> Iterator[str]:
@@ -248,6 +273,8 @@ def _details(receiver: ReceiverInfo) -> Iterator[str]:
     yield "**kwargs" if receiver.takes_extra else "no **kwargs"
     if receiver.uid is not None:
         yield f"uid {receiver.uid}"
+    if receiver.pattern is not None:
+        yield f"by pattern {receiver.pattern}"
     if receiver.foreign:
         yield "foreign: connected to the original signal, not through the kit"
 
@@ -259,13 +286,21 @@ def _figures(receiver: ReceiverInfo) -> Iterator[str]:
         yield f"{receiver.failures} failed (last: {receiver.last_failure})"
     if receiver.dropped:
         yield f"{receiver.dropped} dropped"
-    if receiver.mean is not None and receiver.p95 is not None:
+    if receiver.mean is not None:
         yield f"mean {duration(receiver.mean)}"
+    if receiver.p95 is not None:
         yield f"p95 {duration(receiver.p95)}"
 
 
 def _payload(signal: SignalInfo) -> str:
-    return "any" if signal.payload is None else ", ".join(_payload_names(signal)) or "none"
+    if signal.payload is None:
+        return "any"
+    types = signal.types
+    names = [
+        f"{name}: {types[name.rstrip('?')]}" if name.rstrip("?") in types else name
+        for name in _payload_names(signal)
+    ]
+    return ", ".join(names) or "none"
 
 
 def _payload_names(signal: SignalInfo) -> list[str]:
