@@ -347,9 +347,30 @@ class Journal:
         """Return a time on the clock of ``time.perf_counter`` in seconds since the epoch."""
         return self._epoch + clock
 
-    def entries(self) -> list[JournalEntry]:
-        """Return the recorded emissions, the last that ended first."""
-        return [self._entry(*raw) for raw in reversed(tuple(self._entries))]
+    @property
+    def is_empty(self) -> bool:
+        """Whether no emission is recorded."""
+        return not self._entries
+
+    def entries(
+        self, wanted: Callable[[int, str, RequestRecord], bool] | None = None
+    ) -> list[JournalEntry]:
+        """Return the recorded emissions, the last that ended first.
+
+        :param wanted: tells, by number, signal and request, which ones to return; all if omitted.
+        """
+        raw = reversed(tuple(self._entries))
+        return [
+            self._entry(*each) for each in raw if wanted is None or wanted(each[0], *_key(each))
+        ]
+
+    def requests(self) -> dict[RequestRecord, set[str]]:
+        """Return the requests of the recorded emissions, newest first, with their signals."""
+        found: dict[RequestRecord, set[str]] = {}
+        for raw in tuple(self._entries):
+            signal, request = _key(raw)
+            found.setdefault(request, set()).add(signal)
+        return dict(sorted(found.items(), key=lambda item: item[0].id, reverse=True))
 
     def _entry(
         self,
@@ -387,6 +408,11 @@ class Journal:
                 _steps(times, roster, orders or tuple(roster.connections), muted, exceptional or {})
             ),
         )
+
+
+def _key(raw: tuple[Any, ...]) -> tuple[str, RequestRecord]:
+    """Return the signal and the request of a recorded emission."""
+    return raw[2], raw[7]
 
 
 def _task_name(asyncio: Any) -> str | None:

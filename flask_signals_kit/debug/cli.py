@@ -283,7 +283,8 @@ def _figures(receiver: ReceiverInfo) -> Iterator[str]:
     """Yield the journal's counts of this process."""
     yield _count(receiver.calls or 0, "call")
     if receiver.failures:
-        yield f"{receiver.failures} failed (last: {receiver.last_failure})"
+        last = receiver.last_failure
+        yield f"{receiver.failures} failed" + (f" (last: {last.error})" if last else "")
     if receiver.dropped:
         yield f"{receiver.dropped} dropped"
     if receiver.mean is not None:

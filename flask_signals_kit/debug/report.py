@@ -22,7 +22,7 @@ from ..app.handle import DomainSignal
 from ..catalogue import BUILTIN_PAYLOADS, CATALOGUE
 from ..core.connection import sender_label
 from ..core.introspection import is_async, locate, place_of, takes_extra
-from ..core.journal import Tally
+from ..core.journal import LastFailure, Tally
 from ..core.names import is_glob
 from ..core.signal import Signal
 from ..deliveries.sqlite import begins_late, engine_label
@@ -127,8 +127,8 @@ class ReceiverInfo:
     p95: float | None = None
     """The 95th percentile of the last hundred durations, in seconds; ``None`` below
     :data:`ENOUGH` calls."""
-    last_failure: str | None = None
-    """The type of the exception that it raised last."""
+    last_failure: LastFailure | None = None
+    """Its last failure."""
 
     @property
     def phase(self) -> str | None:
@@ -172,6 +172,10 @@ class SignalInfo:
     them; then those of each delivery."""
     problems: tuple[Problem, ...]
     """Its problems."""
+    sent: int | None = None
+    """How often it was sent; ``None`` without a journal."""
+    last_sent: float | None = None
+    """When it was last sent, in seconds since the epoch; ``None`` before the first time."""
 
     @property
     def orphan(self) -> bool:
@@ -193,7 +197,7 @@ class SignalInfo:
             parts += [receiver.delivery, receiver.sender or "", receiver.uid or ""]
             parts += [receiver.pattern or ""]
             parts += [] if receiver.when is None else [named(receiver.when)]
-            parts += [receiver.last_failure or ""]
+            parts += [] if receiver.last_failure is None else [receiver.last_failure.error]
         return " ".join(part for part in parts if part).lower()
 
 
@@ -321,11 +325,13 @@ def signal_to_json(signal: SignalInfo) -> dict[str, Any]:
 
 _FIELDS: dict[type, tuple[str, ...]] = {
     record: tuple(field.name for field in fields(record))
-    for record in (SignalInfo, ReceiverInfo, Problem, Place)
+    for record in (SignalInfo, ReceiverInfo, LastFailure, Problem, Place)
 }
 
 FIGURES = ("calls", "failures", "dropped", "mean", "p95", "last_failure")
 """The fields of a receiver that come from the journal."""
+
+_NOT_SENT = tuple(name for name in _FIELDS[SignalInfo] if name not in {"sent", "last_sent"})
 
 _UNCOUNTED = tuple(name for name in _FIELDS[ReceiverInfo] if name not in FIGURES)
 
@@ -333,7 +339,7 @@ _UNCOUNTED = tuple(name for name in _FIELDS[ReceiverInfo] if name not in FIGURES
 def _to_json(value: Any) -> Any:
     """Return a record of the report as JSON types; this is several times as fast as ``asdict``.
 
-    A receiver that no journal counts has no figures.
+    What no journal counts has no figures.
     """
     kind = type(value)
     if kind is tuple:
@@ -343,6 +349,8 @@ def _to_json(value: Any) -> Any:
         return value
     if kind is ReceiverInfo and value.calls is None:
         names = _UNCOUNTED
+    elif kind is SignalInfo and value.sent is None:
+        names = _NOT_SENT
     return {name: _to_json(getattr(value, name)) for name in names}
 
 
@@ -506,7 +514,20 @@ def _signal(
             *_duplicate(name, signal),
             *engines,
         ),
+        **_sent(app_signals, signal),
     )
+
+
+def _sent(app_signals: AppSignals, signal: Signal | None) -> dict[str, Any]:
+    """Return how often and when a signal was sent, by the fields of :class:`SignalInfo`."""
+    journal = app_signals.journal
+    if journal is None or signal is None:
+        return {}
+    last = signal.context.last_sent
+    return {
+        "sent": signal.context.sent,
+        "last_sent": None if last is None else journal.epoch(last),
+    }
 
 
 def _doc(thing: Any) -> str | None:
@@ -559,8 +580,7 @@ def _counted(tally: Tally | None) -> dict[str, Any]:
     counted = {field: getattr(tally, field) for field in FIGURES}
     if tally.calls < ENOUGH:
         counted["p95"] = None
-    failure = tally.last_failure
-    return {**counted, "last_failure": None if failure is None else failure.error}
+    return counted
 
 
 def _foreign(app_signals: AppSignals, source: blinker.Signal) -> Iterator[ReceiverInfo]:

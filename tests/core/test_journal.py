@@ -76,7 +76,11 @@ def figures(state: AppSignals, signal: str = "account_funded") -> dict[str, Rece
 def counts(state: AppSignals, signal: str = "account_funded") -> dict[str, tuple[Any, ...]]:
     """Return calls, failures and the last failure of each receiver of a signal, by name."""
     return {
-        name: (receiver.calls, receiver.failures, receiver.last_failure)
+        name: (
+            receiver.calls,
+            receiver.failures,
+            receiver.last_failure and receiver.last_failure.error,
+        )
         for name, receiver in figures(state, signal).items()
     }
 

@@ -26,6 +26,10 @@ PATHS = {
     "signals": "/signals",
     "signals_json": "/signals.json",
     "signal": "/signals/<path:name>",
+    "requests": "/requests",
+    "requests_json": "/requests.json",
+    "request": "/requests/<int:number>",
+    "emission": "/emissions/<int:number>",
     "static": "/static/<path:filename>",
 }
 """The paths of the views below the page's URL."""

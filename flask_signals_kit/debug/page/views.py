@@ -6,7 +6,9 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from importlib.resources import files
+from itertools import islice
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -14,6 +16,8 @@ from flask import Response, request
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ...app.app_signals import AppSignals
+from .. import activity
+from ..activity import Wanted
 from ..report import (
     ORIGINS,
     POLICIES,
@@ -35,7 +39,9 @@ PACKAGE = __name__.rpartition(".")[0]
 """The package of the templates and the static files."""
 
 STATIC = {
+    "activity.css": "text/css",
     "icon.svg": "image/svg+xml",
+    "live.js": "text/javascript",
     "page.css": "text/css",
     "page.js": "text/javascript",
 }
@@ -52,10 +58,16 @@ COMPLETE = 1000
 """The most receivers of all signals together for which a list of one page is sent with its hidden
 signals, so that the browser can filter it."""
 
+LAST = 8
+"""The number of emissions that the view of a signal explains."""
+
+ROWS = 2000
+"""The most rows of a request's tree."""
+
 LINE = 88
 """The line length of code, as in most formatters."""
 
-NAVIGATION = (("signals", "Signals", "/signals"),)
+NAVIGATION = (("requests", "Requests", "/requests"), ("signals", "Signals", "/signals"))
 """The views in the navigation: name, title and path below the page's URL."""
 
 
@@ -116,11 +128,13 @@ class Views:
         )
         filters: dict[str, Any] = self._templates.filters
         filters.update(doc_parts=doc_parts, duration=duration, camel_parts=_camel_parts)
-        filters.update(place=_place, quote=_quote)
+        filters.update(place=_place, quote=_quote, clock=_clock, iso=_iso)
 
     def index(self, app_signals: AppSignals) -> Response:
-        """Show the first view."""
-        return self.signals(app_signals)
+        """Show the requests once a signal was sent, and the signals before."""
+        journal = app_signals.journal
+        is_empty = journal is None or journal.is_empty
+        return self.signals(app_signals) if is_empty else self.requests(app_signals)
 
     def signals(self, app_signals: AppSignals) -> Response:
         """Show the signals with their receivers, one page at a time.
@@ -151,8 +165,7 @@ class Views:
     def signals_json(self, app_signals: AppSignals) -> Response:
         """Return the content of :meth:`signals` and :meth:`signal` as JSON."""
         found = report(app_signals, request.args.get("name")).select(_read_selection())
-        body = json.dumps(found.to_json(), ensure_ascii=False)
-        return Response(_encode(f"{body}\n"), mimetype="application/json")
+        return _json(found.to_json())
 
     def signal(self, app_signals: AppSignals, name: str) -> Response:
         """Show everything about one signal."""
@@ -170,8 +183,82 @@ class Views:
             paged=_paged(signal.receivers, _read_number("receivers")),
             back=_query(_read_selection(), _read_number("page")),
             sample=_sample(signal),
+            explained=activity.explain(activity.last_emissions(app_signals, name, LAST)),
             policies=POLICIES,
         )
+
+    def requests(self, app_signals: AppSignals) -> Response:
+        """Show the requests in which signals were sent, newest first."""
+        wanted = _read_wanted()
+        found = activity.requests(app_signals, wanted)
+        return self._refreshed(
+            "requests.html",
+            app_signals,
+            view="requests",
+            wanted=wanted,
+            query=_wanted_query(wanted),
+            total=len(found if wanted == Wanted() else activity.requests(app_signals)),
+            paged=_paged(found, _read_number("page")),
+        )
+
+    def requests_json(self, app_signals: AppSignals) -> Response:
+        """Return the content of :meth:`requests` and :meth:`request` as JSON, one page of it."""
+        found = activity.requests(app_signals, _read_wanted())
+        number = request.args.get("id", type=int)
+        if number is not None:
+            found = [each for each in found if each.id == number]
+        paged = _paged(found, _read_number("page"))
+        return _json(activity.requests_to_json(app_signals, paged.items))
+
+    def request(self, app_signals: AppSignals, number: int) -> Response:
+        """Show the tree of the emissions of one request."""
+        found = [each for each in activity.requests(app_signals) if each.id == number]
+        if not found:
+            return self._missing_record(app_signals, "request", number)
+        sent = activity.emissions(app_signals, found)[number]
+        return self._tree(app_signals, found[0], sent, None)
+
+    def emission(self, app_signals: AppSignals, number: int) -> Response:
+        """Show one emission, and what its receivers sent."""
+        emission = activity.emission(app_signals, number)
+        owners = activity.requests(app_signals) if emission is not None else []
+        owners = [each for each in owners if emission and each.id == emission.request]
+        if emission is None or not owners:
+            return self._missing_record(app_signals, "emission", number)
+        sent = activity.emissions(app_signals, owners)[emission.request]
+        return self._tree(app_signals, owners[0], activity.within(sent, number), emission)
+
+    def _tree(
+        self,
+        app_signals: AppSignals,
+        info: activity.RequestInfo,
+        sent: list[activity.EmissionInfo],
+        emission: activity.EmissionInfo | None,
+    ) -> Response:
+        rows = list(islice(activity.tree(sent), ROWS + 1))
+        return self._refreshed(
+            "request.html",
+            app_signals,
+            view="requests",
+            info=info,
+            emission=emission,
+            rows=rows[:ROWS],
+            is_cut=len(rows) > ROWS,
+        )
+
+    def _missing_record(self, app_signals: AppSignals, what: str, number: int) -> Response:
+        context = {"view": None, "what": what, "number": number}
+        return self._refreshed("not_recorded.html", app_signals, 404, **context)
+
+    def _refreshed(
+        self, template: str, app_signals: AppSignals, status: int = 200, **context: Any
+    ) -> Response:
+        """Render a view that the browser fetches again; answer 304 if it has not changed."""
+        app = {"app": str(app_signals.app.name), "journal": app_signals.journal is not None}
+        response = self._render(template, app, status, **context)
+        response.add_etag()
+        response.make_conditional(request)
+        return response
 
     def static(self, app_signals: AppSignals, filename: str) -> Response:
         """Return one of the static files."""
@@ -180,7 +267,9 @@ class Views:
         body = files(PACKAGE).joinpath("static", filename).read_bytes()
         return Response(body, mimetype=STATIC[filename])
 
-    def _render(self, template: str, found: Report, status: int = 200, **context: Any) -> Response:
+    def _render(
+        self, template: str, found: Report | dict[str, Any], status: int = 200, **context: Any
+    ) -> Response:
         body = self._templates.get_template(template).render(
             report=found,
             navigation=NAVIGATION,
@@ -195,6 +284,11 @@ class Views:
         """Return the URL of a path of the page, without a host."""
         url = _local(request.script_root + self._prefix + path)
         return f"{url}?{urlencode(query, doseq=True)}" if query else url
+
+
+def _json(content: Any) -> Response:
+    body = json.dumps(content, ensure_ascii=False)
+    return Response(_encode(f"{body}\n"), mimetype="application/json")
 
 
 def _encode(text: str) -> bytes:
@@ -219,6 +313,33 @@ def _read_selection() -> Selection:
         origins=tuple(origin for origin in ORIGINS if origin in arguments.getlist("origin")),
         traits=tuple(trait for trait in TRAITS if trait in arguments.getlist("only")),
     )
+
+
+def _read_wanted() -> Wanted:
+    """Read the filters of the requests from the query."""
+    arguments = request.args
+    return Wanted(
+        path=arguments.get("q", "").strip(),
+        signal=arguments.get("signal", "").strip(),
+        status=arguments.get("status", "").strip(),
+        failed="failed" in arguments,
+    )
+
+
+def _wanted_query(wanted: Wanted) -> dict[str, Any]:
+    """Return the query of the filters of requests, without empty values."""
+    query = {"q": wanted.path, "signal": wanted.signal, "status": wanted.status}
+    query["failed"] = "1" if wanted.failed else ""
+    return {name: value for name, value in query.items() if value}
+
+
+def _clock(seconds: float) -> str:
+    """Return a time since the epoch as the local time of day, with milliseconds."""
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%H:%M:%S.%f")[:-3]
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="milliseconds")
 
 
 def _read_number(name: str) -> int:

@@ -193,7 +193,7 @@ def test_signal_has_a_view() -> None:
     text = words(page(make_app(), "/signals/account_funded"))
     assert "the sender continues" in text
     assert "3 receivers, in calling order" in text
-    assert "Sender Account Payload Payload: amount : int method : str note ? : str If" in text
+    assert "Sender Account Payload Payload: amount : int method : str note ? : str Sent" in text
     assert "uid alerts" in text
     assert "sync_to_ledger async on_error: raise" in text
     assert "has no **kwargs" in text

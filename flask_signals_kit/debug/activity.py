@@ -1,0 +1,392 @@
+"""What happened: requests, the emissions in them, and the part of each receiver.
+
+Plain records, made from the journal; the page, its JSON and the commands show them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from ..core.journal import Journal, JournalEntry, JournalStep, RequestKind, RequestRecord
+from ..records import AFTER_COMMIT, IMMEDIATE, Place
+from .report import duration, named
+
+if TYPE_CHECKING:
+    from ..app.app_signals import AppSignals
+
+
+_text = str.__str__
+"""Returns a plain ``str``: a template would not escape a subclass like Markup."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StepInfo:
+    """One receiver's part in one emission."""
+
+    number: int
+    """Its place in the order of the receivers, from 1."""
+    receiver: Place
+    """The receiver."""
+    status: str
+    """``ran``, ``failed``, ``skipped``, ``other_sender``, ``not_reached``, ``muted``, ``waiting``
+    or ``dropped``."""
+    reason: str | None
+    """Why it has this status, if the status does not tell."""
+    duration: float | None
+    """How long it ran, in seconds; ``None`` if it did not run."""
+    error: str | None
+    """The type of the exception that it raised."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EmissionInfo:
+    """One emission."""
+
+    number: int
+    """Its number in this process, in the order in which emissions began."""
+    parent: int | None
+    """The number of the emission whose receiver sent it, or ``None``."""
+    parent_step: int | None
+    """The number of that receiver's step, or ``None`` if it is not known."""
+    signal: str
+    """The signal's name."""
+    site: Place | None
+    """The place of the send."""
+    sender: str
+    """The sender's type."""
+    payload: tuple[str, ...]
+    """The payload's names."""
+    started: float
+    """When it began, in seconds since the epoch."""
+    duration: float
+    """How long it took, in seconds."""
+    thread: int
+    """The identifier of the thread."""
+    task: str | None
+    """The name of the asyncio task, or ``None`` outside of one."""
+    request: int
+    """The id of the request that it was sent in."""
+    steps: tuple[StepInfo, ...]
+    """A step for every receiver that was connected, in calling order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RequestInfo:
+    """A request, a command or an app context in which signals were sent."""
+
+    id: int
+    """Its number in this process."""
+    kind: RequestKind
+    """``request``, ``command``, or ``none`` outside of both."""
+    method: str | None
+    """The method of the request."""
+    path: str | None
+    """The path without its query; outside debug and testing the URL rule; a command's name."""
+    endpoint: str | None
+    """The endpoint of the request."""
+    status: int | None
+    """The status of the response."""
+    started: float
+    """When it began, in seconds since the epoch."""
+    duration: float | None
+    """How long it took, in seconds; ``None`` if it has not ended."""
+    sent: int
+    """The number of its emissions, including those that are no longer recorded."""
+    failures: int
+    """How often a receiver failed."""
+    signals: tuple[str, ...]
+    """The signals of its recorded emissions."""
+
+    @property
+    def title(self) -> str:
+        """What it is, in a few words."""
+        if self.kind == "request":
+            return f"{self.method} {self.path or '(no route)'}"
+        return self.path or "Outside a request"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Row:
+    """One line of a request's tree: an emission or a step of one."""
+
+    depth: int
+    """The number of rows that it is nested in."""
+    emission: EmissionInfo
+    """The emission."""
+    step: StepInfo | None
+    """The step, or ``None`` for the emission itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which requests to show; an empty filter matches all."""
+
+    path: str = ""
+    """A part of the path, the method or the command."""
+    signal: str = ""
+    """The name of a signal that was sent."""
+    status: str = ""
+    """The first digits of the status, such as ``5`` or ``404``."""
+    failed: bool = False
+    """Only requests in which a receiver failed."""
+
+    def matches(self, info: RequestInfo) -> bool:
+        """Tell whether a request matches."""
+        return (
+            self.path.lower() in info.title.lower()
+            and (not self.signal or self.signal in info.signals)
+            and str(info.status or "").startswith(self.status)
+            and (info.failures > 0 or not self.failed)
+        )
+
+
+def requests(app_signals: AppSignals, wanted: Wanted | None = None) -> list[RequestInfo]:
+    """Return the requests in which signals were sent, newest first.
+
+    :param wanted: which requests to return; all if omitted.
+    """
+    journal = app_signals.journal
+    if journal is None:
+        return []
+    found = [_request(journal, *each) for each in journal.requests().items()]
+    return found if wanted is None else list(filter(wanted.matches, found))
+
+
+def emissions(
+    app_signals: AppSignals, requests: Iterable[RequestInfo]
+) -> dict[int, list[EmissionInfo]]:
+    """Return the recorded emissions of requests, by the request's id, in the order of the sends."""
+    ids = {request.id for request in requests}
+    found: dict[int, list[EmissionInfo]] = {each: [] for each in ids}
+    for emission in _emissions(app_signals, lambda number, signal, record: record.id in ids):
+        found[emission.request].append(emission)
+    return found
+
+
+def emission(app_signals: AppSignals, number: int) -> EmissionInfo | None:
+    """Return one emission, or ``None`` if it is not recorded."""
+    found = _emissions(app_signals, lambda each, signal, record: each == number)
+    return found[0] if found else None
+
+
+def last_emissions(app_signals: AppSignals, name: str, count: int) -> list[EmissionInfo]:
+    """Return the last emissions of a signal, newest first."""
+    return _emissions(app_signals, lambda number, signal, record: signal == name)[: -count - 1 : -1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Explained:
+    """What happened to each receiver in the last emissions of a signal."""
+
+    emissions: tuple[EmissionInfo, ...]
+    """The emissions, newest first."""
+    rows: tuple[tuple[Place, tuple[StepInfo | None, ...]], ...]
+    """Each receiver with its step in each of the emissions; ``None`` where it was not connected."""
+
+
+RECEIVERS = 100
+"""The most receivers that are explained."""
+
+
+def explain(emissions: list[EmissionInfo]) -> Explained | None:
+    """Return what happened to each receiver in these emissions, or ``None`` without emissions."""
+    if not emissions:
+        return None
+    rows: dict[tuple[Place, int], dict[int, StepInfo]] = {}
+    for emission in emissions:
+        seen: Counter[Place] = Counter()  # one function may be connected for several senders
+        for step in emission.steps:
+            key = step.receiver, seen[step.receiver]
+            seen[step.receiver] += 1
+            rows.setdefault(key, {})[emission.number] = step
+    return Explained(
+        emissions=tuple(emissions),
+        rows=tuple(
+            (place, tuple(steps.get(emission.number) for emission in emissions))
+            for (place, _), steps in islice(rows.items(), RECEIVERS)
+        ),
+    )
+
+
+def _emissions(
+    app_signals: AppSignals, wanted: Callable[[int, str, RequestRecord], bool]
+) -> list[EmissionInfo]:
+    """Return recorded emissions in the order in which they began."""
+    journal = app_signals.journal
+    if journal is None:
+        return []
+    entries = sorted(journal.entries(wanted), key=lambda entry: entry.number)
+    by_number = {entry.number: entry for entry in entries}
+    return [_emission(entry, by_number.get(entry.parent or 0)) for entry in entries]
+
+
+def within(emissions: Iterable[EmissionInfo], number: int) -> list[EmissionInfo]:
+    """Return one emission, and those that its receivers sent, directly or not."""
+    found: set[int] = {number}
+    chosen: list[EmissionInfo] = []
+    for each in emissions:  # a parent precedes what its receivers sent
+        if each.number == number or each.parent in found:
+            found.add(each.number)
+            chosen.append(each)
+    return chosen
+
+
+def tree(emissions: Iterable[EmissionInfo]) -> Iterator[Row]:
+    """Yield the rows of emissions and their steps; what a receiver sent follows its step."""
+    every = list(emissions)
+    numbers = {each.number for each in every}
+    children: dict[tuple[int, int | None], list[EmissionInfo]] = {}
+    for each in every:
+        if each.parent in numbers:
+            children.setdefault((each.parent or 0, each.parent_step), []).append(each)
+    roots = [each for each in every if each.parent not in numbers]
+    waiting = [Row(depth=0, emission=each, step=None) for each in reversed(roots)]
+    while waiting:  # a loop: a chain of sends may be longer than the stack
+        row = waiting.pop()
+        yield row
+        emission, depth = row.emission, row.depth + 1
+        below: list[Row] = []
+        if row.step is not None:
+            sent = children.get((emission.number, row.step.number), ())
+            below = [Row(depth=depth, emission=each, step=None) for each in sent]
+        else:
+            below = [Row(depth=depth, emission=emission, step=step) for step in emission.steps]
+            late = children.get((emission.number, None), ())
+            below += [Row(depth=depth, emission=each, step=None) for each in late]
+        waiting += reversed(below)
+
+
+def requests_to_json(app_signals: AppSignals, found: Iterable[RequestInfo]) -> dict[str, Any]:
+    """Return requests and their emissions as JSON types."""
+    listed = list(found)
+    sent = emissions(app_signals, listed)
+    return {
+        "app": app_signals.app.name,
+        "journal": app_signals.journal is not None,
+        "requests": [
+            {**_fields(request), "emissions": [emission_to_json(each) for each in sent[request.id]]}
+            for request in listed
+        ],
+    }
+
+
+def emission_to_json(emission: EmissionInfo) -> dict[str, Any]:
+    """Return one emission as JSON types."""
+    return {
+        **_fields(emission),
+        "site": None if emission.site is None else _fields(emission.site),
+        "steps": [{**_fields(step), "receiver": _fields(step.receiver)} for step in emission.steps],
+    }
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    """Return the fields of a record; a tuple becomes a list."""
+    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
+
+
+def _request(journal: Journal, record: RequestRecord, signals: set[str]) -> RequestInfo:
+    return RequestInfo(
+        id=record.id,
+        kind=record.kind,
+        method=record.method,
+        path=record.path,
+        endpoint=record.endpoint,
+        status=record.status,
+        started=journal.epoch(record.started),
+        duration=record.duration,
+        sent=record.emissions,
+        failures=record.failures,
+        signals=tuple(sorted(map(_text, signals))),
+    )
+
+
+def _emission(entry: JournalEntry, parent: JournalEntry | None) -> EmissionInfo:
+    return EmissionInfo(
+        number=entry.number,
+        parent=entry.parent,
+        parent_step=None if parent is None else _sending_step(entry, parent),
+        signal=_text(entry.signal),
+        site=entry.site,
+        sender=_text(entry.sender),
+        payload=tuple(map(_text, entry.payload)),
+        started=entry.time,
+        duration=entry.duration,
+        thread=entry.thread,
+        task=entry.task,
+        request=entry.request.id,
+        steps=tuple(_steps(entry)),
+    )
+
+
+def _sending_step(entry: JournalEntry, parent: JournalEntry) -> int | None:
+    """Return the number of the parent's step whose receiver sent an emission."""
+    for number, step in enumerate(_in_order(parent), 1):
+        if entry.parent_order is None:
+            is_sender = _covers(step, entry.started)
+        else:
+            is_sender = step.connection.order == entry.parent_order
+        if is_sender:
+            return number
+    return None
+
+
+def _covers(step: JournalStep, time: float) -> bool:
+    """Tell whether a receiver was running at a time."""
+    if step.started is None or step.duration is None:
+        return False
+    return step.started <= time <= step.started + step.duration
+
+
+def _in_order(entry: JournalEntry) -> list[JournalStep]:
+    """Return the steps in the order in which they run: deliveries follow what runs immediately."""
+    return sorted(entry.steps, key=lambda step: step.connection.delivery != IMMEDIATE)
+
+
+def _steps(entry: JournalEntry) -> Iterator[StepInfo]:
+    failed: str | None = None
+    for number, step in enumerate(_in_order(entry), 1):
+        yield StepInfo(
+            number=number,
+            receiver=step.receiver,
+            status=step.status,
+            reason=_reason(entry, step, failed),
+            duration=step.duration,
+            error=step.error,
+        )
+        if step.status == "failed" and not step.late:
+            failed = f"receiver {number}, {named(step.receiver)}, raised {step.error}"
+
+
+def _reason(entry: JournalEntry, step: JournalStep, failed: str | None) -> str | None:
+    """Return why a step has its status.
+
+    :param failed: the receiver that raised before this one, if any.
+    """
+    connection, late = step.connection, "after the send"
+    if step.late and step.started is not None:
+        how = "after the commit" if connection.delivery == AFTER_COMMIT else connection.delivery
+        late = f"{how}, {duration(step.started - entry.started)} after the send"
+    match step.status:
+        case "failed":
+            return f"raised {step.error}" + (f", {late}" if step.late else "")
+        case "ran":
+            return late if step.late else None
+        case "skipped":
+            when = connection.when
+            return f"{'its predicate' if when is None else named(when)} returned false"
+        case "other_sender":
+            return f"connected for sender {connection.sender}, sent by {entry.sender}"
+        case "not_reached":
+            return failed or "an earlier receiver raised"
+        case "muted":
+            return "the signal was muted"
+        case "waiting":
+            commit = connection.delivery == AFTER_COMMIT
+            return "waits for the commit" if commit else f"waits for {connection.delivery}"
+        case "dropped":
+            return step.dropped or f"{connection.delivery} dropped the call"
