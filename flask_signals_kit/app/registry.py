@@ -33,6 +33,8 @@ class Registry:
     def __init__(self, owner: Any, parent: Registry | None = None) -> None:
         self.owner = owner
         self.parent = parent
+        self.chain: tuple[Registry, ...] = (self,) if parent is None else (self, parent)
+        """This registry and its parent, in order of precedence."""
         self.declarations: dict[str, DomainSignal[Any, ..., Any]] = {}
         self.bridged: dict[str, blinker.Signal] = {}
         self.hooks: tuple[Any, ...] = ()
@@ -68,7 +70,7 @@ class Registry:
     def related(self) -> list[Registry]:
         """Return this registry, and those that apply to an app together with it."""
         own = [app.registry for app in self.apps if app.registry is not self]
-        return [*self._own_and_parent(), *own]
+        return [*self.chain, *own]
 
     # -- declarations -------------------------------------------------------------------------
 
@@ -101,21 +103,17 @@ class Registry:
         if target in BUILTIN_PAYLOADS:
             return [Contract(signal=target, required=BUILTIN_PAYLOADS[target])]
         found: dict[str, Contract] = {}
-        for registry in self._own_and_parent()[::-1]:
+        matches_many = is_glob(target)
+        for registry in self.chain[::-1]:
             declared = registry.declarations
-            names = (
-                [n for n in list(declared) if fnmatchcase(n, target)]
-                if is_glob(target)
-                else [target]
-            )
+            names = [target]
+            if matches_many:
+                names = [name for name in list(declared) if fnmatchcase(name, target)]
             for name in names:
                 handle = declared.get(name)
                 if handle is not None and handle.contract is not None:
                     found[name] = handle.contract
         return [*found.values()]
-
-    def _own_and_parent(self) -> list[Registry]:
-        return [self] if self.parent is None else [self, self.parent]
 
     def declare(
         self, name: str, doc: str | None, on_error: OnError | None, place: Place | None
@@ -207,11 +205,10 @@ class Registry:
 
     def _targets(self, name: str) -> Iterator[tuple[Registry, str]]:
         """Yield each registry and target that applies to a signal, in order of precedence."""
-        registries = self._own_and_parent()
-        for registry in registries:
+        for registry in self.chain:
             yield registry, name
         if self.is_domain(name):
-            for registry in registries:
+            for registry in self.chain:
                 for glob in registry.globs:
                     if fnmatchcase(name, glob):
                         yield registry, glob

@@ -52,11 +52,6 @@ class Options:
     """Whether the receiver is referenced weakly."""
 
     @property
-    def is_plain(self) -> bool:
-        """Whether the receiver is simply called."""
-        return self.delivery is None and self.when is None and self.on_error is None
-
-    @property
     def is_only_delivered(self) -> bool:
         """Whether the call is simply given to a delivery."""
         return self.delivery is not None and self.when is None and self.on_error is None
@@ -174,7 +169,12 @@ class LiveConnection:
         self.order: int = next(_orders)
         self.key: Key = (receiver_key(receiver), None if sender is ANY else sender_key(sender))
         self.is_async: bool = is_async(receiver)
-        self.is_plain: bool = not self.is_async and (options is DEFAULTS or options.is_plain)
+        self.is_plain: bool = (
+            not self.is_async
+            and options.delivery is None
+            and options.when is None
+            and options.on_error is None
+        )
         self.weak: bool = options.weak
         self.receiver: Any = receiver  # the receiver, or a weak reference once it is stored
         self.sender: Any = sender if sender is ANY else unwrap(sender)  # likewise

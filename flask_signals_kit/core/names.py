@@ -8,7 +8,10 @@ from .introspection import type_name
 
 def is_glob(name: str) -> bool:
     """Tell whether a name is a pattern."""
-    return any(char in name for char in "*?[")
+    return not _GLOB_CHARACTERS.isdisjoint(name)
+
+
+_GLOB_CHARACTERS = frozenset("*?[")
 
 
 def check_name(name: object) -> str:

@@ -16,7 +16,7 @@ import threading
 import types
 import weakref
 from collections.abc import Callable, Generator, Hashable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -272,12 +272,9 @@ class Signal(blinker.NamedSignal):
         :param wait: wait for a thread that computes a plan. If false, as in the garbage collector,
             a send in progress may still finish with the old plan.
         """
-        if wait:
-            with self._lock:
-                self.invalidate(False)
-            return
-        self._version = object()
-        self._plan = self._fast = self._observed = None
+        with self._lock if wait else nullcontext():
+            self._version = object()
+            self._plan = self._fast = self._observed = None
 
     def changed(self, wait: bool = True) -> None:
         """Discard the plan and notify the environment.

@@ -1,6 +1,6 @@
 """Globs: which signals they match while they and the signals change."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import blinker
@@ -14,11 +14,11 @@ class Glob(str):  # noqa: SLOT000  it needs an attribute
 
     interrupt: Callable[[], object] | None = None
 
-    def __contains__(self, text: str) -> bool:  # type: ignore[override]
+    def __iter__(self) -> Iterator[str]:
         interrupt, self.interrupt = self.interrupt, None
         if interrupt is not None:
             interrupt()
-        return super().__contains__(text)
+        return super().__iter__()
 
 
 def test_glob_connected_while_another_thread_lists_the_globs_is_found() -> None:
