@@ -68,7 +68,7 @@ def test_flask_run_needs_no_preparation(tmp_path: Path) -> None:
                 said += line
             with urlopen(f"{address[0]}/") as page:
                 assert SEEDED.replace("&", "&amp;") in page.read().decode()
-            with urlopen(f"{address[0]}/_signals") as page:
+            with urlopen(f"{address[0]}/_signals/signals") as page:
                 assert "account_funded" in page.read().decode()
         finally:
             server.terminate()

@@ -579,7 +579,7 @@ def test_policy_blocks_inline_code(page: "Page", url: str) -> None:
             script.textContent = "window.pwned = true";
             document.body.append(script);
             document.body.insertAdjacentHTML("beforeend", "<p style='color: red'>");
-            await fetch("/else").catch(() => null);
+            await fetch("https://else.example/").catch(() => null);
             const image = new Image();
             image.src = "https://else.example/pixel.png";
             await new Promise((resolve) => setTimeout(resolve, 100));

@@ -147,6 +147,7 @@ def test_whole_story(url: str, page: "Page") -> None:
     # What just happened?
     page.get_by_role("link", name="What just happened?").click()
     assert re.search(r"/_signals/?$", page.url)
+    page.get_by_role("link", name="Signals", exact=True).click()
     told = page.get_by_role("main").inner_text()
     for name in ("account_funded", "tick_funds", "dismiss_out_of_funds", "resume_bidding", "thank"):
         assert name in told
