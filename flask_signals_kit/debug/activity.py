@@ -133,6 +133,8 @@ class Wanted:
     """The first digits of the status, such as ``5`` or ``404``."""
     failed: bool = False
     """Only requests in which a receiver failed."""
+    domain: bool = False
+    """Only requests that sent other signals than those of Flask and extensions."""
 
     def matches(self, info: RequestInfo) -> bool:
         """Tell whether a request matches."""
@@ -153,7 +155,13 @@ def requests(app_signals: AppSignals, wanted: Wanted | None = None) -> list[Requ
     if journal is None:
         return []
     found = [_request(journal, *each) for each in journal.requests().items()]
-    return found if wanted is None else list(filter(wanted.matches, found))
+    wanted = wanted or Wanted()
+    return [
+        info
+        for info in found
+        if wanted.matches(info)
+        and (not wanted.domain or any(app_signals.origin(s) == "domain" for s in info.signals))
+    ]
 
 
 def emissions(

@@ -323,6 +323,7 @@ def _read_wanted() -> Wanted:
         signal=arguments.get("signal", "").strip(),
         status=arguments.get("status", "").strip(),
         failed="failed" in arguments,
+        domain="domain" in arguments,
     )
 
 
@@ -330,6 +331,7 @@ def _wanted_query(wanted: Wanted) -> dict[str, Any]:
     """Return the query of the filters of requests, without empty values."""
     query = {"q": wanted.path, "signal": wanted.signal, "status": wanted.status}
     query["failed"] = "1" if wanted.failed else ""
+    query["domain"] = "1" if wanted.domain else ""
     return {name: value for name, value in query.items() if value}
 
 
