@@ -15,7 +15,6 @@ from flask import Flask
 
 from ..catalogue import BUILTIN_PAYLOADS
 from ..core.introspection import call_site
-from ..core.journal import Journal
 from ..core.names import is_glob
 from ..core.signal import Namespace, Signal
 from ..errors import (
@@ -30,14 +29,15 @@ from ..settings import Settings
 from .api import Api
 from .environment import AppEnvironment
 from .registry import Registry
-from .requests import Requests
 from .sessions import Sessions
 
 if TYPE_CHECKING:
     from ..bridge import Relays
     from ..core.connection import LiveConnection
     from ..core.environment import PayloadCheck
+    from ..core.journal import Journal
     from ..exception_hooks import ExceptionHooks
+    from .requests import Requests
 
 T = TypeVar("T")
 
@@ -113,7 +113,7 @@ class AppSignals(Api):
         self.validating: bool = bool(settings.validate)
         self._applied_mode: tuple[bool, bool] | None = None
         self.journal: Journal | None = None
-        self.requests: Requests = Requests(self._app, settings.page_url)
+        self.requests: Requests | None = None
         self.sessions: Sessions = Sessions(self._app, self.registry)
         self.collected: deque[Connection] = deque(maxlen=100)
         self.unknown: dict[str, UnknownName] = {}
@@ -169,7 +169,7 @@ class AppSignals(Api):
     def close(self) -> None:
         """Undo the changes made to the app."""
         self.kit.remove_app(self)
-        if self.journal is not None:
+        if self.requests is not None:
             self.requests.stop(self.app)
         self.relays.close()
         self.hooks.close()
@@ -192,11 +192,16 @@ class AppSignals(Api):
         app, wanted = self.app, self.settings.journal
         wanted = app.debug or app.testing if wanted is None else wanted
         if wanted and self.journal is None:
-            self.journal = Journal(self.settings.journal_size, request_of=self.requests.of)
+            # Imported here, because most processes have no journal.
+            from ..core.journal import Journal
+            from .requests import Requests
+
+            self.requests = Requests(self._app, self.settings.page_url)
             self.requests.start(app)
-        elif not wanted and self.journal is not None:
+            self.journal = Journal(self.settings.journal_size, request_of=self.requests.of)
+        elif not wanted and self.requests is not None:
             self.requests.stop(app)
-            self.journal = None
+            self.journal = self.requests = None
         self._environment.journal = self.journal
 
     @property
