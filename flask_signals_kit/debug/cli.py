@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import click
@@ -15,6 +15,9 @@ from flask import current_app
 from flask.cli import AppGroup
 
 from ..app.app_signals import EXTENSION, AppSignals
+from .flow import Flow, flow, grouped
+from .flow_svg import to_file
+from .flow_text import to_dot, to_mermaid
 from .report import (
     POLICIES,
     Problem,
@@ -95,6 +98,40 @@ def check_signals(context: click.Context, as_json: bool) -> None:
     else:
         _echo(f"{_tally(found)}.")
     context.exit(1 if found.problems else 0)
+
+
+FORMATS: dict[str, Callable[[Flow], str]] = {
+    "mermaid": to_mermaid,
+    "dot": to_dot,
+    "svg": to_file,
+}
+"""The formats of ``flask signals graph``."""
+
+
+@signals.command("graph")
+@click.argument("pattern", required=False)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice([*FORMATS]),
+    default="mermaid",
+    show_default=True,
+    help="Mermaid, Graphviz's DOT, or an SVG file.",
+)
+def graph_signals(pattern: str | None, kind: str) -> None:
+    """Print which modules receive which signals, as a picture.
+
+    PATTERN is part of a signal's name, or a glob such as 'account_*'.
+    """
+    everything = _report()
+    found = grouped(flow(everything if pattern is None else everything.like(pattern)))
+    if pattern is not None and not found.signals:
+        hidden = len(everything.like(pattern).signals)
+        raise click.ClickException(_nothing_like(pattern, hidden, everything))
+    _echo(FORMATS[kind](found).rstrip("\n"))
+    if found.left_out:
+        note = f"Not shown: {_count(found.left_out, 'signal')}. A PATTERN selects others."
+        click.echo(note, err=True)
 
 
 def _report(name: str | None = None) -> Report:

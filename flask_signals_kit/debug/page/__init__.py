@@ -30,6 +30,8 @@ PATHS = {
     "requests_json": "/requests.json",
     "request": "/requests/<int:number>",
     "emission": "/emissions/<int:number>",
+    "flow": "/flow",
+    "flow_json": "/flow.json",
     "static": "/static/<path:filename>",
 }
 """The paths of the views below the page's URL."""

@@ -18,6 +18,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from ...app.app_signals import AppSignals
 from .. import activity
 from ..activity import Wanted
+from ..flow import Flow, Node, flow, grouped, seen
+from ..flow_svg import to_svg
+from ..flow_text import to_dot, to_mermaid
 from ..report import (
     ORIGINS,
     POLICIES,
@@ -40,6 +43,7 @@ PACKAGE = __name__.rpartition(".")[0]
 
 STATIC = {
     "activity.css": "text/css",
+    "flow.css": "text/css",
     "icon.svg": "image/svg+xml",
     "live.js": "text/javascript",
     "page.css": "text/css",
@@ -67,7 +71,11 @@ ROWS = 2000
 LINE = 88
 """The line length of code, as in most formatters."""
 
-NAVIGATION = (("requests", "Requests", "/requests"), ("signals", "Signals", "/signals"))
+NAVIGATION = (
+    ("requests", "Requests", "/requests"),
+    ("signals", "Signals", "/signals"),
+    ("flow", "Flow", "/flow"),
+)
 """The views in the navigation: name, title and path below the page's URL."""
 
 
@@ -260,6 +268,37 @@ class Views:
         response.make_conditional(request)
         return response
 
+    def flow(self, app_signals: AppSignals) -> Response:
+        """Show which modules send and receive which signals."""
+        found, whole = _read_flow(app_signals)
+        shown = grouped(whole)
+        query = {name: request.args[name] for name in ("q", "connected") if request.args.get(name)}
+        return self._render(
+            "flow.html",
+            found,
+            view="flow",
+            flow=shown,
+            query=query,
+            picture=to_svg(shown, self._node_url),
+            link=self._node_url,
+            mermaid=to_mermaid(shown),
+            dot=to_dot(shown),
+        )
+
+    def flow_json(self, app_signals: AppSignals) -> Response:
+        """Return the content of :meth:`flow` as JSON."""
+        return _json(_read_flow(app_signals)[1].to_json())
+
+    def _node_url(self, node: Node) -> str | None:
+        """Return the URL of a signal, of a group of signals, or of a module's part of the flow."""
+        if node.is_rest:
+            return None
+        if node.origin is None:
+            return self._url("/flow", {"q": node.name.encode(errors="backslashreplace")})
+        if len(node.members) > 1:
+            return self._url("/signals", {"origin": node.origin})
+        return self._url(f"/signals/{node.name}")
+
     def static(self, app_signals: AppSignals, filename: str) -> Response:
         """Return one of the static files."""
         if filename not in STATIC:
@@ -325,6 +364,13 @@ def _read_wanted() -> Wanted:
         failed="failed" in arguments,
         domain="domain" in arguments,
     )
+
+
+def _read_flow(app_signals: AppSignals) -> tuple[Report, Flow]:
+    """Return the report, and the flow of the signals that match the query."""
+    found, words = report(app_signals), request.args.get("q", "").strip()
+    recorded = seen(app_signals, found)
+    return found, flow(found, recorded, words=words, connected="connected" in request.args)
 
 
 def _wanted_query(wanted: Wanted) -> dict[str, Any]:
