@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ROWS = 24
 """The most rows of a column in which modules and signals are not grouped."""
 
-SIGNALS = 100
+SIGNALS = 40
 """The most signals in one picture."""
 
 STEPS = 50_000
@@ -36,6 +36,9 @@ UNKNOWN = "(unknown)"
 
 GROUPS = {"bridged": "bridged signals", "flask": "signals of Flask"}
 """The origins whose signals are grouped in a long list, with the names of the groups."""
+
+UNUSED = "signals without receivers"
+"""The name of the group of domain signals without receivers in a long list."""
 
 _text = str.__str__
 """Returns a plain ``str``: a template would not escape a subclass like Markup."""
@@ -283,12 +286,13 @@ def _matches(signal: SignalInfo, seen: Iterable[Seen], words: str) -> bool:
 def grouped(flow: Flow) -> Flow:
     """Return a flow that fits into a picture.
 
-    In a column of more than :data:`ROWS` rows, modules are grouped by package, and the signals of
-    Flask and of extensions by origin. Of more than :data:`SIGNALS` signals, the most used remain.
+    In a column of more than :data:`ROWS` rows, modules are grouped by package, the signals of
+    Flask and of extensions by origin, and other signals if they have no receivers. Of more than
+    :data:`SIGNALS` signals and groups, the most used remain.
 
     :param flow: what :func:`flow` returned.
     """
-    signals = _by_origin(flow.signals)
+    signals = _group_signals(flow.signals)
     shown = _most_used(flow, signals)
     sends = [edge for edge in flow.sends if signals[edge.target] in shown]
     receives = [edge for edge in flow.receives if signals[edge.source] in shown]
@@ -305,23 +309,27 @@ def grouped(flow: Flow) -> Flow:
     )
 
 
-def _by_origin(signals: Sequence[Node]) -> dict[Node, Node]:
-    """Return the node of each signal; one for each origin in :data:`GROUPS` in a long list."""
+def _group_signals(signals: Sequence[Node]) -> dict[Node, Node]:
+    """Return the node of each signal: in a short list, its own."""
     if len(signals) <= ROWS:
         return {node: node for node in signals}
-    return _group({node: GROUPS.get(node.origin or "", node.name) for node in signals})
+    names = {node: UNUSED if node.is_unused else node.name for node in signals}
+    return _group({node: GROUPS.get(node.origin or "", name) for node, name in names.items()})
 
 
 def _most_used(flow: Flow, signals: Mapping[Node, Node]) -> dict[Node, None]:
-    """Return the signals to show, in their order: those sent most often, then most connected."""
+    """Return what to show, in order: groups, signals sent most often, those connected most."""
     nodes = _unique(signals)
     sent, connected = Counter[Node](), Counter[Node]()
     for edge in flow.sends:
         sent[signals[edge.target]] += edge.seen
     for edge in flow.receives:
         connected[signals[edge.source]] += 1
-    by_use = sorted(nodes, key=lambda node: (sent[node], connected[node]), reverse=True)
-    chosen = {*by_use[:SIGNALS]}
+
+    def use(node: Node) -> tuple[bool, int, int]:
+        return len(node.members) > 1, sent[node], connected[node]
+
+    chosen = {*sorted(nodes, key=use, reverse=True)[:SIGNALS]}
     return {node: None for node in nodes if node in chosen}
 
 
@@ -357,7 +365,8 @@ def _group(names: Mapping[Node, str]) -> dict[Node, Node]:
     found: dict[Node, Node] = {}
     for name, nodes in groups.items():
         members = tuple(node.name for node in nodes)
-        group = Node(name=name, members=members, origin=nodes[0].origin)
+        unused = all(node.is_unused for node in nodes)
+        group = Node(name=name, members=members, origin=nodes[0].origin, is_unused=unused)
         found.update(dict.fromkeys(nodes, nodes[0] if len(nodes) == 1 else group))
     return found
 

@@ -112,16 +112,15 @@ def clean(text: str) -> str:
 
 def describe_edge(edge: Edge) -> str:
     """Return an edge in words."""
+    seen = f"seen {edge.seen} time{'' if edge.seen == 1 else 's'}" if edge.seen else "connected"
     ends = f"{edge.source.title} → {edge.target.title}"
-    if not edge.connected:
-        return f"{ends}: seen {edge.seen} times, no longer connected"
-    return f"{ends}: seen {edge.seen} times" if edge.seen else f"{ends}: connected"
+    return f"{ends}: {seen}" if edge.connected else f"{ends}: {seen}, no longer connected"
 
 
 def _describe(flow: Flow) -> str:
     return (
-        f"{len(flow.senders)} modules that send, {len(flow.signals)} signals, "
-        f"{len(flow.receivers)} modules that receive."
+        f"Modules that send: {len(flow.senders)}. Signals and groups: {len(flow.signals)}. "
+        f"Modules that receive: {len(flow.receivers)}."
     )
 
 
@@ -226,7 +225,7 @@ def _own_style() -> str:
 
     Not all programs that show SVG files know variables.
     """
-    page, sheet = map(_read_static, ("page.css", "flow.css"))
+    page, sheet = map(_read_static, ("page.css", "picture.css"))
     light, dark, *_ = (
         dict(re.findall(r"--([\w-]+):\s*([^;]+);", block))
         for block in re.findall(r":root \{(.*?)\}", page, re.DOTALL)

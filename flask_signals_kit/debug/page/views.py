@@ -48,6 +48,7 @@ STATIC = {
     "live.js": "text/javascript",
     "page.css": "text/css",
     "page.js": "text/javascript",
+    "picture.css": "text/css",
 }
 """The static files and their MIME types; a route of the page serves them, behind its guard."""
 
@@ -296,7 +297,8 @@ class Views:
         if node.origin is None:
             return self._url("/flow", {"q": node.name.encode(errors="backslashreplace")})
         if len(node.members) > 1:
-            return self._url("/signals", {"origin": node.origin})
+            only = {"only": "orphans"} if node.is_unused else {"origin": node.origin}
+            return self._url("/signals", only)
         return self._url(f"/signals/{node.name}")
 
     def static(self, app_signals: AppSignals, filename: str) -> Response:
@@ -370,7 +372,7 @@ def _read_flow(app_signals: AppSignals) -> tuple[Report, Flow]:
     """Return the report, and the flow of the signals that match the query."""
     found, words = report(app_signals), request.args.get("q", "").strip()
     recorded = seen(app_signals, found)
-    return found, flow(found, recorded, words=words, connected="connected" in request.args)
+    return found, flow(found, recorded, words=words, connected=bool(request.args.get("connected")))
 
 
 def _wanted_query(wanted: Wanted) -> dict[str, Any]:
