@@ -224,14 +224,9 @@ def flow(
     receives: list[Edge] = []
     for signal in report.without_unused().signals:
         there = recorded.get(signal.name, ())
-        if not (signal.receivers or not connected) or not _matches(signal, there, words):
+        if (connected and not signal.receivers) or not _matches(signal, there, words):
             continue
-        node = Node(
-            name=signal.name,
-            members=(signal.name,),
-            origin=signal.origin,
-            is_unused=not signal.receivers,
-        )
+        node = _node(signal)
         signals.append(node)
         sends += (Edge(source=senders[each.module], target=node, seen=each.sent) for each in there)
         receives += _receives(signal, node, there, receivers)
@@ -252,6 +247,15 @@ class _Modules(dict[str, Node]):
     def __missing__(self, name: str) -> Node:
         node = self[name] = Node(name=name, members=(name,))
         return node
+
+
+def _node(signal: SignalInfo) -> Node:
+    return Node(
+        name=signal.name,
+        members=(signal.name,),
+        origin=signal.origin,
+        is_unused=not signal.receivers,
+    )
 
 
 def _receives(

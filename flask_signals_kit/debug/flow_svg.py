@@ -40,6 +40,15 @@ GAP = 150
 LINES = (1.0, 1.75, 3.0, 5.0)
 """The width of a line, by the weight of its edge."""
 
+PICTURE = Markup(
+    '<svg xmlns="http://www.w3.org/2000/svg" class="flow" role="group" '
+    'aria-labelledby="flow-title" aria-describedby="flow-desc" '
+    'viewBox="0 0 {width:.0f} {height}" width="{width:.0f}" height="{height}">'
+    '<title id="flow-title">The flow of signals in {app}</title>'
+    '<desc id="flow-desc">{description}</desc>{style}{parts}</svg>'
+)
+"""The SVG element."""
+
 Link: TypeAlias = Callable[[Node], str | None]
 """Returns the URL that a node links to."""
 
@@ -83,13 +92,7 @@ def to_svg(flow: Flow, link: Link = lambda node: None, style: str = "") -> Marku
         Markup("</g>"),
         *(_box(node, box, link(node)) for node, box in boxes.items()),
     ]
-    return Markup(
-        '<svg xmlns="http://www.w3.org/2000/svg" class="flow" role="group" '
-        'aria-labelledby="flow-title" aria-describedby="flow-desc" '
-        'viewBox="0 0 {width:.0f} {height}" width="{width:.0f}" height="{height}">'
-        '<title id="flow-title">The flow of signals in {app}</title>'
-        '<desc id="flow-desc">{description}</desc>{style}{parts}</svg>'
-    ).format(
+    return PICTURE.format(
         width=width,
         height=height,
         app=clean(flow.app),

@@ -115,9 +115,9 @@ def test_json_is_linked_and_filtered_like_the_view() -> None:
     assert [row.split()[0] for row in rows(html)] == ["campaign_archived"]
     with_many(signals_of(app))
     client = app.test_client()
-    found = client.get("/_signals/flow.json?q=campaign_*").json
+    found = client.get("/_signals/flow.json?q=campaign_*").get_json()
     assert [signal["name"] for signal in found["signals"]] == ["campaign_archived"]
-    found = client.get("/_signals/flow.json").json
+    found = client.get("/_signals/flow.json").get_json()
     assert len(found["signals"]) == 102
     assert found["sends"] == [{"module": "shop.wire", "signal": "account_funded", "seen": 12}]
 
