@@ -24,6 +24,7 @@ from example_app.mails.views import bp as mails
 from example_app.money import format_money
 from example_app.onboarding.views import bp as onboarding
 from example_app.seed import seed_if_empty
+from example_app.sent_signals import init_sent_signals
 from example_app.serving.views import bp as serving
 
 BLUEPRINTS = (
@@ -74,6 +75,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     db.init_app(app)  # Before the kit, whose after-commit receivers wait for its session.
     csrf.init_app(app)
     init_error_report(app)
+    init_sent_signals(app)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
     kit.init_app(app)

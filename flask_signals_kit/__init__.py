@@ -24,7 +24,7 @@ from .errors import (
 )
 from .exception_hooks import DEFAULT_IGNORED
 from .extension import SignalsKit, current_emission
-from .records import Connection, Deferred, Emission, Failed, Ok, Outcome, Place
+from .records import Connection, Deferred, Emission, Failed, Ok, Outcome, Place, RecordedRequest
 from .testing import Captured
 
 if _t.TYPE_CHECKING:
@@ -59,6 +59,7 @@ __all__ = [  # noqa: RUF022 - sorted as Python sorts, which a test checks
     "Place",
     "Problem",
     "ReceiverError",
+    "RecordedRequest",
     "Signal",
     "SignalsKit",
     "SignalsKitError",

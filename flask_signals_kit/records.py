@@ -109,6 +109,18 @@ class Emission:
     """The number of the attempt; above 1 only if a delivery retries."""
     idempotency_key: str | None = None
     """The same string in every attempt of one delivery; ``None`` without retries."""
+    number: int | None = None
+    """Its number in this process, as in its link on the page; ``None`` without a journal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RecordedRequest:
+    """What the journal has recorded of the current request."""
+
+    id: int
+    """Its number in this process, as in its link on the page."""
+    signals: tuple[str, ...]
+    """The domain signals that it has sent so far, each once, in the order of the sends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -42,6 +42,7 @@ PUBLIC = [
     "Place",
     "Problem",
     "ReceiverError",
+    "RecordedRequest",
     "Signal",
     "SignalsKit",
     "SignalsKitError",

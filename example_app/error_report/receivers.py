@@ -11,6 +11,7 @@ from example_app.columns import now
 from example_app.error_report.records import ErrorRecord
 from example_app.extensions import kit
 from example_app.signals import breakage_requested
+from flask_signals_kit import current_emission
 
 
 @kit.on_exception
@@ -32,8 +33,16 @@ def record(
             signal=signal,
             receiver=_name(receiver),
             where=_place(exception),
+            emission=current_emission.number if receiver is not None else None,
+            request=_request(app),
         )
     )
+
+
+def _request(app: Flask) -> int | None:
+    """Return the number of the current request on the signals page, if it has sent signals."""
+    recorded = kit.for_app(app).recorded_request()
+    return recorded.id if recorded and recorded.signals else None
 
 
 def _name(receiver: Callable[..., object] | None) -> str | None:

@@ -23,6 +23,10 @@ class ErrorRecord:
     """The receiver that failed."""
     where: str
     """The place that raised, as file:line."""
+    emission: int | None
+    """The number of the emission whose receiver failed."""
+    request: int | None
+    """The number of the request, if it sent signals before it failed."""
 
 
 def init_error_report(app: Flask, *, keep: int = 100) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from flask import Flask
 
 from ..catalogue import BUILTIN_PAYLOADS
+from ..compat import is_current
 from ..core.introspection import call_site
 from ..core.names import is_glob
 from ..core.signal import Namespace, Signal
@@ -24,7 +25,7 @@ from ..errors import (
     nearest,
     suggestion,
 )
-from ..records import Connection, OnError, Place
+from ..records import Connection, OnError, Place, RecordedRequest
 from ..settings import Settings
 from .api import Api
 from .environment import AppEnvironment
@@ -211,6 +212,29 @@ class AppSignals(Api):
         if self.settings.page is None:
             return app.debug or app.testing
         return self.settings.page and (app.debug or app.testing or self.page_auth is not None)
+
+    def recorded_request(self) -> RecordedRequest | None:
+        """Return what the journal has recorded of the current request or command so far.
+
+        :return: ``None`` without a journal, or outside of this app's contexts.
+
+        >>> from flask import Flask
+        >>> from flask_signals_kit import SignalsKit
+        >>> app = Flask("shop")
+        >>> app.testing = True
+        >>> kit = SignalsKit(app)
+        >>> with app.test_request_context("/fund"):
+        ...     _ = kit.signal("account_funded").send("acme")
+        ...     kit.for_app(app).recorded_request().signals
+        ('account_funded',)
+        """
+        if self.journal is None or not is_current(self.app):
+            return None
+        record = self.requests.current()
+        if record is None or record.excluded:
+            return None
+        sent = filter(self.registry.is_domain, self.journal.signals_of(record))
+        return RecordedRequest(id=record.id, signals=tuple(sent))
 
     # -- signals ------------------------------------------------------------------------------
 

@@ -117,8 +117,11 @@ class Dispatch:
         :param frame: the frame of the send, or of a function of the kit that it called.
         """
         if self._emission is None:
-            name, request = self.context.name, self.context.environment.request()
-            self._emission = LazyEmission(name, self.sender, self.payload, request, frame)
+            name, environment = self.context.name, self.context.environment
+            number = None if environment.journal is None else self.number
+            self._emission = LazyEmission(
+                name, self.sender, self.payload, environment.request(), frame, number
+            )
         return self._emission
 
     async def run(self) -> list[Step]:
@@ -473,7 +476,7 @@ def _notify(
             logger.exception("The journal cannot record an emission of signal %r", context.name)
     if context.observers:
         notify_observers(
-            Observation(context, sender, payload, connections, times, exceptional, frame)
+            Observation(context, sender, payload, connections, times, exceptional, frame, number)
         )
 
 

@@ -448,9 +448,10 @@ class LazyEmission:
     :param payload: the payload, or its names.
     :param request: the description of the current request, or ``None``.
     :param frame: the frame of the send, or of a function of the kit that it called.
+    :param number: its number in the journal, or ``None`` without one.
     """
 
-    __slots__ = ("_payload", "_record", "_request", "_sender", "_signal", "_site")
+    __slots__ = ("_number", "_payload", "_record", "_request", "_sender", "_signal", "_site")
 
     def __init__(
         self,
@@ -459,6 +460,7 @@ class LazyEmission:
         payload: Iterable[str],
         request: str | None,
         frame: types.FrameType,
+        number: int | None = None,
     ) -> None:
         self._signal = signal
         kind = type(sender)
@@ -469,6 +471,7 @@ class LazyEmission:
         self._payload = tuple(payload)
         self._site = find_caller(frame)
         self._request = request
+        self._number = number
         self._record: Emission | None = None
 
     @property
@@ -481,6 +484,7 @@ class LazyEmission:
                 payload=self._payload,
                 site=place_of_caller(self._site),
                 request=self._request,
+                number=self._number,
             )
         return self._record
 

@@ -372,6 +372,11 @@ class Journal:
             found.setdefault(request, set()).add(signal)
         return dict(sorted(found.items(), key=lambda item: item[0].id, reverse=True))
 
+    def signals_of(self, request: RequestRecord) -> list[str]:
+        """Return the signals that a request has sent, each once, in the order of the sends."""
+        raw = sorted((each[0], each[2]) for each in tuple(self._entries) if each[7] is request)
+        return list(dict.fromkeys(signal for _, signal in raw))
+
     def _entry(
         self,
         number: int,

@@ -43,6 +43,7 @@ class Observation:
         "context",
         "exceptional",
         "frame",
+        "number",
         "payload",
         "sender",
         "times",
@@ -57,6 +58,7 @@ class Observation:
         times: list[float],
         exceptional: dict[int, tuple[Status, Any]] | None,
         frame: types.FrameType,
+        number: int,
     ) -> None:
         self.context: SignalContext = context
         self.sender: Any = sender
@@ -65,6 +67,7 @@ class Observation:
         self.times: list[float] = times
         self.exceptional: dict[int, tuple[Status, Any]] | None = exceptional
         self.frame: types.FrameType | None = frame
+        self.number: int = number
 
     @property
     def signal(self) -> str:
@@ -74,7 +77,8 @@ class Observation:
     @property
     def emission(self) -> Emission:
         """The record of the emission."""
-        return make_emission(self.context, self.sender, self.payload, self._send_frame())
+        frame = self._send_frame()
+        return make_emission(self.context, self.sender, self.payload, frame, self.number)
 
     @property
     def started(self) -> float:
@@ -125,11 +129,17 @@ def notify_observers(observation: Observation) -> None:
 
 
 def make_emission(
-    context: SignalContext, sender: Any, payload: Iterable[str], frame: types.FrameType
+    context: SignalContext,
+    sender: Any,
+    payload: Iterable[str],
+    frame: types.FrameType,
+    number: int | None = None,
 ) -> Emission:
     """Return the record of an emission.
 
     :param frame: the frame of the send, or of a function of the kit that it called.
+    :param number: its number, which counts only with a journal.
     """
     request = context.environment.request()
-    return LazyEmission(context.name, sender, payload, request, frame).emission
+    number = None if context.environment.journal is None else number
+    return LazyEmission(context.name, sender, payload, request, frame, number).emission
