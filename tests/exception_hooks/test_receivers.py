@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
+from flask_signals_kit import SignalsKit, current_emission
 from tests.exception_hooks.support import BOOM, Watch, fail, miss
+from tests.support import Later, make_app
 
 
 def test_contained_failure_is_reported_as_receiver(watched: Watch) -> None:
@@ -71,3 +73,29 @@ def test_contained_exception_raised_again_is_reported_once(watched: Watch) -> No
     watched.app.add_url_rule("/fund", "fund", view_func=fund)
     watched.app.test_client().get("/fund")
     assert watched.reported == [(BOOM, "receiver", False)]
+
+
+def test_current_emission_in_a_hook_is_that_of_the_failed_receiver(kit: SignalsKit) -> None:
+    """Its number links to the page, both for an isolated failure and for one in a delivery."""
+    app = make_app(kit, SIGNALS_KIT_JOURNAL=True)
+    app.logger.disabled = True
+    later, seen = Later(), list[tuple[str, str, int | None]]()
+    kit.on_exception(
+        lambda app, exception, *, source, **extra: seen.append(
+            (source, current_emission.signal, current_emission.number)
+        )
+    )
+    kit.signal("account_funded", on_error="isolate")
+    kit.on("account_funded")(fail)
+    kit.on("account_closed", delivery=later)(fail)
+    with app.app_context():
+        kit.send("account_closed")
+        kit.send("account_funded")
+        later.calls[0].run_contained()
+    journal = kit.for_app(app).journal
+    assert journal is not None
+    closed, funded = sorted(entry.number for entry in journal.entries())
+    assert seen == [
+        ("receiver", "account_funded", funded),
+        ("delivery", "account_closed", closed),
+    ]

@@ -250,3 +250,36 @@ def test_pages_can_be_used_by_keyboard(url: str, page: "Page") -> None:
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     page.wait_for_url("**/onboarding/")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_line_after_an_action_leads_to_the_tree_of_its_request(
+    app: Flask, url: str, page: "Page", width: int, scheme: str
+) -> None:
+    """The line is the last of the content, and readable; its link shows what receivers sent."""
+    with app.app_context():
+        add_card(db.session.get_one(Account, 1), last4="4242", holder="Fern")
+        db.session.commit()
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    page.set_viewport_size({"width": width, "height": 844})
+    page.goto(f"{url}/funding/wire")
+    fill(page, "Report transfer", amount_in_euros="250")
+    line = page.locator("main > :last-child")
+    told = "This sent account_funded, onboarding_completed, alert_raised. See what ran"
+    assert line.inner_text() == told
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate(FAINT_TEXT) == []
+
+    line.get_by_role("link", name="See what ran").click()
+    assert page.get_by_role("heading", name="POST /funding/wire").is_visible()
+    for signal, depth in {
+        "account_funded": 0,
+        "onboarding_completed": 2,
+        "alert_raised": 4,
+    }.items():
+        emission = page.locator(f".tree > .emission.depth-{depth}").filter(has_text=signal)
+        assert emission.is_visible()
+    mail = page.locator(".tree > .step").filter(has_text="mail_alert")
+    assert mail.get_by_text("ran", exact=True).is_visible()
+    assert mail.get_by_text("after the commit").is_visible()
