@@ -228,7 +228,7 @@ class AppSignals(Api):
         ...     kit.for_app(app).recorded_request().signals
         ('account_funded',)
         """
-        if self.journal is None or not is_current(self.app):
+        if self.journal is None or self.requests is None or not is_current(self.app):
             return None
         record = self.requests.current()
         if record is None or record.excluded:

@@ -12,8 +12,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ..core.journal import Journal, JournalEntry, JournalStep, RequestKind, RequestRecord
+from ..errors import nearest
 from ..records import AFTER_COMMIT, IMMEDIATE, Place
-from .report import duration, named
+from .report import duration, label, named, short_file
 
 if TYPE_CHECKING:
     from ..app.app_signals import AppSignals
@@ -385,9 +386,10 @@ def _reason(entry: JournalEntry, step: JournalStep, failed: str | None) -> str |
         case "ran":
             return late if step.late else None
         case "skipped":
-            when = connection.when
-            return f"{'its predicate' if when is None else named(when)} returned false"
+            return f"{_predicate(connection.when)} returned false"
         case "other_sender":
+            if connection.sender == entry.sender:
+                return f"connected for another object of type {entry.sender}"
             return f"connected for sender {connection.sender}, sent by {entry.sender}"
         case "not_reached":
             return failed or "an earlier receiver raised"
@@ -398,3 +400,21 @@ def _reason(entry: JournalEntry, step: JournalStep, failed: str | None) -> str |
             return "waits for the commit" if commit else f"waits for {connection.delivery}"
         case "dropped":
             return step.dropped or f"{connection.delivery} dropped the call"
+
+
+def _predicate(when: Place | None) -> str:
+    """Return the name of a predicate; for a lambda also its place, because its name says little."""
+    if when is None:
+        return "its predicate"
+    return f"{named(when)} ({label(when, short_file)})" if "<lambda>" in when.name else named(when)
+
+
+def similar_name(app_signals: AppSignals, name: str) -> str | None:
+    """Return an undeclared name with receivers that may be a typo of a declared one, or ``None``.
+
+    :param name: the declared name.
+    """
+    is_declared = app_signals.registry.is_declared
+    undeclared = [each for each in app_signals.known_names() if not is_declared(each)]
+    found = nearest(name, undeclared) if is_declared(name) else None
+    return None if found is None else _text(found)

@@ -192,6 +192,7 @@ class Views:
             paged=_paged(signal.receivers, _read_number("receivers")),
             back=_query(_read_selection(), _read_number("page")),
             sample=_sample(signal),
+            similar=activity.similar_name(app_signals, name),
             explained=activity.explain(activity.last_emissions(app_signals, name, LAST)),
             policies=POLICIES,
         )
@@ -251,6 +252,7 @@ class Views:
             view="requests",
             info=info,
             emission=emission,
+            undeclared=[s for s in info.signals if not app_signals.registry.is_declared(s)],
             rows=rows[:ROWS],
             is_cut=len(rows) > ROWS,
         )
