@@ -33,7 +33,9 @@ def remember(response: Response) -> Response:
 
 def sent_signals() -> dict[str, Any] | None:
     """Return what the last action sent, once."""
-    sent: dict[str, Any] | None = session.pop(SENT, None) if is_shown() else None
+    if not is_shown() or SENT not in session:  # a look does not change the session
+        return None
+    sent: dict[str, Any] = session.pop(SENT)
     return sent
 
 
