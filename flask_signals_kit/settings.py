@@ -53,6 +53,8 @@ class Settings:
     """The number of emissions that are recorded."""
     imports: tuple[str, ...] = ()
     """Modules to import at ``init_app``, so that their receivers are connected."""
+    editor: str | None = None
+    """The URL that opens a file in an editor, with ``{file}`` and perhaps ``{line}``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -125,6 +127,29 @@ def _modules(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+EDITORS = {
+    "vscode": "vscode://file/{file}:{line}",
+    "pycharm": "pycharm://open?file={file}&line={line}",
+    "sublime": "subl://open?url=file:///{file}&line={line}",
+}
+"""The URLs of editors. For a file that begins with a slash, ``/{file}`` has no second one."""
+
+_EDITOR_URL = re.compile(r"(?!(javascript|data|vbscript):)[a-z][a-z\d+.-]*:[!-~]+", re.IGNORECASE)
+"""Absolute URLs that do not run code; browsers ignore spaces and line breaks in others."""
+
+
+def _editor(value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ValueError
+    url = EDITORS.get(value, value)
+    filled = url.replace("{file}", "file").replace("{line}", "line")
+    if "{file}" not in url or set("{}") & set(filled) or not _EDITOR_URL.fullmatch(url):
+        raise ValueError
+    return url
+
+
 TABLE: tuple[Setting, ...] = (
     Setting(
         key="SIGNALS_KIT_STRICT",
@@ -189,6 +214,15 @@ TABLE: tuple[Setting, ...] = (
         doc="Modules that `init_app` imports, so that their receivers are connected.",
         read=_modules,
         environment="""'["shop.onboarding"]'""",
+    ),
+    Setting(
+        key="SIGNALS_KIT_EDITOR",
+        field="editor",
+        expects=f"None, one of {', '.join(map(repr, EDITORS))}, or a URL with {{file}} and perhaps "
+        "{line}, such as 'vscode-insiders://file/{file}:{line}', but not of 'javascript:' or "
+        "'data:'",
+        doc="The editor that opens the places on the page, which are then links.",
+        read=_editor,
     ),
 )
 

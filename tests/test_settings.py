@@ -7,7 +7,7 @@ import pytest
 from flask import Flask
 
 from flask_signals_kit import ConfigurationError, SignalsKit
-from flask_signals_kit.settings import TABLE, Settings, read_settings
+from flask_signals_kit.settings import EDITORS, TABLE, Settings, read_settings
 
 GOOD: list[tuple[str, Any, Any]] = [
     ("SIGNALS_KIT_STRICT", True, True),
@@ -30,6 +30,12 @@ GOOD: list[tuple[str, Any, Any]] = [
     ("SIGNALS_KIT_JOURNAL_SIZE", 100_000, 100_000),
     ("SIGNALS_KIT_IMPORT", ["shop.onboarding", "shop"], ("shop.onboarding", "shop")),
     ("SIGNALS_KIT_IMPORT", (), ()),
+    ("SIGNALS_KIT_EDITOR", None, None),
+    ("SIGNALS_KIT_EDITOR", "vscode", EDITORS["vscode"]),
+    ("SIGNALS_KIT_EDITOR", "pycharm", EDITORS["pycharm"]),
+    ("SIGNALS_KIT_EDITOR", "sublime", EDITORS["sublime"]),
+    ("SIGNALS_KIT_EDITOR", "x-emacs+1.0:{file}", "x-emacs+1.0:{file}"),
+    ("SIGNALS_KIT_EDITOR", "http://[::1]/?f={file}&l={line}", "http://[::1]/?f={file}&l={line}"),
 ]
 BAD: list[tuple[str, Any, str]] = [
     ("SIGNALS_KIT_STRICT", "yes", "'yes'"),
@@ -64,6 +70,24 @@ BAD: list[tuple[str, Any, str]] = [
     ("SIGNALS_KIT_IMPORT", ["shop..onboarding"], "list"),
     ("SIGNALS_KIT_IMPORT", [3], "list"),
     ("SIGNALS_KIT_IMPORT", None, "None"),
+    ("SIGNALS_KIT_EDITOR", "emacs", "'emacs'"),
+    ("SIGNALS_KIT_EDITOR", "", "''"),
+    ("SIGNALS_KIT_EDITOR", True, "True"),
+    ("SIGNALS_KIT_EDITOR", ["vscode"], "list"),
+    ("SIGNALS_KIT_EDITOR", "edit://open?line={line}", "'edit://open?line={line}'"),
+    ("SIGNALS_KIT_EDITOR", "edit://{file}:{column}", "'edit://{file}:{column}'"),
+    ("SIGNALS_KIT_EDITOR", "edit://{file.name}{file}", "'edit://{file.name}{file}'"),
+    ("SIGNALS_KIT_EDITOR", "edit://{file!r}", "'edit://{file!r}'"),
+    ("SIGNALS_KIT_EDITOR", "edit://{file}}", "'edit://{file}}'"),
+    ("SIGNALS_KIT_EDITOR", "edit://{li{file}ne}", "'edit://{li{file}ne}'"),
+    ("SIGNALS_KIT_EDITOR", "{file}:{line}", "'{file}:{line}'"),
+    ("SIGNALS_KIT_EDITOR", "//host/{file}", "'//host/{file}'"),
+    ("SIGNALS_KIT_EDITOR", "javascript:alert('{file}')", "\"javascript:alert('{file}')\""),
+    ("SIGNALS_KIT_EDITOR", "JavaScript:{file}", "'JavaScript:{file}'"),
+    ("SIGNALS_KIT_EDITOR", " javascript:{file}", "' javascript:{file}'"),
+    ("SIGNALS_KIT_EDITOR", "java\nscript:{file}", r"'java\nscript:{file}'"),
+    ("SIGNALS_KIT_EDITOR", "data:text/html,{file}", "'data:text/html,{file}'"),
+    ("SIGNALS_KIT_EDITOR", "vbscript:{file}", "'vbscript:{file}'"),
 ]
 
 
