@@ -333,7 +333,8 @@ class _Startup:
         if self._page is None:
             from .debug import page  # not imported in a process that serves no page
 
-            self._page = page.Page(app_signals.settings.page_url)
+            settings = app_signals.settings
+            self._page = page.Page(settings.page_url, settings.editor)
         self._page.install(app, listed=app_signals.page_auth is None)
 
     def close(self, app: Flask, /, **extra: Any) -> None:

@@ -55,11 +55,12 @@ class Page:
     them, as if there were no page.
 
     :param prefix: the page's URL within the app.
+    :param editor: the URL that opens a place in an editor, or ``None``.
     """
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, editor: str | None = None) -> None:
         self._prefix = prefix
-        self._views = Views(prefix)
+        self._views = Views(prefix, editor)
         # Without redirects: they would lead to the host that the request names.
         self._routes = Map(self._rules(), strict_slashes=False, merge_slashes=False)
         self._is_reported = False

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from importlib.resources import files
 from itertools import islice
 from typing import Any, Generic, TypeVar
@@ -35,6 +36,7 @@ from ..report import (
     report,
     short_file,
 )
+from .source import editor_url, source
 
 T = TypeVar("T")
 
@@ -57,7 +59,8 @@ PAGE = 100
 """The number of signals on one page of the list, and of receivers in the view of a signal."""
 
 BRIEF = 20
-"""The number of receivers per signal in the list, and of problems in each view."""
+"""The number of receivers per signal in the list, of problems in each view, and of receivers whose
+source is shown."""
 
 COMPLETE = 1000
 """The most receivers of all signals together for which a list of one page is sent with its hidden
@@ -123,9 +126,10 @@ class Views:
     """The views of one app's page.
 
     :param prefix: the page's URL within the app.
+    :param editor: the URL that opens a place in an editor, or ``None``.
     """
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, editor: str | None = None) -> None:
         self._prefix = prefix
         self._templates = Environment(
             loader=PackageLoader(PACKAGE),
@@ -138,6 +142,7 @@ class Views:
         filters: dict[str, Any] = self._templates.filters
         filters.update(doc_parts=doc_parts, duration=duration, camel_parts=_camel_parts)
         filters.update(place=_place, quote=_quote, clock=_clock, iso=_iso)
+        filters.update(editor_url=partial(editor_url, editor))
 
     def index(self, app_signals: AppSignals) -> Response:
         """Show the requests once a signal was sent, and the signals before."""
@@ -184,12 +189,14 @@ class Views:
             found = report(app_signals)
             near = found.nearest(name)
             return self._render("missing.html", found, 404, view=None, name=name, near=near)
+        paged = _paged(signal.receivers, _read_number("receivers"))
         return self._render(
             "signal.html",
             found,
             view="signals",
             signal=signal,
-            paged=_paged(signal.receivers, _read_number("receivers")),
+            paged=paged,
+            sources=[source(receiver) for receiver in paged.items[:BRIEF]],
             back=_query(_read_selection(), _read_number("page")),
             sample=_sample(signal),
             similar=activity.similar_name(app_signals, name),

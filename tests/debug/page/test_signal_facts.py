@@ -116,7 +116,10 @@ def test_receivers_of_later_deliveries_follow_in_groups_of_their_own() -> None:
         for text in ([heads[number]] if number in heads else []) + [f"{number} {name}"]
     ]
     for html in (cards(page(app))["account_funded"], page(app, "/signals/account_funded")):
-        rows = [words(row) for row in re.findall(r"<tr[ >].*?</tr>", html, re.DOTALL)[1:]]
+        rows = [
+            words(row)
+            for row in re.findall(r"<tr(?: class=\"phase\")?>.*?</tr>", html, re.DOTALL)[1:]
+        ]
         assert [re.sub(rf" {__name__}\. (\w+).*", r" \1", row) for row in rows] == wanted
     output = run(app, "show", "account_funded").output
     lines = re.findall(r"^(?:[AB]\w+ .*|  \d  .*)$", output, re.MULTILINE)
