@@ -512,11 +512,13 @@ class Roster:
     :param connections: the connections, in calling order.
     """
 
-    __slots__ = ("connections", "scoped", "tallies")
+    __slots__ = ("connections", "receivers", "scoped", "tallies")
 
     def __init__(self, signal: str, connections: tuple[LiveConnection, ...]) -> None:
         self.connections: dict[int, Connection] = {c.order: c.describe(signal) for c in connections}
         """The descriptions, by the order of the connection."""
+        self.receivers: dict[int, Hashable] = {c.order: c.key[0] for c in connections}
+        """The keys of the receivers: two receivers can be defined at the same place."""
         self.scoped: frozenset[int] = frozenset(c.order for c in connections if c.scope is not None)
         """The connections of ``with`` blocks, which exist for some threads and tasks only."""
         self.tallies: list[Any] = []

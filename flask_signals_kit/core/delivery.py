@@ -81,7 +81,7 @@ class Late:
         self.reason: str | None = None
         """Why the call was dropped."""
 
-    def ran(self, began: float, error: Exception | None) -> None:
+    def ran(self, began: float, error: BaseException | None) -> None:
         """Record that the receiver has run."""
         self.began, self.seconds = began, perf_counter() - began
         if error is not None:
@@ -209,7 +209,7 @@ class Call:
             with within:
                 value = receiver(self._sender, **self._payload)
             self.value = value
-        except Exception as error:
+        except BaseException as error:
             if self._late is not None:
                 self._late.ran(began, error)
             raise

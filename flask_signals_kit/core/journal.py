@@ -410,7 +410,13 @@ class Journal:
             started=times[0],
             duration=times[-1] - times[0],
             steps=tuple(
-                _steps(times, roster, orders or tuple(roster.connections), muted, exceptional or {})
+                _steps(
+                    times,
+                    roster,
+                    tuple(roster.connections) if orders is None else orders,
+                    muted,
+                    exceptional or {},
+                )
             ),
         )
 
@@ -444,16 +450,18 @@ def _steps(
         status, detail = exceptional.get(index, ("ok", None))
         connection = connections[orders[index]]
         called[connection.order] = _step(connection, status, detail, began, ended)
-    places = {step.receiver for step in called.values()}
+    receivers = {roster.receivers[order] for order in called}
     steps: list[JournalStep] = []
     for order, connection in connections.items():
         if order in called:
             steps.append(called[order])
-        elif muted and order not in roster.scoped:
-            steps.append(JournalStep(connection=connection, status="muted"))
         elif order in orders:
             steps.append(JournalStep(connection=connection, status="not_reached"))
-        elif connection.sender is not None and connection.receiver not in places:
+        elif order in roster.scoped:  # perhaps of another thread
+            continue
+        elif muted:
+            steps.append(JournalStep(connection=connection, status="muted"))
+        elif connection.sender is not None and roster.receivers[order] not in receivers:
             steps.append(JournalStep(connection=connection, status="other_sender"))
     return steps
 
