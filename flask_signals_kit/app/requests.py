@@ -119,9 +119,11 @@ class Requests:
     def _finished(self, sender: Flask, response: Response, **extra: Any) -> None:
         self._record_of(request_context()).status = response.status_code
 
-    def _tearing_down(self, sender: Flask, **extra: Any) -> None:
+    def _tearing_down(self, sender: Flask, exc: BaseException | None = None, **extra: Any) -> None:
         record = self._record_of(request_context())
         record.duration = time.perf_counter() - record.started
+        if record.status is None and isinstance(exc, Exception):
+            record.status = 500  # it propagates to the server, as in debug and testing
 
     def _context_tearing_down(self, sender: Flask, **extra: Any) -> None:
         record: RequestRecord | None = getattr(_cv_app.get(None), _RECORD, None)

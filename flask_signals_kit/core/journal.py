@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
 from itertools import count, pairwise
 from math import ceil
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from sys import modules
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -82,7 +82,7 @@ class RequestRecord:
         self.endpoint: str | None = None
         """The endpoint of the request; ``None`` before routing, or without a route."""
         self.status: int | None = None
-        """The status of the response; ``None`` without one."""
+        """The status of the response, 500 for an exception without one; else ``None``."""
         self.started: float = time.perf_counter()
         """When it began, in seconds, on the clock of ``time.perf_counter``."""
         self.duration: float | None = None
@@ -352,17 +352,31 @@ class Journal:
         """Whether no emission is recorded."""
         return not self._entries
 
-    def entries(
-        self, wanted: Callable[[int, str, RequestRecord], bool] | None = None
-    ) -> list[JournalEntry]:
-        """Return the recorded emissions, the last that ended first.
+    def entries(self) -> list[JournalEntry]:
+        """Return the recorded emissions, the last that ended first."""
+        return list(self.newest(lambda number, signal, request: True))
 
-        :param wanted: tells, by number, signal and request, which ones to return; all if omitted.
+    def newest(
+        self, wanted: Callable[[int, str, RequestRecord], bool]
+    ) -> Generator[JournalEntry, None, None]:
+        """Yield recorded emissions, the last that ended first; each is put together when it is due.
+
+        :param wanted: tells, by number, signal and request, which ones to yield.
         """
-        raw = reversed(tuple(self._entries))
-        return [
-            self._entry(*each) for each in raw if wanted is None or wanted(each[0], *_key(each))
-        ]
+        for raw in reversed(tuple(self._entries)):
+            if wanted(raw[0], *_key(raw)):
+                yield self._entry(*raw)
+
+    def within(self, number: int) -> set[int]:
+        """Return the numbers of an emission and of those that its receivers sent, directly or not.
+
+        :param number: the number of the emission.
+        """
+        found = {number}
+        for raw in sorted(self._entries, key=itemgetter(0)):  # a parent begins first
+            if raw[1] is not None and raw[1][0] in found:
+                found.add(raw[0])
+        return found
 
     def requests(self) -> dict[RequestRecord, set[str]]:
         """Return the requests of the recorded emissions, newest first, with their signals."""

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..core.journal import Journal, JournalEntry, JournalStep, RequestKind, RequestRecord
 from ..errors import nearest
@@ -105,9 +105,13 @@ class RequestInfo:
     @property
     def title(self) -> str:
         """What it is, in a few words."""
-        if self.kind == "request":
-            return f"{self.method} {self.path or '(no route)'}"
-        return self.path or "Outside a request"
+        return _title(self)
+
+
+def _title(request: RequestInfo | RequestRecord) -> str:
+    if request.kind == "request":
+        return f"{request.method} {request.path or '(no route)'}"
+    return request.path or "Outside a request"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -137,41 +141,59 @@ class Wanted:
     domain: bool = False
     """Only requests that sent other signals than those of Flask and extensions."""
 
-    def matches(self, info: RequestInfo) -> bool:
-        """Tell whether a request matches."""
+    def matches(self, request: RequestRecord, signals: set[str], app_signals: AppSignals) -> bool:
+        """Tell whether a request matches.
+
+        :param request: the request.
+        :param signals: the signals that were sent in it.
+        :param app_signals: the app's signals.
+        """
         return (
-            self.path.lower() in info.title.lower()
-            and (not self.signal or self.signal in info.signals)
-            and str(info.status or "").startswith(self.status)
-            and (info.failures > 0 or not self.failed)
+            self.path.lower() in _title(request).lower()
+            and (not self.signal or self.signal in signals)
+            and str(request.status or "").startswith(self.status)
+            and (request.failures > 0 or not self.failed)
+            and (not self.domain or any(app_signals.origin(name) == "domain" for name in signals))
         )
 
 
-def requests(app_signals: AppSignals, wanted: Wanted | None = None) -> list[RequestInfo]:
-    """Return the requests in which signals were sent, newest first.
+Found: TypeAlias = tuple[RequestRecord, set[str]]
+"""A request, and the signals of its recorded emissions."""
 
-    :param wanted: which requests to return; all if omitted.
+
+def requests(app_signals: AppSignals) -> list[Found]:
+    """Return the requests in which signals were sent, newest first."""
+    journal = app_signals.journal
+    return [] if journal is None else list(journal.requests().items())
+
+
+def describe(app_signals: AppSignals, found: Iterable[Found]) -> list[RequestInfo]:
+    """Return the records of requests.
+
+    :param found: some of the :func:`requests`.
     """
     journal = app_signals.journal
-    if journal is None:
-        return []
-    found = [_request(journal, *each) for each in journal.requests().items()]
-    wanted = wanted or Wanted()
-    return [
-        info
-        for info in found
-        if wanted.matches(info)
-        and (not wanted.domain or any(app_signals.origin(s) == "domain" for s in info.signals))
-    ]
+    return [] if journal is None else [_request(journal, *each) for each in found]
+
+
+def request(app_signals: AppSignals, number: int) -> RequestInfo | None:
+    """Return one request, or ``None`` if it is not recorded."""
+    found = [each for each in requests(app_signals) if each[0].id == number]
+    return next(iter(describe(app_signals, found)), None)
 
 
 def emissions(
-    app_signals: AppSignals, requests: Iterable[RequestInfo]
+    app_signals: AppSignals, requests: Iterable[RequestInfo], rows: int
 ) -> dict[int, list[EmissionInfo]]:
-    """Return the recorded emissions of requests, by the request's id, in the order of the sends."""
+    """Return recorded emissions of requests, by the request's id, in the order of the sends.
+
+    :param requests: the requests.
+    :param rows: how many emissions and steps to return at most, the last ones; one emission more if
+        there are more.
+    """
     ids = {request.id for request in requests}
     found: dict[int, list[EmissionInfo]] = {each: [] for each in ids}
-    for emission in _emissions(app_signals, lambda number, signal, record: record.id in ids):
+    for emission in _emissions(app_signals, lambda number, signal, record: record.id in ids, rows):
         found[emission.request].append(emission)
     return found
 
@@ -182,9 +204,24 @@ def emission(app_signals: AppSignals, number: int) -> EmissionInfo | None:
     return found[0] if found else None
 
 
+def within(app_signals: AppSignals, emission: EmissionInfo, rows: int) -> list[EmissionInfo]:
+    """Return one emission, and those that its receivers sent, directly or not.
+
+    :param emission: the emission.
+    :param rows: as in :func:`emissions`.
+    """
+    journal = app_signals.journal
+    numbers = set() if journal is None else journal.within(emission.number) - {emission.number}
+    return [emission, *_emissions(app_signals, lambda each, *_: each in numbers, rows)]
+
+
 def last_emissions(app_signals: AppSignals, name: str, count: int) -> list[EmissionInfo]:
     """Return the last emissions of a signal, newest first."""
-    return _emissions(app_signals, lambda number, signal, record: signal == name)[: -count - 1 : -1]
+    journal = app_signals.journal
+    if journal is None:
+        return []
+    found = islice(journal.newest(lambda number, signal, record: signal == name), count)
+    return [_emission(entry, None) for entry in found]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -199,6 +236,9 @@ class Explained:
 
 RECEIVERS = 100
 """The most receivers that are explained."""
+
+JSON_ROWS = 20_000
+"""The most emissions and steps together in the JSON of requests."""
 
 
 def explain(emissions: list[EmissionInfo]) -> Explained | None:
@@ -222,26 +262,23 @@ def explain(emissions: list[EmissionInfo]) -> Explained | None:
 
 
 def _emissions(
-    app_signals: AppSignals, wanted: Callable[[int, str, RequestRecord], bool]
+    app_signals: AppSignals, wanted: Callable[[int, str, RequestRecord], bool], rows: int = 1
 ) -> list[EmissionInfo]:
-    """Return recorded emissions in the order in which they began."""
+    """Return the last recorded emissions, in the order in which they began.
+
+    :param wanted: as in :meth:`.Journal.newest`.
+    :param rows: as in :func:`emissions`.
+    """
     journal = app_signals.journal
-    if journal is None:
-        return []
-    entries = sorted(journal.entries(wanted), key=lambda entry: entry.number)
+    entries: list[JournalEntry] = []
+    for entry in () if journal is None else journal.newest(wanted):
+        entries.append(entry)
+        rows -= 1 + len(entry.steps)
+        if rows < 0:
+            break
+    entries.sort(key=lambda entry: entry.number)
     by_number = {entry.number: entry for entry in entries}
     return [_emission(entry, by_number.get(entry.parent or 0)) for entry in entries]
-
-
-def within(emissions: Iterable[EmissionInfo], number: int) -> list[EmissionInfo]:
-    """Return one emission, and those that its receivers sent, directly or not."""
-    found: set[int] = {number}
-    chosen: list[EmissionInfo] = []
-    for each in emissions:  # a parent precedes what its receivers sent
-        if each.number == number or each.parent in found:
-            found.add(each.number)
-            chosen.append(each)
-    return chosen
 
 
 def tree(emissions: Iterable[EmissionInfo]) -> Iterator[Row]:
@@ -272,7 +309,7 @@ def tree(emissions: Iterable[EmissionInfo]) -> Iterator[Row]:
 def requests_to_json(app_signals: AppSignals, found: Iterable[RequestInfo]) -> dict[str, Any]:
     """Return requests and their emissions as JSON types."""
     listed = list(found)
-    sent = emissions(app_signals, listed)
+    sent = emissions(app_signals, listed, JSON_ROWS)
     return {
         "app": app_signals.app.name,
         "journal": app_signals.journal is not None,
@@ -302,9 +339,9 @@ def _request(journal: Journal, record: RequestRecord, signals: set[str]) -> Requ
     return RequestInfo(
         id=record.id,
         kind=record.kind,
-        method=record.method,
-        path=record.path,
-        endpoint=record.endpoint,
+        method=record.method and _text(record.method),
+        path=record.path and _text(record.path),
+        endpoint=record.endpoint and _text(record.endpoint),
         status=record.status,
         started=journal.epoch(record.started),
         duration=record.duration,

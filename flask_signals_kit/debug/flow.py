@@ -179,7 +179,7 @@ def seen(app_signals: AppSignals, report: Report) -> list[Seen]:
         left -= 1 + steps.get(signal, 0)
         return left >= 0
 
-    return count(journal.entries(is_affordable))
+    return count(journal.newest(is_affordable))
 
 
 def count(entries: Iterable[JournalEntry]) -> list[Seen]:

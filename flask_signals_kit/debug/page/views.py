@@ -122,6 +122,15 @@ def _paged(items: Sequence[T], number: int) -> Paged[T]:
     return Paged(items=there, total=len(items), number=number, last=last)
 
 
+def _paged_requests(
+    app_signals: AppSignals, found: Sequence[activity.Found]
+) -> Paged[activity.RequestInfo]:
+    """Return the records of one page of the requests; only those are put together."""
+    paged = _paged(found, _read_number("page"))
+    items = activity.describe(app_signals, paged.items)
+    return Paged(items=items, total=paged.total, number=paged.number, last=paged.last)
+
+
 class Views:
     """The views of one app's page.
 
@@ -206,44 +215,47 @@ class Views:
 
     def requests(self, app_signals: AppSignals) -> Response:
         """Show the requests in which signals were sent, newest first."""
-        wanted = _read_wanted()
-        found = activity.requests(app_signals, wanted)
+        wanted, found = _read_wanted(), activity.requests(app_signals)
+        matching = [each for each in found if wanted.matches(*each, app_signals)]
         return self._refreshed(
             "requests.html",
             app_signals,
             view="requests",
             wanted=wanted,
             query=_wanted_query(wanted),
-            total=len(found if wanted == Wanted() else activity.requests(app_signals)),
-            paged=_paged(found, _read_number("page")),
+            total=len(found),
+            paged=_paged_requests(app_signals, matching),
         )
 
     def requests_json(self, app_signals: AppSignals) -> Response:
         """Return the content of :meth:`requests` and :meth:`request` as JSON, one page of it."""
-        found = activity.requests(app_signals, _read_wanted())
-        number = request.args.get("id", type=int)
-        if number is not None:
-            found = [each for each in found if each.id == number]
-        paged = _paged(found, _read_number("page"))
-        return _json(activity.requests_to_json(app_signals, paged.items))
+        wanted, number = _read_wanted(), request.args.get("id", type=int)
+        found = activity.requests(app_signals)
+        matching = [
+            each
+            for each in found
+            if wanted.matches(*each, app_signals) and number in (None, each[0].id)
+        ]
+        paged = _paged_requests(app_signals, matching)
+        content = activity.requests_to_json(app_signals, paged.items)
+        return _json({**content, "total": paged.total, "page": paged.number, "pages": paged.last})
 
     def request(self, app_signals: AppSignals, number: int) -> Response:
         """Show the tree of the emissions of one request."""
-        found = [each for each in activity.requests(app_signals) if each.id == number]
-        if not found:
+        info = activity.request(app_signals, number)
+        if info is None:
             return self._missing_record(app_signals, "request", number)
-        sent = activity.emissions(app_signals, found)[number]
-        return self._tree(app_signals, found[0], sent, None)
+        sent = activity.emissions(app_signals, [info], ROWS)[number]
+        return self._tree(app_signals, info, sent, None)
 
     def emission(self, app_signals: AppSignals, number: int) -> Response:
         """Show one emission, and what its receivers sent."""
         emission = activity.emission(app_signals, number)
-        owners = activity.requests(app_signals) if emission is not None else []
-        owners = [each for each in owners if emission and each.id == emission.request]
-        if emission is None or not owners:
+        info = None if emission is None else activity.request(app_signals, emission.request)
+        if emission is None or info is None:
             return self._missing_record(app_signals, "emission", number)
-        sent = activity.emissions(app_signals, owners)[emission.request]
-        return self._tree(app_signals, owners[0], activity.within(sent, number), emission)
+        sent = activity.within(app_signals, emission, ROWS)
+        return self._tree(app_signals, info, sent, emission)
 
     def _tree(
         self,

@@ -5,31 +5,37 @@
 const PAUSE = 1000;
 let etag = null;
 
+const isSelected = (element) => {
+  const selection = getSelection();
+  return !selection.isCollapsed && element.contains(selection.anchorNode);
+};
+
 const refresh = async () => {
-  const live = document.getElementById("live");
   const headers = etag ? { "If-None-Match": etag } : {};
   const response = await fetch(location.href, { headers, cache: "no-store" });
   if (response.status === 304) return;
-  if (!response.ok) throw new Error(response.statusText);
-  const isFirst = etag === null;
-  etag = response.headers.get("ETag");
   const text = await response.text();
-  if (isFirst) return; // the page itself is as new
   const found = new DOMParser().parseFromString(text, "text/html").getElementById("live");
-  const focused = document.activeElement?.getAttribute("href");
-  if (!found || live.contains(getSelection().isCollapsed ? null : getSelection().anchorNode)) return;
+  const live = document.getElementById("live");
+  if (!found || isSelected(live)) return;
+  etag = response.headers.get("ETag");
+  if (live.innerHTML === found.innerHTML) return;
+  const focused = live.contains(document.activeElement)
+    ? document.activeElement.getAttribute("href")
+    : null;
   live.replaceChildren(...found.childNodes);
   if (focused) live.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus();
 };
 
 const watch = async () => {
   if (document.visibilityState === "visible") {
+    let isConnected = true;
     try {
       await refresh();
     } catch {
-      document.documentElement.classList.remove("js"); // the server is gone: show the link
-      return;
+      isConnected = false; // the server is restarting, or gone: show the link, and try again
     }
+    document.documentElement.classList.toggle("js", isConnected);
   }
   setTimeout(watch, PAUSE);
 };
