@@ -211,8 +211,9 @@ def within(app_signals: AppSignals, emission: EmissionInfo, rows: int) -> list[E
     :param rows: as in :func:`emissions`.
     """
     journal = app_signals.journal
-    numbers = set() if journal is None else journal.within(emission.number) - {emission.number}
-    return [emission, *_emissions(app_signals, lambda each, *_: each in numbers, rows)]
+    numbers = set() if journal is None else journal.within(emission.number)
+    found = _emissions(app_signals, lambda each, *_: each in numbers, rows)
+    return found if found[:1] and found[0].number == emission.number else [emission, *found]
 
 
 def last_emissions(app_signals: AppSignals, name: str, count: int) -> list[EmissionInfo]:
