@@ -20,6 +20,8 @@ URLS = (
     "/_signals/signals",
     "/_signals/signals.json",
     "/_signals/signals/account_funded",
+    "/_signals/requests",
+    "/_signals/requests.json",
     "/_signals/static/page.css",
 )
 
