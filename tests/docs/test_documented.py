@@ -4,6 +4,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import click
 import pytest
@@ -12,6 +13,7 @@ from flask import Flask
 import flask_signals_kit
 from flask_signals_kit import SignalsKit
 from flask_signals_kit.catalogue import BUILTIN_PAYLOADS, CATALOGUE
+from flask_signals_kit.core.journal import StepStatus
 from flask_signals_kit.debug.cli import signals
 from flask_signals_kit.debug.report import TITLES, report
 from flask_signals_kit.exception_hooks import SOURCES
@@ -159,6 +161,34 @@ def test_fields_of_the_json_are_documented() -> None:
     ):
         rows = table("docs/page.md", f"of a {thing}")
         assert [name for names, _ in rows for name in code_in(names)] == list(fields)
+
+
+def test_fields_of_the_json_of_requests_are_documented() -> None:
+    """In the order in which they come, too."""
+    app = Flask("shop")
+    app.testing = True
+    kit = SignalsKit(app)
+    kit.on("account_funded")(lambda account, **extra: None)
+    with app.app_context():
+        kit.send("account_funded")
+    answer = app.test_client().get("/_signals/requests.json").get_json()
+    text = text_of("docs/page.md").partition("\n## Requests as JSON\n")[2].partition("\n## ")[0]
+    assert all(f"`{field}`" in text for field in answer)
+    [request] = answer["requests"]
+    [emission] = request["emissions"]
+    for thing, fields in (
+        ("a request", request),
+        ("an emission", emission),
+        ("a step", emission["steps"][0]),
+    ):
+        rows = table("docs/page.md", f"of {thing}")
+        assert [name for names, _ in rows for name in code_in(names)] == list(fields)
+
+
+def test_every_status_of_a_receiver_is_documented() -> None:
+    """The table of statuses has each that a step can have."""
+    rows = table("docs/page.md", "status")
+    assert [code_in(row[0]) for row in rows] == [[status] for status in get_args(StepStatus)]
 
 
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")])
