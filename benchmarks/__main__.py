@@ -130,6 +130,9 @@ def measure() -> Iterator[Row]:
     for url, seconds in footprint.page_seconds().items():
         what = f"`{url}` with 1,000 signals of 10 receivers, in seconds"
         yield Row(what=what, limit=1.0, figure=seconds)
+    for url, seconds in footprint.requests_seconds().items():
+        what = f"`{url}` with 1,000 emissions to 10 receivers in the journal, in seconds"
+        yield Row(what=what, limit=1.0, figure=seconds)
 
 
 def growth() -> Iterator[str]:

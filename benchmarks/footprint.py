@@ -30,6 +30,9 @@ CONNECTIONS = 2_000
 IMPORTS = 25
 PAIRS = 7
 PAGES = ("/_signals", "/_signals/signals.json")
+REQUESTS_PAGES = ("/_signals/requests", "/_signals/requests.json")
+REQUESTS = 100
+SENDS = 10
 
 
 def request_overhead() -> float:
@@ -189,6 +192,32 @@ def page_seconds() -> dict[str, float]:
     client = app.test_client()
     client.get("/_signals")
     return {url: _seconds(partial(client.get, url)) for url in PAGES}
+
+
+def requests_seconds() -> dict[str, float]:
+    """Return how long the requests and their JSON take with a full journal of 1,000 emissions.
+
+    Each of 100 requests, as many as the page shows, sends ten times to ten receivers.
+    """
+    app = Flask("bench")
+    app.testing = True
+    app.config["SIGNALS_KIT_JOURNAL_SIZE"] = REQUESTS * SENDS
+    account_funded = SignalsKit(app).signal("account_funded", "Money arrived in an account.")
+    for receiver in make_receivers(10):
+        account_funded.connect(receiver)
+
+    @app.get("/fund")
+    def fund() -> str:
+        for amount in range(SENDS):
+            account_funded.send(ACCOUNT, amount=amount, method="card")
+        return "funded"
+
+    client = app.test_client()
+    for _ in range(REQUESTS):
+        client.get("/fund")
+    answer = client.get(REQUESTS_PAGES[-1]).get_json()
+    assert sum(len(each["emissions"]) for each in answer["requests"]) == REQUESTS * SENDS
+    return {url: _seconds(partial(client.get, url)) for url in REQUESTS_PAGES}
 
 
 def _seconds(case: Case) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
+from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -305,6 +306,11 @@ def tree(emissions: Iterable[EmissionInfo]) -> Iterator[Row]:
             late = children.get((emission.number, None), ())
             below += [Row(depth=depth, emission=each, step=None) for each in late]
         waiting += reversed(below)
+
+
+def clock(seconds: float) -> str:
+    """Return a time since the epoch as the local time of day, with milliseconds."""
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%H:%M:%S.%f")[:-3]
 
 
 def requests_to_json(app_signals: AppSignals, found: Iterable[RequestInfo]) -> dict[str, Any]:

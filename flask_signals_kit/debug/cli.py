@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -15,6 +16,8 @@ from flask import current_app
 from flask.cli import AppGroup
 
 from ..app.app_signals import EXTENSION, AppSignals
+from . import why
+from .activity import StepInfo, clock
 from .flow import Flow, flow, grouped
 from .flow_svg import to_file
 from .flow_text import to_dot, to_mermaid
@@ -27,6 +30,7 @@ from .report import (
     doc_parts,
     duration,
     label,
+    named,
     near_file,
     report,
     short_file,
@@ -71,15 +75,36 @@ def show_signal(name: str, as_json: bool) -> None:
     """Show everything about the signal NAME."""
     signal = _report(name).find(name)
     if signal is None:
-        everything = _report()
-        raise click.ClickException(
-            f"App {everything.app!r} has no signal {name!r}.{everything.suggest(name)} "
-            "See 'flask signals list --all'."
-        )
+        raise _no_signal(name)
     if as_json:
         _print_json(signal_to_json(signal))
     else:
         _print_signal(signal)
+
+
+@signals.command("why")
+@click.argument("name", metavar="SIGNAL")
+@click.argument("receiver", required=False)
+@click.option("--url", help="Also ask the app that runs at this URL what happened.")
+@_as_json
+def explain_signal(name: str, receiver: str | None, url: str | None, as_json: bool) -> None:
+    """Say what decides whether the receivers of SIGNAL run.
+
+    RECEIVER is part of the names of the receivers to explain. With --url, the last emissions are
+    explained, too: it is the URL of the running app, such as http://127.0.0.1:5000.
+    """
+    found = _report(name)
+    sent = None
+    if url is not None:
+        page_url = current_app.extensions[EXTENSION].settings.page_url
+        sent = why.ask(url, page_url, name, receiver)
+    reasons = why.explain(name, found.find(name), receiver, sent)
+    if reasons is None:
+        raise _no_signal(name)
+    if as_json:
+        _print_json(why.why_to_json(reasons))
+    else:
+        _print_why(reasons)
 
 
 @signals.command("check")
@@ -143,6 +168,14 @@ def _report(name: str | None = None) -> Report:
     return report(app_signals, name)
 
 
+def _no_signal(name: str) -> click.ClickException:
+    everything = _report()
+    return click.ClickException(
+        f"App {everything.app!r} has no signal {name!r}.{everything.suggest(name)} "
+        "See 'flask signals list --all'."
+    )
+
+
 def _nothing_like(pattern: str, hidden: int, everything: Report) -> str:
     if hidden:
         return f"The signals that match {pattern!r} have no receivers; --all lists them."
@@ -161,6 +194,12 @@ GAP = "  "
 
 HEADS = ("Signal", "Receivers", "Delivery", "Place")
 """The columns of the list."""
+
+OUTCOME = 14
+"""The width of what happened to a receiver, such as ``other sender``."""
+
+COLOURS = {"ran": "green", "failed": "red", "waiting": None}
+"""The colours of what happened to a receiver; yellow for all else."""
 
 PLACE = 16
 """The width down to which places are cut before other columns are."""
@@ -259,11 +298,68 @@ def _print_signal(signal: SignalInfo) -> None:
 
 
 def _print_receiver(index: int, receiver: ReceiverInfo) -> None:
-    _echo(f"{index:>3}  {receiver.module}.{receiver.name}")
-    _echo(f"{'':5}{_dim(label(receiver, near_file) or 'no source file')}")
+    _print_place(index, receiver)
     _echo_wrapped(", ".join(_details(receiver)), indent=5)
     if receiver.calls or receiver.dropped:
         _echo_wrapped(", ".join(_figures(receiver)), indent=5)
+
+
+def _print_place(number: int, receiver: ReceiverInfo) -> None:
+    _echo(_printable(f"{number:>3}  {receiver.module}.{receiver.name}"))
+    _echo(f"{'':5}{_dim(_printable(label(receiver, near_file)) or 'no source file')}")
+
+
+def _print_why(found: why.Why) -> None:
+    if found.signal is None:
+        _echo(f"{click.style(_printable(found.name), bold=True)}  known to the running app only")
+    else:
+        _print_heading(found.signal)
+    for note in found.notes:
+        _echo_wrapped(note, indent=2)
+    for decision in found.decisions:
+        _echo()
+        _print_place(decision.number, decision.receiver)
+        for term, fact in decision.facts.items():
+            heading = term.replace("_", " ").capitalize()
+            _echo_wrapped(f"{heading:10}{fact}", indent=5, hanging=15)
+    for problem in found.problems:
+        _echo()
+        _print_problem(problem)
+    if found.sent is not None:
+        _echo()
+        _echo("Last emissions, newest first" if found.sent else "No emissions are recorded.")
+        for sent in found.sent:
+            _echo()
+            _print_sent(sent)
+            if not sent.emission.steps:
+                _echo(f"{'':5}{'no receivers' if found.wanted is None else 'not connected'}")
+
+
+def _print_sent(sent: why.Sent) -> None:
+    emission, request = sent.emission, sent.request
+    site = emission.site
+    where = "" if site is None else f" at {label(site, near_file) or named(site)}"
+    status = "" if request.status is None else f" {request.status}"
+    number = click.style(f"#{emission.number}", bold=True)
+    title = _printable(f"{request.title}{status}").split(" ")
+    _echo_groups([number], [clock(emission.started)], title, hanging=5)
+    _echo(f"{'':5}{_dim(_printable(sent.url))}")
+    _echo_wrapped(f"sent by {emission.sender}{where}", indent=5)
+    for step in emission.steps:
+        _print_step(step)
+
+
+def _print_step(step: StepInfo) -> None:
+    outcome = f"{step.number:>3}  {step.status.replace('_', ' '):{OUTCOME}}"
+    took = "" if step.duration is None else f", {duration(step.duration)}"
+    reason = f": {step.reason}" if step.reason else ""
+    end = len(outcome)
+    text = f"{outcome}{named(step.receiver)}{took}{reason}"
+    first, *others = _wrapped(text, indent=0, hanging=end)
+    colour = COLOURS.get(step.status, "yellow")
+    _echo(f"{first[:5]}{click.style(first[5:end], fg=colour)}{first[end:]}")
+    for line in others:
+        _echo(line)
 
 
 def _print_heading(signal: SignalInfo) -> None:
@@ -276,7 +372,7 @@ def _print_heading(signal: SignalInfo) -> None:
     marks += [click.style(title, fg="red") for title in titles]
     names = ["..."] if signal.payload is None else _payload_names(signal)
     first, *others = map(_dim, f"({', '.join(names)})".split(" "))
-    heading = click.style(signal.name, bold=True) + first
+    heading = click.style(_printable(signal.name), bold=True) + first
     _echo_groups([heading, *others], *([mark] for mark in marks), hanging=4)
     if signal.doc:
         _echo_wrapped("".join(part for part, _ in doc_parts(signal.doc)), indent=2)
@@ -361,6 +457,15 @@ def _count(number: int, noun: str) -> str:
     return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
 
 
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Characters that control a terminal or change the direction of text."""
+
+
+def _printable(text: str) -> str:
+    """Escape the characters of a name that a terminal would obey."""
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
 def _dim(text: str) -> str:
     return click.style(text, dim=True) if text else ""
 
@@ -373,17 +478,20 @@ def _width() -> int | None:
 
 
 def _echo_wrapped(text: str, *, indent: int, hanging: int | None = None) -> None:
+    for line in _wrapped(text, indent=indent, hanging=hanging):
+        _echo(line)
+
+
+def _wrapped(text: str, *, indent: int, hanging: int | None = None) -> list[str]:
     width = _width()
-    lines = textwrap.wrap(
-        text,
+    return textwrap.wrap(
+        _printable(text),
         width=width or sys.maxsize,
         initial_indent=" " * indent,
         subsequent_indent=" " * (indent if hanging is None else hanging),
         break_long_words=False,
         break_on_hyphens=False,
     )
-    for line in lines:
-        _echo(line)
 
 
 def _echo_groups(*groups: list[str], indent: int = 0, hanging: int) -> None:

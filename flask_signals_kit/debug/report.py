@@ -98,6 +98,9 @@ class ReceiverInfo:
     """The sender it is limited to, or ``None`` for any."""
     priority: int
     """Higher runs first."""
+    position: int | None = None
+    """The place in which a send comes to it, from 1: it calls the receiver, or gives the call to
+    the delivery. ``None`` if it is foreign."""
     delivery: str
     """The name of its delivery."""
     when: Place | None
@@ -167,6 +170,8 @@ class SignalInfo:
     """Whether a send may pass other names as well."""
     on_error: OnError
     """Its failure policy."""
+    muted: bool
+    """Whether it is muted, in every thread and task or in the current one."""
     receivers: tuple[ReceiverInfo, ...]
     """In the order in which they run: those called during the send first, foreign ones last among
     them; then those of each delivery."""
@@ -315,12 +320,12 @@ class Report:
 
     def problems_to_json(self) -> dict[str, Any]:
         """Return the problems as JSON types."""
-        return {"app": self.app, "problems": _to_json(self.problems)}
+        return {"app": self.app, "problems": to_json(self.problems)}
 
 
 def signal_to_json(signal: SignalInfo) -> dict[str, Any]:
     """Return one signal as JSON types."""
-    return {**_to_json(signal), "orphan": signal.orphan}
+    return {**to_json(signal), "orphan": signal.orphan}
 
 
 _FIELDS: dict[type, tuple[str, ...]] = {
@@ -336,14 +341,14 @@ _NOT_SENT = tuple(name for name in _FIELDS[SignalInfo] if name not in {"sent", "
 _UNCOUNTED = tuple(name for name in _FIELDS[ReceiverInfo] if name not in FIGURES)
 
 
-def _to_json(value: Any) -> Any:
+def to_json(value: Any) -> Any:
     """Return a record of the report as JSON types; this is several times as fast as ``asdict``.
 
     What no journal counts has no figures.
     """
     kind = type(value)
     if kind is tuple:
-        return [_to_json(each) for each in value]
+        return [to_json(each) for each in value]
     names = _FIELDS.get(kind)
     if names is None:
         return value
@@ -351,7 +356,7 @@ def _to_json(value: Any) -> Any:
         names = _UNCOUNTED
     elif kind is SignalInfo and value.sent is None:
         names = _NOT_SENT
-    return {name: _to_json(getattr(value, name)) for name in names}
+    return {name: to_json(getattr(value, name)) for name in names}
 
 
 def near_file(file: str) -> str:
@@ -485,8 +490,8 @@ def _signal(
     live = () if signal is None else signal.live_connections
     connections = [connection.describe(name) for connection in live]
     receivers = [
-        _receiver(connection, _tally(app_signals, signal, each), each.target)
-        for connection, each in zip(connections, live, strict=True)
+        _receiver(connection, _tally(app_signals, signal, each), each.target, position)
+        for position, (connection, each) in enumerate(zip(connections, live, strict=True), 1)
     ]
     place = None if handle is None else handle.place
     contract = None if handle is None else handle.contract
@@ -506,6 +511,7 @@ def _signal(
         sender_type=contract.sender_type if contract else "Flask" if origin == "flask" else None,
         open=contract.open if contract else payload is None,
         on_error=app_signals.on_error(name),
+        muted=signal is not None and signal.is_muted,
         receivers=_by_delivery([*receivers, *foreign]),
         problems=(
             *_undeclared(app_signals, name, connections, suggest),
@@ -552,7 +558,9 @@ def _tally(
     return signal.context.tallies.get(connection.order) or Tally()
 
 
-def _receiver(connection: Connection, tally: Tally | None, target: str) -> ReceiverInfo:
+def _receiver(
+    connection: Connection, tally: Tally | None, target: str, position: int | None = None
+) -> ReceiverInfo:
     place = connection.receiver
     return ReceiverInfo(
         module=place.module,
@@ -561,6 +569,7 @@ def _receiver(connection: Connection, tally: Tally | None, target: str) -> Recei
         line=place.line,
         sender=None if connection.sender is None else _plain(connection.sender),
         priority=connection.priority,
+        position=position,
         delivery=_plain(connection.delivery),
         when=connection.when,
         is_async=connection.is_async,

@@ -1,6 +1,5 @@
 """``flask signals``: the report in the terminal, for users, scripts and CI."""
 
-import inspect
 import json
 import os
 import pty
@@ -13,13 +12,14 @@ from typing import Any
 
 import flask.signals
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from flask import Flask
 from flask.cli import AppGroup
 from flask_sqlalchemy import SQLAlchemy
 
 from flask_signals_kit import SignalsKit
 from flask_signals_kit.debug.cli import signals
+from tests.debug.support import run
 from tests.support import Later
 
 
@@ -61,15 +61,6 @@ def make_app(*, healthy: bool = True) -> Flask:
         kit.on(account_funded)(thank_by_mail)
         kit.on("acount_funded")(dismiss_alert)
     return app
-
-
-def run(app: Flask, *arguments: str, **environ: str) -> Result:
-    """Run ``flask signals …`` for an app: into a pipe, unless ``COLUMNS`` gives a width."""
-    environ = {"COLUMNS": "", **environ}
-    # Before click 8.2, standard error was mixed into the output unless one asked.
-    mixes = "mix_stderr" in inspect.signature(CliRunner).parameters
-    runner = app.test_cli_runner(**({"mix_stderr": False} if mixes else {}))
-    return runner.invoke(args=["signals", *arguments], env=environ)
 
 
 def place(function: Any) -> str:
@@ -345,7 +336,9 @@ def test_check_finds_an_sqlite_engine_without_begin_immediate(tmp_path: Path) ->
 # -- without a kit --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [["list"], ["show", "account_funded"], ["check"]])
+@pytest.mark.parametrize(
+    "command", [["list"], ["show", "account_funded"], ["why", "account_funded"], ["check"]]
+)
 def test_command_in_an_app_without_a_kit_says_what_is_missing(command: list[str]) -> None:
     """The group can be added by hand, or the kit detached."""
     app = Flask("shop")
@@ -369,7 +362,7 @@ def test_init_app_adds_and_detach_removes_the_command() -> None:
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100])
-@pytest.mark.parametrize("command", ["list", "show account_funded", "check"])
+@pytest.mark.parametrize("command", ["list", "show account_funded", "why account_funded", "check"])
 def test_lines_are_no_wider_than_the_terminal(width: int, command: str) -> None:
     """Unless one word is longer than a line."""
     output = run(make_app(healthy=False), *command.split(), COLUMNS=str(width)).output

@@ -23,6 +23,7 @@ from flask_signals_kit.debug.report import (
     short_file,
 )
 from tests.debug.support import Account, receive, receive_amount, signal_of, waits
+from tests.support import Later
 
 
 def test_report_of_an_empty_app_has_flasks_ten_signals(shop: AppSignals) -> None:
@@ -491,3 +492,23 @@ def test_fix_for_a_catalogue_signal_is_to_bridge_it() -> None:
     with app.app_context():
         [problem] = kit.check()
     assert problem.fix == "Bridge the signals of that extension with kit.bridge('flask_login')."
+
+
+def test_receivers_have_the_position_in_which_a_send_comes_to_them(shop: AppSignals) -> None:
+    """Receivers with a delivery are listed last, but a send comes to them in turn."""
+    shop.on("account_funded", delivery=Later())(waits)
+    shop.on("account_funded")(receive)
+    flask.signals.request_started.connect(receive, shop.app)
+    receivers = signal_of(shop, "account_funded").receivers
+    assert [(each.name, each.position) for each in receivers] == [("receive", 2), ("waits", 1)]
+    assert [each.position for each in signal_of(shop, "request_started").receivers] == [None]
+
+
+def test_muted_signals_are_marked(shop: AppSignals) -> None:
+    """Muting can apply to every thread, or to a block."""
+    shop.signal("account_funded", "Money arrived.")
+    assert not signal_of(shop, "account_funded").muted
+    with shop.namespace["account_funded"].muted():
+        assert signal_of(shop, "account_funded").muted
+    shop.namespace["account_funded"].is_muted = True
+    assert signal_of(shop, "account_funded").muted

@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ...app.app_signals import AppSignals
 from .. import activity
-from ..activity import Wanted
+from ..activity import Wanted, clock
 from ..flow import Flow, Node, flow, grouped, seen
 from ..flow_svg import to_svg
 from ..flow_text import to_dot, to_mermaid
@@ -150,7 +150,7 @@ class Views:
         )
         filters: dict[str, Any] = self._templates.filters
         filters.update(doc_parts=doc_parts, duration=duration, camel_parts=_camel_parts)
-        filters.update(place=_place, quote=_quote, clock=_clock, iso=_iso)
+        filters.update(place=_place, quote=_quote, clock=clock, iso=_iso)
         filters.update(editor_url=partial(editor_url, editor))
 
     def index(self, app_signals: AppSignals) -> Response:
@@ -402,11 +402,6 @@ def _wanted_query(wanted: Wanted) -> dict[str, Any]:
     query["failed"] = "1" if wanted.failed else ""
     query["domain"] = "1" if wanted.domain else ""
     return {name: value for name, value in query.items() if value}
-
-
-def _clock(seconds: float) -> str:
-    """Return a time since the epoch as the local time of day, with milliseconds."""
-    return datetime.fromtimestamp(seconds).astimezone().strftime("%H:%M:%S.%f")[:-3]
 
 
 def _iso(seconds: float) -> str:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import scoped_session, sessionmaker
 from flask_signals_kit import SignalsKit
 from flask_signals_kit.debug.report import FIGURES, report
 from tests.debug.page.test_views import MARKUP, cards, page, twin, words
-from tests.debug.test_cli import run
+from tests.debug.support import run
 from tests.support import Later
 
 
