@@ -343,7 +343,7 @@ def _by_package(modules: Counter[Node]) -> dict[Node, Node]:
     :param modules: the modules, with their numbers of edges.
     """
     groups = {node: node for node in modules}
-    for depth in range(DEPTH, 0, -1):
+    for depth in range(DEPTH, 1, -1):  # with one part, the app itself would be a group
         if len({*groups.values()}) <= ROWS:
             break
         groups = _group({node: ".".join(node.name.split(".")[:depth]) for node in modules})

@@ -237,13 +237,22 @@ def test_signals_of_a_long_list_are_grouped(shop: AppSignals) -> None:
     assert names[-1] == "2 signals of Flask"
 
 
+def test_modules_of_the_app_itself_are_not_one_group(shop: AppSignals) -> None:
+    """A single row for the whole app would show nothing; the most used modules keep theirs."""
+    for number in range(ROWS):
+        shop.on("account_funded")(receiver_in(f"shop.module_{number}"))
+    names = titles(grouped(flow_of(shop)).receivers)
+    assert len(names) == ROWS
+    assert {"shop.alerts", "shop.mails", "3 other modules"} <= {*names}
+
+
 def test_modules_without_packages_have_a_common_row(shop: AppSignals) -> None:
     """If there are too many of them; the others keep theirs."""
     for number in range(1000):
         shop.on("account_funded")(receiver_in(f"module_{number}"))
     found = grouped(flow_of(shop)).receivers
     assert len(found) == ROWS
-    assert [node.title for node in found if node.is_rest] == ["978 other modules"]
+    assert [node.title for node in found if node.is_rest] == ["979 other modules"]
 
 
 # -- pictures -------------------------------------------------------------------------------------

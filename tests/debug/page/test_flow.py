@@ -82,6 +82,8 @@ def test_view_has_the_picture_and_the_same_as_a_list() -> None:
         "campaign_archived not recorded no receivers",
     ]
     assert "Dashed lines: seen, no longer connected" in html
+    assert "Thin lines" not in html
+    assert "Thin lines: connected, not seen yet" in get(make_app(sent=False))
 
 
 def test_navigation_leads_to_the_view() -> None:
