@@ -16,6 +16,8 @@ from tests.debug.page.test_views import words
 from tests.deliveries.support import Shop
 from tests.support import Later
 
+SECRET = "secret-4111"
+
 
 def first(sender: object, **extra: object) -> None:
     """Be a receiver."""
@@ -30,13 +32,13 @@ async def awaited(sender: object, **extra: object) -> None:
 
 
 def fail(sender: object, **extra: object) -> None:
-    """Raise an exception with a secret in its message."""
-    raise LookupError("secret-4111")
+    """Raise an exception with a value in its message."""
+    raise LookupError(SECRET)
 
 
 async def fail_async(sender: object, **extra: object) -> None:
     """Raise an exception in an async receiver."""
-    raise LookupError("secret-4111")
+    raise LookupError(SECRET)
 
 
 def never(sender: object, **extra: object) -> bool:
