@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ..core.journal import Journal, JournalEntry, JournalStep, RequestKind, RequestRecord
 from ..errors import nearest
 from ..records import AFTER_COMMIT, IMMEDIATE, Place
-from .report import duration, label, named, short_file
+from .labels import (
+    duration,
+    label,
+    named,
+    short_file,
+)
 
 if TYPE_CHECKING:
     from ..app.app_signals import AppSignals

@@ -21,19 +21,21 @@ from .activity import StepInfo, clock
 from .flow import Flow, flow, grouped
 from .flow_svg import to_file
 from .flow_text import to_dot, to_mermaid
+from .labels import (
+    doc_parts,
+    duration,
+    label,
+    named,
+    near_file,
+    short_file,
+)
 from .report import (
     POLICIES,
     Problem,
     ReceiverInfo,
     Report,
     SignalInfo,
-    doc_parts,
-    duration,
-    label,
-    named,
-    near_file,
     report,
-    short_file,
     signal_to_json,
 )
 
@@ -198,7 +200,7 @@ HEADS = ("Signal", "Receivers", "Delivery", "Place")
 OUTCOME = 14
 """The width of what happened to a receiver, such as ``other sender``."""
 
-COLOURS = {"ran": "green", "failed": "red", "waiting": None}
+COLOURS: dict[str, str | None] = {"ran": "green", "failed": "red", "waiting": None}
 """The colours of what happened to a receiver; yellow for all else."""
 
 PLACE = 16

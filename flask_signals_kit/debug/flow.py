@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from ..core.journal import JournalEntry, RequestRecord
 from ..core.names import is_glob
-from .report import Report, SignalInfo
 
 if TYPE_CHECKING:
     from ..app.app_signals import AppSignals
+    from ..core.journal import JournalEntry, RequestRecord
+    from .report import Report, SignalInfo
 
 ROWS = 24
 """The most rows of a column in which modules and signals are not grouped."""

@@ -43,7 +43,7 @@ _COMMITTED = "_signals_kit_committed"
 """Set on a ``SessionTransaction`` that commits while no call waits: a listener may still send."""
 
 
-_NOT_COMMITTED = "The transaction was rolled back, or ended without a commit"
+_NOT_COMMITTED = "the transaction was rolled back, or ended without a commit"
 
 
 class Pending:
@@ -70,7 +70,7 @@ class Pending:
             self._outer = _pending_of(transaction.parent)
             self._outer._calls.update(self._take())
         elif self._aborted:
-            reason = "The database rolled back a commit, because an earlier statement had failed"
+            reason = "the database rolled back a commit, because an earlier statement had failed"
             _drop(reason, self._take())
         else:
             self._committed = True
@@ -111,7 +111,7 @@ class Pending:
 
     def __del__(self) -> None:
         if self._calls:  # the session was collected without commit, rollback or close
-            _drop("A session was discarded without commit, rollback or close", self._calls)
+            _drop("a session was discarded without commit, rollback or close", self._calls)
 
 
 def _pending_of(transaction: Any) -> Pending:
@@ -122,7 +122,7 @@ def _pending_of(transaction: Any) -> Pending:
 def _drop(reason: str, calls: Iterable[Call]) -> None:
     """Drop calls that a user would expect to run, and log a warning that names the receivers."""
     receivers = ", ".join(f"{call.receiver} of signal {call.emission.signal!r}" for call in calls)
-    logger.warning("%s; these receivers are not called: %s", reason, receivers)
+    logger.warning("%s; these receivers are not called: %s", reason.capitalize(), receivers)
     for call in calls:
         call.drop(reason)
 
@@ -256,7 +256,7 @@ class _Loop:
         with self._lock:
             self._over = True
         if self._queue:
-            _drop("Interrupted after a commit", [call for _, _, call, _ in sorted(self._queue)])
+            _drop("interrupted after a commit", [call for _, _, call, _ in sorted(self._queue)])
 
     def __enter__(self) -> None:
         self.begun.clear()

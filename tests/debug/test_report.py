@@ -12,15 +12,17 @@ import pytest
 from flask import Flask
 
 from flask_signals_kit import AppSignals, Namespace, SignalsKit
+from flask_signals_kit.debug.labels import (
+    duration,
+    near_file,
+    short_file,
+)
 from flask_signals_kit.debug.report import (
     ORIGINS,
     TRAITS,
     Report,
     Selection,
-    duration,
-    near_file,
     report,
-    short_file,
 )
 from tests.debug.support import Account, receive, receive_amount, signal_of, waits
 from tests.support import Later

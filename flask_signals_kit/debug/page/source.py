@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from ..report import Located
+from ..labels import (
+    Located,
+)
 
 SOURCE_LINES = 80
 """The most lines of a function that are shown."""

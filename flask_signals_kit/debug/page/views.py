@@ -22,19 +22,21 @@ from ..activity import Wanted, clock
 from ..flow import Flow, Node, flow, grouped, seen
 from ..flow_svg import to_svg
 from ..flow_text import to_dot, to_mermaid
+from ..labels import (
+    Located,
+    doc_parts,
+    duration,
+    label,
+    short_file,
+)
 from ..report import (
     ORIGINS,
     POLICIES,
     TRAITS,
-    Located,
     Report,
     Selection,
     SignalInfo,
-    doc_parts,
-    duration,
-    label,
     report,
-    short_file,
 )
 from .source import editor_url, source
 

@@ -276,9 +276,9 @@ def closes(shop: Shop) -> None:
     ("ends", "status", "reason"),
     [
         (commits, "ran", r"after the commit, .+ after the send"),
-        (rolls_back, "dropped", "The transaction was rolled back, or ended without a commit"),
-        (closes, "dropped", "The transaction was rolled back, or ended without a commit"),
-        (lambda shop: None, "dropped", "The transaction was rolled back, or ended .*"),
+        (rolls_back, "dropped", "the transaction was rolled back, or ended without a commit"),
+        (closes, "dropped", "the transaction was rolled back, or ended without a commit"),
+        (lambda shop: None, "dropped", "the transaction was rolled back, or ended .*"),
     ],
 )
 def test_after_commit_receiver_waits_and_then_ran_or_was_dropped(

@@ -1,0 +1,87 @@
+"""Texts for places, docstrings and durations, as the page and the commands show them."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from ..records import Place
+
+
+def near_file(file: str) -> str:
+    """Return a source file relative to the working directory, if it is inside."""
+    return _without_root(file, (_working_directory(),))
+
+
+def short_file(file: str) -> str:
+    """Return a source file relative to the folder that it is imported from."""
+    return _without_root(file, (_working_directory(), *sys.path))
+
+
+@lru_cache(maxsize=1024)  # one file has many receivers
+def _without_root(file: str, roots: tuple[str, ...]) -> str:
+    folders = [root.rstrip(os.sep) + os.sep for root in roots if root]
+    return file.removeprefix(max(filter(file.startswith, folders), key=len, default=""))
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()  # noqa: PTH109  called for each receiver; Path is ten times slower
+    except OSError:  # it has been removed
+        return ""
+
+
+class Located(Protocol):
+    """An object with a place in the source code."""
+
+    @property
+    def file(self) -> str | None:
+        """The file, or ``None`` for code without a file."""
+
+    @property
+    def line(self) -> int | None:
+        """The line in it."""
+
+
+def label(thing: Located, shorten: Callable[[str], str]) -> str:
+    """Return ``file:line``, or an empty string for code without a file."""
+    if thing.file is None:
+        return ""
+    return shorten(thing.file) if thing.line is None else f"{shorten(thing.file)}:{thing.line}"
+
+
+def named(place: Place) -> str:
+    """Return the importable name of a place, without its file."""
+    return f"{place.module}.{place.name}"
+
+
+_CODE = re.compile(r"``(.+?)``|(?::[\w:+-]+:)?(?<!`)`([^`]+)`(?!`)")
+
+
+def doc_parts(doc: str) -> Iterator[tuple[str, bool]]:
+    """Yield the parts of a docstring, each with whether it is code, enclosed in backticks.
+
+    >>> list(doc_parts("See :func:`send`."))
+    [('See ', False), ('send', True), ('.', False)]
+    """
+    end = 0
+    for found in _CODE.finditer(doc):
+        yield doc[end : found.start()], False
+        yield found[1] or found[2], True
+        end = found.end()
+    yield doc[end:], False
+
+
+def duration(seconds: float) -> str:
+    """Return a duration with a readable unit, such as ``"1.2 ms"``."""
+    value, unit = seconds, "s"
+    for factor, smaller in ((1e6, "µs"), (1e3, "ms")):
+        if seconds * factor < 999.5:  # noqa: PLR2004  more would be rounded to 1,000
+            value, unit = seconds * factor, smaller
+            break
+    return f"{value:,.{1 if value < 9.95 else 0}f} {unit}"  # noqa: PLR2004  the same for 10
