@@ -11,6 +11,7 @@ import difflib
 from collections.abc import Iterable
 from heapq import nlargest
 from itertools import pairwise
+from typing import Any
 
 
 class SignalsKitError(Exception):
@@ -103,3 +104,31 @@ COMPARED = 50
 def _likeness(wanted: set[tuple[str, str]], name: str) -> float:
     """Return the share of pairs of letters that a name has in common with a word (Dice)."""
     return len(wanted.intersection(pairwise(name))) / (len(wanted) + len(name))
+
+
+def type_name(value: Any) -> str:
+    """Return the name of a value's type, such as ``shop.models.Account``; builtins have no module.
+
+    For a class, the result names the class itself; for ``None``, it is ``"None"``.
+
+    >>> type_name(3), type_name(None)
+    ('int', 'None')
+    """
+    if value is None:
+        return "None"
+    is_class = issubclass(type(value), type)
+    name = class_name(value if is_class else type(value))
+    return f"type {name}" if is_class else name
+
+
+def class_name(kind: type) -> str:
+    """Return the name of a class, such as ``shop.models.Account``; builtins have no module."""
+    name = kind.__qualname__
+    return name if kind.__module__ == "builtins" else f"{kind.__module__}.{name}"
+
+
+def sender_label(sender: Any) -> str:
+    """Return a label of a sender, without a ``repr()`` of a user's object."""
+    if type(sender) in (str, int, bool):
+        return repr(sender)
+    return type_name(sender)

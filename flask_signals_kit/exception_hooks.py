@@ -41,10 +41,14 @@ from .core.introspection import (
     place_of,
     receiver_key,
     signature_of,
-    type_name,
 )
 from .core.third_party import disconnect
-from .errors import ConfigurationError, ReceiverError, did_you_mean
+from .errors import (
+    ConfigurationError,
+    ReceiverError,
+    did_you_mean,
+    type_name,
+)
 from .records import Emission, Receiver, Source
 
 if TYPE_CHECKING:

@@ -24,7 +24,11 @@ from .app.app_signals import EXTENSION, AppSignals
 from .app.handle import DomainSignal
 from .app.registry import Registry
 from .bridge import FLASK_SIGNALS, RELAY_CODE, Relays
-from .core.introspection import place_of, signature_of, type_name, unwrap
+from .core.introspection import (
+    place_of,
+    signature_of,
+    unwrap,
+)
 from .core.signal import Namespace, Signal, find_emission
 from .core.third_party import disconnect
 from .deliveries.sqlite import begin_immediate
@@ -33,6 +37,7 @@ from .errors import (
     AppContextError,
     ConfigurationError,
     NotInitializedError,
+    type_name,
 )
 from .exception_hooks import ExceptionHooks
 from .records import Emission

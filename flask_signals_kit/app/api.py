@@ -20,7 +20,6 @@ from ..core.introspection import (
     place_of,
     receiver_key,
     sender_key,
-    type_name,
     unwrap,
 )
 from ..core.names import check_name, is_glob
@@ -32,6 +31,7 @@ from ..errors import (
     DeclarationError,
     ReceiverError,
     did_you_mean,
+    type_name,
 )
 from ..exception_hooks import register_hook
 from ..records import AFTER_COMMIT, IMMEDIATE, OnError, Outcome, Receiver, Source

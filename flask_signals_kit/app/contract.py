@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from types import FunctionType, NoneType, UnionType
 from typing import Annotated, Any, ForwardRef, Literal, Union, get_args, get_origin
 
-from ..core.connection import sender_label
 from ..core.introspection import parameters_of, place_of, signature_of
-from ..errors import ContractError, DeclarationError
+from ..errors import ContractError, DeclarationError, sender_label
 from ..records import Place, Receiver, same_function
 
 RESERVED = ("sender", "_async_wrapper", "_sync_wrapper")

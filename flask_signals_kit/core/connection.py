@@ -15,7 +15,12 @@ from typing import Any, TypeAlias, cast
 
 from blinker import ANY
 
-from ..errors import ConfigurationError, ReceiverError
+from ..errors import (
+    ConfigurationError,
+    ReceiverError,
+    sender_label,
+    type_name,
+)
 from ..records import IMMEDIATE, Connection, OnError, Place, Receiver
 from ..settings import check_on_error
 from .introspection import (
@@ -24,7 +29,6 @@ from .introspection import (
     receiver_key,
     sender_key,
     takes_extra,
-    type_name,
     unwrap,
 )
 
@@ -279,13 +283,6 @@ def _weak_ref(
     ref: Any = (_MethodRef if is_method else _Ref)(target, collected)
     ref.place = place
     return ref
-
-
-def sender_label(sender: Any) -> str:
-    """Return a label of a sender, without a ``repr()`` of a user's object."""
-    if type(sender) in (str, int, bool):
-        return repr(sender)
-    return type_name(sender)
 
 
 class _Collected:

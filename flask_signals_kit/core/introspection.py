@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, TypeAlias
 
+from ..errors import class_name, type_name
 from ..records import Emission, Place
 
 
@@ -229,27 +230,6 @@ def _code_of(target: Any) -> types.CodeType | None:
     if type(inner) is types.FunctionType:
         return inner.__code__
     return target.__code__ if type(target) is types.FunctionType else None
-
-
-def type_name(value: Any) -> str:
-    """Return the name of a value's type, such as ``shop.models.Account``; builtins have no module.
-
-    For a class, the result names the class itself; for ``None``, it is ``"None"``.
-
-    >>> type_name(3), type_name(None)
-    ('int', 'None')
-    """
-    if value is None:
-        return "None"
-    is_class = issubclass(type(value), type)
-    name = class_name(value if is_class else type(value))
-    return f"type {name}" if is_class else name
-
-
-def class_name(kind: type) -> str:
-    """Return the name of a class, such as ``shop.models.Account``; builtins have no module."""
-    name = kind.__qualname__
-    return name if kind.__module__ == "builtins" else f"{kind.__module__}.{name}"
 
 
 def unwrap(sender: Any) -> Any:

@@ -18,9 +18,17 @@ from sys import modules
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from ..errors import (
+    type_name,
+)
 from ..records import Connection, Place, Status
 from .delivery import Late
-from .introspection import find_caller, frame_place, place_of_caller, sender_behind, type_name
+from .introspection import (
+    find_caller,
+    frame_place,
+    place_of_caller,
+    sender_behind,
+)
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from ..errors import DeclarationError
-from .introspection import type_name
+from ..errors import (
+    DeclarationError,
+    type_name,
+)
 
 
 def is_glob(name: str) -> bool:

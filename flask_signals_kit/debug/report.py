@@ -16,13 +16,12 @@ from flask import Flask
 
 from ..app.handle import DomainSignal
 from ..catalogue import BUILTIN_PAYLOADS, CATALOGUE
-from ..core.connection import sender_label
 from ..core.introspection import is_async, locate, place_of, takes_extra
 from ..core.journal import LastFailure, Tally
 from ..core.names import is_glob
 from ..core.signal import Signal
 from ..deliveries.sqlite import begins_late, engine_label
-from ..errors import did_you_mean, how_to_declare, nearest, suggestion
+from ..errors import did_you_mean, how_to_declare, nearest, sender_label, suggestion
 from ..records import AFTER_COMMIT, IMMEDIATE, Connection, OnError, Place
 from .labels import label, named, near_file, short_file
 

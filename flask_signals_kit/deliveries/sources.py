@@ -8,8 +8,10 @@ from typing import Any, TypeAlias
 
 from flask import Flask, g
 
-from ..core.introspection import type_name
-from ..errors import ConfigurationError
+from ..errors import (
+    ConfigurationError,
+    type_name,
+)
 
 Session: TypeAlias = Any
 """A ``sqlalchemy.orm.Session``."""

@@ -7,16 +7,15 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
-from click.testing import CliRunner
 from flask import Flask
 
 from flask_signals_kit import AppSignals, SignalsKit
 from flask_signals_kit.debug import flow as flow_module
-from flask_signals_kit.debug.cli import signals as commands
 from flask_signals_kit.debug.flow import ROWS, SIGNALS, Edge, Flow, Node, flow, grouped, seen
 from flask_signals_kit.debug.flow_svg import to_file, to_svg
 from flask_signals_kit.debug.flow_text import to_dot, to_mermaid
 from flask_signals_kit.debug.report import report
+from tests.debug.support import run
 
 HOSTILE = """shop"]; x --> y; <script>alert(1)</script> & `\\" %%{init}%% #quot; \n\x1b[31m"""
 """The name of a module with what HTML, Mermaid, DOT and terminals interpret."""
@@ -366,8 +365,7 @@ def test_hostile_names_are_escaped(shop: AppSignals) -> None:
 
 def graph(app_signals: AppSignals, *arguments: str) -> Any:
     """Run ``flask signals graph``."""
-    with app_signals.app.app_context():
-        return CliRunner().invoke(commands, ["graph", *arguments])
+    return run(app_signals.app, "graph", *arguments)
 
 
 def test_graph_prints_mermaid(shop: AppSignals) -> None:

@@ -10,13 +10,12 @@ from datetime import datetime
 from functools import partial
 from importlib.resources import files
 from itertools import islice
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
 from flask import Response, request
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from ...app.app_signals import AppSignals
 from .. import activity
 from ..activity import Wanted, clock
 from ..flow import Flow, Node, flow, grouped, seen
@@ -39,6 +38,9 @@ from ..report import (
     report,
 )
 from .source import editor_url, source
+
+if TYPE_CHECKING:
+    from ...app.app_signals import AppSignals
 
 T = TypeVar("T")
 
