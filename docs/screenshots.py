@@ -1,12 +1,14 @@
 """Take new screenshots of the page: ``.venv/bin/python -m docs.screenshots``.
 
-They show the example app after some requests, in light and dark. Needs Chromium.
+They show the example app after some requests: a request, the signals and their flow, in light and
+dark. Needs Chromium.
 """
 # ruff: noqa: INP001 - Sphinx's folder is no package; this is run from the project's root.
 
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
 
 from playwright.sync_api import Page, sync_playwright
 
@@ -16,11 +18,13 @@ from tests.integration.test_story import fill, go
 from tests.support import serving
 
 FOLDER = Path(__file__).parent / "_static"
-PICTURES = {"light": "signals-page.png", "dark": "signals-page-dark.png"}
+SCHEMES: dict[Literal["light", "dark"], str] = {"light": "", "dark": "-dark"}
+PICTURES = {"request-page": "See what ran", "signals-page": "Signals", "flow-page": "Flow"}
+"""The name of each picture, and the link that leads to it."""
 
 
 def _use(page: Page, url: str) -> None:
-    """Pay, serve advertisements and break a receiver, so that there is something to count."""
+    """Use the example, so that there is something to see; end with a payment."""
     page.goto(url)
     for amount in ("250", "80", "120"):
         go(page, "Funding")
@@ -30,10 +34,13 @@ def _use(page: Page, url: str) -> None:
     fill(page, "Open the page", placement="Article", page_views="20")
     go(page, "Errors")
     page.get_by_role("button", name="Break a receiver").click()
+    go(page, "Funding")
+    page.get_by_role("link", name="Send a wire transfer").click()
+    fill(page, "Report transfer", amount_in_euros="90")
 
 
 def main() -> None:
-    """Write both pictures."""
+    """Write the pictures."""
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     with TemporaryDirectory() as folder, sync_playwright() as playwright:
         app = create_app(
@@ -45,15 +52,15 @@ def main() -> None:
         app.debug = True
         browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
         with serving(app) as url:
-            _use(browser.new_page(), url)
-            for scheme, name in PICTURES.items():
-                page = browser.new_page(
-                    viewport={"width": 1280, "height": 760},
-                    device_scale_factor=1.5,
-                    color_scheme="dark" if scheme == "dark" else "light",
-                )
-                page.goto(f"{url}/_signals/signals")
-                page.screenshot(path=FOLDER / name)
+            page = browser.new_page(
+                viewport={"width": 1280, "height": 760}, device_scale_factor=1.5
+            )
+            _use(page, url)
+            for name, link in PICTURES.items():
+                page.get_by_role("link", name=link, exact=True).click()
+                for scheme, suffix in SCHEMES.items():
+                    page.emulate_media(color_scheme=scheme)
+                    page.screenshot(path=FOLDER / f"{name}{suffix}.png")
         browser.close()
 
 
