@@ -380,7 +380,7 @@ def test_graph_selects_by_pattern(shop: AppSignals) -> None:
     assert "account_funded" not in graph(shop, "campaign_*").stdout
     failed = graph(shop, "none_such")
     assert failed.exit_code == 1
-    assert "No signal matches 'none_such'." in failed.output
+    assert "No signal matches 'none_such'." in failed.stderr
     assert "have no receivers" in graph(shop, "request_started").output
 
 
