@@ -255,7 +255,7 @@ def test_views_are_accessible_and_readable(
     """Axe finds nothing, nothing is cut off, and the contrast is high enough."""
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({"width": width, "height": 800})
-    for path in (*paths(served), "/signals", "/requests?q=none", "/emissions/0"):
+    for path in (*paths(served), "/signals", "/flow", "/requests?q=none", "/emissions/0"):
         page.goto(served.url + path)
         page.evaluate(AXE_SCRIPT)
         found = page.evaluate("axe.run()")["violations"]
