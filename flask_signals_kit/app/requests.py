@@ -20,7 +20,6 @@ from flask.signals import (
 from ..compat import (
     cv_request,
     own_app_context,
-    request_context,
     request_in,
     sending_context,
 )
@@ -113,14 +112,20 @@ class Requests:
             record.path = None if rule is None else rule.rule
 
     def _started(self, sender: Flask, **extra: Any) -> None:
-        context = request_context()
-        self._describe(self._record_of(context), request_in(context))
+        context = _request_context()
+        if context is not None:
+            self._describe(self._record_of(context), request_in(context))
 
-    def _finished(self, sender: Flask, response: Response, **extra: Any) -> None:
-        self._record_of(request_context()).status = response.status_code
+    def _finished(self, sender: Flask, response: Response | None = None, **extra: Any) -> None:
+        context = _request_context()
+        if context is not None and response is not None:
+            self._record_of(context).status = response.status_code
 
     def _tearing_down(self, sender: Flask, exc: BaseException | None = None, **extra: Any) -> None:
-        record = self._record_of(request_context())
+        context = _request_context()
+        if context is None:
+            return
+        record = self._record_of(context)
         record.duration = time.perf_counter() - record.started
         if record.status is None and isinstance(exc, Exception):
             record.status = 500  # it propagates to the server, as in debug and testing
@@ -129,6 +134,12 @@ class Requests:
         record: RequestRecord | None = getattr(_cv_app.get(None), _RECORD, None)
         if record is not None and record.kind == "command":
             record.duration = time.perf_counter() - record.started
+
+
+def _request_context() -> Any:
+    """Return the context of the current request; ``None`` if a test sends Flask's signal alone."""
+    context = cv_request.get(None)
+    return None if request_in(context) is None else context
 
 
 def _command_record() -> RequestRecord:

@@ -292,17 +292,14 @@ class Journal:
                 None if is_whole else tuple(map(_order_of, connections)),
                 muted,
                 exceptional
-                and self._count_exceptional(
-                    exceptional, context, connections, request, began, number
-                ),
+                and self._count_exceptional(exceptional, tallies, request, began, number),
             )
         )
 
     def _count_exceptional(
         self,
         exceptional: dict[int, tuple[Status, Any]],
-        context: SignalContext,
-        connections: tuple[LiveConnection, ...],
+        tallies: list[Tally],
         request: RequestRecord,
         began: float,
         number: int,
@@ -310,8 +307,7 @@ class Journal:
         """Count failures; do not count the call of a receiver that was skipped or runs later."""
         recorded: _Exceptional = {}
         for index, (status, value) in exceptional.items():
-            # Another thread may have removed it, with the connection.
-            tally = context.tallies.get(connections[index].order) or Tally()
+            tally = tallies[index]
             if status in {"failed", "contained"}:
                 error = type(value).__qualname__
                 self._count_failure(request, tally, error, began, number, frame_place(value))

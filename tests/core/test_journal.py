@@ -625,3 +625,27 @@ def test_journal_alone_adds_no_relay(app: Flask, shop: AppSignals) -> None:
     assert hears_flask(app)
     app.test_client().get("/")
     assert counts(shop, "request_finished") == {"fine": (1, 0, None)}
+
+
+def test_receiver_that_disconnects_another_and_sends_again_is_recorded(shop: AppSignals) -> None:
+    """The nested send removes the counts of the connection that the outer send has called."""
+    signal = shop.namespace.signal("account_funded")
+
+    def again(sender: object, *, go: bool = False) -> None:
+        if go:
+            signal.disconnect(fine)
+            signal.send("acme")
+
+    signal.connect(fine, when=lambda sender, **payload: False)
+    signal.connect(again)
+    for go in (False, True):
+        signal.send("acme", go=go)
+    assert len(journal_of(shop).entries()) == 3
+
+
+@pytest.mark.usefixtures("shop")
+def test_flasks_signals_can_be_sent_without_a_request(app: Flask) -> None:
+    """A test of a receiver does so; the journal listens to them, too."""
+    flask.signals.request_started.send(app)
+    flask.signals.request_finished.send(app, response=None)
+    flask.signals.request_tearing_down.send(app, exc=None)

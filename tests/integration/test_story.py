@@ -114,7 +114,7 @@ def test_whole_story(url: str, page: "Page") -> None:
     # Serving spends the 35 euros, and the last one raises the alert.
     go(page, "Publisher")
     fill(page, "Open the page", placement="Article", page_views="3")
-    assert page.get_by_text("2 of 3 page views showed an advertisement.").is_visible()
+    page.get_by_text("2 of 3 page views showed an advertisement.").wait_for()
     assert page.get_by_text("Newcomer paid €17.50").is_visible()
     assert page.get_by_role("region", name=ALERT).is_visible()
 
