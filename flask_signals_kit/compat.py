@@ -84,25 +84,31 @@ def describe_request() -> str | None:
 _REQUEST = "request" if "_cv_request" in vars(flask_globals) else "_request"
 
 
-def sending_context(signal: str, frame: FrameType | None) -> Any:
-    """Return the context of the request that a signal is sent in; else the app context, if any.
+def sending_context(app: Flask | None, signal: str = "", frame: FrameType | None = None) -> Any:
+    """Return the context of the request that an app sends a signal in; else its app context.
 
     Flask sends ``appcontext_pushed`` before the request context exists (Flask 3.1), and
-    ``appcontext_popped`` after it has ended. The context is then found on the stack.
+    ``appcontext_popped`` after the contexts have ended. They are then found on the stack.
 
+    :param app: the app; contexts of other apps may be pushed as well.
+    :param signal: the signal's name.
     :param frame: the frame of the send.
+    :return: ``None`` outside of the app's contexts.
     """
+    ended = None
     context = cv_request.get(None)
-    if context is not None and request_in(context) is not None:
+    if request_in(context) is not None and context.app is app:
         return context
     while frame is not None and signal.startswith("appcontext_"):
         kind, _, method = frame.f_code.co_qualname.rpartition(".")
         if method in {"push", "pop"} and kind in {"RequestContext", "AppContext"}:
             context = frame.f_locals["self"]
-            if request_in(context) is not None:
+            if context.app is app and request_in(context) is not None:
                 return context
+            ended = ended or context
         frame = frame.f_back
-    return _cv_app.get(None)
+    context = ended or _cv_app.get(None)
+    return context if context is not None and context.app is app else None
 
 
 def request_in(context: Any) -> Any:

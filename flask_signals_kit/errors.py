@@ -117,14 +117,11 @@ def type_name(value: Any) -> str:
     if value is None:
         return "None"
     is_class = issubclass(type(value), type)
-    name = class_name(value if is_class else type(value))
+    kind = value if is_class else type(value)
+    name: str = kind.__qualname__
+    if kind.__module__ != "builtins":
+        name = f"{kind.__module__}.{name}"
     return f"type {name}" if is_class else name
-
-
-def class_name(kind: type) -> str:
-    """Return the name of a class, such as ``shop.models.Account``; builtins have no module."""
-    name = kind.__qualname__
-    return name if kind.__module__ == "builtins" else f"{kind.__module__}.{name}"
 
 
 def sender_label(sender: Any) -> str:

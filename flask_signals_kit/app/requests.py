@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable
+from contextvars import ContextVar
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -29,8 +31,7 @@ from ..core.third_party import disconnect
 if TYPE_CHECKING:
     from types import FrameType
 
-_RECORD = "_signals_kit_record"
-"""The attribute of a context that stores its :class:`RequestRecord`."""
+_numbers = count(1)
 
 
 class Requests:
@@ -46,6 +47,8 @@ class Requests:
         self._app = app
         self._page_url = page_url
         self._outside = RequestRecord()
+        self._attribute = f"_signals_kit_record_{next(_numbers)}"
+        """The attribute of a context that stores its record; contexts of two apps may nest."""
 
     def of(self, signal: str, frame: FrameType) -> RequestRecord:
         """Return the record of the request that a signal is sent in.
@@ -54,15 +57,16 @@ class Requests:
         :param frame: the frame of the send.
         """
         context = cv_request.get(None) or _cv_app.get(None)
-        record: RequestRecord | None = getattr(context, _RECORD, None)
-        if record is not None and signal != "appcontext_popped":  # almost always
+        record: RequestRecord | None = getattr(context, self._attribute, None)
+        # Once a context is popped, the current one is that around it.
+        if record is not None and signal != "appcontext_popped":
             return record
-        context = sending_context(signal, frame)
+        context = sending_context(self._app(), signal, frame)
         return self._outside if context is None else self._record_of(context)
 
     def current(self) -> RequestRecord | None:
         """Return the record of the current request, command or app context."""
-        context = sending_context("", None)
+        context = sending_context(self._app())
         return None if context is None else self._record_of(context)
 
     def start(self, app: Flask) -> None:
@@ -84,17 +88,20 @@ class Requests:
         ]
 
     def _record_of(self, context: Any) -> RequestRecord:
-        found: RequestRecord | None = getattr(context, _RECORD, None)
-        if found is not None:
-            return found
+        """Return the record of a context; of a copied one, that of its request."""
         request = request_in(context)
+        for holder in (context, request):
+            found: RequestRecord | None = getattr(holder, self._attribute, None)
+            if found is not None:
+                return found
         record = _command_record() if request is None else RequestRecord("request")
-        setattr(context, _RECORD, record)
+        holders = [context]
         if request is not None:
             self._describe(record, request)
-            app_context = own_app_context(context)
-            if app_context is not None:  # for what is sent while it ends, after the request
-                setattr(app_context, _RECORD, record)
+            holders += [request, own_app_context(context)]
+        for holder in holders:  # the app context for what is sent while it ends, after the request
+            if holder is not None:
+                setattr(holder, self._attribute, record)
         return record
 
     def _describe(self, record: RequestRecord, request: Any) -> None:
@@ -112,34 +119,32 @@ class Requests:
             record.path = None if rule is None else rule.rule
 
     def _started(self, sender: Flask, **extra: Any) -> None:
-        context = _request_context()
-        if context is not None:
+        context = sending_context(sender)
+        if request_in(context) is not None:  # not if a test sends the signal alone
             self._describe(self._record_of(context), request_in(context))
 
     def _finished(self, sender: Flask, response: Response | None = None, **extra: Any) -> None:
-        context = _request_context()
-        if context is not None and response is not None:
-            self._record_of(context).status = response.status_code
+        record = self._current_record(cv_request)
+        if record is not None and response is not None:
+            record.status = response.status_code
 
     def _tearing_down(self, sender: Flask, exc: BaseException | None = None, **extra: Any) -> None:
-        context = _request_context()
-        if context is None:
+        record = self._current_record(cv_request)
+        if record is None:
             return
-        record = self._record_of(context)
         record.duration = time.perf_counter() - record.started
         if record.status is None and isinstance(exc, Exception):
             record.status = 500  # it propagates to the server, as in debug and testing
 
     def _context_tearing_down(self, sender: Flask, **extra: Any) -> None:
-        record: RequestRecord | None = getattr(_cv_app.get(None), _RECORD, None)
+        record = self._current_record(_cv_app)
         if record is not None and record.kind == "command":
             record.duration = time.perf_counter() - record.started
 
-
-def _request_context() -> Any:
-    """Return the context of the current request; ``None`` if a test sends Flask's signal alone."""
-    context = cv_request.get(None)
-    return None if request_in(context) is None else context
+    def _current_record(self, contexts: ContextVar[Any]) -> RequestRecord | None:
+        """Return the record of the current context; ``None`` for a copied one."""
+        record: RequestRecord | None = getattr(contexts.get(None), self._attribute, None)
+        return record
 
 
 def _command_record() -> RequestRecord:

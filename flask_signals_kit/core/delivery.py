@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from time import perf_counter
@@ -49,26 +50,17 @@ class Delivery(Protocol):
         """
 
 
-class Late:
-    """The part of a receiver that its delivery runs after the send, or never.
+class LateResult:
+    """The result of a call that its delivery runs after the send, for a journal.
 
-    :param delivery: the name of the delivery.
+    A delivery may run the call again: the attributes tell of the last time.
     """
 
-    __slots__ = (
-        "_watchers",
-        "began",
-        "delivery",
-        "error",
-        "place",
-        "reason",
-        "seconds",
-        "status",
-    )
+    __slots__ = ("_ended", "_watcher", "began", "error", "reason", "seconds", "status")
 
-    def __init__(self, delivery: str) -> None:
-        self._watchers: list[Callable[[Late], None]] = []
-        self.delivery: str = delivery
+    def __init__(self) -> None:
+        self._ended: deque[tuple[float | None, str | None, Place | None]] = deque()
+        self._watcher: Callable[[float | None, str | None, Place | None], None] | None = None
         self.status: Literal["waiting", "ran", "failed", "dropped"] = "waiting"
         self.began: float | None = None
         """When the receiver ran, on ``time.perf_counter``."""
@@ -76,35 +68,40 @@ class Late:
         """How long it ran."""
         self.error: str | None = None
         """The type of the exception that it raised."""
-        self.place: Place | None = None
-        """The last frame of the exception's traceback."""
         self.reason: str | None = None
         """Why the call was dropped."""
 
     def ran(self, began: float, error: BaseException | None) -> None:
         """Record that the receiver has run."""
         self.began, self.seconds = began, perf_counter() - began
-        if error is not None:
-            self.error, self.place = type(error).__qualname__, frame_place(error)
+        self.error = None if error is None else type(error).__qualname__
         self.status = "ran" if error is None else "failed"
-        if self._watchers:
-            self._notify()
+        self._end(self.seconds, None if error is None else frame_place(error))
 
     def drop(self, reason: str | None) -> None:
         """Record that the receiver will not run."""
         self.reason, self.status = reason, "dropped"
+        self._end(None, None)
+
+    def watch(self, watcher: Callable[[float | None, str | None, Place | None], None]) -> None:
+        """Call a function each time that the receiver has run, or once the call was dropped.
+
+        :param watcher: called with the seconds that it ran, or ``None`` if the call was dropped,
+            the type of its exception and the last frame of the traceback; perhaps in another
+            thread.
+        """
+        self._watcher = watcher
         self._notify()
 
-    def watch(self, watcher: Callable[[Late], None]) -> None:
-        """Call a function once the receiver has run or was dropped, perhaps in another thread."""
-        self._watchers.append(watcher)
-        if self.status != "waiting":
-            self._notify()
+    def _end(self, seconds: float | None, place: Place | None) -> None:
+        self._ended.append((seconds, self.error, place))
+        self._notify()
 
     def _notify(self) -> None:
+        watcher = self._watcher
         with suppress(IndexError):  # another thread may notify as well
-            while self._watchers:
-                self._watchers.pop()(self)
+            while watcher is not None:
+                watcher(*self._ended.popleft())
 
 
 class Call:
@@ -118,6 +115,7 @@ class Call:
         "_context",
         "_emission",
         "_failure",
+        "_is_delivered",
         "_late",
         "_payload",
         "_receiver",
@@ -147,7 +145,8 @@ class Call:
         self._payload = payload
         self._emission = emission
         self._failure: Exception | None = None
-        self._late: Late | None = None
+        self._is_delivered = False
+        self._late = None if context.environment.journal is None else LateResult()
         self.number: int = number
         """The number of the emission, in the order in which emissions began."""
         self.transaction: Transaction | None = transaction
@@ -203,7 +202,7 @@ class Call:
         receiver = self._run_async if self._connection.is_async else self._receiver
         began = perf_counter()
         token = None
-        if self._context.environment.journal is not None:
+        if self._late is not None:
             token = parent_emission.set((self.number, self._connection.order))
         try:
             with within:
@@ -240,7 +239,7 @@ class Call:
         except Exception as error:  # noqa: BLE001  contained
             add_note(error, self.emission)
             report(error, self._context, self._receiver, self.emission, "delivery")
-            if self._late is None:
+            if not self._is_delivered:
                 self._failure = error
 
     def drop(self, reason: str | None = None) -> None:
@@ -248,8 +247,8 @@ class Call:
 
         :param reason: why, for the page, such as ``"rolled back"``.
         """
-        self._late = self._late or Late(self._connection.options.delivery.name)
-        self._late.drop(reason)
+        if self._late is not None:
+            self._late.drop(reason)
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug(
                 "Receiver %s of signal %r is dropped: it is not called",
@@ -258,14 +257,17 @@ class Call:
                 extra={"signals_kit_signal": self._context.name},
             )
 
-    def outcome(self, delivery: str) -> tuple[Status, Any]:
-        """Return the status of the call so far, with its result, exception or delivery."""
+    def outcome(self) -> tuple[Status, Any]:
+        """Return the status of the call when its delivery has returned.
+
+        :return: the status, with what the receiver returned or raised, or with the late result.
+        """
+        self._is_delivered = True
         if self.value is not self._NOT_RUN:
             return "ok", self.value
         if self._failure is not None:
             failure, self._failure = self._failure, None
             return "contained", failure
-        self._late = self._late or Late(delivery)
         return "deferred", self._late
 
 

@@ -23,7 +23,7 @@ from .introspection import (
 from .observation import Observation, notify_observers
 
 if TYPE_CHECKING:
-    from .connection import LiveConnection
+    from .connection import LiveConnection, Roster
     from .environment import SignalContext, Transaction
     from .plan import Plan
 
@@ -51,7 +51,8 @@ class Dispatch:
     """The dispatch of one emission.
 
     :param context: the signal's context.
-    :param plan: the signal's plan.
+    :param on_error: the signal's failure policy.
+    :param roster: every connection of the signal, or ``None`` without observers and journal.
     :param connections: the connections that the emission reaches, in calling order; ``None`` if
         the signal is muted.
     :param sender: the sender.
@@ -72,8 +73,9 @@ class Dispatch:
         "fatal",
         "muted",
         "number",
+        "on_error",
         "payload",
-        "plan",
+        "roster",
         "sender",
         "steps",
         "wrapper",
@@ -82,7 +84,8 @@ class Dispatch:
     def __init__(
         self,
         context: SignalContext,
-        plan: Plan,
+        on_error: OnError,
+        roster: Roster | None,
         connections: tuple[LiveConnection, ...] | None,
         sender: Any,
         payload: dict[str, Any],
@@ -91,7 +94,8 @@ class Dispatch:
         robust: bool = False,
     ) -> None:
         self.context: SignalContext = context
-        self.plan: Plan = plan
+        self.on_error: OnError = on_error
+        self.roster: Roster | None = roster
         self.connections: tuple[LiveConnection, ...] = connections or ()
         self.sender: Any = sender
         self.payload: dict[str, Any] = payload
@@ -170,7 +174,7 @@ class Dispatch:
             if self.asynchronous and carried_emission.get() is self._emission:
                 carried_emission.set(outer)
             self._restore_parent(parent)
-            if self.plan.is_observed:
+            if self.roster is not None:
                 self._notify_observers(started, parent, left)
             if propagates:
                 steps.clear()
@@ -227,7 +231,7 @@ class Dispatch:
                 report(error, self.context, receiver, self.emission, "receiver")
 
     def _policy(self, connection: LiveConnection) -> OnError:
-        return "isolate" if self._robust else connection.options.on_error or self.plan.on_error
+        return "isolate" if self._robust else connection.options.on_error or self.on_error
 
     def _notify_observers(
         self, started: float, parent: Parent | None, not_reached: Iterable[LiveConnection]
@@ -241,7 +245,7 @@ class Dispatch:
         frame = sys._getframe(1)
         _notify(
             self.context,
-            self.plan,
+            self.roster,
             self.sender,
             self.payload,
             connections,
@@ -284,7 +288,7 @@ class Dispatch:
                 self.number,
             )
             options.delivery.deliver(call)
-            return call.outcome(options.delivery.name)
+            return call.outcome()
         environment = self.context.environment
         if connection.is_async:
             if self.asynchronous:
@@ -339,11 +343,12 @@ class Dispatch:
         if self.fatal:
             self.results()
         made: list[Outcome[Any]] = []
-        for _, receiver, status, value, seconds in self.steps:
+        for connection, receiver, status, value, seconds in self.steps:
             if status in {"failed", "contained"}:
                 made.append(Failed(receiver=receiver, exception=value, duration=seconds))
             elif status == "deferred":
-                made.append(Deferred(receiver=receiver, delivery=value.delivery))
+                delivery = connection.options.delivery.name
+                made.append(Deferred(receiver=receiver, delivery=delivery))
             elif status == "ok":
                 made.append(Ok(receiver=receiver, value=value, duration=seconds))
         self.steps.clear()  # as in `results`
@@ -377,7 +382,7 @@ def send_with_deliveries(
         transaction = transactions.get(getattr(delivery, "session", NO_SESSION))
         call = Call(context, connection, receiver, sender, payload, emission, transaction, number)
         delivery.deliver(call)
-        status, value = call.outcome(delivery.name)
+        status, value = call.outcome()
         if status == "ok":
             sent.append((receiver, value))
     return sent
@@ -427,7 +432,7 @@ def send_observed(
         parent_emission.reset(token)
         _notify(
             context,
-            plan,
+            plan.roster,
             sender,
             payload,
             connections,
@@ -444,7 +449,7 @@ def send_observed(
 
 def _notify(
     context: SignalContext,
-    plan: Plan,
+    roster: Roster | None,
     sender: Any,
     payload: dict[str, Any],
     connections: tuple[LiveConnection, ...],
@@ -456,7 +461,7 @@ def _notify(
     muted: bool,
 ) -> None:
     """Record an emission that is over in the journal, and call the signal's observers."""
-    journal, roster = context.environment.journal, plan.roster
+    journal = context.environment.journal
     if journal is not None and roster is not None:
         try:
             journal.record(

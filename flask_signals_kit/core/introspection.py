@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from ..errors import class_name, type_name
+from ..errors import type_name
 from ..records import Emission, Place
 
 
@@ -443,11 +443,8 @@ class LazyEmission:
         number: int | None = None,
     ) -> None:
         self._signal = signal
-        kind = type(sender)
-        if hasattr(kind, "_get_current_object"):
-            sender = sender_behind(sender)
-            kind = type(sender)
-        self._sender = type_name(sender) if issubclass(kind, type) or sender is None else kind
+        is_proxy = hasattr(type(sender), "_get_current_object")
+        self._sender = type_name(sender_behind(sender) if is_proxy else sender)
         self._payload = tuple(payload)
         self._site = find_caller(frame)
         self._request = request
@@ -460,7 +457,7 @@ class LazyEmission:
         if self._record is None:
             self._record = Emission(
                 signal=self._signal,
-                sender=self._sender if isinstance(self._sender, str) else class_name(self._sender),
+                sender=self._sender,
                 payload=self._payload,
                 site=place_of_caller(self._site),
                 request=self._request,

@@ -22,7 +22,7 @@ from ..errors import (
     type_name,
 )
 from ..records import Connection, Place, Status
-from .delivery import Late
+from .delivery import LateResult
 from .introspection import (
     find_caller,
     frame_place,
@@ -209,7 +209,10 @@ send."""
 
 _order_of = attrgetter("order")
 
-_Exceptional: TypeAlias = "dict[int, tuple[Status, str | Late | None]]"
+_Detail: TypeAlias = "str | LateResult | None"
+"""The type of an exception, or the result of a call that its delivery runs later."""
+
+_Exceptional: TypeAlias = "dict[int, tuple[Status, _Detail]]"
 
 
 class Journal:
@@ -316,21 +319,28 @@ class Journal:
             tally.calls -= 1
             tally.recent.pop()
             recorded[index] = (status, value)
-            if isinstance(value, Late):
+            if isinstance(value, LateResult):
                 value.watch(partial(self._count_late, request, tally, began, number))
         return recorded
 
     def _count_late(
-        self, request: RequestRecord, tally: Tally, began: float, number: int, late: Late
+        self,
+        request: RequestRecord,
+        tally: Tally,
+        began: float,
+        number: int,
+        seconds: float | None,
+        error: str | None,
+        place: Place | None,
     ) -> None:
         """Count a receiver that has run after the send, or was dropped."""
-        if late.status == "dropped":
+        if seconds is None:
             tally.dropped += 1
             return
         tally.calls += 1
-        tally.recent.append(late.seconds or 0.0)
-        if late.error is not None:
-            self._count_failure(request, tally, late.error, began, number, late.place)
+        tally.recent.append(seconds)
+        if error is not None:
+            self._count_failure(request, tally, error, began, number, place)
 
     def _count_failure(
         self,
@@ -485,10 +495,14 @@ def _steps(
 
 
 def _step(
-    connection: Connection, status: Status, detail: str | Late | None, began: float, ended: float
+    connection: Connection,
+    status: Status,
+    detail: str | LateResult | None,
+    began: float,
+    ended: float,
 ) -> JournalStep:
     """Return the step of a connection that was called."""
-    if isinstance(detail, Late):
+    if isinstance(detail, LateResult):
         return JournalStep(
             connection=connection,
             status=detail.status,

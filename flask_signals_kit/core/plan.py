@@ -35,7 +35,6 @@ class Plan:
         "connections",
         "has_deliveries",
         "is_fast",
-        "is_observed",
         "is_plain",
         "on_error",
         "plain_receivers",
@@ -56,7 +55,6 @@ class Plan:
         version: object = None,
     ) -> None:
         ranked = sorted(connections, key=LiveConnection.rank)
-        self.is_observed: bool = is_observed
         self.version: object = version
         self.connections: tuple[LiveConnection, ...] = tuple(ranked)
         self.roster: Roster | None = Roster(signal, self.connections) if is_observed else None

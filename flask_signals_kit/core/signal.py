@@ -386,7 +386,7 @@ class Signal(blinker.NamedSignal):
                     version=version,
                 )
                 self._plan = plan
-                if plan.is_fast and plan.is_observed:
+                if plan.is_fast and plan.roster is not None:
                     self._observed = plan
                 elif plan.is_fast:
                     self._fast = plan.plain_receivers
@@ -444,24 +444,29 @@ class Signal(blinker.NamedSignal):
         plan = self._plan
         if plan is None or plan.version is not self._version:
             plan = self._make_plan()
-        if plan.is_plain and not plan.is_observed:
-            connections = plan.any_sender
-            if plan.by_sender:
-                connections = plan.connections_for(sender_key(sender))
-            if plan.has_deliveries:
-                return send_with_deliveries(self.context, connections, sender, payload)
-            return [
-                (receiver, receiver(sender, **payload))
-                for connection in connections
-                if (receiver := connection.receiver() if connection.weak else connection.receiver)
-                is not None
-            ]
-        reached = self._checked(plan, sender, payload)
-        if not reached and not plan.is_observed:
-            return []
-        dispatch = Dispatch(self.context, plan, reached, sender, payload, False, wrapper)
-        finish(dispatch.run())
-        return dispatch.results()
+        if not plan.is_plain or plan.roster is not None:
+            reached = self._checked(plan, sender, payload)
+            if not reached and plan.roster is None:
+                return []
+            on_error, roster = plan.on_error, plan.roster
+            del plan  # it references receivers that this send may not reach
+            dispatch = Dispatch(
+                self.context, on_error, roster, reached, sender, payload, False, wrapper
+            )
+            finish(dispatch.run())
+            return dispatch.results()
+        connections, has_deliveries = plan.any_sender, plan.has_deliveries
+        if plan.by_sender:
+            connections = plan.connections_for(sender_key(sender))
+        del plan  # likewise
+        if has_deliveries:
+            return send_with_deliveries(self.context, connections, sender, payload)
+        return [
+            (receiver, receiver(sender, **payload))
+            for connection in connections
+            if (receiver := connection.receiver() if connection.weak else connection.receiver)
+            is not None
+        ]
 
     def _checked(
         self, plan: Plan, sender: Any, payload: dict[str, Any]
@@ -488,7 +493,15 @@ class Signal(blinker.NamedSignal):
         plan = self._current_plan()
         connections = self._checked(plan, sender, payload)
         return Dispatch(
-            self.context, plan, connections, sender, payload, asynchronous, wrapper, robust
+            self.context,
+            plan.on_error,
+            plan.roster,
+            connections,
+            sender,
+            payload,
+            asynchronous,
+            wrapper,
+            robust,
         )
 
     async def send_async(

@@ -385,7 +385,7 @@ def _sending_step(entry: JournalEntry, parent: JournalEntry) -> int | None:
     """Return the number of the parent's step whose receiver sent an emission."""
     for number, step in enumerate(_in_order(parent), 1):
         if entry.parent_order is None:
-            is_sender = _covers(step, entry.started)
+            is_sender = entry.thread == parent.thread and _covers(step, entry.started)
         else:
             is_sender = step.connection.order == entry.parent_order
         if is_sender:

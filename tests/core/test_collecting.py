@@ -12,6 +12,7 @@ import pytest
 from blinker import ANY
 
 from flask_signals_kit import Connection, Signal
+from flask_signals_kit.records import OnError
 from tests.support import make_signal
 
 
@@ -582,3 +583,22 @@ def test_finalizer_can_disconnect_and_send(eager_gc: None) -> None:
     assert calls.count("deleted") == 20
     assert calls.count("keep main") == 20
     assert len(signal.connections) == 1
+
+
+@pytest.mark.parametrize("on_error", ["raise", "isolate"])
+def test_send_keeps_no_receiver_that_it_does_not_reach(on_error: OnError) -> None:
+    """The receiver is also connected strongly, until the first receiver disconnects it."""
+    signal = Signal("account_funded", on_error=on_error)
+    called: list[str] = []
+    kept: dict[str, Any] = {"last": lambda sender: called.append("last")}
+    last = weakref.ref(kept["last"])
+
+    def drop(sender: object) -> None:
+        signal.disconnect(kept.pop("last"), "acme")
+        called.append("first" if last() is None else "kept")
+
+    signal.connect(drop)
+    signal.connect(kept["last"])
+    signal.connect(kept["last"], "acme", weak=False)
+    signal.send("acme")
+    assert called == ["first"]

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from contextvars import copy_context
 from itertools import pairwise
 from typing import Any
@@ -16,7 +16,7 @@ import pytest
 from flask_signals_kit import Call, Namespace, Signal
 from flask_signals_kit.core.journal import JournalEntry, JournalStep
 from flask_signals_kit.records import OnError
-from tests.support import JournalEnvironment, Later, together
+from tests.support import JournalEnvironment, Later, tally_of, together
 
 
 class Environment(JournalEnvironment):
@@ -629,3 +629,40 @@ def test_record_is_bounded() -> None:
     numbers = [entry.number for entry in entries(signals[0])]
     assert len(numbers) == 10
     assert numbers[-1] - numbers[0] < 12
+
+
+class Handled:
+    """Runs a call during the send, and handles its failure itself."""
+
+    name = "handled"
+
+    def deliver(self, call: Call, /) -> None:
+        with suppress(GoneError):
+            call.run()
+
+
+def test_failure_that_a_delivery_handles_is_recorded() -> None:
+    """Although the send does not get it."""
+    signal = make()
+    signal.connect(fail, delivery=Handled())
+    signal.send("acme")
+    assert steps(signal) == [("fail", "failed")]
+    assert tally_of(signal).failures == 1
+
+
+def test_call_that_is_run_again_has_the_last_result() -> None:
+    """And each run is counted."""
+    signal, later, left = make(), Later(), [1, 2]
+
+    def fail_twice(sender: object) -> None:
+        if left:
+            left.pop()
+            raise GoneError
+
+    signal.connect(fail_twice, delivery=later, weak=False)
+    signal.send("acme")
+    for _ in range(3):
+        later.calls[0].run_contained()
+    [step] = entries(signal)[0].steps
+    assert (step.status, step.error) == ("ran", None)
+    assert (tally_of(signal).calls, tally_of(signal).failures) == (3, 2)

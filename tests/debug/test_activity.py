@@ -2,6 +2,8 @@
 
 import weakref
 from collections.abc import Callable
+from contextvars import copy_context
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -279,3 +281,39 @@ def test_app_with_records_is_freed_without_the_garbage_collector(later: bool) ->
 
     gone = run()
     assert gone() is None
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_send_of_a_thread_is_not_given_to_the_receiver_that_happens_to_run(warm: bool) -> None:
+    """The first receiver started it; with a plan, a plain send does not know which one did."""
+    app = make_app(10)
+    kit = app.extensions["signals_kit"]
+    started, sent = Event(), Event()
+    threads: list[Thread] = []
+
+    def send() -> None:
+        started.wait(10)
+        kit.send("alert_dismissed", "acme")
+        sent.set()
+
+    def begin(sender: object, *, go: bool = False) -> None:
+        if go:
+            threads.append(Thread(target=copy_context().run, args=(send,)))
+            threads[0].start()
+
+    def wait(sender: object, *, go: bool = False) -> None:
+        if go:
+            started.set()
+            sent.wait(10)
+
+    kit.on("campaign_created")(begin)
+    kit.on("campaign_created")(wait)
+    with app.app_context():
+        if warm:
+            kit.send("campaign_created")
+        kit.send("campaign_created", go=True)
+        threads[0].join()
+    [request] = activity.describe(kit, activity.requests(kit))
+    *_, parent, found = activity.emissions(kit, [request], 10)[request.id]
+    assert (found.signal, found.parent) == ("alert_dismissed", parent.number)
+    assert found.parent_step == (None if warm else 1)

@@ -1,9 +1,10 @@
 """Which request, command or app context an emission belongs to."""
 
 from collections.abc import Iterator
+from threading import Event, Thread
 
 import pytest
-from flask import Flask, Response, stream_with_context
+from flask import Flask, Response, copy_current_request_context, stream_with_context
 
 from flask_signals_kit import SignalsKit
 from tests.debug.page.test_requests import fail, first, make_app, requests
@@ -161,3 +162,64 @@ def test_journal_off_is_said(kit: SignalsKit) -> None:
     answer = client.get("/_signals/requests.json").get_json()
     assert (answer["journal"], answer["requests"], answer["total"]) == (False, [], 0)
     assert "<h1>Signals</h1>" in client.get("/_signals").text
+
+
+def test_copied_request_context_belongs_to_the_request(kit: SignalsKit, app: Flask) -> None:
+    """A thread that outlives the request does not change its duration."""
+    threads: list[Thread] = []
+    begin = Event()
+
+    @app.get("/copy")
+    def copy() -> str:
+        kit.send("account_funded")
+
+        @copy_current_request_context
+        def work() -> None:
+            begin.wait(10)
+            kit.send("alert_dismissed")
+
+        threads.append(Thread(target=work))
+        threads[0].start()
+        return "copied"
+
+    client = app.test_client()
+    client.get("/copy")
+    [before] = requests(client)
+    begin.set()
+    threads[0].join()
+    [request] = requests(client)
+    assert (request["sent"], before["sent"]) == (2, 1)
+    assert request["duration"] == before["duration"]
+
+
+def test_context_of_another_app_has_its_own_record(kit: SignalsKit, app: Flask) -> None:
+    """Within a request, also one for the outer app's page."""
+    inner_kit = SignalsKit()
+    inner = make_app(inner_kit)
+
+    @app.get("/outer")
+    @app.get("/_signals/more")
+    def outer() -> str:
+        kit.send("account_funded")
+        with inner.app_context():
+            inner_kit.send("account_funded")
+        return "sent"
+
+    client = app.test_client()
+    for path in ("/outer", "/_signals/more"):
+        assert client.get(path).text == "sent"
+    [request] = requests(client)
+    assert (request["path"], request["sent"]) == ("/outer", 1)
+    found = requests(inner.test_client())
+    assert [(each["kind"], each["path"], each["sent"]) for each in found] == [("none", None, 1)] * 2
+
+
+def test_signals_of_an_app_context_belong_to_it(kit: SignalsKit, app: Flask) -> None:
+    """Flask sends the last one when the context is no longer the current one."""
+    kit.on("appcontext_pushed", "appcontext_popped")(first)
+    with app.app_context():
+        pass  # begins the journal
+    with app.app_context(), app.app_context():
+        pass
+    found = requests(app.test_client(), "?signal=appcontext_pushed")
+    assert [each["signals"] for each in found] == [["appcontext_popped", "appcontext_pushed"]] * 2
