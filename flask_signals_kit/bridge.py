@@ -21,18 +21,10 @@ from flask import Flask
 from . import catalogue
 from .catalogue import BUILTIN_PAYLOADS
 from .compat import is_current
-from .core.introspection import (
-    explain_recursion,
-    sender_behind,
-)
+from .core.introspection import explain_recursion, sender_behind
 from .core.names import check_name
 from .core.third_party import disconnect
-from .errors import (
-    DeclarationError,
-    UnknownSignalError,
-    did_you_mean,
-    type_name,
-)
+from .errors import DeclarationError, UnknownSignalError, did_you_mean, type_name
 
 if TYPE_CHECKING:
     from .core.signal import Signal

@@ -35,20 +35,9 @@ from flask.signals import got_request_exception
 from werkzeug.exceptions import HTTPException
 
 from .compat import is_in_memory, teardown_failures
-from .core.introspection import (
-    is_async,
-    is_reloaded,
-    place_of,
-    receiver_key,
-    signature_of,
-)
+from .core.introspection import is_async, is_reloaded, place_of, receiver_key, signature_of
 from .core.third_party import disconnect
-from .errors import (
-    ConfigurationError,
-    ReceiverError,
-    did_you_mean,
-    type_name,
-)
+from .errors import ConfigurationError, ReceiverError, did_you_mean, type_name
 from .records import Emission, Receiver, Source
 
 if TYPE_CHECKING:

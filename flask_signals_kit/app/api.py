@@ -15,13 +15,7 @@ from ..catalogue import BUILTIN_PAYLOADS
 from ..core.connection import LiveConnection, Options, is_delivery
 from ..core.delivery import Delivery
 from ..core.dispatch import Results
-from ..core.introspection import (
-    call_site,
-    place_of,
-    receiver_key,
-    sender_key,
-    unwrap,
-)
+from ..core.introspection import call_site, place_of, receiver_key, sender_key, unwrap
 from ..core.names import check_name, is_glob
 from ..deliveries.after_commit import AfterCommit
 from ..deliveries.sources import source_of
@@ -36,9 +30,7 @@ from ..errors import (
 from ..exception_hooks import register_hook
 from ..records import AFTER_COMMIT, IMMEDIATE, OnError, Outcome, Receiver, Source
 from ..settings import check_on_error
-from .contract import (
-    contract_from,
-)
+from .contract import contract_from
 from .handle import Connected, DomainSignal, PredicateFor, ReceiverFor, refuse_named_sender
 from .registry import Registry
 

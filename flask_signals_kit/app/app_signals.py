@@ -18,13 +18,7 @@ from ..compat import is_current
 from ..core.introspection import call_site
 from ..core.names import is_glob
 from ..core.signal import Namespace, Signal
-from ..errors import (
-    AppContextError,
-    UnknownSignalError,
-    how_to_declare,
-    nearest,
-    suggestion,
-)
+from ..errors import AppContextError, UnknownSignalError, how_to_declare, nearest, suggestion
 from ..records import Connection, OnError, Place, RecordedRequest
 from ..settings import Settings
 from .api import Api

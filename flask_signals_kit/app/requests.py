@@ -19,12 +19,7 @@ from flask.signals import (
     request_tearing_down,
 )
 
-from ..compat import (
-    cv_request,
-    own_app_context,
-    request_in,
-    sending_context,
-)
+from ..compat import cv_request, own_app_context, request_in, sending_context
 from ..core.journal import RequestRecord
 from ..core.third_party import disconnect
 

@@ -15,22 +15,10 @@ from typing import Any, TypeAlias, cast
 
 from blinker import ANY
 
-from ..errors import (
-    ConfigurationError,
-    ReceiverError,
-    sender_label,
-    type_name,
-)
+from ..errors import ConfigurationError, ReceiverError, sender_label, type_name
 from ..records import IMMEDIATE, Connection, OnError, Place, Receiver
 from ..settings import check_on_error
-from .introspection import (
-    is_async,
-    place_of,
-    receiver_key,
-    sender_key,
-    takes_extra,
-    unwrap,
-)
+from .introspection import is_async, place_of, receiver_key, sender_key, takes_extra, unwrap
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 

@@ -10,13 +10,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ..records import Connection, Emission, Place, Receiver, Source, Status
-from .introspection import (
-    LazyEmission,
-    carried_emission,
-    frame_place,
-    parent_emission,
-    place_of,
-)
+from .introspection import LazyEmission, carried_emission, frame_place, parent_emission, place_of
 
 if TYPE_CHECKING:
     from .connection import LiveConnection

@@ -13,13 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..records import Deferred, Emission, Failed, Ok, OnError, Outcome, Receiver, Status
 from .delivery import Call, add_note, note_unusable, report
-from .introspection import (
-    LazyEmission,
-    Parent,
-    carried_emission,
-    parent_emission,
-    sender_behind,
-)
+from .introspection import LazyEmission, Parent, carried_emission, parent_emission, sender_behind
 from .observation import Observation, notify_observers
 
 if TYPE_CHECKING:

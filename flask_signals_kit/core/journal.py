@@ -18,17 +18,10 @@ from sys import modules
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from ..errors import (
-    type_name,
-)
+from ..errors import type_name
 from ..records import Connection, Place, Status
 from .delivery import LateResult
-from .introspection import (
-    find_caller,
-    frame_place,
-    place_of_caller,
-    sender_behind,
-)
+from .introspection import find_caller, frame_place, place_of_caller, sender_behind
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import (
-    DeclarationError,
-    type_name,
-)
+from ..errors import DeclarationError, type_name
 
 
 def is_glob(name: str) -> bool:

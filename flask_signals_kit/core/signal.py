@@ -28,14 +28,7 @@ from ..records import Connection, Emission, OnError, Outcome, Receiver
 from ..settings import check_on_error
 from .connection import DEFAULTS, Connections, LiveConnection, Options
 from .delivery import Call, Delivery
-from .dispatch import (
-    Dispatch,
-    Results,
-    Wrapper,
-    finish,
-    send_observed,
-    send_with_deliveries,
-)
+from .dispatch import Dispatch, Results, Wrapper, finish, send_observed, send_with_deliveries
 from .environment import Environment, SignalContext
 from .introspection import carried_emission, explain_recursion, receiver_key, sender_key
 from .observation import Observer, make_emission

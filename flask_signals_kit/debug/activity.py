@@ -15,19 +15,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ..core.journal import Journal, JournalEntry, JournalStep, RequestKind, RequestRecord
 from ..errors import nearest
 from ..records import AFTER_COMMIT, IMMEDIATE, Place
-from .labels import (
-    duration,
-    label,
-    named,
-    short_file,
-)
+from .labels import duration, label, named, plain, short_file
 
 if TYPE_CHECKING:
     from ..app.app_signals import AppSignals
-
-
-_text = str.__str__
-"""Returns a plain ``str``: a template would not escape a subclass like Markup."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -133,7 +124,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class RequestFilter:
     """Which requests to show; an empty filter matches all."""
 
     path: str = ""
@@ -351,15 +342,15 @@ def _request(journal: Journal, record: RequestRecord, signals: set[str]) -> Requ
     return RequestInfo(
         id=record.id,
         kind=record.kind,
-        method=record.method and _text(record.method),
-        path=record.path and _text(record.path),
-        endpoint=record.endpoint and _text(record.endpoint),
+        method=record.method and plain(record.method),
+        path=record.path and plain(record.path),
+        endpoint=record.endpoint and plain(record.endpoint),
         status=record.status,
         started=journal.epoch(record.started),
         duration=record.duration,
         sent=record.emissions,
         failures=record.failures,
-        signals=tuple(sorted(map(_text, signals))),
+        signals=tuple(sorted(map(plain, signals))),
     )
 
 
@@ -368,10 +359,10 @@ def _emission(entry: JournalEntry, parent: JournalEntry | None) -> EmissionInfo:
         number=entry.number,
         parent=entry.parent,
         parent_step=None if parent is None else _sending_step(entry, parent),
-        signal=_text(entry.signal),
+        signal=plain(entry.signal),
         site=entry.site,
-        sender=_text(entry.sender),
-        payload=tuple(map(_text, entry.payload)),
+        sender=plain(entry.sender),
+        payload=tuple(map(plain, entry.payload)),
         started=entry.time,
         duration=entry.duration,
         thread=entry.thread,
@@ -466,4 +457,4 @@ def similar_name(app_signals: AppSignals, name: str) -> str | None:
     is_declared = app_signals.registry.is_declared
     undeclared = [each for each in app_signals.known_names() if not is_declared(each)]
     found = nearest(name, undeclared) if is_declared(name) else None
-    return None if found is None else _text(found)
+    return None if found is None else plain(found)

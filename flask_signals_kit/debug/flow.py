@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from ..core.names import is_glob
+from .labels import plain
 
 if TYPE_CHECKING:
     from ..app.app_signals import AppSignals
@@ -40,9 +41,6 @@ GROUPS = {"bridged": "bridged signals", "flask": "signals of Flask"}
 UNUSED = "signals without receivers"
 """The name of the group of domain signals without receivers in a long list."""
 
-_text = str.__str__
-"""Returns a plain ``str``: a template would not escape a subclass like Markup."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Seen:
@@ -68,7 +66,6 @@ class Node:
     """The modules or signals that it stands for."""
     origin: str | None = None
     """The origin of the signals, or ``None`` for modules."""
-
     is_unused: bool = False
     """Whether it is a signal without receivers."""
     is_rest: bool = False
@@ -142,11 +139,14 @@ class Flow:
 
     def to_json(self) -> dict[str, Any]:
         """Return the flow as JSON types; without a journal, edges have no counts."""
-        sends = [{"module": e.source.name, "signal": e.target.name} for e in self.sends]
+        sends = [
+            {"module": edge.source.name, "signal": edge.target.name, "seen": edge.seen}
+            for edge in self.sends
+        ]
         receives = [
-            {"signal": e.source.name, "module": e.target.name, "connected": e.connected}
-            | ({"seen": e.seen} if self.journal else {})
-            for e in self.receives
+            {"signal": edge.source.name, "module": edge.target.name, "connected": edge.connected}
+            | ({"seen": edge.seen} if self.journal else {})
+            for edge in self.receives
         ]
         return {
             "app": self.app,
@@ -154,7 +154,7 @@ class Flow:
             "senders": [node.name for node in self.senders],
             "signals": [{"name": node.name, "origin": node.origin} for node in self.signals],
             "receivers": [node.name for node in self.receivers],
-            "sends": [{**each, "seen": e.seen} for each, e in zip(sends, self.sends, strict=True)],
+            "sends": sends,
             "receives": receives,
         }
 
@@ -187,11 +187,11 @@ def count(entries: Iterable[JournalEntry]) -> list[Seen]:
     sent: Counter[tuple[str, str]] = Counter()
     received: dict[tuple[str, str], Counter[str]] = {}
     for entry in entries:
-        module = UNKNOWN if entry.site is None else _text(entry.site.module)
-        key = _text(entry.signal), module
+        module = UNKNOWN if entry.site is None else plain(entry.site.module)
+        key = plain(entry.signal), module
         sent[key] += 1
         received.setdefault(key, Counter()).update(
-            _text(step.receiver.module) for step in entry.steps if step.status in {"ran", "failed"}
+            plain(step.receiver.module) for step in entry.steps if step.status in {"ran", "failed"}
         )
     return [
         Seen(signal=key[0], module=key[1], sent=number, received=received[key])
@@ -265,7 +265,7 @@ def _receives(
     counts = Counter[str]()
     for each in seen:
         counts.update(each.received)
-    connected = dict.fromkeys(_text(receiver.module) for receiver in signal.receivers)
+    connected = dict.fromkeys(plain(receiver.module) for receiver in signal.receivers)
     for name in connected | dict.fromkeys(counts):
         yield Edge(
             source=node, target=modules[name], seen=counts[name], connected=name in connected
@@ -278,7 +278,7 @@ def _matches(signal: SignalInfo, seen: Iterable[Seen], words: str) -> bool:
         return True
     modules = [name for each in seen for name in (each.module, *each.received)]
     if is_glob(words):
-        modules += [_text(receiver.module) for receiver in signal.receivers]
+        modules += [plain(receiver.module) for receiver in signal.receivers]
         return any(fnmatchcase(name, words) for name in (signal.name, *modules))
     text = " ".join([signal.text, *modules]).lower()
     return all(word in text for word in words.lower().split())

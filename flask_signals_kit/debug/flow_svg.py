@@ -12,6 +12,7 @@ from typing import TypeAlias
 from markupsafe import Markup
 
 from .flow import Edge, Flow, Node
+from .labels import plain
 
 HEADS = ("Sent in", "Signal", "Received in")
 """The headings of the columns."""
@@ -110,7 +111,7 @@ def to_file(flow: Flow) -> str:
 
 def clean(text: str) -> str:
     """Return a text without characters that XML forbids, such as control characters."""
-    return re.sub(r"[^\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", str.__str__(text))
+    return re.sub(r"[^\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", plain(text))
 
 
 def describe_edge(edge: Edge) -> str:

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from ..records import Place
 
+plain = str.__str__
+"""Returns a plain ``str``: a template would not escape a subclass like Markup."""
+
 
 def near_file(file: str) -> str:
     """Return a source file relative to the working directory, if it is inside."""

@@ -23,7 +23,7 @@ from ..core.signal import Signal
 from ..deliveries.sqlite import begins_late, engine_label
 from ..errors import did_you_mean, how_to_declare, nearest, sender_label, suggestion
 from ..records import AFTER_COMMIT, IMMEDIATE, Connection, OnError, Place
-from .labels import label, named, near_file, short_file
+from .labels import label, named, near_file, plain, short_file
 
 if TYPE_CHECKING:
     from ..app.app_signals import AppSignals
@@ -374,12 +374,12 @@ def report(app_signals: AppSignals, name: str | None = None) -> Report:
         *app_signals.registry.names(),
     }
     names = sorted(
-        map(_plain, known), key=lambda each: (ORIGINS.index(app_signals.origin(each)), each)
+        map(plain, known), key=lambda each: (ORIGINS.index(app_signals.origin(each)), each)
     )
     engines = _late_engines(app_signals, names)
     suggest = _suggester([each for each in names if app_signals.registry.is_declared(each)])
     return Report(
-        app=_plain(app_signals.app.name),
+        app=plain(app_signals.app.name),
         signals=tuple(
             _signal(app_signals, each, suggest, engines.get(each, ()))
             for each in names
@@ -393,11 +393,6 @@ def _suggester(declared: list[str]) -> Callable[[str], str | None]:
     """Return a function that finds the nearest of these names, for its first few calls only."""
     left = iter(range(SUGGESTIONS))
     return lambda name: None if next(left, None) is None else nearest(name, declared)
-
-
-def _plain(text: str) -> str:
-    """Return a string as a plain ``str``: a template would not escape a subclass like Markup."""
-    return str.__str__(text)
 
 
 def _signal(
@@ -489,17 +484,17 @@ def _receiver(
         name=place.name,
         file=place.file,
         line=place.line,
-        sender=None if connection.sender is None else _plain(connection.sender),
+        sender=None if connection.sender is None else plain(connection.sender),
         priority=connection.priority,
         position=position,
-        delivery=_plain(connection.delivery),
+        delivery=plain(connection.delivery),
         when=connection.when,
         is_async=connection.is_async,
         weak=connection.weak,
-        uid=None if connection.uid is None else _plain(connection.uid),
+        uid=None if connection.uid is None else plain(connection.uid),
         takes_extra=connection.takes_extra,
         on_error=connection.on_error,
-        pattern=None if target == connection.signal else _plain(target),
+        pattern=None if target == connection.signal else plain(target),
         **_counted(tally),
     )
 

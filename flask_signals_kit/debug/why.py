@@ -16,18 +16,8 @@ import click
 from ..errors import did_you_mean
 from ..records import AFTER_COMMIT, IMMEDIATE, Place
 from .activity import EmissionInfo, RequestInfo, StepInfo, emission_to_json
-from .labels import (
-    label,
-    named,
-    near_file,
-)
-from .report import (
-    POLICIES,
-    Problem,
-    ReceiverInfo,
-    SignalInfo,
-    to_json,
-)
+from .labels import label, named, near_file
+from .report import POLICIES, Problem, ReceiverInfo, SignalInfo, to_json
 
 EMISSIONS = 8
 """The most emissions that are explained."""

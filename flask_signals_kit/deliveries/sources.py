@@ -8,10 +8,7 @@ from typing import Any, TypeAlias
 
 from flask import Flask, g
 
-from ..errors import (
-    ConfigurationError,
-    type_name,
-)
+from ..errors import ConfigurationError, type_name
 
 Session: TypeAlias = Any
 """A ``sqlalchemy.orm.Session``."""

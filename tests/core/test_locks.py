@@ -6,7 +6,19 @@ from typing import Any
 
 from flask import Flask
 
-from flask_signals_kit import Namespace, SignalsKit
+from flask_signals_kit import Namespace, Signal, SignalsKit
+
+
+def run_while_busy(busy: Signal, waiting: Thread, other: Thread) -> None:
+    """Check that one thread waits for a signal's lock, and that the other one does not."""
+    with busy._lock:
+        waiting.start()
+        waiting.join(0.1)
+        assert waiting.is_alive()
+        other.start()
+        other.join(5)
+        assert not other.is_alive()
+    waiting.join(5)
 
 
 def test_connecting_to_a_busy_signal_does_not_block_connecting_to_another() -> None:
@@ -22,14 +34,7 @@ def test_connecting_to_a_busy_signal_does_not_block_connecting_to_another() -> N
 
     waiting = Thread(target=lambda: kit.on("account_funded")(receiver), daemon=True)
     other = Thread(target=lambda: kit.on("account_closed")(receiver), daemon=True)
-    with busy._lock:
-        waiting.start()
-        waiting.join(0.1)
-        assert waiting.is_alive()
-        other.start()
-        other.join(5)
-        assert not other.is_alive()
-    waiting.join(5)
+    run_while_busy(busy, waiting, other)
     assert not waiting.is_alive()
     assert busy.receivers
 
@@ -42,14 +47,7 @@ def test_observing_a_busy_signal_does_not_block_making_another() -> None:
     observe = partial(namespace.observe, lambda observation: seen.append(observation.signal))
     waiting = Thread(target=observe, daemon=True)
     other = Thread(target=namespace.signal, args=["account_closed"], daemon=True)
-    with busy._lock:
-        waiting.start()
-        waiting.join(0.1)
-        assert waiting.is_alive()
-        other.start()
-        other.join(5)
-        assert not other.is_alive()
-    waiting.join(5)
+    run_while_busy(busy, waiting, other)
     for name in ("account_funded", "account_closed", "account_opened"):
         namespace.signal(name).send("acme")
     assert seen == ["account_funded", "account_closed", "account_opened"]

@@ -3,17 +3,13 @@
 import gc
 import json
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable
 from pathlib import Path
-from threading import Thread
-from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
-from flask import Flask
+from flask import Flask, Response
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import text
 
@@ -407,29 +403,6 @@ def test_control_characters_are_escaped(shop: Flask) -> None:
 # -- errors ---------------------------------------------------------------------------------------
 
 
-@contextmanager
-def answering(body: bytes) -> Iterator[str]:
-    """Serve one answer at every URL; the value is the server's URL."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *arguments: Any) -> None: ...
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 def error(app: Flask, url: str) -> str:
     """Return the error of a command that asks this URL."""
     result = run(app, "why", "account_funded", "--url", url)
@@ -464,7 +437,7 @@ def test_app_without_the_page_is_an_error() -> None:
 @pytest.mark.parametrize("body", [b"<h1>Log in</h1>", b"\xff\xfe\x00"])
 def test_answer_that_is_not_json_is_an_error(shop: Flask, body: bytes) -> None:
     """Such as a login form."""
-    with answering(body) as url:
+    with serving(Response(body)) as url:
         assert "did not answer with JSON" in error(shop, url)
 
 
@@ -473,7 +446,7 @@ def test_answer_that_is_not_json_is_an_error(shop: Flask, body: bytes) -> None:
 )
 def test_other_json_is_an_error(shop: Flask, body: bytes) -> None:
     """Another server, or another version."""
-    with answering(body) as url:
+    with serving(Response(body)) as url:
         assert "is not the page of this version of flask_signals_kit" in error(shop, url)
 
 

@@ -11,12 +11,8 @@ from flask import Response, after_this_request, current_app, request
 from werkzeug.exceptions import HTTPException
 
 from ...compat import unmarked_session
-from ...core.introspection import (
-    place_of,
-)
-from ...errors import (
-    type_name,
-)
+from ...core.introspection import place_of
+from ...errors import type_name
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from ..labels import (
-    Located,
-)
+from ..labels import Located
 
 SOURCE_LINES = 80
 """The most lines of a function that are shown."""
@@ -38,8 +36,8 @@ def editor_url(pattern: str | None, place: Located) -> str | None:
         return None
     if absolute["windows"]:
         path = path.replace("\\", "/")
-    if path.startswith("/"):
-        pattern = pattern.replace("/{file}", "{file}")
+    if path.startswith("/"):  # "edit://{file}" has no host, and needs the slash
+        pattern = re.sub(r"(?<!:/)/\{file\}", "{file}", pattern)
     file = quote(path, safe="/:", errors="backslashreplace")
     return pattern.replace("{line}", str(place.line or 1)).replace("{file}", file)
 

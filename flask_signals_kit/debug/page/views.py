@@ -17,26 +17,12 @@ from flask import Response, request
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from .. import activity
-from ..activity import Wanted, clock
+from ..activity import RequestFilter, clock
 from ..flow import Flow, Node, flow, grouped, seen
 from ..flow_svg import to_svg
 from ..flow_text import to_dot, to_mermaid
-from ..labels import (
-    Located,
-    doc_parts,
-    duration,
-    label,
-    short_file,
-)
-from ..report import (
-    ORIGINS,
-    POLICIES,
-    TRAITS,
-    Report,
-    Selection,
-    SignalInfo,
-    report,
-)
+from ..labels import Located, doc_parts, duration, label, short_file
+from ..report import ORIGINS, POLICIES, TRAITS, Report, Selection, SignalInfo, report
 from .source import editor_url, source
 
 if TYPE_CHECKING:
@@ -219,21 +205,21 @@ class Views:
 
     def requests(self, app_signals: AppSignals) -> Response:
         """Show the requests in which signals were sent, newest first."""
-        wanted, found = _read_wanted(), activity.requests(app_signals)
+        wanted, found = _read_request_filter(), activity.requests(app_signals)
         matching = [each for each in found if wanted.matches(*each, app_signals)]
         return self._refreshed(
             "requests.html",
             app_signals,
             view="requests",
             wanted=wanted,
-            query=_wanted_query(wanted),
+            query=_request_query(wanted),
             total=len(found),
             paged=_paged_requests(app_signals, matching),
         )
 
     def requests_json(self, app_signals: AppSignals) -> Response:
         """Return the content of :meth:`requests` and :meth:`request` as JSON, one page of it."""
-        wanted, number = _read_wanted(), request.args.get("id", type=int)
+        wanted, number = _read_request_filter(), request.args.get("id", type=int)
         found = activity.requests(app_signals)
         matching = [
             each
@@ -381,10 +367,10 @@ def _read_selection() -> Selection:
     )
 
 
-def _read_wanted() -> Wanted:
+def _read_request_filter() -> RequestFilter:
     """Read the filters of the requests from the query."""
     arguments = request.args
-    return Wanted(
+    return RequestFilter(
         path=arguments.get("q", "").strip(),
         signal=arguments.get("signal", "").strip(),
         status=arguments.get("status", "").strip(),
@@ -400,7 +386,7 @@ def _read_flow(app_signals: AppSignals) -> tuple[Report, Flow]:
     return found, flow(found, recorded, words=words, connected=bool(request.args.get("connected")))
 
 
-def _wanted_query(wanted: Wanted) -> dict[str, Any]:
+def _request_query(wanted: RequestFilter) -> dict[str, Any]:
     """Return the query of the filters of requests, without empty values."""
     query = {"q": wanted.path, "signal": wanted.signal, "status": wanted.status}
     query["failed"] = "1" if wanted.failed else ""

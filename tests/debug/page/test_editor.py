@@ -4,6 +4,7 @@ import re
 from html import unescape
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from flask import Flask
@@ -78,6 +79,13 @@ RECEIVER = '@kit.on("account_funded")\ndef receive(account, **extra): ...\n'
 def test_place_has_the_url_of_each_editor(editor: str, file: str, url: str) -> None:
     """With the file percent-encoded, on Linux and on Windows."""
     assert editor_url(EDITORS[editor], place(file, 7)) == url
+
+
+@pytest.mark.parametrize("pattern", ["edit://{file}", "edit:///{file}", "edit:{file}"])
+def test_path_does_not_become_the_host(pattern: str) -> None:
+    """In a URL of a user's own."""
+    url = urlsplit(editor_url(pattern, place("/srv/shop.py", 7)) or "")
+    assert (url.netloc, url.path) == ("", "/srv/shop.py")
 
 
 def test_line_is_optional() -> None:
