@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from ..records import Place
 
-plain = str.__str__
+plain: Callable[[str], str] = str.__str__
 """Returns a plain ``str``: a template would not escape a subclass like Markup."""
 
 
