@@ -33,7 +33,7 @@ def remember(response: Response) -> Response:
 
 def sent_signals() -> dict[str, Any] | None:
     """Return what the last action sent, once."""
-    if not is_shown() or SENT not in session:  # a look does not change the session
+    if not is_shown() or SENT not in session:  # to pop it would send the cookie again
         return None
     sent: dict[str, Any] = session.pop(SENT)
     return sent

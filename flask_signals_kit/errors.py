@@ -119,8 +119,9 @@ def type_name(value: Any) -> str:
     is_class = issubclass(type(value), type)
     kind = value if is_class else type(value)
     name: str = kind.__qualname__
-    if kind.__module__ != "builtins":
-        name = f"{kind.__module__}.{name}"
+    module = kind.__module__
+    if isinstance(module, str) and module != "builtins":  # a class may set anything
+        name = f"{module}.{name}"
     return f"type {name}" if is_class else name
 
 

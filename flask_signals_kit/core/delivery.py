@@ -241,8 +241,8 @@ class Call:
 
         :param reason: why, for the page, such as ``"rolled back"``.
         """
-        if self._late is not None:
-            self._late.drop(reason)
+        if self._late is not None:  # no other object is kept
+            self._late.drop(reason if isinstance(reason, str) else None)
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug(
                 "Receiver %s of signal %r is dropped: it is not called",

@@ -8,6 +8,7 @@ import types
 from collections.abc import Coroutine, Hashable, Iterable
 from inspect import isawaitable
 from itertools import accumulate, count
+from operator import itemgetter
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -37,6 +38,9 @@ NO_SESSION = object()
 """The session of a delivery that does not wait for one."""
 
 _numbers = count(1)
+
+_connection_of = itemgetter(0)
+_seconds_of = itemgetter(4)
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
@@ -231,8 +235,8 @@ class Dispatch:
         self, started: float, parent: Parent | None, not_reached: Iterable[LiveConnection]
     ) -> None:
         steps = self.steps
-        connections = (*(connection for connection, *_ in steps), *not_reached)
-        times = list(accumulate((seconds for *_, seconds in steps), initial=started))
+        connections = (*map(_connection_of, steps), *not_reached)
+        times = list(accumulate(map(_seconds_of, steps), initial=started))
         exceptional: dict[int, tuple[Status, Any]] = {
             i: (s, v) for i, (_, _, s, v, _) in enumerate(steps) if s != "ok"
         }

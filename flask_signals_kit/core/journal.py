@@ -265,7 +265,7 @@ class Journal:
             began = ended
         kind = type(sender)
         owner, name = kind.__module__, kind.__qualname__
-        if name in _UNINFORMATIVE or issubclass(kind, type):
+        if name in _UNINFORMATIVE or issubclass(kind, type) or type(owner) is not str:
             owner, name = "builtins", type_name(sender_behind(sender))
         asyncio = modules.get("asyncio")
         context.sent += 1
@@ -422,7 +422,7 @@ class Journal:
             parent_order=None if parent is None else parent[1],
             time=self.epoch(times[0]),
             signal=signal,
-            sender=sender if module == "builtins" else f"{module}.{sender}",
+            sender=f"{module}.{sender}" if module != "builtins" else sender,
             payload=payload,
             site=place_of_caller(site),
             request=request,
@@ -471,12 +471,13 @@ def _steps(
         status, detail = exceptional.get(index, ("ok", None))
         connection = connections[orders[index]]
         called[connection.order] = _step(connection, status, detail, began, ended)
+    reached = frozenset(orders)
     receivers = {roster.receivers[order] for order in called}
     steps: list[JournalStep] = []
     for order, connection in connections.items():
         if order in called:
             steps.append(called[order])
-        elif order in orders:
+        elif order in reached:
             steps.append(JournalStep(connection=connection, status="not_reached"))
         elif order in roster.scoped:  # perhaps of another thread
             continue

@@ -1,15 +1,18 @@
-"""What happened: requests, the emissions in them, and the part of each receiver.
+"""Plain records of requests, of their emissions and of each receiver's step, from the journal.
 
-Plain records, made from the journal; the page, its JSON and the commands show them.
+The page, its JSON and the commands show them.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import cached_property
 from itertools import islice
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..core.journal import Journal, JournalEntry, JournalStep, RequestKind, RequestRecord
@@ -38,6 +41,11 @@ class StepInfo:
     """How long it ran, in seconds; ``None`` if it did not run."""
     error: str | None
     """The type of the exception that it raised."""
+
+    @property
+    def outcome(self) -> str:
+        """The status in words."""
+        return self.status.replace("_", " ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -127,6 +135,8 @@ class Row:
 class RequestFilter:
     """Which requests to show; an empty filter matches all."""
 
+    id: int | None = None
+    """The only request."""
     path: str = ""
     """A part of the path, the method or the command."""
     signal: str = ""
@@ -146,7 +156,8 @@ class RequestFilter:
         :param app_signals: the app's signals.
         """
         return (
-            self.path.lower() in _title(request).lower()
+            self.id in (None, request.id)
+            and self.path.lower() in _title(request).lower()
             and (not self.signal or self.signal in signals)
             and str(request.status or "").startswith(self.status)
             and (request.failures > 0 or not self.failed)
@@ -158,10 +169,20 @@ Found: TypeAlias = tuple[RequestRecord, set[str]]
 """A request, and the signals of its recorded emissions."""
 
 
-def requests(app_signals: AppSignals) -> list[Found]:
-    """Return the requests in which signals were sent, newest first."""
-    journal = app_signals.journal
-    return [] if journal is None else list(journal.requests().items())
+def _journal_of(app_signals: AppSignals) -> Journal:
+    """Return the journal of an app; an empty one if it keeps none."""
+    return app_signals.journal or Journal(1)
+
+
+def requests(app_signals: AppSignals, wanted: RequestFilter | None = None) -> list[Found]:
+    """Return the requests in which signals were sent, newest first.
+
+    :param wanted: which ones to return; all if omitted.
+    """
+    found = list(_journal_of(app_signals).requests().items())
+    if wanted is None:
+        return found
+    return [each for each in found if wanted.matches(*each, app_signals)]
 
 
 def describe(app_signals: AppSignals, found: Iterable[Found]) -> list[RequestInfo]:
@@ -169,8 +190,8 @@ def describe(app_signals: AppSignals, found: Iterable[Found]) -> list[RequestInf
 
     :param found: some of the :func:`requests`.
     """
-    journal = app_signals.journal
-    return [] if journal is None else [_request(journal, *each) for each in found]
+    journal = _journal_of(app_signals)
+    return [_request(journal, *each) for each in found]
 
 
 def request(app_signals: AppSignals, number: int) -> RequestInfo | None:
@@ -180,17 +201,21 @@ def request(app_signals: AppSignals, number: int) -> RequestInfo | None:
 
 
 def emissions(
-    app_signals: AppSignals, requests: Iterable[RequestInfo], rows: int
+    app_signals: AppSignals, listed: Iterable[RequestInfo], rows: int, only: str = ""
 ) -> dict[int, list[EmissionInfo]]:
     """Return recorded emissions of requests, by the request's id, in the order of the sends.
 
-    :param requests: the requests.
+    :param listed: the requests.
     :param rows: how many emissions and steps to return at most, the last ones; one emission more if
         there are more.
+    :param only: the name of the only signal whose emissions are returned; those of all if empty.
     """
-    ids = {request.id for request in requests}
-    found: dict[int, list[EmissionInfo]] = {each: [] for each in ids}
-    for emission in _emissions(app_signals, lambda number, signal, record: record.id in ids, rows):
+    found: dict[int, list[EmissionInfo]] = {request.id: [] for request in listed}
+
+    def is_listed(number: int, signal: str, record: RequestRecord) -> bool:
+        return record.id in found and only in ("", signal)
+
+    for emission in _emissions(app_signals, is_listed, rows):
         found[emission.request].append(emission)
     return found
 
@@ -207,23 +232,26 @@ def within(app_signals: AppSignals, emission: EmissionInfo, rows: int) -> list[E
     :param emission: the emission.
     :param rows: as in :func:`emissions`.
     """
-    journal = app_signals.journal
-    numbers = set() if journal is None else journal.within(emission.number)
+    numbers = _journal_of(app_signals).within(emission.number)
     found = _emissions(app_signals, lambda each, *_: each in numbers, rows)
     return found if found[:1] and found[0].number == emission.number else [emission, *found]
 
 
-def last_emissions(app_signals: AppSignals, name: str, count: int) -> list[EmissionInfo]:
+EXPLAINED = 8
+"""The number of emissions that are explained."""
+
+
+def last_emissions(
+    app_signals: AppSignals, name: str, count: int = EXPLAINED
+) -> list[EmissionInfo]:
     """Return the last emissions of a signal, newest first."""
-    journal = app_signals.journal
-    if journal is None:
-        return []
-    found = islice(journal.newest(lambda number, signal, record: signal == name), count)
+    newest = _journal_of(app_signals).newest(lambda number, signal, record: signal == name)
+    found = islice(newest, count)
     return [_emission(entry, None) for entry in found]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Explained:
+class ReceiverTable:
     """What happened to each receiver in the last emissions of a signal."""
 
     emissions: tuple[EmissionInfo, ...]
@@ -239,7 +267,7 @@ JSON_ROWS = 20_000
 """The most emissions and steps together in the JSON of requests."""
 
 
-def explain(emissions: list[EmissionInfo]) -> Explained | None:
+def receivers_by_emission(emissions: list[EmissionInfo]) -> ReceiverTable | None:
     """Return what happened to each receiver in these emissions, or ``None`` without emissions."""
     if not emissions:
         return None
@@ -250,7 +278,7 @@ def explain(emissions: list[EmissionInfo]) -> Explained | None:
             key = step.receiver, seen[step.receiver]
             seen[step.receiver] += 1
             rows.setdefault(key, {})[emission.number] = step
-    return Explained(
+    return ReceiverTable(
         emissions=tuple(emissions),
         rows=tuple(
             (place, tuple(steps.get(emission.number) for emission in emissions))
@@ -267,16 +295,15 @@ def _emissions(
     :param wanted: as in :meth:`.Journal.newest`.
     :param rows: as in :func:`emissions`.
     """
-    journal = app_signals.journal
     entries: list[JournalEntry] = []
-    for entry in () if journal is None else journal.newest(wanted):
+    for entry in _journal_of(app_signals).newest(wanted):
         entries.append(entry)
         rows -= 1 + len(entry.steps)
         if rows < 0:
             break
     entries.sort(key=lambda entry: entry.number)
-    by_number = {entry.number: entry for entry in entries}
-    return [_emission(entry, by_number.get(entry.parent or 0)) for entry in entries]
+    parents = {entry.number: _Parent(entry) for entry in entries}
+    return [_emission(entry, parents.get(entry.parent or 0)) for entry in entries]
 
 
 def tree(emissions: Iterable[EmissionInfo]) -> Iterator[Row]:
@@ -309,10 +336,14 @@ def clock(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).astimezone().strftime("%H:%M:%S.%f")[:-3]
 
 
-def requests_to_json(app_signals: AppSignals, found: Iterable[RequestInfo]) -> dict[str, Any]:
-    """Return requests and their emissions as JSON types."""
-    listed = list(found)
-    sent = emissions(app_signals, listed, JSON_ROWS)
+def requests_to_json(
+    app_signals: AppSignals, listed: Sequence[RequestInfo], only: str = ""
+) -> dict[str, Any]:
+    """Return requests and their emissions as JSON types.
+
+    :param only: as in :func:`emissions`.
+    """
+    sent = emissions(app_signals, listed, JSON_ROWS, only)
     return {
         "app": app_signals.app.name,
         "journal": app_signals.journal is not None,
@@ -354,11 +385,11 @@ def _request(journal: Journal, record: RequestRecord, signals: set[str]) -> Requ
     )
 
 
-def _emission(entry: JournalEntry, parent: JournalEntry | None) -> EmissionInfo:
+def _emission(entry: JournalEntry, parent: _Parent | None) -> EmissionInfo:
     return EmissionInfo(
         number=entry.number,
         parent=entry.parent,
-        parent_step=None if parent is None else _sending_step(entry, parent),
+        parent_step=None if parent is None else parent.step_of(entry),
         signal=plain(entry.signal),
         site=entry.site,
         sender=plain(entry.sender),
@@ -372,23 +403,36 @@ def _emission(entry: JournalEntry, parent: JournalEntry | None) -> EmissionInfo:
     )
 
 
-def _sending_step(entry: JournalEntry, parent: JournalEntry) -> int | None:
-    """Return the number of the parent's step whose receiver sent an emission."""
-    for number, step in enumerate(_in_order(parent), 1):
-        if entry.parent_order is None:
-            is_sender = entry.thread == parent.thread and _covers(step, entry.started)
-        else:
-            is_sender = step.connection.order == entry.parent_order
-        if is_sender:
-            return number
-    return None
+class _Parent:
+    """An emission whose receivers sent others."""
 
+    def __init__(self, entry: JournalEntry) -> None:
+        self._entry = entry
 
-def _covers(step: JournalStep, time: float) -> bool:
-    """Tell whether a receiver was running at a time."""
-    if step.started is None or step.duration is None:
-        return False
-    return step.started <= time <= step.started + step.duration
+    @cached_property
+    def _numbers(self) -> dict[int, int]:
+        """The number of each step, by the order of its connection."""
+        steps = enumerate(_in_order(self._entry), 1)
+        return {step.connection.order: number for number, step in steps}
+
+    @cached_property
+    def _runs(self) -> list[tuple[float, float, int]]:
+        """When each receiver ran: its beginning, its end, and the number of its step."""
+        return sorted(
+            (step.started, step.started + step.duration, self._numbers[step.connection.order])
+            for step in self._entry.steps
+            if step.started is not None and step.duration is not None
+        )
+
+    def step_of(self, child: JournalEntry) -> int | None:
+        """Return the number of the step whose receiver sent another emission, if it is known."""
+        if child.parent_order is not None:
+            return self._numbers.get(child.parent_order)
+        index = bisect_right(self._runs, child.started, key=itemgetter(0)) - 1
+        if index < 0 or child.thread != self._entry.thread:
+            return None
+        _, end, number = self._runs[index]
+        return number if child.started <= end else None
 
 
 def _in_order(entry: JournalEntry) -> list[JournalStep]:
@@ -439,7 +483,7 @@ def _reason(entry: JournalEntry, step: JournalStep, failed: str | None) -> str |
             commit = connection.delivery == AFTER_COMMIT
             return "waits for the commit" if commit else f"waits for {connection.delivery}"
         case "dropped":
-            return step.dropped or f"{connection.delivery} dropped the call"
+            return plain(step.dropped or f"{connection.delivery} dropped the call")
 
 
 def _predicate(when: Place | None) -> str:

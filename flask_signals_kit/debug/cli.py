@@ -165,7 +165,10 @@ def _no_signal(name: str) -> click.ClickException:
 
 def _nothing_like(pattern: str, hidden: int, everything: Report) -> str:
     if hidden:
-        return f"The signals that match {pattern!r} have no receivers; --all lists them."
+        return (
+            f"The signals that match {pattern!r} have no receivers; "
+            "'flask signals list --all' lists them."
+        )
     return f"No signal matches {pattern!r}.{everything.suggest(pattern.strip('*?'))}"
 
 
@@ -337,7 +340,7 @@ def _print_sent(sent: why.Sent) -> None:
 
 
 def _print_step(step: StepInfo) -> None:
-    outcome = f"{step.number:>3}  {step.status.replace('_', ' '):{OUTCOME}}"
+    outcome = f"{step.number:>3}  {step.outcome:{OUTCOME}}"
     took = "" if step.duration is None else f", {duration(step.duration)}"
     reason = f": {step.reason}" if step.reason else ""
     end = len(outcome)

@@ -174,12 +174,12 @@ def seen(app_signals: AppSignals, report: Report) -> list[Seen]:
     steps = {signal.name: len(signal.receivers) for signal in report.signals}
     left = STEPS
 
-    def is_affordable(number: int, signal: str, record: RequestRecord) -> bool:
+    def fits(number: int, signal: str, record: RequestRecord) -> bool:
         nonlocal left
         left -= 1 + steps.get(signal, 0)
         return left >= 0
 
-    return count(journal.newest(is_affordable))
+    return count(journal.newest(fits))
 
 
 def count(entries: Iterable[JournalEntry]) -> list[Seen]:
@@ -322,7 +322,7 @@ def _group_signals(signals: Sequence[Node]) -> dict[Node, Node]:
 
 
 def _most_used(flow: Flow, signals: Mapping[Node, Node]) -> dict[Node, None]:
-    """Return what to show, in order: groups, signals sent most often, those connected most."""
+    """Return what to show: groups first, then by the number of sends, then of receivers."""
     nodes = _unique(signals)
     sent, connected = Counter[Node](), Counter[Node]()
     for edge in flow.sends:

@@ -63,7 +63,7 @@ def named(place: Place) -> str:
     return f"{place.module}.{place.name}"
 
 
-_CODE = re.compile(r"``(.+?)``|(?::[\w:+-]+:)?(?<!`)`([^`]+)`(?!`)")
+_CODE = re.compile(r"``(.+?)``|(?::[\w:+-]{1,80}:)?(?<!`)`([^`]+)`(?!`)")
 
 
 def doc_parts(doc: str) -> Iterator[tuple[str, bool]]:

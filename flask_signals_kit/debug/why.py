@@ -15,12 +15,9 @@ import click
 
 from ..errors import did_you_mean
 from ..records import AFTER_COMMIT, IMMEDIATE, Place
-from .activity import EmissionInfo, RequestInfo, StepInfo, emission_to_json
+from .activity import EXPLAINED, EmissionInfo, RequestInfo, StepInfo, emission_to_json
 from .labels import label, named, near_file
 from .report import POLICIES, Problem, ReceiverInfo, SignalInfo, to_json
-
-EMISSIONS = 8
-"""The most emissions that are explained."""
 
 WHOLE = frozenset({"undeclared", "unknown"})
 """The kinds of problems that concern a signal with all of its receivers."""
@@ -260,7 +257,8 @@ def ask(url: str, page_url: str, name: str, wanted: str | None) -> list[Sent]:
     :raises click.ClickException: no app with a journal answers there.
     """
     page = _page(url, page_url)
-    answer = _fetch(f"{page}/requests.json?{urlencode({'signal': name}, errors='replace')}")
+    query = urlencode({"signal": name, "only": name}, errors="replace")
+    answer = _fetch(f"{page}/requests.json?{query}")
     try:
         recorded, app = answer["journal"], answer["app"]
         found = [sent for request in answer["requests"] for sent in _sent(request, page)]
@@ -273,7 +271,7 @@ def ask(url: str, page_url: str, name: str, wanted: str | None) -> list[Sent]:
         )
     found = [sent for sent in found if sent.emission.signal == name]
     found.sort(key=lambda sent: sent.emission.number, reverse=True)
-    return [_only(sent, wanted) for sent in found[:EMISSIONS]]
+    return [_only(sent, wanted) for sent in found[:EXPLAINED]]
 
 
 def _sent_to_json(sent: Sent) -> dict[str, Any]:
@@ -292,6 +290,8 @@ def _page(url: str, page_url: str) -> str:
         parts = urlsplit(url)
     except ValueError:
         parts = urlsplit("")
+    if parts.username is not None:
+        raise click.ClickException("The URL of --url must not have a user name and a password.")
     if parts.scheme not in {"http", "https"} or not parts.netloc:
         raise click.ClickException(f"{url!r} is not a URL such as 'http://127.0.0.1:5000'.")
     path = parts.path.rstrip("/")

@@ -127,7 +127,7 @@ def test_records_of_many_receivers_are_bounded(made: list[type]) -> None:
         html = client.get(f"/_signals{url}").text
         assert len(made) <= 3 * (views.ROWS + 1500)
         assert html.count('<li class="') <= views.ROWS
-        assert ("Not every row is shown" in html) is ("requests" in url)
+        assert ("Only the last emissions are shown" in html) is ("requests" in url)
 
 
 def test_last_emissions_of_a_long_request_are_shown(made: list[type]) -> None:
@@ -144,6 +144,33 @@ def test_last_emissions_of_a_long_request_are_shown(made: list[type]) -> None:
     assert "15,000 emissions" in html
     assert f'id="emission-{last - 500}"' in html
     assert f'id="emission-{first}"' not in html
+
+
+def test_sending_step_is_found_in_one_search() -> None:
+    """An emission with many receivers may have many emissions under it."""
+    app = make_app(10_000, receivers=100)
+    kit = app.extensions["signals_kit"]
+    steps: list[JournalStep] = []
+    original = activity._in_order
+
+    def in_order(entry: JournalEntry) -> list[JournalStep]:
+        found = original(entry)
+        if entry.signal == "campaign_created":
+            steps.extend(found)
+        return found
+
+    for _ in range(50):
+        kit.on("campaign_created")(lambda sender, **extra: kit.send("alert_dismissed"))
+    with app.app_context():
+        kit.send("campaign_created", "acme")
+        kit.send("campaign_created", "acme")  # as a plain send, which stores no step
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(activity, "_in_order", in_order)
+        [request] = activity.describe(kit, activity.requests(kit))
+        sent = activity.emissions(kit, [request], 1000)[request.id]
+    children = [each for each in sent if each.signal == "alert_dismissed"]
+    assert [each.parent_step for each in children] == [*range(1, 51)] * 2
+    assert len(steps) <= 2 * 2 * 50
 
 
 def test_chain_of_sends_is_nested_without_recursion() -> None:
@@ -201,15 +228,15 @@ def test_explanation_follows_each_receiver(monkeypatch: pytest.MonkeyPatch) -> N
     app = make_app(10, receivers=3)
     kit = app.extensions["signals_kit"]
     send_in_one_context(app, 2)
-    explained = activity.explain(activity.last_emissions(kit, "account_funded", 8))
+    explained = activity.receivers_by_emission(activity.last_emissions(kit, "account_funded", 8))
     assert explained is not None
     assert len(explained.rows) == 3
     assert all(len(steps) == 2 for _, steps in explained.rows)
     monkeypatch.setattr(activity, "RECEIVERS", 2)
-    limited = activity.explain(activity.last_emissions(kit, "account_funded", 8))
+    limited = activity.receivers_by_emission(activity.last_emissions(kit, "account_funded", 8))
     assert limited is not None
     assert len(limited.rows) == 2
-    assert activity.explain([]) is None
+    assert activity.receivers_by_emission([]) is None
 
 
 def test_without_a_journal_there_is_nothing() -> None:

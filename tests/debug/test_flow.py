@@ -381,7 +381,8 @@ def test_graph_selects_by_pattern(shop: AppSignals) -> None:
     failed = graph(shop, "none_such")
     assert failed.exit_code == 1
     assert "No signal matches 'none_such'." in failed.stderr
-    assert "have no receivers" in graph(shop, "request_started").stderr
+    hint = "have no receivers; 'flask signals list --all' lists them."
+    assert hint in graph(shop, "request_started").stderr
 
 
 def test_graph_says_what_is_left_out(shop: AppSignals) -> None:

@@ -14,6 +14,7 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import text
 
 from flask_signals_kit import SignalsKit
+from flask_signals_kit.debug import activity
 from tests.debug.support import receive, run, waits
 from tests.support import Later, serving
 
@@ -357,6 +358,25 @@ def test_only_the_last_emissions_are_shown(shop: Flask) -> None:
     assert newest["url"] == f"{url}/_signals/emissions/{newest['number']}"
 
 
+def test_many_emissions_of_other_signals_do_not_hide_one(shop: Flask) -> None:
+    """Only those of the signal are asked for; an answer has 20,000 at most."""
+    kit = shop.extensions["signals_kit"]
+    shop.config["SIGNALS_KIT_JOURNAL_SIZE"] = 1000
+
+    @shop.get("/many")
+    def many() -> str:
+        kit.send("account_funded", "acme", amount=1)
+        for _ in range(500):
+            kit.send("account_moved", "acme")
+        return "sent"
+
+    with serving(shop) as url, pytest.MonkeyPatch.context() as patch:
+        get(f"{url}/many")
+        patch.setattr(activity, "JSON_ROWS", 100)
+        data = json.loads(ok(shop, "account_funded", "--url", url, "--json"))
+    assert [each["title"] for each in data["emissions"]] == ["GET /many"]
+
+
 def test_page_may_have_another_url(shop: Flask) -> None:
     """That of the setting is used."""
     app = Flask("shop")
@@ -424,6 +444,13 @@ def test_refused_connection_is_an_error(shop: Flask) -> None:
 def test_text_that_is_no_url_is_an_error(shop: Flask, url: str) -> None:
     """Only http and https are asked."""
     assert f"{url!r} is not a URL such as 'http://127.0.0.1:5000'" in error(shop, url)
+
+
+def test_user_name_in_a_url_is_an_error(shop: Flask) -> None:
+    """It is not sent, and the password is not repeated."""
+    message = error(shop, "http://ada:secret-4111@127.0.0.1:5000")
+    assert "must not have a user name and a password" in message
+    assert "secret" not in message
 
 
 def test_app_without_the_page_is_an_error() -> None:

@@ -125,7 +125,7 @@ class Page:
             return None
         try:
             rule, values = self._routes.bind("").match(request.path, return_rule=True)
-        except HTTPException:
+        except (HTTPException, ValueError):  # Werkzeug 3.1.0 fails for a number of 5,000 digits
             return None
         return rule, dict(values)
 

@@ -19,7 +19,7 @@ SOURCE_LINES = 80
 _ABSOLUTE = re.compile(r"/|(?P<windows>[A-Za-z]:[\\/]|\\\\)")
 """The start of an absolute path, on any system."""
 
-_FUNCTION = re.compile(r"\s*(@|(async\s+)?def\s)|.*\blambda\b")
+_FUNCTION = re.compile(r"\s*(@|(async\s+)?def\s)|[^#]*\blambda\b")
 """The first line of a function, which may be a decorator."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from importlib.resources import files
@@ -21,8 +21,8 @@ from ..activity import RequestFilter, clock
 from ..flow import Flow, Node, flow, grouped, seen
 from ..flow_svg import to_svg
 from ..flow_text import to_dot, to_mermaid
-from ..labels import Located, doc_parts, duration, label, short_file
-from ..report import ORIGINS, POLICIES, TRAITS, Report, Selection, SignalInfo, report
+from ..labels import Located, doc_parts, duration, label, plain, short_file
+from ..report import ORIGINS, POLICIES, TRAITS, Selection, SignalInfo, report
 from .source import editor_url, source
 
 if TYPE_CHECKING:
@@ -55,9 +55,6 @@ source is shown."""
 COMPLETE = 1000
 """The most receivers of all signals together for which a list of one page is sent with its hidden
 signals, so that the browser can filter it."""
-
-LAST = 8
-"""The number of emissions that the view of a signal explains."""
 
 ROWS = 2000
 """The most rows of a request's tree."""
@@ -112,13 +109,10 @@ def _paged(items: Sequence[T], number: int) -> Paged[T]:
     return Paged(items=there, total=len(items), number=number, last=last)
 
 
-def _paged_requests(
-    app_signals: AppSignals, found: Sequence[activity.Found]
-) -> Paged[activity.RequestInfo]:
+def _paged_requests(app_signals: AppSignals, wanted: RequestFilter) -> Paged[activity.RequestInfo]:
     """Return the records of one page of the requests; only those are put together."""
-    paged = _paged(found, _read_number("page"))
-    items = activity.describe(app_signals, paged.items)
-    return Paged(items=items, total=paged.total, number=paged.number, last=paged.last)
+    paged: Paged[Any] = _paged(activity.requests(app_signals, wanted), _read_number("page"))
+    return replace(paged, items=activity.describe(app_signals, paged.items))
 
 
 class Views:
@@ -161,8 +155,9 @@ class Views:
         paged = _paged(chosen, _read_number("page"))
         return self._render(
             "signals.html",
-            found,
+            app_signals,
             view="signals",
+            report=found,
             selection=selection,
             query=_query(selection),
             back=_query(selection, paged.number),
@@ -185,13 +180,12 @@ class Views:
         found = report(app_signals, name)
         signal = found.find(name)
         if signal is None:
-            found = report(app_signals)
-            near = found.nearest(name)
-            return self._render("missing.html", found, 404, view=None, name=name, near=near)
+            near = report(app_signals).nearest(name)
+            return self._render("missing.html", app_signals, 404, view=None, name=name, near=near)
         paged = _paged(signal.receivers, _read_number("receivers"))
         return self._render(
             "signal.html",
-            found,
+            app_signals,
             view="signals",
             signal=signal,
             paged=paged,
@@ -199,35 +193,28 @@ class Views:
             back=_query(_read_selection(), _read_number("page")),
             sample=_sample(signal),
             similar=activity.similar_name(app_signals, name),
-            explained=activity.explain(activity.last_emissions(app_signals, name, LAST)),
+            table=activity.receivers_by_emission(activity.last_emissions(app_signals, name)),
             policies=POLICIES,
         )
 
     def requests(self, app_signals: AppSignals) -> Response:
         """Show the requests in which signals were sent, newest first."""
-        wanted, found = _read_request_filter(), activity.requests(app_signals)
-        matching = [each for each in found if wanted.matches(*each, app_signals)]
+        wanted = _read_request_filter()
         return self._refreshed(
             "requests.html",
             app_signals,
             view="requests",
             wanted=wanted,
             query=_request_query(wanted),
-            total=len(found),
-            paged=_paged_requests(app_signals, matching),
+            total=len(activity.requests(app_signals)),
+            paged=_paged_requests(app_signals, wanted),
         )
 
     def requests_json(self, app_signals: AppSignals) -> Response:
         """Return the content of :meth:`requests` and :meth:`request` as JSON, one page of it."""
-        wanted, number = _read_request_filter(), request.args.get("id", type=int)
-        found = activity.requests(app_signals)
-        matching = [
-            each
-            for each in found
-            if wanted.matches(*each, app_signals) and number in (None, each[0].id)
-        ]
-        paged = _paged_requests(app_signals, matching)
-        content = activity.requests_to_json(app_signals, paged.items)
+        paged = _paged_requests(app_signals, _read_request_filter())
+        only = request.args.get("only", "").strip()
+        content = activity.requests_to_json(app_signals, paged.items, only)
         return _json({**content, "total": paged.total, "page": paged.number, "pages": paged.last})
 
     def request(self, app_signals: AppSignals, number: int) -> Response:
@@ -236,7 +223,7 @@ class Views:
         if info is None:
             return self._missing_record(app_signals, "request", number)
         sent = activity.emissions(app_signals, [info], ROWS)[number]
-        return self._tree(app_signals, info, sent, None)
+        return self._tree(app_signals, info, sent)
 
     def emission(self, app_signals: AppSignals, number: int) -> Response:
         """Show one emission, and what its receivers sent."""
@@ -244,15 +231,14 @@ class Views:
         info = None if emission is None else activity.request(app_signals, emission.request)
         if emission is None or info is None:
             return self._missing_record(app_signals, "emission", number)
-        sent = activity.within(app_signals, emission, ROWS)
-        return self._tree(app_signals, info, sent, emission)
+        return self._tree(app_signals, info, activity.within(app_signals, emission, ROWS), emission)
 
     def _tree(
         self,
         app_signals: AppSignals,
         info: activity.RequestInfo,
         sent: list[activity.EmissionInfo],
-        emission: activity.EmissionInfo | None,
+        emission: activity.EmissionInfo | None = None,
     ) -> Response:
         rows = list(islice(activity.tree(sent), ROWS + 1))
         return self._refreshed(
@@ -274,20 +260,18 @@ class Views:
         self, template: str, app_signals: AppSignals, status: int = 200, **context: Any
     ) -> Response:
         """Render a view that the browser fetches again; answer 304 if it has not changed."""
-        app = {"app": str(app_signals.app.name), "journal": app_signals.journal is not None}
-        response = self._render(template, app, status, **context)
+        response = self._render(template, app_signals, status, **context)
         response.add_etag()
         response.make_conditional(request)
         return response
 
     def flow(self, app_signals: AppSignals) -> Response:
         """Show which modules send and receive which signals."""
-        found, whole = _read_flow(app_signals)
-        shown = grouped(whole)
+        shown = grouped(_read_flow(app_signals))
         query = {name: request.args[name] for name in ("q", "connected") if request.args.get(name)}
         return self._render(
             "flow.html",
-            found,
+            app_signals,
             view="flow",
             flow=shown,
             query=query,
@@ -299,7 +283,7 @@ class Views:
 
     def flow_json(self, app_signals: AppSignals) -> Response:
         """Return the content of :meth:`flow` as JSON."""
-        return _json(_read_flow(app_signals)[1].to_json())
+        return _json(_read_flow(app_signals).to_json())
 
     def _node_url(self, node: Node) -> str | None:
         """Return the URL of a signal, of a group of signals, or of a module's part of the flow."""
@@ -320,10 +304,11 @@ class Views:
         return Response(body, mimetype=STATIC[filename])
 
     def _render(
-        self, template: str, found: Report | dict[str, Any], status: int = 200, **context: Any
+        self, template: str, app_signals: AppSignals, status: int = 200, **context: Any
     ) -> Response:
         body = self._templates.get_template(template).render(
-            report=found,
+            app=plain(app_signals.app.name),
+            journal=app_signals.journal is not None,
             navigation=NAVIGATION,
             root=_local(request.script_root + "/"),
             url=self._url,
@@ -370,7 +355,9 @@ def _read_selection() -> Selection:
 def _read_request_filter() -> RequestFilter:
     """Read the filters of the requests from the query."""
     arguments = request.args
+    number = arguments.get("id", type=int)
     return RequestFilter(
+        id=-1 if number is None and "id" in arguments else number,
         path=arguments.get("q", "").strip(),
         signal=arguments.get("signal", "").strip(),
         status=arguments.get("status", "").strip(),
@@ -379,11 +366,11 @@ def _read_request_filter() -> RequestFilter:
     )
 
 
-def _read_flow(app_signals: AppSignals) -> tuple[Report, Flow]:
-    """Return the report, and the flow of the signals that match the query."""
+def _read_flow(app_signals: AppSignals) -> Flow:
+    """Return the flow of the signals that match the query."""
     found, words = report(app_signals), request.args.get("q", "").strip()
     recorded = seen(app_signals, found)
-    return found, flow(found, recorded, words=words, connected=bool(request.args.get("connected")))
+    return flow(found, recorded, words=words, connected=bool(request.args.get("connected")))
 
 
 def _request_query(wanted: RequestFilter) -> dict[str, Any]:

@@ -193,6 +193,7 @@ def test_code_is_what_the_file_contains_now(tmp_path: Path) -> None:
     assert text_at(there) == "def receive(sender): return 1\n"
     assert text_at(write(tmp_path, "def receive(): return 2\n")) == "def receive(): return 2\n"
     assert source(write(tmp_path, "PASSWORD = '…'\n\ndef receive(sender): ...\n")) is None
+    assert source(write(tmp_path, "PASSWORD = '…'  # no lambda\n")) is None
     Path(str(there.file)).unlink()
     assert source(there) is None
 

@@ -413,3 +413,10 @@ def test_missing_record_is_a_404_that_says_why(kit: SignalsKit, url: str, journa
     assert "is not recorded" in response.text
     why = "SIGNALS_KIT_JOURNAL_SIZE" if journal else "SIGNALS_KIT_JOURNAL is off"
     assert why in words(response.text)
+
+
+def test_number_that_is_too_long_is_a_404(kit: SignalsKit) -> None:
+    """Python does not convert a text of so many digits; Werkzeug 3.1.0 lets the error through."""
+    client = make_app(kit).test_client()
+    assert client.get(f"/_signals/requests/{'9' * 5000}").status_code == 404
+    assert client.get(f"/_signals/requests.json?id={'9' * 5000}").get_json()["requests"] == []

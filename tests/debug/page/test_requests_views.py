@@ -85,6 +85,19 @@ def test_json_of_one_request(app: Flask) -> None:
     _, oldest = requests(client)
     assert requests(client, f"?id={oldest['id']}") == [oldest]
     assert requests(client, "?id=0") == []
+    assert requests(client, "?id=first") == []
+
+
+def test_json_of_one_signal(kit: SignalsKit, app: Flask) -> None:
+    """The requests stay; the emissions of other signals are left out."""
+    kit.on("account_funded")(lambda sender, **extra: kit.send("alert_dismissed"))
+    client = app.test_client()
+    client.post("/fund")
+    [request] = requests(client, "?only=alert_dismissed")
+    assert [each["signal"] for each in request["emissions"]] == ["alert_dismissed"]
+    assert "account_funded" in request["signals"]
+    [request] = requests(client, "?only=none")
+    assert request["emissions"] == []
 
 
 # -- refreshing -----------------------------------------------------------------------------------
@@ -168,6 +181,43 @@ def test_no_payload_value_and_no_repr_is_shown(kit: SignalsKit, app: Flask) -> N
             assert "secret" not in text
             assert "Untouchable" in text
     assert "secret" not in client.get("/_signals/signals/account_funded").text
+
+
+def test_module_of_a_class_may_be_any_object(kit: SignalsKit, app: Flask) -> None:
+    """It is not asked for its text."""
+
+    class OddError(Exception):
+        __module__ = Untouchable()  # type: ignore[assignment]
+
+    def raises(sender: object, **extra: object) -> None:
+        raise OddError
+
+    kit.on("account_funded", on_error="isolate")(raises)
+    kit.on("account_funded", sender=OddError)(first)
+    app.add_url_rule("/odd", view_func=lambda: str(kit.send("account_funded", OddError())))
+    client = app.test_client()
+    client.get("/odd")
+    assert emissions(client)[0]["sender"].endswith("<locals>.OddError")
+    for url in ("requests", "signals/account_funded", "signals.json", "flow"):
+        assert client.get(f"/_signals/{url}").status_code == 200
+
+
+def test_reason_of_a_dropped_call_is_a_text(kit: SignalsKit, app: Flask) -> None:
+    """A delivery of the app may pass anything; only a text is shown, escaped."""
+    kit.on("account_funded", delivery=(given := Later()))(first)
+    kit.on("account_funded", delivery=(hostile := Later()))(second)
+    client = app.test_client()
+    client.post("/fund")
+    given.calls.pop().drop(Untouchable())  # type: ignore[arg-type]
+    hostile.calls.pop().drop(MARKUP)
+    steps = emissions(client)[0]["steps"]
+    assert [(step["status"], step["reason"]) for step in steps] == [
+        ("dropped", "later dropped the call"),
+        ("dropped", MARKUP),
+    ]
+    html = client.get(f"/_signals/requests/{requests(client)[0]['id']}").text
+    assert "&lt;script&gt;" in html
+    assert "<script>alert" not in html
 
 
 def test_hostile_names_are_escaped(kit: SignalsKit, app: Flask) -> None:
