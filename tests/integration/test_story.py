@@ -45,19 +45,21 @@ def url(app: Flask, serve: Callable[[Flask], str]) -> str:
 
 
 def go(page: "Page", link: str) -> None:
-    """Follow a link of the main navigation."""
-    page.get_by_role("navigation", name="Main").get_by_role("link", name=link).click()
+    """Follow a link of the main navigation, and wait until the page is complete."""
+    with page.expect_navigation():
+        page.get_by_role("navigation", name="Main").get_by_role("link", name=link).click()
 
 
 def fill(page: "Page", submit: str, **fields: str) -> None:
-    """Fill the labelled fields of a form and send it."""
+    """Fill the labelled fields of a form, send it, and wait until the answer is complete."""
     for name, value in fields.items():
         field = page.get_by_label(name.replace("_", " ").capitalize(), exact=True)
         if field.evaluate("field => field.tagName") == "SELECT":
             field.select_option(label=value)
         else:
             field.fill(value)
-    page.get_by_role("button", name=submit, exact=True).click()
+    with page.expect_navigation():
+        page.get_by_role("button", name=submit, exact=True).click()
 
 
 def steps_done(page: "Page") -> int:
