@@ -50,7 +50,7 @@ class LateResult:
     A delivery may run the call again: the attributes tell of the last time.
     """
 
-    __slots__ = ("_ended", "_watcher", "began", "error", "reason", "seconds", "status")
+    __slots__ = ("_ended", "_watcher", "began", "error", "place", "reason", "seconds", "status")
 
     def __init__(self) -> None:
         self._ended: deque[tuple[float | None, str | None, Place | None]] = deque()
@@ -62,6 +62,8 @@ class LateResult:
         """How long it ran."""
         self.error: str | None = None
         """The type of the exception that it raised."""
+        self.place: Place | None = None
+        """The last frame of the exception's traceback."""
         self.reason: str | None = None
         """Why the call was dropped."""
 
@@ -69,13 +71,14 @@ class LateResult:
         """Record that the receiver has run."""
         self.began, self.seconds = began, perf_counter() - began
         self.error = None if error is None else type(error).__qualname__
+        self.place = None if error is None else frame_place(error)
         self.status = "ran" if error is None else "failed"
-        self._end(self.seconds, None if error is None else frame_place(error))
+        self._end(self.seconds)
 
     def drop(self, reason: str | None) -> None:
         """Record that the receiver will not run."""
         self.reason, self.status = reason, "dropped"
-        self._end(None, None)
+        self._end(None)
 
     def watch(self, watcher: Callable[[float | None, str | None, Place | None], None]) -> None:
         """Call a function each time that the receiver has run, or once the call was dropped.
@@ -87,8 +90,8 @@ class LateResult:
         self._watcher = watcher
         self._notify()
 
-    def _end(self, seconds: float | None, place: Place | None) -> None:
-        self._ended.append((seconds, self.error, place))
+    def _end(self, seconds: float | None) -> None:
+        self._ended.append((seconds, self.error, self.place))
         self._notify()
 
     def _notify(self) -> None:

@@ -108,6 +108,8 @@ class JournalStep:
     """How long it ran, in seconds."""
     error: str | None = None
     """The type of the exception that it raised."""
+    raised: Place | None = None
+    """The last frame of the exception's traceback."""
     late: bool = False
     """Whether a delivery ran it, or will run it, after the send."""
     dropped: str | None = None
@@ -202,8 +204,9 @@ send."""
 
 _order_of = attrgetter("order")
 
-_Detail: TypeAlias = "str | LateResult | None"
-"""The type of an exception, or the result of a call that its delivery runs later."""
+_Detail: TypeAlias = "tuple[str, Place | None] | LateResult | None"
+"""The type of an exception and the last frame of its traceback, or the result of a call that its
+delivery runs later."""
 
 _Exceptional: TypeAlias = "dict[int, tuple[Status, _Detail]]"
 
@@ -305,9 +308,9 @@ class Journal:
         for index, (status, value) in exceptional.items():
             tally = tallies[index]
             if status in {"failed", "contained"}:
-                error = type(value).__qualname__
-                self._count_failure(request, tally, error, began, number, frame_place(value))
-                recorded[index] = (status, error)
+                error, place = type(value).__qualname__, frame_place(value)
+                self._count_failure(request, tally, error, began, number, place)
+                recorded[index] = (status, (error, place))
                 continue
             tally.calls -= 1
             tally.recent.pop()
@@ -491,7 +494,7 @@ def _steps(
 def _step(
     connection: Connection,
     status: Status,
-    detail: str | LateResult | None,
+    detail: _Detail,
     began: float,
     ended: float,
 ) -> JournalStep:
@@ -503,15 +506,18 @@ def _step(
             started=detail.began,
             duration=detail.seconds,
             error=detail.error,
+            raised=detail.place,
             late=True,
             dropped=detail.reason,
         )
     if status == "skipped":
         return JournalStep(connection=connection, status="skipped")
+    error, raised = detail or (None, None)
     return JournalStep(
         connection=connection,
         status="ran" if status == "ok" else "failed",
         started=began,
         duration=ended - began,
-        error=detail,
+        error=error,
+        raised=raised,
     )

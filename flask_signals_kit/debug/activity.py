@@ -41,6 +41,8 @@ class StepInfo:
     """How long it ran, in seconds; ``None`` if it did not run."""
     error: str | None
     """The type of the exception that it raised."""
+    raised: Place | None
+    """The last frame of the exception's traceback."""
 
     @property
     def outcome(self) -> str:
@@ -105,7 +107,8 @@ class RequestInfo:
     failures: int
     """How often a receiver failed."""
     signals: tuple[str, ...]
-    """The signals of its recorded emissions."""
+    """The signals of its recorded emissions: domain signals, then others, each in alphabetical
+    order."""
 
     @property
     def title(self) -> str:
@@ -190,8 +193,7 @@ def describe(app_signals: AppSignals, found: Iterable[Found]) -> list[RequestInf
 
     :param found: some of the :func:`requests`.
     """
-    journal = _journal_of(app_signals)
-    return [_request(journal, *each) for each in found]
+    return [_request(app_signals, *each) for each in found]
 
 
 def request(app_signals: AppSignals, number: int) -> RequestInfo | None:
@@ -359,8 +361,13 @@ def emission_to_json(emission: EmissionInfo) -> dict[str, Any]:
     return {
         **_fields(emission),
         "site": None if emission.site is None else _fields(emission.site),
-        "steps": [{**_fields(step), "receiver": _fields(step.receiver)} for step in emission.steps],
+        "steps": [_step_to_json(step) for step in emission.steps],
     }
+
+
+def _step_to_json(step: StepInfo) -> dict[str, Any]:
+    raised = None if step.raised is None else _fields(step.raised)
+    return {**_fields(step), "receiver": _fields(step.receiver), "raised": raised}
 
 
 def _fields(record: Any) -> dict[str, Any]:
@@ -369,7 +376,8 @@ def _fields(record: Any) -> dict[str, Any]:
     return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
 
-def _request(journal: Journal, record: RequestRecord, signals: set[str]) -> RequestInfo:
+def _request(app_signals: AppSignals, record: RequestRecord, signals: set[str]) -> RequestInfo:
+    is_domain = app_signals.registry.is_domain
     return RequestInfo(
         id=record.id,
         kind=record.kind,
@@ -377,11 +385,11 @@ def _request(journal: Journal, record: RequestRecord, signals: set[str]) -> Requ
         path=record.path and plain(record.path),
         endpoint=record.endpoint and plain(record.endpoint),
         status=record.status,
-        started=journal.epoch(record.started),
+        started=_journal_of(app_signals).epoch(record.started),
         duration=record.duration,
         sent=record.emissions,
         failures=record.failures,
-        signals=tuple(sorted(map(plain, signals))),
+        signals=tuple(map(plain, sorted(signals, key=lambda name: (not is_domain(name), name)))),
     )
 
 
@@ -450,6 +458,7 @@ def _steps(entry: JournalEntry) -> Iterator[StepInfo]:
             reason=_reason(entry, step, failed),
             duration=step.duration,
             error=step.error,
+            raised=step.raised,
         )
         if step.status == "failed" and not step.late:
             failed = f"receiver {number}, {named(step.receiver)}, raised {step.error}"

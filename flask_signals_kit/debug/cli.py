@@ -343,6 +343,8 @@ def _print_step(step: StepInfo) -> None:
     outcome = f"{step.number:>3}  {step.outcome:{OUTCOME}}"
     took = "" if step.duration is None else f", {duration(step.duration)}"
     reason = f": {step.reason}" if step.reason else ""
+    if step.raised is not None:
+        reason += f" at {label(step.raised, short_file)}"
     end = len(outcome)
     text = f"{outcome}{named(step.receiver)}{took}{reason}"
     first, *others = _wrapped(text, indent=0, hanging=end)

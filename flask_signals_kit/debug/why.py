@@ -341,4 +341,5 @@ def _emission(data: dict[str, Any]) -> EmissionInfo:
 def _step(data: dict[str, Any]) -> StepInfo:
     facts = dict(data)
     facts["receiver"] = Place(**data["receiver"])
+    facts["raised"] = data["raised"] and Place(**data["raised"])
     return StepInfo(**facts)

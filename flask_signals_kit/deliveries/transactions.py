@@ -42,8 +42,7 @@ session that a payload references; here the garbage collector finds the cycle.
 _COMMITTED = "_signals_kit_committed"
 """Set on a ``SessionTransaction`` that commits while no call waits: a listener may still send."""
 
-
-_NOT_COMMITTED = "the transaction was rolled back, or ended without a commit"
+_NOT_COMMITTED = "the transaction ended without a commit"
 
 
 class Pending:
@@ -52,7 +51,7 @@ class Pending:
     :param transaction: SQLAlchemy's record of the transaction, which stores this object.
     """
 
-    __slots__ = ("_aborted", "_calls", "_committed", "_ended", "_outer")
+    __slots__ = ("_aborted", "_calls", "_committed", "_ended", "_outer", "_reason")
 
     def __init__(self, transaction: Any) -> None:
         self._calls: dict[Call, None] = {}
@@ -60,6 +59,7 @@ class Pending:
         self._committed = False
         self._ended: Session | None = None  # the session, once the transaction has ended
         self._outer: Pending | None = None
+        self._reason = _NOT_COMMITTED
         setattr(transaction, _PENDING, self)
         if hasattr(transaction, _COMMITTED):
             self.commit(transaction)
@@ -74,6 +74,11 @@ class Pending:
             _drop(reason, self._take())
         else:
             self._committed = True
+
+    def roll_back(self, transaction: Any) -> None:
+        """Note that the transaction is not just closed."""
+        kind = "savepoint" if transaction.nested else "transaction"
+        self._reason = f"the {kind} was rolled back"
 
     def _current(self) -> Pending:
         """Return the object that has the calls now: those of released savepoints have moved."""
@@ -96,7 +101,7 @@ class Pending:
             session = pending._ended  # an async session works only in its task
             run_ready(None if is_async(session) else session, [call])
         else:
-            call.drop(_NOT_COMMITTED)
+            call.drop(self._reason)
 
     def withdraw(self, call: Call) -> bool:
         """Remove a call; tell whether it was still waiting."""
@@ -391,6 +396,7 @@ def listen() -> None:
     from sqlalchemy.orm import Session as OrmSession
 
     event.listen(OrmSession, "after_commit", _after_commit, insert=True)
+    event.listen(OrmSession, "after_rollback", _after_rollback)
     event.listen(OrmSession, "after_transaction_create", _after_transaction_create)
     event.listen(OrmSession, "after_transaction_end", _after_transaction_end)
     event.listen(Mapper, "refresh", _refresh, raw=True)
@@ -424,6 +430,13 @@ def _after_commit(session: Session) -> None:
         pending.commit(transaction)
 
 
+def _after_rollback(session: Session) -> None:
+    transaction: Any = session.get_nested_transaction() or session.get_transaction()
+    pending: Pending | None = getattr(transaction, _PENDING, None)
+    if pending is not None:
+        pending.roll_back(transaction)
+
+
 def _after_transaction_create(session: Session, transaction: Any) -> None:
     loop = _loop.get()
     # A task or thread of a receiver has inherited the loop, and may outlive it.
@@ -442,7 +455,7 @@ def _after_transaction_end(session: Session, transaction: Any) -> None:
         run_ready(session, calls)
     else:
         for call in calls:
-            call.drop(_NOT_COMMITTED)
+            call.drop(pending._reason)
 
 
 def _listen_to_instances(session: Session) -> None:

@@ -276,6 +276,16 @@ def test_text_has_time_link_and_reason_of_each_emission(shop: Flask) -> None:
     )
 
 
+def test_text_has_the_place_where_a_receiver_raised(shop: Flask) -> None:
+    """Of the running app."""
+    shop.extensions["signals_kit"].on("account_funded")(fail)
+    with serving(shop) as url:
+        get(f"{url}/fund/acme/13")
+        output = " ".join(ok(shop, "account_funded", "fail", "--url", url).split())
+    line = fail.__code__.co_firstlineno + 3
+    assert f"raised LookupError at tests/debug/test_why.py:{line}" in output
+
+
 @pytest.mark.parametrize("width", [40, 60, 80])
 def test_lines_about_emissions_are_no_wider_than_the_terminal(shop: Flask, width: int) -> None:
     """Unless one word is longer than the rest of a line."""
