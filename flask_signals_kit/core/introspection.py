@@ -367,9 +367,11 @@ def find_caller(frame: types.FrameType | None) -> Caller | None:
     """Return the nearest caller outside the kit and blinker."""
     while frame is not None:
         module = frame.f_globals.get("__name__")
-        if type(module) is not str or not module.startswith(_INTERNAL_MODULES):
+        if type(module) is not str:
+            module = ""
+        if not module.startswith(_INTERNAL_MODULES):
             code = frame.f_code
-            return str(module or ""), code.co_qualname, code.co_filename, frame.f_lineno
+            return module, code.co_qualname, code.co_filename, frame.f_lineno
         frame = frame.f_back
     return None
 
@@ -391,9 +393,8 @@ def frame_place(error: BaseException) -> Place | None:
         traceback = traceback.tb_next
     code = traceback.tb_frame.f_code
     module = traceback.tb_frame.f_globals.get("__name__")
-    return place_of_caller(
-        (str(module or ""), code.co_qualname, code.co_filename, traceback.tb_lineno)
-    )
+    name = module if type(module) is str else ""
+    return place_of_caller((name, code.co_qualname, code.co_filename, traceback.tb_lineno))
 
 
 LONGEST_CHAIN = 8
