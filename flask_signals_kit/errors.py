@@ -54,6 +54,14 @@ class DuplicateReceiverError(SignalsKitError, ValueError):
     """A ``uid`` that another receiver of the kit or the app already has."""
 
 
+class PayloadError(SignalsKitError, TypeError):
+    """A payload that a durable receiver's message cannot store, or that cannot be read again."""
+
+
+class DeadMessageError(SignalsKitError, RuntimeError):
+    """A message that is not run again, for a reason other than an exception of its receiver."""
+
+
 class AsyncReceiverError(SignalsKitError, RuntimeError):
     """An async receiver that ``send`` cannot run, or a plain one that ``send_async`` cannot."""
 

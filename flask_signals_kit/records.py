@@ -21,6 +21,9 @@ Receiver: TypeAlias = Callable[..., Any]
 AFTER_COMMIT = "after_commit"
 """The name of the delivery that waits for a commit."""
 
+DURABLE = "durable"
+"""The name of the delivery that stores the call in the database until the receiver has run."""
+
 IMMEDIATE = "immediate"
 """The name of the delivery that runs a receiver during the send."""
 
@@ -109,6 +112,12 @@ class Emission:
     """The number of the attempt; above 1 only if a delivery retries."""
     idempotency_key: str | None = None
     """The same string in every attempt of one delivery; ``None`` without retries."""
+    message_id: str | None = None
+    """The id of the durable receiver's message; ``None`` for other receivers."""
+    correlation_id: str | None = None
+    """The same string in every message that followed from one send; ``None`` as above."""
+    causation_id: str | None = None
+    """The id of the message whose receiver sent the signal, or ``None``."""
     number: int | None = None
     """Its number in this process, as in its link on the page; ``None`` without a journal."""
 

@@ -53,6 +53,8 @@ class Settings:
     """The number of emissions that are recorded."""
     imports: tuple[str, ...] = ()
     """Modules to import at ``init_app``, so that their receivers are connected."""
+    engine: Any = "embedded"
+    """What carries the messages of durable receivers to workers."""
     editor: str | None = None
     """The URL that opens a file in an editor, with ``{file}`` and perhaps ``{line}``."""
 
@@ -150,6 +152,15 @@ def _editor(value: Any) -> str | None:
     return url
 
 
+ENGINES = ("embedded", "none")
+
+
+def _engine(value: Any) -> Any:
+    if value not in ENGINES and not callable(getattr(value, "submit", None)):
+        raise ValueError
+    return value
+
+
 TABLE: tuple[Setting, ...] = (
     Setting(
         key="SIGNALS_KIT_STRICT",
@@ -214,6 +225,14 @@ TABLE: tuple[Setting, ...] = (
         doc="Modules that `init_app` imports, so that their receivers are connected.",
         read=_modules,
         environment="""'["shop.onboarding"]'""",
+    ),
+    Setting(
+        key="SIGNALS_KIT_ENGINE",
+        field="engine",
+        expects="'embedded', 'none', or an object with a method submit(message, attempt, queue)",
+        doc="What runs durable receivers: threads of the serving process, nothing here, or an "
+        "object that carries messages to workers.",
+        read=_engine,
     ),
     Setting(
         key="SIGNALS_KIT_EDITOR",

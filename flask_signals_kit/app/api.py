@@ -18,6 +18,7 @@ from ..core.dispatch import Results
 from ..core.introspection import call_site, place_of, receiver_key, sender_key, unwrap
 from ..core.names import check_name, is_glob
 from ..deliveries.after_commit import AfterCommit
+from ..deliveries.durable.delivery import Durable
 from ..deliveries.sources import source_of
 from ..errors import (
     AppContextError,
@@ -28,9 +29,9 @@ from ..errors import (
     type_name,
 )
 from ..exception_hooks import register_hook
-from ..records import AFTER_COMMIT, IMMEDIATE, OnError, Outcome, Receiver, Source
+from ..records import AFTER_COMMIT, DURABLE, IMMEDIATE, OnError, Outcome, Receiver, Source
 from ..settings import check_on_error
-from .contract import contract_from
+from .contract import Upgrade, contract_from
 from .handle import Connected, DomainSignal, PredicateFor, ReceiverFor, refuse_named_sender
 from .registry import Registry
 
@@ -119,10 +120,23 @@ class Api:
     def declare(self, stub: Callable[Concatenate[S, P], R], /) -> DomainSignal[S, P, R]: ...
 
     @overload
-    def declare(self, /, *, on_error: OnError | None = None) -> Declare: ...
+    def declare(
+        self,
+        /,
+        *,
+        on_error: OnError | None = None,
+        version: int = 1,
+        upgrade: Upgrade | None = None,
+    ) -> Declare: ...
 
     def declare(
-        self, stub: Callable[..., Any] | None = None, /, *, on_error: OnError | None = None
+        self,
+        stub: Callable[..., Any] | None = None,
+        /,
+        *,
+        on_error: OnError | None = None,
+        version: int = 1,
+        upgrade: Upgrade | None = None,
     ) -> Any:
         """Declare a signal by a stub, which states its name, doc, sender, payload and result.
 
@@ -131,6 +145,9 @@ class Api:
 
         :param stub: the function; or use ``@kit.declare(on_error=…)``.
         :param on_error: its failure policy; ``SIGNALS_KIT_ON_ERROR`` if omitted.
+        :param version: the version of the payload, for messages of durable receivers.
+        :param upgrade: called as ``upgrade(payload, version)`` with a payload that an older version
+            has stored, as JSON types by name; returns that of this version.
         :return: the handle.
         :raises DeclarationError: for a stub without a sender or with a positional payload, a
             reserved payload name, or a name that another stub declares.
@@ -145,10 +162,12 @@ class Api:
         ('amount',)
         """
         if stub is None:
-            return lambda stub: self._declare(stub, on_error)
-        return self._declare(stub, on_error)
+            return lambda stub: self._declare(stub, on_error, version, upgrade)
+        return self._declare(stub, on_error, version, upgrade)
 
-    def _declare(self, stub: Any, on_error: OnError | None) -> DomainSignal[Any, ..., Any]:
+    def _declare(
+        self, stub: Any, on_error: OnError | None, version: int, upgrade: Upgrade | None
+    ) -> DomainSignal[Any, ..., Any]:
         if not callable(stub) or not hasattr(stub, "__name__"):
             raise DeclarationError(
                 f"declare takes a stub function, not {type_name(stub)}; "
@@ -156,7 +175,8 @@ class Api:
             )
         name = check_name(stub.__name__)
         policy = check_on_error(on_error, f"Signal {name!r}", "SIGNALS_KIT_ON_ERROR")
-        return self.registry.declare_contract(contract_from(stub), stub.__doc__, policy)
+        contract = contract_from(stub, version, upgrade)
+        return self.registry.declare_contract(contract, stub.__doc__, policy)
 
     # -- connecting ---------------------------------------------------------------------------
 
@@ -445,6 +465,29 @@ class Api:
         with self.registry.lock:
             self.registry.sessions = (*self.registry.sessions, source)
 
+    def use_outbox(self, metadata: Any, engine: Any = None) -> None:
+        """Set where the messages of durable receivers are stored.
+
+        The table ``signals_outbox`` becomes part of the metadata as soon as an app has a durable
+        receiver. Call this before :meth:`SignalsKit.init_app`. With Flask-SQLAlchemy it is not
+        needed: its ``db.metadata`` is used.
+
+        :param metadata: the ``MetaData`` of the app's tables, such as ``Base.metadata``.
+        :param engine: its engine; needed only if the app has no session that knows it.
+        :raises ConfigurationError: for an object that is not a ``MetaData``.
+
+        >>> from sqlalchemy import MetaData
+        >>> from flask_signals_kit import SignalsKit
+        >>> SignalsKit().use_outbox(MetaData())
+        """
+        if not hasattr(metadata, "create_all"):
+            raise ConfigurationError(
+                f"use_outbox takes the MetaData of the app's tables, such as Base.metadata, not "
+                f"{type_name(metadata)}."
+            )
+        with self.registry.lock:
+            self.registry.outbox = (metadata, engine)
+
     # -- sending ------------------------------------------------------------------------------
 
     def send(self, signal: Named, sender: Any = None, /, **payload: Any) -> Results:
@@ -525,11 +568,13 @@ def _find_delivery(delivery: str | Delivery) -> Delivery | None:
         return None
     if delivery == AFTER_COMMIT:
         return AfterCommit()
+    if delivery == DURABLE:
+        return Durable()
     if isinstance(delivery, str):
         raise ConfigurationError(
             f"There is no delivery {delivery!r}."
-            f"{did_you_mean(delivery, [IMMEDIATE, AFTER_COMMIT])} Use {IMMEDIATE!r}, "
-            f"{AFTER_COMMIT!r}, or an object with a name and a method deliver(call)."
+            f"{did_you_mean(delivery, [IMMEDIATE, AFTER_COMMIT, DURABLE])} Use {IMMEDIATE!r}, "
+            f"{AFTER_COMMIT!r}, {DURABLE!r}, or an object with a name and a method deliver(call)."
         )
     if isinstance(delivery, type):
         raise ConfigurationError(

@@ -18,7 +18,15 @@ from ..compat import is_current
 from ..core.introspection import call_site
 from ..core.names import is_glob
 from ..core.signal import Namespace, Signal
-from ..errors import AppContextError, UnknownSignalError, how_to_declare, nearest, suggestion
+from ..deliveries.durable.delivery import Durable
+from ..errors import (
+    AppContextError,
+    ConfigurationError,
+    UnknownSignalError,
+    how_to_declare,
+    nearest,
+    suggestion,
+)
 from ..records import Connection, OnError, Place, RecordedRequest
 from ..settings import Settings
 from .api import Api
@@ -32,6 +40,7 @@ if TYPE_CHECKING:
     from ..core.environment import PayloadCheck
     from ..core.journal import Journal
     from ..exception_hooks import ExceptionHooks
+    from .outbox import Outbox
     from .requests import Requests
 
 T = TypeVar("T")
@@ -110,6 +119,8 @@ class AppSignals(Api):
         self.journal: Journal | None = None
         self.requests: Requests | None = None
         self.sessions: Sessions = Sessions(self._app, self.registry)
+        self.outbox: Outbox | None = None
+        """The messages of durable receivers; ``None`` without any."""
         self.collected: deque[Connection] = deque(maxlen=100)
         self.unknown: dict[str, UnknownName] = {}
         self.hooks = hooks
@@ -152,7 +163,7 @@ class AppSignals(Api):
         """Apply the declarations, bridges, connections and hooks that the kit already has."""
         self.kit.add_app(self)
         for connection in self.kit.connections:
-            self.sessions.check(connection)
+            self._check_delivery(connection)
             self.sessions.prepare(connection)
         for name in sorted(self.registry.names()):
             handle = self.kit.declarations.get(name)
@@ -166,6 +177,8 @@ class AppSignals(Api):
         self.kit.remove_app(self)
         if self.requests is not None:
             self.requests.stop(self.app)
+        if self.outbox is not None:
+            self.outbox.close(self.app)
         self.relays.close()
         self.hooks.close()
 
@@ -393,7 +406,25 @@ class AppSignals(Api):
         if self.settings.strict:
             self.refuse_unknown(connection.target, connection.place)
         if connection.options.delivery is not None:
-            self.sessions.check(connection)
+            self._check_delivery(connection)
+
+    def _check_delivery(self, connection: LiveConnection) -> None:
+        """Refuse a delivery that this app has no session or no outbox for."""
+        self.sessions.check(connection)
+        if isinstance(connection.options.delivery, Durable):
+            if self.outbox is None:
+                self.outbox = self._open_outbox()
+            self.outbox.check(connection)
+
+    def _open_outbox(self) -> Outbox:
+        try:
+            from .embedded import open_outbox  # imported only for durable receivers
+        except ImportError as error:
+            raise ConfigurationError(
+                f"Durable receivers need {error.name}: install the kit with its extra, "
+                "pip install 'flask-signals-kit[durable]'."
+            ) from error
+        return open_outbox(self)
 
     def check_strictly(self) -> None:
         """Under ``SIGNALS_KIT_STRICT``, refuse connections to undeclared names."""

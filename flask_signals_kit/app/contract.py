@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FunctionType, NoneType, UnionType
-from typing import Annotated, Any, ForwardRef, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, ForwardRef, Literal, TypeAlias, Union, get_args, get_origin
 
 from ..core.introspection import parameters_of, place_of, signature_of
 from ..errors import ContractError, DeclarationError, sender_label
@@ -14,6 +14,10 @@ from ..records import Place, Receiver, same_function
 
 RESERVED = ("sender", "_async_wrapper", "_sync_wrapper")
 """Names that a payload cannot have: blinker's ``send`` would consume or refuse them."""
+
+
+Upgrade: TypeAlias = Callable[[dict[str, Any], int], dict[str, Any]]
+"""Takes a stored payload, as JSON types by name, and the version that stored it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +38,12 @@ class Contract:
     """The names of the annotated payload, each with the text of its annotation."""
     sender_type: str | None = None
     """The text of the sender's annotation, or ``None`` without one."""
+    stub: Callable[..., Any] | None = field(default=None, compare=False, repr=False)
+    """The stub, whose types are read when a durable receiver needs them."""
+    version: int = field(default=1, compare=False)
+    """The version of the payload."""
+    upgrade: Upgrade | None = field(default=None, compare=False, repr=False)
+    """Turns the payload of an older version into that of this one."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -202,13 +212,24 @@ def _names(names: Collection[str]) -> str:
     return ", ".join(map(repr, names))
 
 
-def contract_from(stub: Callable[..., Any]) -> Contract:
+def contract_from(
+    stub: Callable[..., Any], version: int = 1, upgrade: Upgrade | None = None
+) -> Contract:
     """Read a contract from a ``declare`` stub.
 
     :param stub: ``def signal_name(sender, *, payload…) -> result``; its body never runs.
-    :raises DeclarationError: if its parameters are not one sender and keyword-only payload.
+    :param version: the version of the payload.
+    :param upgrade: as in :class:`Contract`.
+    :raises DeclarationError: if its parameters are not one sender and keyword-only payload, or for
+        an invalid version or upgrade.
     """
     place = place_of(stub)
+    if type(version) is not int or version < 1 or not (upgrade is None or callable(upgrade)):
+        raise DeclarationError(
+            f"The stub {place} is declared with version={sender_label(version)} and "
+            f"upgrade={sender_label(upgrade)}: the version is a whole number from 1, and upgrade "
+            "a function, called as upgrade(payload, version)."
+        )
     parameters = list(signature_of(stub).parameters.values())
     if not parameters or parameters[0].kind not in _POSITIONAL:
         raise DeclarationError(
@@ -243,6 +264,9 @@ def contract_from(stub: Callable[..., Any]) -> Contract:
         place=place,
         types=_types([p for p in parameters[1:] if p.kind is p.KEYWORD_ONLY]),
         sender_type=dict(_types(parameters[:1])).get(parameters[0].name),
+        stub=stub,
+        version=version,
+        upgrade=upgrade,
     )
 
 

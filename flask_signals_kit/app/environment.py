@@ -149,6 +149,11 @@ class AppEnvironment(Environment):
         app_signals = self._app_signals()
         return [] if app_signals is None else app_signals.sessions.current()
 
+    def outbox(self) -> Any:
+        """Return the app's outbox, or ``None`` without one."""
+        app_signals = self._app_signals()
+        return None if app_signals is None else app_signals.outbox
+
     def has_unusable_transaction(self, sender: Any, payload: dict[str, Any]) -> bool:
         """Tell whether a transaction that a send is part of is unusable."""
         app_signals = self._app_signals()

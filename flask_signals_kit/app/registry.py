@@ -39,6 +39,7 @@ class Registry:
         self.bridged: dict[str, blinker.Signal] = {}
         self.hooks: tuple[Any, ...] = ()
         self.sessions: tuple[Any, ...] = ()
+        self.outbox: tuple[Any, Any] | None = None
         self.lock: threading.RLock = threading.RLock()
         registry_ref = weakref.ref(self)
         self.connections: Connections = Connections(

@@ -46,6 +46,9 @@ class _Observed:
         self._pending = pending
         self._observers = observers
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pending, name)
+
     def keep(self, call: Call) -> None:
         self._pending.keep(call)
         for observer in self._observers:
@@ -194,7 +197,7 @@ class Sessions:
         if not (self._sources() or session_of(app)):
             raise ConfigurationError(
                 f"Receiver {connection.place} of signal {connection.target!r} has "
-                f"delivery='after_commit', but app {app.name!r} has no SQLAlchemy session. "
+                f"delivery={delivery.name!r}, but app {app.name!r} has no SQLAlchemy session. "
                 "Call db.init_app(app) before kit.init_app(app), "
                 "or set one with kit.use_session(session)."
             )

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from ..errors import ConfigurationError
 from ..records import Connection, Emission, Place, Receiver, Source, Status
 from .introspection import LazyEmission, carried_emission, frame_place, parent_emission, place_of
 
@@ -253,6 +254,21 @@ class Call:
                 self._context.name,
                 extra={"signals_kit_signal": self._context.name},
             )
+
+    def store(self, delivery: Any) -> None:
+        """Store the call in the app's outbox.
+
+        :param delivery: the delivery of the call, a ``Durable``.
+        :raises ConfigurationError: if the app has none.
+        """
+        outbox = self._context.environment.outbox()
+        if outbox is None:
+            raise ConfigurationError(
+                f"Receiver {self.receiver} of signal {self._context.name!r} has "
+                "delivery='durable', but there is no app with an outbox here: connect it with "
+                "kit.on or kit.for_app(app).on."
+            )
+        outbox.store(self, delivery)
 
     def outcome(self) -> tuple[Status, Any]:
         """Return the status of the call when its delivery has returned.

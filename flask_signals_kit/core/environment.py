@@ -109,6 +109,10 @@ class Environment:
         """Return the app's current SQLAlchemy sessions."""
         return []
 
+    def outbox(self) -> Any:
+        """Return the app's :class:`~.outbox.Outbox` of durable messages, or ``None``."""
+        return None
+
     def has_unusable_transaction(self, sender: Any, payload: dict[str, Any]) -> bool:
         """Tell whether a transaction that a send is part of is unusable after a failure."""
         return False

@@ -432,7 +432,16 @@ class LazyEmission:
     :param number: its number in the journal, or ``None`` without one.
     """
 
-    __slots__ = ("_number", "_payload", "_record", "_request", "_sender", "_signal", "_site")
+    __slots__ = (
+        "_number",
+        "_payload",
+        "_record",
+        "_request",
+        "_sender",
+        "_signal",
+        "_site",
+        "correlation_id",
+    )
 
     def __init__(
         self,
@@ -451,6 +460,15 @@ class LazyEmission:
         self._request = request
         self._number = number
         self._record: Emission | None = None
+        self.correlation_id: str | None = None
+        """The id that the messages of this emission share, once there is one."""
+
+    @classmethod
+    def of(cls, record: Emission) -> LazyEmission:
+        """Return one whose record is known."""
+        lazy = cls.__new__(cls)
+        lazy._record, lazy.correlation_id = record, record.correlation_id
+        return lazy
 
     @property
     def emission(self) -> Emission:

@@ -81,18 +81,21 @@ class SessionSource:
     :param session: returns the current session, a ``scoped_session`` or ``None``.
     :param binds: returns its known engines and connections, without opening any.
     :param every: returns every current session, if there may be several.
+    :param opens: returns the current session, and creates it if need be; else ``session`` does.
     """
 
-    __slots__ = ("_binds", "_every", "_session")
+    __slots__ = ("_binds", "_every", "_open", "_session")
 
     def __init__(
         self,
         session: Callable[[], Session | None],
         binds: Callable[[], Iterable[Any]],
         every: Callable[[], Iterable[Session]] | None = None,
+        opens: Callable[[], Session | None] | None = None,
     ) -> None:
         self._session = session
         self._binds = binds
+        self._open = opens or session
         self._every: Callable[[], Iterable[Session | None]] = every or (lambda: [session()])
 
     def __call__(self) -> Session | None:
@@ -101,6 +104,12 @@ class SessionSource:
         If there are several, it is one with an open transaction.
         """
         return self._session()
+
+    def open(self) -> Session | None:
+        """Return the current session; create it if the source can do so."""
+        found = self._open()
+        registry = _registry_of(found)
+        return plain_session(found if registry is None else registry())
 
     def sessions(self) -> list[Session]:
         """Return the current sessions, including async ones."""
@@ -161,6 +170,7 @@ def session_of(app: Flask) -> SessionSource | None:
             lambda: next((s for s in _lite_sessions() if s.in_transaction()), None),
             lambda: [*database.engines.values(), *database.async_engines.values()],
             _lite_sessions,
+            lambda: database.session if database.engines else None,
         )
     return _scoped(database.session, lambda: [*database.engines.values()])
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import weakref
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from contextvars import ContextVar
@@ -51,7 +52,7 @@ class Pending:
     :param transaction: SQLAlchemy's record of the transaction, which stores this object.
     """
 
-    __slots__ = ("_aborted", "_calls", "_committed", "_ended", "_outer", "_reason")
+    __slots__ = ("_aborted", "_calls", "_committed", "_ended", "_outer", "_reason", "_session")
 
     def __init__(self, transaction: Any) -> None:
         self._calls: dict[Call, None] = {}
@@ -60,9 +61,25 @@ class Pending:
         self._ended: Session | None = None  # the session, once the transaction has ended
         self._outer: Pending | None = None
         self._reason = _NOT_COMMITTED
+        self._session: weakref.ref[Session] = weakref.ref(transaction.session)
         setattr(transaction, _PENDING, self)
         if hasattr(transaction, _COMMITTED):
             self.commit(transaction)
+
+    @property
+    def session(self) -> Session:
+        """The session of the transaction."""
+        return self._session()
+
+    @property
+    def is_committed(self) -> bool:
+        """Whether the root transaction has committed."""
+        return self._current()._committed
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the transaction has ended, by a commit or not."""
+        return self._current()._ended is not None
 
     def commit(self, transaction: Any) -> None:
         """Move a savepoint's calls to the enclosing transaction; mark a root's calls ready."""

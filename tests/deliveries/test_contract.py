@@ -418,7 +418,7 @@ def test_delivery_with_a_session_gets_the_transaction() -> None:
     ("delivery", "message"),
     [
         ("after_comit", r"no delivery 'after_comit'\. Did you mean 'after_commit'\?"),
-        ("durable", "Use 'immediate', 'after_commit', or an object with a name"),
+        ("celery", "Use 'immediate', 'after_commit', 'durable', or an object with a name"),
         (object(), r"object is not a delivery: it needs a name and a method deliver\(call\)"),
         (None, r"NoneType is not a delivery: it needs a name and a method deliver\(call\)"),
     ],

@@ -77,7 +77,7 @@ def test_every_error_is_explained() -> None:
         thing
         for name in flask_signals_kit.__all__
         if isinstance(thing := getattr(flask_signals_kit, name), type)
-        and issubclass(thing, Exception)
+        and issubclass(thing, flask_signals_kit.SignalsKitError)
     ]
     builtins = {error.__name__: [error.__bases__[-1].__name__] for error in errors}
     assert {code_in(row[0])[0]: code_in(row[1]) for row in rows} == builtins

@@ -1,0 +1,172 @@
+"""The embedded engine: threads of this process claim messages and run them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import click
+from flask.signals import request_started
+
+from ..core.third_party import disconnect
+from ..errors import ConfigurationError
+from .outbox import Outbox
+
+logger: logging.Logger = logging.getLogger("flask_signals_kit")
+
+POLL = 1.0
+"""The longest time between two looks at the outbox, in seconds."""
+
+AHEAD = 4
+"""How many messages for each thread are claimed at most, so that no thread waits."""
+
+
+class Worker:
+    """Claims messages that are due and runs them, a few at the same time.
+
+    :param outbox: the outbox; it is referenced weakly.
+    :param concurrency: the number of threads.
+    :param queue: the only queue, or ``None`` for all.
+    """
+
+    def __init__(self, outbox: Outbox, concurrency: int = 4, queue: str | None = None) -> None:
+        self._outbox = weakref.ref(outbox)
+        self._queue = queue
+        self._concurrency = concurrency
+        self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="signals_outbox")
+        self._lock = threading.Lock()
+        self._claimed = 0
+        self._woken = threading.Event()
+        self._stopped = threading.Event()
+
+    def submit(self, message: int, attempt: int, queue: str | None, /) -> None:
+        """Run a message in one of the threads."""
+        with self._lock:
+            self._claimed += 1
+        self._pool.submit(self._run, message, attempt)
+
+    def _run(self, message: int, attempt: int) -> None:
+        outbox = self._outbox()
+        try:
+            if outbox is not None and not self._stopped.is_set():
+                outbox.run(message, attempt)
+        except BaseException:
+            logger.exception("The run of message %d ended; it is due again later", message)
+        finally:
+            with self._lock:
+                self._claimed -= 1
+            if self._claimed <= self._concurrency:
+                self._woken.set()
+
+    def wake(self) -> None:
+        """Look at the outbox now: a message was stored."""
+        self._woken.set()
+
+    def stop(self) -> None:
+        """Claim nothing more; what runs is finished."""
+        self._stopped.set()
+        self._woken.set()
+
+    def work(self, *, once: bool = False) -> None:
+        """Claim and run messages until :meth:`stop`.
+
+        :param once: return as soon as no message is due and none is running.
+        """
+        try:
+            while not self._stopped.is_set():
+                self._woken.clear()
+                busy = self._claimed > 0  # before the look: what ends meanwhile may be due again
+                pause = self._forward()
+                if pause is None or (once and pause > 0 and not busy):
+                    break
+                if pause > 0:
+                    self._woken.wait(min(pause, POLL))
+        finally:
+            self._pool.shutdown()
+
+    def _forward(self) -> float | None:
+        """Claim messages; return the time to wait in seconds, or ``None`` if the app is gone."""
+        outbox, room = self._outbox(), AHEAD * self._concurrency - self._claimed
+        if outbox is None:
+            return None
+        try:
+            pause = outbox.seconds_to_next(self._queue)  # a claim would lock SQLite
+            if room <= 0 or pause is None or pause > 0:
+                return POLL if room <= 0 or pause is None else pause
+            outbox.forward(self, room, queue=self._queue)
+        except Exception:
+            logger.exception("The outbox cannot be read; the next attempt is in %.0f s", POLL)
+            return POLL
+        return 0.0
+
+
+class Embedded:
+    """Starts a worker in this process, at the first request or send.
+
+    It does not start in tests, nor in a command other than the one that serves requests.
+
+    :param outbox: the outbox.
+    """
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox: Callable[[], Outbox | None] = weakref.ref(outbox)
+        self._worker: Worker | None = None
+        self._process: int | None = None
+        self._lock = threading.Lock()
+        request_started.connect(self._request_started, outbox.app)
+
+    def wake(self) -> None:
+        """Let the worker look at the outbox; start it if there is none yet."""
+        if self._process == os.getpid() and self._worker is not None:
+            self._worker.wake()
+        elif click.get_current_context(silent=True) is None:
+            self._start()
+
+    def close(self, app: Any) -> None:
+        """Stop the worker, and never start another."""
+        disconnect(request_started, self._request_started, app)
+        self._outbox = lambda: None
+        if self._worker is not None:
+            self._worker.stop()
+
+    def _request_started(self, sender: Any, **extra: Any) -> None:
+        disconnect(request_started, self._request_started, sender)
+        self._start()
+
+    def _start(self) -> None:
+        outbox = self._outbox()
+        if outbox is None or outbox.app.testing:
+            return
+        with self._lock:
+            if self._process == os.getpid():
+                return
+            # In a forked process, the threads of its parent do not exist.
+            self._worker, self._process = Worker(outbox), os.getpid()
+            thread = threading.Thread(target=self._worker.work, name="signals_outbox", daemon=True)
+            thread.start()
+
+
+def open_outbox(app_signals: Any) -> Outbox:
+    """Return a new outbox for an app.
+
+    :raises ConfigurationError: if it is not known which metadata the table belongs to.
+    """
+    app, registry = app_signals.app, app_signals.registry
+    found = next((each.outbox for each in registry.chain if each.outbox is not None), None)
+    if found is None:
+        database = app.extensions.get("sqlalchemy")
+        if not hasattr(database, "metadata"):  # Flask-SQLAlchemy-Lite has none
+            raise ConfigurationError(
+                f"App {app.name!r} has a durable receiver, but the metadata of its tables is not "
+                "known: call kit.use_outbox(Base.metadata) before kit.init_app(app)."
+            )
+        found = database.metadata, None
+    outbox = Outbox(app_signals, *found)
+    if app_signals.settings.engine == "embedded":
+        outbox.embedded = Embedded(outbox)
+    return outbox

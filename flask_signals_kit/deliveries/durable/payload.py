@@ -1,0 +1,236 @@
+"""The text in which a message stores its sender and payload, and how both are read again.
+
+Values become JSON by msgspec, and get back the types that the declaration states. A model instance
+is stored as its class and primary key, and loaded again.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any, TypeAlias, get_type_hints
+
+import msgspec
+from sqlalchemy import inspect
+from sqlalchemy.orm import Mapper
+
+from ...errors import PayloadError, type_name
+
+SENDER = "sender"
+"""The name of the sender among the values; no payload has this name."""
+
+APP = "app"
+"""Stands for the app as the sender."""
+
+Hints: TypeAlias = Mapping[str, Any]
+"""The types of the sender and the payload, by name, as far as they are declared and importable."""
+
+Load: TypeAlias = Callable[[type, Any], Any]
+"""Loads a model instance by its class and primary key; returns ``None`` if there is none."""
+
+
+class Headers(msgspec.Struct, omit_defaults=True):
+    """What a message stores besides its payload."""
+
+    id: str
+    """The id of the message, which is also the idempotency key."""
+    correlation: str
+    """The id of the first message of a chain."""
+    sent_at: float
+    """When the signal was sent, in seconds since the epoch."""
+    sender: str
+    """The type of the sender."""
+    causation: str | None = None
+    """The id of the message whose receiver sent this one."""
+    request: str | None = None
+    """The method and path of the request that it was sent in."""
+    site: tuple[str, str, str | None, int | None] | None = None
+    """Module, name, file and line of the send."""
+    version: int = 1
+    """The version of the declaration."""
+
+    def to_text(self) -> str:
+        """Return it as text."""
+        return msgspec.json.encode(self).decode()
+
+    @classmethod
+    def from_text(cls, text: str) -> Headers:
+        """Read it from text."""
+        return msgspec.json.decode(text, type=cls)
+
+
+class Values(msgspec.Struct):
+    """The sender and the payload."""
+
+    values: dict[str, msgspec.Raw]
+    """JSON by name; for a model instance, the primary key."""
+    models: dict[str, str] = {}
+    """The class of each model instance, such as ``shop.models:Account``."""
+
+
+def hints_of(stub: Callable[..., Any] | None) -> dict[str, Any]:
+    """Return the types that a stub declares; those that cannot be imported are missing.
+
+    The sender's type has the name ``sender``, whatever the stub calls it.
+    """
+    if stub is None:
+        return {}
+    hints: dict[str, Any] = {}
+    first = stub.__code__.co_varnames[0]
+    for name, annotation in getattr(stub, "__annotations__", {}).items():
+        alone = SimpleNamespace(__annotations__={name: annotation}, __globals__=stub.__globals__)
+        try:
+            hints[SENDER if name == first else name] = get_type_hints(alone, include_extras=True)[
+                name
+            ]
+        except Exception:  # noqa: BLE001, S112  imported for type checkers only
+            continue
+    return hints
+
+
+def encode(signal: str, app: Any, sender: Any, payload: dict[str, Any], hints: Hints) -> str:
+    """Return sender and payload as text.
+
+    :param signal: the signal's name, for errors.
+    :param app: the app, which may be the sender.
+    :param hints: their declared types.
+    :raises PayloadError: naming the value that cannot be stored.
+    """
+    values: dict[str, msgspec.Raw] = {}
+    models: dict[str, str] = {}
+    for name, value in {SENDER: sender, **payload}.items():
+        if name == SENDER and value is app:
+            values[name], models[name] = msgspec.Raw(b"null"), APP
+        elif hasattr(value, "_sa_instance_state"):
+            values[name], models[name] = _encode_model(signal, name, value)
+        else:
+            values[name] = _encode_value(signal, name, value, hints)
+    return msgspec.json.encode(Values(values=values, models=models)).decode()
+
+
+def _encode_model(signal: str, name: str, value: Any) -> tuple[msgspec.Raw, str]:
+    identity = inspect(value).identity
+    if identity is None:
+        raise _refused(signal, name, value, "is not stored yet: add it to the session")
+    kind = type(value)
+    return msgspec.Raw(msgspec.json.encode(identity)), f"{kind.__module__}:{kind.__qualname__}"
+
+
+def _encode_value(signal: str, name: str, value: Any, hints: Hints) -> msgspec.Raw:
+    """Return a value as JSON, after a check that the same can be read again."""
+    try:
+        raw = msgspec.json.encode(value)
+        if name in hints:
+            msgspec.json.decode(raw, type=hints[name])
+            return msgspec.Raw(raw)
+        if msgspec.json.decode(raw) == value:
+            return msgspec.Raw(raw)
+    except Exception as error:
+        declared = "" if name not in hints else f"; it is declared as {_shown(hints[name])}"
+        raise _refused(signal, name, value, f"cannot be stored as JSON{declared}") from error
+    raise _refused(
+        signal,
+        name,
+        value,
+        "would not keep its type: declare it by @kit.declare, with a type that can be imported "
+        "at run time",
+    )
+
+
+def _shown(hint: Any) -> str:
+    return hint.__qualname__ if isinstance(hint, type) else str(hint)
+
+
+def _refused(signal: str, name: str, value: Any, why: str) -> PayloadError:
+    what = "The sender" if name == SENDER else f"Payload {name!r}"
+    advice = "Send a text, a number, a type that is declared, or a model instance."
+    return PayloadError(
+        f"{what} of signal {signal!r} is {type_name(value)}, which {why}. It has a durable "
+        f"receiver, so it must be stored. {advice}"
+    )
+
+
+def names_in(text: str) -> tuple[str, ...]:
+    """Return the names in a stored payload; none if it is damaged."""
+    try:
+        names = msgspec.json.decode(text, type=Values).values
+    except msgspec.MsgspecError:
+        return ()
+    return tuple(name for name in names if name != SENDER)
+
+
+def decode(
+    text: str, app: Any, hints: Hints, load: Load, upgrade: Callable[[dict[str, Any]], Any] | None
+) -> tuple[Any, dict[str, Any]]:
+    """Return the sender and the payload of a message.
+
+    :param upgrade: changes a payload that an old version has stored; ``None`` for the current one.
+    :raises PayloadError: if it cannot be read, or a model instance does not exist any more.
+    """
+    try:
+        stored = msgspec.json.decode(text, type=Values)
+    except msgspec.MsgspecError as error:
+        raise PayloadError(f"The stored payload is damaged: {error}.") from error
+    values: dict[str, Any] = dict(stored.values)
+    if upgrade is not None:
+        values = _upgraded(values, stored.models, upgrade)
+    read = {
+        name: _decode_value(name, value, app, hints, load, stored.models.get(name))
+        for name, value in values.items()
+    }
+    return read.pop(SENDER, None), read
+
+
+def _upgraded(
+    values: dict[str, Any], models: dict[str, str], upgrade: Callable[[dict[str, Any]], Any]
+) -> dict[str, Any]:
+    kept = {name: raw for name, raw in values.items() if name in models or name == SENDER}
+    old = {name: msgspec.json.decode(raw) for name, raw in values.items() if name not in kept}
+    new = upgrade(old)
+    if not isinstance(new, dict):
+        raise PayloadError(f"The upgrade of the payload returned {type_name(new)}, not a dict.")
+    return {**kept, **new}
+
+
+def _decode_value(
+    name: str, value: Any, app: Any, hints: Hints, load: Load, model: str | None
+) -> Any:
+    if model == APP:
+        return app
+    what = "sender" if name == SENDER else f"payload {name!r}"
+    try:
+        if model is not None:
+            return _load(model, value, load)
+        if isinstance(value, msgspec.Raw):
+            return msgspec.json.decode(value, type=hints.get(name, Any))
+        return msgspec.convert(value, hints.get(name, Any), strict=False)
+    except msgspec.MsgspecError as error:
+        raise PayloadError(f"The stored {what} does not match its declaration: {error}.") from error
+
+
+def _load(path: str, raw: msgspec.Raw, load: Load) -> Any:
+    """Load a model instance. Only classes that are already imported are looked up."""
+    module, _, name = path.partition(":")
+    kind: Any = sys.modules.get(module)
+    for part in name.split("."):
+        kind = getattr(kind, part, None)
+    mapper = inspect(kind, raiseerr=False)
+    if not isinstance(mapper, Mapper):
+        raise PayloadError(f"There is no model {path!r} any more; it was the class of an instance.")
+    stored = msgspec.json.decode(raw, type=list[Any])
+    types = [_python_type(column) for column in mapper.primary_key]
+    key = tuple(
+        msgspec.convert(part, kind, strict=False) for part, kind in zip(stored, types, strict=True)
+    )
+    found = load(mapper.class_, key)
+    if found is None:
+        raise PayloadError(f"{path} with the primary key {key!r} does not exist any more.")
+    return found
+
+
+def _python_type(column: Any) -> Any:
+    try:
+        return column.type.python_type
+    except NotImplementedError:  # a type of the database's own
+        return Any

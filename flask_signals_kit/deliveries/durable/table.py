@@ -1,0 +1,204 @@
+"""The table of the outbox, and every statement on it.
+
+The column ``attempt`` counts the runs that have begun, and is never reset. Each statement on one
+row names the attempt that it is about, so a worker that was too slow, or got a message twice, finds
+no row. ``due`` is when the message runs next, or null if it is dead; ``error`` is why its last run
+failed, and null while it runs. All times are those of the database's clock, in seconds since the
+epoch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    bindparam,
+    delete,
+    func,
+    insert,
+    inspect,
+    null,
+    select,
+    update,
+)
+from sqlalchemy.engine import Connection
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.expression import ColumnElement, Executable
+
+NAME = "signals_outbox"
+
+DIALECTS = frozenset({"sqlite", "postgresql"})
+"""The databases that the statements work on."""
+
+RESEND = 60.0
+"""The time after which a message that was given to an engine, but has not begun, is due again."""
+
+
+def outbox_table(metadata: MetaData) -> Table:
+    """Return the table of the outbox in this metadata; add it if it is not there yet."""
+    found = metadata.tables.get(NAME)
+    if found is not None:
+        return found
+    return Table(
+        NAME,
+        metadata,
+        # AUTOINCREMENT: SQLite would give the id of a deleted row to a new one.
+        Column("id", BigInteger().with_variant(Integer, "sqlite"), Identity(), primary_key=True),
+        Column("receiver", Text, nullable=False),
+        Column("signal", Text, nullable=False),
+        Column("payload", Text, nullable=False),
+        Column("headers", Text, nullable=False),
+        Column("queue", Text),
+        Column("due", Double),
+        Column("attempt", Integer, nullable=False),
+        Column("error", Text),
+        Index(f"ix_{NAME}_due", "due"),
+        sqlite_autoincrement=True,
+    )
+
+
+class _Now(ColumnElement[float]):
+    """The time of the database's clock, also in the middle of a transaction."""
+
+    inherit_cache = True
+    type = Double()
+
+
+@compiles(_Now, "sqlite")
+def _sqlite_now(element: _Now, compiler: Any, **options: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(_Now, "postgresql")
+def _postgresql_now(element: _Now, compiler: Any, **options: Any) -> str:
+    return "extract(epoch FROM clock_timestamp())::double precision"
+
+
+class Statements:
+    """The statements on one table.
+
+    :param table: the table.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self.table: Table = table
+        columns, now = table.c, _Now()
+        self._insert = insert(table).values(due=now, attempt=0)
+        # A common table expression: PostgreSQL may evaluate a plain subselect more than once.
+        due = (
+            select(columns.id)
+            .where(columns.due <= now)
+            .order_by(columns.due)
+            .limit(bindparam("limit"))
+            .with_for_update(skip_locked=True)
+        )
+        self._claims = {
+            False: self._claim(due.cte("due")),
+            True: self._claim(due.where(columns.queue == bindparam("only")).cte("due")),
+        }
+        same = (columns.id == bindparam("row_id"), columns.attempt == bindparam("row_attempt"))
+        self._begin = (
+            update(table)
+            .where(*same, columns.due.is_not(None))
+            .values(attempt=columns.attempt + 1, due=now + bindparam("timeout"), error=null())
+            .returning(
+                columns.receiver, columns.signal, columns.payload, columns.headers, columns.attempt
+            )
+        )
+        self._lease = update(table).where(*same).values(due=now + bindparam("timeout"))
+        self._finish = delete(table).where(*same)
+        self._retry = (
+            update(table)
+            .where(*same)
+            .values(due=now + bindparam("delay"), error=bindparam("reason"))
+        )
+        self._kill = update(table).where(*same).values(due=null(), error=bindparam("reason"))
+        following = select(func.min(columns.due) - now)
+        self._next = {
+            False: following,
+            True: following.where(columns.queue == bindparam("only")),
+        }
+
+    def _claim(self, due: Any) -> Executable:
+        columns = self.table.c
+        return (
+            update(self.table)
+            .where(columns.id.in_(select(due.c.id)))
+            .values(due=_Now() + bindparam("resend"))
+            .returning(columns.id, columns.attempt, columns.queue)
+        )
+
+    def insert(self, connection: Connection, values: dict[str, Any]) -> None:
+        """Store a message, which is due at once."""
+        connection.execute(self._insert, values)
+
+    def claim(
+        self, connection: Connection, limit: int, queue: str | None, resend: float
+    ) -> list[tuple[int, int, str | None]]:
+        """Return ``(id, attempt, queue)`` of messages that are due, and make them due later.
+
+        :param limit: how many at most.
+        :param queue: the only queue, or ``None`` for all.
+        :param resend: the time until they are due again if they do not begin, in seconds.
+        """
+        values: dict[str, Any] = {"limit": limit, "resend": resend}
+        if queue is not None:
+            values["only"] = queue
+        rows = connection.execute(self._claims[queue is not None], values)
+        return [(row.id, row.attempt, row.queue) for row in rows]
+
+    def begin(self, connection: Connection, number: int, attempt: int, timeout: float) -> Any:
+        """Begin the next run of a message, and return it; ``None`` if another worker did so before.
+
+        :param attempt: how often it had run.
+        :param timeout: the time until it is due again if it does not end, in seconds.
+        """
+        values = {"row_id": number, "row_attempt": attempt, "timeout": timeout}
+        return connection.execute(self._begin, values).one_or_none()
+
+    def lease(self, connection: Connection, number: int, attempt: int, timeout: float) -> None:
+        """Change the time until a run that has begun counts as lost."""
+        values = {"row_id": number, "row_attempt": attempt, "timeout": timeout}
+        connection.execute(self._lease, values)
+
+    def finish(self, connection: Connection, number: int, attempt: int) -> bool:
+        """Delete a message; return false if it is another worker's now."""
+        values = {"row_id": number, "row_attempt": attempt}
+        return connection.execute(self._finish, values).rowcount == 1
+
+    def retry(
+        self, connection: Connection, number: int, attempt: int, delay: float, reason: str
+    ) -> bool:
+        """Make a message due again after a time in seconds; return false as :meth:`finish`."""
+        values = {"row_id": number, "row_attempt": attempt, "delay": delay, "reason": reason}
+        return connection.execute(self._retry, values).rowcount == 1
+
+    def kill(self, connection: Connection, number: int, attempt: int, reason: str) -> bool:
+        """Make a message dead; return false as :meth:`finish`."""
+        values = {"row_id": number, "row_attempt": attempt, "reason": reason}
+        return connection.execute(self._kill, values).rowcount == 1
+
+    def seconds_to_next(self, connection: Connection, queue: str | None) -> float | None:
+        """Return the time until the next message is due, or ``None`` without any."""
+        values = {} if queue is None else {"only": queue}
+        found: float | None = connection.execute(self._next[queue is not None], values).scalar()
+        return found
+
+
+def missing_part(table: Table, connection: Connection) -> str | None:
+    """Name what a database lacks of the table; return ``None`` if it is complete."""
+    inspector = inspect(connection)
+    if not inspector.has_table(NAME):
+        return f"table {NAME!r}"
+    existing = {column["name"] for column in inspector.get_columns(NAME)}
+    missing = [repr(column.name) for column in table.columns if column.name not in existing]
+    return f"column {', '.join(missing)} in table {NAME!r}" if missing else None

@@ -1,0 +1,63 @@
+"""A shop with durable receivers, and how its messages are run and read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import text
+
+from flask_signals_kit import Durable, SignalsKit
+from flask_signals_kit.app.embedded import Worker
+from flask_signals_kit.app.outbox import Outbox
+from tests.deliveries.support import Base, Shop
+
+
+def now(attempt: int) -> float:
+    """Try again at once."""
+    return 0.0
+
+
+class DurableShop(Shop):
+    """A shop whose signal is declared with types; its receivers are tried again at once."""
+
+    kit: SignalsKit
+
+    def on(self, receiver: Callable[..., Any], **options: Any) -> None:
+        """Connect a durable receiver, and create the table."""
+        signal = options.pop("signal", "account_funded")
+        options.setdefault("backoff", now)
+        uid = options.pop("uid", None)
+        self.kit.use_outbox(Base.metadata)
+        self.kit.on(signal, delivery=Durable(**options), uid=uid)(receiver)
+        Base.metadata.create_all(self.engine)
+
+    @property
+    def outbox(self) -> Outbox:
+        """The outbox."""
+        outbox = self.kit.for_app(self.app).outbox
+        assert outbox is not None
+        return outbox
+
+    def work(self) -> None:
+        """Run messages until none is due."""
+        Worker(self.outbox, 1).work(once=True)
+
+    def messages(self) -> list[Any]:
+        """Return the rows of the outbox."""
+        with self.outside.connect() as connection:
+            return list(connection.execute(text("SELECT * FROM signals_outbox ORDER BY id")))
+
+    def make_due(self) -> None:
+        """Make every message due, as if its time had come."""
+        with self.outside.begin() as connection:
+            connection.execute(text("UPDATE signals_outbox SET due = 0 WHERE due IS NOT NULL"))
+
+
+def declare(kit: SignalsKit) -> None:
+    """Declare a signal with the types of its payload."""
+
+    @kit.declare
+    def sale_made(sender: object, *, amount: Decimal, note: str = "") -> None:
+        """Something was sold."""

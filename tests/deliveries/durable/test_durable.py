@@ -1,0 +1,492 @@
+"""Durable receivers: a message is stored with the sender's commit, and run until it returns."""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+
+from flask_signals_kit import (
+    ConfigurationError,
+    Discard,
+    DuplicateReceiverError,
+    Durable,
+    PayloadError,
+    RetryAfter,
+    SignalsKit,
+    current_emission,
+)
+from tests.deliveries.durable.support import DurableShop
+from tests.deliveries.support import Account
+from tests.support import together
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """Give the log, with the lines of level INFO."""
+    with caplog.at_level(logging.INFO, "flask_signals_kit"):
+        yield caplog
+
+
+def fund(shop: DurableShop, name: str = "acme", **payload: Any) -> Account:
+    """Add an account, and send that it was funded."""
+    account = Account(name=name)
+    shop.session.add(account)
+    shop.funded.send(account, **payload)
+    return account
+
+
+# -- storing --------------------------------------------------------------------------------------
+
+
+def test_message_is_stored_with_the_commit(any_shop: DurableShop) -> None:
+    """The receiver runs once, with the sender and the payload, in a transaction of its own."""
+
+    def pay(account: Account, *, amount: int, **extra: Any) -> None:
+        account.balance += amount
+
+    any_shop.on(pay)
+    with any_shop.open() as session:
+        fund(any_shop, amount=5)
+        assert any_shop.messages() == []
+        session.commit()
+    [message] = any_shop.messages()
+    assert (message.receiver, message.signal) == (
+        f"{__name__}.{pay.__qualname__}",
+        "account_funded",
+    )
+    assert (message.attempt, message.error, message.queue) == (0, None, None)
+    any_shop.work()
+    assert any_shop.messages() == []
+    with any_shop.open() as session:
+        assert session.query(Account).one().balance == 5
+
+
+def test_message_is_dropped_with_the_rollback(any_shop: DurableShop) -> None:
+    """Also with that of a savepoint, and if the session is closed."""
+    any_shop.on(lambda account, **extra: None)
+    with any_shop.open() as session:
+        fund(any_shop)
+        session.rollback()
+    with any_shop.open() as session:
+        session.add(Account(name="outer"))
+        session.flush()
+        with session.begin_nested() as savepoint:
+            fund(any_shop)
+            savepoint.rollback()
+        session.commit()
+    with any_shop.open() as session:
+        fund(any_shop)
+        session.close()
+    assert any_shop.messages() == []
+
+
+def test_message_is_stored_at_once_without_a_transaction(any_shop: DurableShop) -> None:
+    """There is no commit to wait for."""
+    ran: list[Any] = []
+    any_shop.on(lambda sender, **extra: ran.append((sender, extra)))
+    with any_shop.open():
+        any_shop.funded.send("acme", amount=5)
+    assert len(any_shop.messages()) == 1
+    any_shop.work()
+    assert ran == [("acme", {"amount": 5})]
+
+
+def test_earlier_receiver_may_end_the_transaction(shop: DurableShop) -> None:
+    """After its commit, the message is stored at once; after its rollback, not at all."""
+    shop.kit.on("account_funded", priority=1)(
+        lambda sender, *, end, **extra: getattr(shop.session, end)()
+    )
+    shop.on(lambda sender, **extra: None)
+    for end, count in (("commit", 1), ("rollback", 1)):
+        with shop.open() as session:
+            session.add(Account(name=end))
+            session.flush()
+            shop.funded.send("acme", end=end)
+            session.close()
+        assert len(shop.messages()) == count
+
+
+def test_app_is_the_sender(shop: DurableShop) -> None:
+    """If none is given."""
+    ran: list[Any] = []
+    shop.on(lambda sender, **extra: ran.append(sender))
+    with shop.open():
+        shop.kit.send("account_funded")
+    shop.work()
+    assert ran == [shop.app]
+
+
+def test_table_that_is_missing_is_an_error_at_the_send(shop: DurableShop) -> None:
+    """It names the table, the database and the fix."""
+    shop.on(lambda sender, **extra: None)
+    with shop.outside.begin() as connection:
+        connection.execute(text("DROP TABLE signals_outbox"))
+    with shop.open(), pytest.raises(ConfigurationError, match="There is no table 'signals_outbox'"):
+        shop.funded.send("acme")
+
+
+def test_table_that_is_old_is_an_error_at_the_send(shop: DurableShop) -> None:
+    """It names the missing column."""
+    shop.on(lambda sender, **extra: None)
+    with shop.outside.begin() as connection:
+        connection.execute(text("ALTER TABLE signals_outbox DROP COLUMN error"))
+    with shop.open(), pytest.raises(ConfigurationError, match="no column 'error' in table"):
+        shop.funded.send("acme")
+
+
+def test_session_of_another_database_is_refused(shop: DurableShop, tmp_path: Any) -> None:
+    """The message could not be in the sender's transaction."""
+    from sqlalchemy import create_engine
+    from sqlalchemy.orm import Session
+
+    shop.on(lambda sender, **extra: None)
+    engine = create_engine(f"sqlite:///{tmp_path}/other.sqlite")
+    with shop.open(), Session(engine) as other:
+        other.execute(text("CREATE TABLE account (id INTEGER PRIMARY KEY, name, balance)"))
+        account = Account(name="acme", balance=0)
+        other.add(account)
+        other.flush()
+        with pytest.raises(ConfigurationError, match="both must be one database"):
+            shop.funded.send(account)
+    engine.dispose()
+
+
+# -- running --------------------------------------------------------------------------------------
+
+
+def test_failing_receiver_is_run_again(shop: DurableShop, log: pytest.LogCaptureFixture) -> None:
+    """What it has written is rolled back; each attempt is logged."""
+    attempts: list[int] = []
+
+    def pay(account: Account, **extra: Any) -> None:
+        attempts.append(current_emission.attempt)
+        account.balance += 1
+        shop.session.flush()
+        if len(attempts) < 3:
+            raise LookupError("secret-4111")
+
+    shop.on(pay)
+    with shop.open() as session:
+        fund(shop)
+        session.commit()
+    shop.work()
+    assert attempts == [1, 2, 3]
+    with shop.open() as session:
+        assert session.query(Account).one().balance == 1
+    failures = [record for record in log.records if "failed" in record.message]
+    assert ["Attempt 1 of 20" in failures[0].message, len(failures)] == [True, 2]
+    assert failures[0].levelno == logging.WARNING
+
+
+def test_message_is_dead_after_its_attempts(shop: DurableShop) -> None:
+    """It stays, with type and place of the error, and is reported once."""
+    reported: list[Any] = []
+
+    @shop.kit.on_exception
+    def report(app: Any, exception: Exception, **details: Any) -> None:
+        reported.append((exception, details["source"], details["signal"], details["receiver"]))
+        assert current_emission.attempt == 2
+
+    def fail(sender: Any, **extra: Any) -> None:
+        raise LookupError("secret-4111")
+
+    shop.on(fail, max_attempts=2)
+    with shop.open():
+        shop.funded.send("acme")
+    shop.work()
+    [message] = shop.messages()
+    assert (message.due, message.attempt) == (None, 2)
+    assert message.error.startswith(f"LookupError at {__file__}:")
+    assert "secret" not in message.error
+    [(error, source, signal, receiver)] = reported
+    assert (type(error), source, signal, receiver) == (
+        LookupError,
+        "delivery",
+        "account_funded",
+        fail,
+    )
+
+
+def test_receiver_asks_to_be_run_later(shop: DurableShop, log: pytest.LogCaptureFixture) -> None:
+    """This counts as an attempt, but not as a failure."""
+    attempts: list[int] = []
+
+    def ask(sender: Any, **extra: Any) -> None:
+        attempts.append(current_emission.attempt)
+        if len(attempts) == 1:
+            raise RetryAfter(3600)
+
+    shop.on(ask)
+    with shop.open():
+        shop.funded.send("acme")
+    shop.work()
+    assert attempts == [1]
+    assert 3590 < (shop.outbox.seconds_to_next() or 0) < 3610
+    assert [r.levelname for r in log.records if "asked to be run again" in r.message] == ["INFO"]
+    shop.make_due()
+    shop.work()
+    assert attempts == [1, 2]
+    assert shop.messages() == []
+
+
+def test_receiver_discards_its_message(shop: DurableShop, log: pytest.LogCaptureFixture) -> None:
+    """What it has written is rolled back, and the reason is logged."""
+
+    def give_up(account: Account, **extra: Any) -> None:
+        account.balance = 99
+        shop.session.flush()
+        raise Discard("the account is closed")
+
+    shop.on(give_up)
+    with shop.open() as session:
+        fund(shop)
+        session.commit()
+    shop.work()
+    assert shop.messages() == []
+    assert any("is discarded: the account is closed" in record.message for record in log.records)
+    with shop.open() as session:
+        assert session.query(Account).one().balance == 0
+
+
+def test_failing_commit_is_a_failure_of_the_receiver(shop: DurableShop) -> None:
+    """The name of the second account is taken."""
+
+    def add(account: Account, **extra: Any) -> None:
+        shop.session.add(Account(name=account.name))
+
+    shop.on(add, max_attempts=1)
+    with shop.open() as session:
+        fund(shop)
+        session.commit()
+    shop.work()
+    [message] = shop.messages()
+    assert message.due is None
+    assert IntegrityError.__name__ in message.error
+    with shop.open() as session:
+        assert session.query(Account).count() == 1
+
+
+def test_async_receiver_is_run(shop: DurableShop) -> None:
+    """In an event loop of its own."""
+    ran: list[Any] = []
+
+    async def receive(sender: Any, **extra: Any) -> None:
+        ran.append((sender, current_emission.attempt))
+
+    shop.on(receive)
+    with shop.open():
+        shop.funded.send("acme")
+    shop.work()
+    assert ran == [("acme", 1)]
+
+
+def test_message_that_is_carried_twice_is_run_once(shop: DurableShop) -> None:
+    """The second worker finds another attempt in the row."""
+    ran: list[Any] = []
+    carried: list[tuple[int, int]] = []
+    shop.on(lambda sender, **extra: ran.append(sender))
+
+    class Twice:
+        def submit(self, message: int, attempt: int, queue: str | None, /) -> None:
+            carried.append((message, attempt))
+
+    with shop.open():
+        shop.funded.send("acme")
+    assert shop.outbox.forward(Twice()) == 1
+    assert shop.outbox.forward(Twice()) == 0
+    [message] = carried
+    assert [shop.outbox.run(*message), shop.outbox.run(*message)] == [True, False]
+    assert ran == ["acme"]
+
+
+def test_run_that_was_too_slow_stores_nothing(
+    shop: DurableShop, log: pytest.LogCaptureFixture
+) -> None:
+    """Another worker has begun the message meanwhile, and owns it."""
+    runs: list[int] = []
+
+    def pay(name: str, **extra: Any) -> None:
+        runs.append(current_emission.attempt)
+        if len(runs) == 1:
+            shop.make_due()
+            together(shop.work)  # the other worker
+        shop.session.query(Account).one().balance += 1
+
+    shop.on(pay)
+    with shop.open() as session:
+        session.add(Account(name="acme"))
+        session.commit()
+        shop.funded.send("acme")
+    shop.work()
+    assert runs == [1, 2]
+    with shop.open() as session:
+        assert session.query(Account).one().balance == 1
+    assert any("took too long" in record.message for record in log.records)
+
+
+def test_run_that_never_ends_uses_up_its_attempts(shop: DurableShop) -> None:
+    """As if the process was killed in each run."""
+    reported: list[Exception] = []
+    shop.kit.on_exception(lambda app, exception, **details: reported.append(exception))
+    shop.on(lambda sender, **extra: None, max_attempts=2)
+    with shop.open():
+        shop.funded.send("acme")
+    for _ in range(2):
+        with shop.outside.begin() as connection:
+            connection.execute(text("UPDATE signals_outbox SET attempt = attempt + 1"))
+    shop.work()
+    [message] = shop.messages()
+    assert (message.due, message.attempt) == (None, 2)
+    assert "has begun 2 times, and its last run did not end" in message.error
+    assert len(reported) == 1
+
+
+def test_what_a_receiver_sends_is_stored_with_its_commit(shop: DurableShop) -> None:
+    """With the same correlation, and the message that caused it."""
+    seen: list[Any] = []
+
+    def opens(sender: Any, **extra: Any) -> None:
+        shop.opened.send(sender)
+        seen.append((current_emission.correlation_id, current_emission.causation_id))
+        if len(seen) == 1:
+            raise LookupError
+
+    def last(sender: Any, **extra: Any) -> None:
+        emission = current_emission
+        assert emission.idempotency_key == emission.message_id
+        seen.append((emission.correlation_id, emission.causation_id))
+
+    shop.on(opens)
+    shop.on(last, signal="account_opened")
+    with shop.open():
+        shop.funded.send("acme")
+    shop.work()
+    [first, again, third] = seen
+    assert first == again
+    assert first[1] is None
+    assert third == (first[0], first[0])
+
+
+def test_receivers_of_one_emission_share_its_correlation(shop: DurableShop) -> None:
+    """Each has a message and a key of its own."""
+    seen: list[Any] = []
+
+    def note(sender: Any, **extra: Any) -> None:
+        seen.append((current_emission.correlation_id, current_emission.idempotency_key))
+
+    def note_too(sender: Any, **extra: Any) -> None:
+        note(sender)
+
+    shop.on(note)
+    shop.on(note_too)
+    with shop.open():
+        shop.funded.send("acme")
+    shop.work()
+    (correlation, key), (other_correlation, other_key) = seen
+    assert correlation == other_correlation
+    assert key != other_key
+
+
+def test_emission_is_that_of_the_send(shop: DurableShop) -> None:
+    """Its site and request are stored."""
+    seen: list[Any] = []
+    shop.on(lambda sender, **extra: seen.append(current_emission._get_current_object()))  # type: ignore[attr-defined]
+    shop.app.add_url_rule("/fund", view_func=lambda: str(shop.funded.send("acme", amount=1)))
+    shop.app.test_client().get("/fund")
+    shop.work()
+    [emission] = seen
+    assert (emission.request, emission.payload) == ("GET /fund", ("amount",))
+    assert emission.site.file == __file__
+
+
+# -- receivers that are no longer there -----------------------------------------------------------
+
+
+def test_message_of_a_missing_receiver_is_dead(shop: DurableShop) -> None:
+    """With the reason, also for the hooks."""
+    reported: list[str] = []
+    shop.kit.on_exception(lambda app, exception, **details: reported.append(str(exception)))
+
+    def gone(sender: Any, **extra: Any) -> None: ...
+
+    shop.on(gone)
+    with shop.open():
+        shop.funded.send("acme")
+    shop.kit.disconnect(gone)
+    shop.work()
+    [message] = shop.messages()
+    assert message.due is None
+    assert "There is no durable receiver" in message.error
+    assert [message.error] == reported
+
+
+def test_uid_is_the_name_of_a_receiver(shop: DurableShop) -> None:
+    """So it can be renamed while messages wait."""
+    ran: list[str] = []
+
+    def before(sender: Any, **extra: Any) -> None:
+        ran.append("before")
+
+    def after(sender: Any, **extra: Any) -> None:
+        ran.append("after")
+
+    shop.on(before, uid="ledger")
+    with shop.open():
+        shop.funded.send("acme")
+    shop.kit.disconnect(before)
+    shop.on(after, uid="ledger")
+    shop.work()
+    assert ran == ["after"]
+
+
+def test_two_receivers_of_one_name_are_refused(shop: DurableShop) -> None:
+    """A message could not tell which one it is for."""
+    shop.on(lambda sender, **extra: None)
+    with pytest.raises(DuplicateReceiverError, match="Two durable receivers of signal"):
+        shop.on(lambda sender, **extra: None)
+
+
+# -- values ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_attempts": 0}, "Durable(max_attempts=0) is not possible"),
+        ({"max_attempts": True}, "Durable(max_attempts=bool)"),
+        ({"timeout": 0}, "Durable(timeout=0)"),
+        ({"timeout": 8 * 86400}, "at most a week"),
+        ({"timeout": "300"}, "Durable(timeout='300')"),
+        ({"backoff": 3}, "Durable(backoff=3)"),
+        ({"queue": ""}, "Durable(queue='')"),
+        ({"queue": object()}, "Durable(queue=object)"),
+    ],
+)
+def test_invalid_option_is_refused(options: dict[str, Any], message: str) -> None:
+    """With its name, its value and what it must be."""
+    with pytest.raises(ConfigurationError) as caught:
+        Durable(**options)
+    assert message in str(caught.value)
+
+
+def test_value_that_cannot_be_stored_is_refused_at_the_send(shop: DurableShop) -> None:
+    """Nothing is stored, and the sender can go on."""
+    shop.on(lambda sender, **extra: None)
+    with shop.open() as session:
+        session.add(Account(name="acme"))
+        with pytest.raises(PayloadError, match="Payload 'amount' of signal 'account_funded' is"):
+            shop.funded.send("acme", amount=object())
+        session.commit()
+    assert shop.messages() == []
+
+
+def test_app_without_a_database_is_refused(kit: SignalsKit) -> None:
+    """When the receiver connects."""
+    from flask import Flask
+
+    kit.on("account_funded", delivery="durable")(lambda sender, **extra: None)
+    with pytest.raises(ConfigurationError, match="delivery='durable', but app 'bare' has no"):
+        kit.init_app(Flask("bare"))
