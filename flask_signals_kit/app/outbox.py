@@ -77,20 +77,25 @@ class _Run:
 
     message: int
     attempt: int
-    signal: str
-    payload: str
+    is_used_up: bool
+    row: Any
     headers: Headers
-    connection: LiveConnection
+    connection: LiveConnection | None
     delivery: Durable
     emission: LazyEmission
 
     @property
+    def signal(self) -> str:
+        """The signal's name."""
+        return str(self.row.signal)
+
+    @property
     def receiver(self) -> Any:
-        """The receiver; ``None`` if it is weak and was collected."""
-        return self.connection.resolve()
+        """The receiver; ``None`` if it is gone."""
+        return None if self.connection is None else self.connection.resolve()
 
     def __str__(self) -> str:
-        place = self.connection.place
+        place = self.row.receiver if self.connection is None else self.connection.place
         return f"receiver {place} of signal {self.signal!r}, message {self.message}"
 
 
@@ -350,38 +355,23 @@ class Outbox:
             row = self._statements.begin(connection, message, attempt, TIMEOUT)
             if row is None:
                 return None
-            headers = Headers.from_text(row.headers)
             live = self._find(row.signal, row.receiver)
             delivery: Durable = _UNKNOWN if live is None else live.options.delivery
-            if live is not None:
-                if row.attempt > delivery.max_attempts:
-                    connection.rollback()  # the run does not begin
-                elif delivery.timeout != TIMEOUT:
-                    self._statements.lease(connection, message, row.attempt, delivery.timeout)
-        emission = LazyEmission.of(_emission_of(row, headers))
-        if live is None:
-            error = DeadMessageError(
-                f"There is no durable receiver {row.receiver!r} of signal {row.signal!r}: it was "
-                "renamed or removed, or its module is not imported here."
-            )
-            self._bury(message, row.attempt, error, str(error), emission, None)
-            return None
-        if row.attempt > delivery.max_attempts:
-            error = DeadMessageError(
-                f"Receiver {row.receiver!r} of signal {row.signal!r} has begun "
-                f"{attempt} times, and its last run did not end within {delivery.timeout:g} s."
-            )
-            self._bury(message, attempt, error, str(error), emission, live.resolve())
-            return None
+            is_used_up = row.attempt > delivery.max_attempts
+            if is_used_up:
+                connection.rollback()  # the run does not begin
+            elif delivery.timeout != TIMEOUT:
+                self._statements.lease(connection, message, row.attempt, delivery.timeout)
+        headers = Headers.from_text(row.headers) or _DAMAGED
         return _Run(
             message=message,
-            attempt=row.attempt,
-            signal=row.signal,
-            payload=row.payload,
+            attempt=attempt if is_used_up else row.attempt,
+            is_used_up=is_used_up,
+            row=row,
             headers=headers,
             connection=live,
             delivery=delivery,
-            emission=emission,
+            emission=LazyEmission.of(_emission_of(row, headers)),
         )
 
     def _find(self, signal: str, name: str) -> LiveConnection | None:
@@ -399,15 +389,17 @@ class Outbox:
     def _run(self, run: _Run) -> bool:
         """Run a receiver; store the result if it does not return."""
         try:
-            sender, payload = self._decode(run)
-        except PayloadError as error:
-            self._bury(run.message, run.attempt, error, str(error), run.emission, run.receiver)
+            call = self._prepare(run)
+        except (DeadMessageError, PayloadError) as error:
+            self._roll_back()
+            self._bury(run, error, str(error))
             return False
         except Exception as error:  # noqa: BLE001  of the database, or of the upgrade
+            self._roll_back()
             self._fail(run, error)
             return False
         try:
-            self._call(run, sender, payload)
+            call.run(self._own_transaction(run))
         except _OutrunError:
             logger.warning("The run of %s took too long: another worker has begun it.", run)
         except Discard as asked:
@@ -420,21 +412,44 @@ class Outbox:
             return True
         return False
 
+    def _prepare(self, run: _Run) -> Call:
+        """Return the call for a run.
+
+        :raises DeadMessageError: if there is no receiver, or its attempts are used up.
+        :raises PayloadError: if the message cannot be read.
+        """
+        if run.headers is _DAMAGED:
+            raise PayloadError("The stored headers are damaged.")
+        if run.connection is None or run.receiver is None:
+            raise DeadMessageError(
+                f"There is no durable receiver {run.row.receiver!r} of signal {run.signal!r}: it "
+                "was renamed or removed, or its module is not imported here."
+            )
+        if run.is_used_up:
+            raise DeadMessageError(
+                f"Receiver {run.row.receiver!r} of signal {run.signal!r} has begun {run.attempt} "
+                f"times, and its last run did not end within {run.delivery.timeout:g} s."
+            )
+        sender, payload = self._decode(run)
+        context = self._signals.namespace.signal(run.signal).context
+        return Call(context, run.connection, run.receiver, sender, payload, run.emission, None, 0)
+
     def _decode(self, run: _Run) -> tuple[Any, dict[str, Any]]:
         """Return the sender and the payload; names that are no longer declared are left out."""
         contract, version, upgrade = self._contract(run.signal), run.headers.version, None
         if contract is not None and contract.upgrade is not None and version < contract.version:
             upgrade = partial(_call_upgrade, contract.upgrade, version)
         hints, load = self._hints_of(run.signal), partial(self._load, run)
-        sender, payload = decode(run.payload, self.app, hints, load, upgrade)
+        sender, payload = decode(run.row.payload, self.app, hints, load, upgrade)
+        missing = [] if contract is None else [n for n in contract.required if n not in payload]
+        if missing:
+            raise PayloadError(
+                f"The stored payload lacks {', '.join(map(repr, missing))}: declare the signal "
+                "with a higher version and an upgrade."
+            )
         if contract is not None and not contract.open:
             payload = {name: payload[name] for name in contract.names if name in payload}
         return sender, payload
-
-    def _call(self, run: _Run, sender: Any, payload: dict[str, Any]) -> None:
-        context = self._signals.namespace.signal(run.signal).context
-        call = Call(context, run.connection, run.receiver, sender, payload, run.emission, None, 0)
-        call.run(self._own_transaction(run))
 
     def _load(self, run: _Run, kind: type, key: Any) -> Any:
         session = self._session(run.delivery)
@@ -460,9 +475,12 @@ class Outbox:
                 )
                 session.commit()
         except BaseException:
-            for other in self._open_sessions():
-                other.rollback()
+            self._roll_back()
             raise
+
+    def _roll_back(self) -> None:
+        for session in self._open_sessions():
+            session.rollback()
 
     def _open_sessions(self) -> Iterator[Any]:
         return (session for session in self._signals.sessions.current() if session.in_transaction())
@@ -476,7 +494,7 @@ class Outbox:
     def _fail(self, run: _Run, error: Exception) -> None:
         add_note(error, run.emission.emission)
         if run.attempt >= run.delivery.max_attempts:
-            self._bury(run.message, run.attempt, error, _shown(error), run.emission, run.receiver)
+            self._bury(run, error, _shown(error))
             return
         delay = self._delay(run, error)
         with self.engine().begin() as connection:
@@ -502,27 +520,18 @@ class Outbox:
             logger.exception("The function backoff of %s failed; the default is used", run)
             return default_backoff(run.attempt)
 
-    def _bury(
-        self,
-        message: int,
-        attempt: int,
-        error: Exception,
-        reason: str,
-        emission: LazyEmission,
-        receiver: Any,
-    ) -> None:
+    def _bury(self, run: _Run, error: Exception, reason: str) -> None:
         """Make a message dead, and report it."""
         with self.engine().begin() as connection:
-            if not self._statements.kill(connection, message, attempt, reason):
+            if not self._statements.kill(connection, run.message, run.attempt, reason):
                 return
-        record = emission.emission
-        logger.error(
-            "Message %d of signal %r is dead: %s", message, record.signal, reason, exc_info=error
-        )
-        self._signals.hooks.report(error, "delivery", signal=record.signal, receiver=receiver)
+        logger.error("Dead: %s: %s", run, reason, exc_info=error)
+        self._signals.hooks.report(error, "delivery", signal=run.signal, receiver=run.receiver)
 
 
 _UNKNOWN = Durable()
+
+_DAMAGED = Headers(id="", correlation="", sent_at=0.0, sender="?")
 
 
 def receiver_name(connection: LiveConnection) -> str:

@@ -55,9 +55,12 @@ class Headers(msgspec.Struct, omit_defaults=True):
         return msgspec.json.encode(self).decode()
 
     @classmethod
-    def from_text(cls, text: str) -> Headers:
-        """Read it from text."""
-        return msgspec.json.decode(text, type=cls)
+    def from_text(cls, text: str) -> Headers | None:
+        """Read it from text; return ``None`` if the text is damaged."""
+        try:
+            return msgspec.json.decode(text, type=cls)
+        except msgspec.MsgspecError:
+            return None
 
 
 class Values(msgspec.Struct):
@@ -205,7 +208,7 @@ def _decode_value(
         if isinstance(value, msgspec.Raw):
             return msgspec.json.decode(value, type=hints.get(name, Any))
         return msgspec.convert(value, hints.get(name, Any), strict=False)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError) as error:
         raise PayloadError(f"The stored {what} does not match its declaration: {error}.") from error
 
 
