@@ -47,13 +47,13 @@ def test_ledger_that_is_down_gets_the_payment_later(app: Flask, visitor: Visitor
     """The payment itself is accepted."""
     work(app)
     before = posted(app)
-    visitor.submit("/ledger/down")
+    visitor.submit("/ledger/down", "/ledger/")
     assert "The ledger is down." in visitor.read("/ledger/")
     answer = visitor.submit("/funding/wire", amount="50")
     assert answer.status_code == 200
     work(app)
     assert posted(app) == before
-    visitor.submit("/ledger/up")
+    visitor.submit("/ledger/up", "/ledger/")
     with app.app_context():
         db.session.execute(text("UPDATE signals_outbox SET due = 0"))
         db.session.commit()
