@@ -114,6 +114,16 @@ class _Stored:
         self._committed()
 
 
+class _Here:
+    """The engine that runs messages at once."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+
+    def submit(self, message: int, attempt: int, queue: str | None, /) -> None:
+        self._outbox.run(message, attempt)
+
+
 class _OutrunError(Exception):
     """The message is another worker's now."""
 
@@ -330,6 +340,18 @@ class Outbox:
         for message in claimed:
             engine.submit(*message)
         return len(claimed)
+
+    def run_due(self) -> int:
+        """Run the messages that are due here, one after the other, until none is due.
+
+        For tests and scripts. Receivers run in app contexts of their own.
+
+        :return: how many runs there were, including those that failed.
+        """
+        engine, count = _Here(self), 0
+        while forwarded := self.forward(engine):
+            count += forwarded
+        return count
 
     def run(self, message: int, attempt: int) -> bool:
         """Run a message, if it has not begun since it was claimed.

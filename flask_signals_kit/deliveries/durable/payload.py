@@ -117,7 +117,19 @@ def _encode_model(signal: str, name: str, value: Any) -> tuple[msgspec.Raw, str]
     if identity is None:
         raise _refused(signal, name, value, "is not stored yet: add it to the session")
     kind = type(value)
-    return msgspec.Raw(msgspec.json.encode(identity)), f"{kind.__module__}:{kind.__qualname__}"
+    path = f"{kind.__module__}:{kind.__qualname__}"
+    if _class_at(path) is not kind:
+        raise _refused(signal, name, value, f"could not be loaded again: {path} is no class")
+    return msgspec.Raw(msgspec.json.encode(identity)), path
+
+
+def _class_at(path: str) -> Any:
+    """Return what is at a path such as ``shop.models:Account``, in modules that are imported."""
+    module, _, name = path.partition(":")
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found
 
 
 def _encode_value(signal: str, name: str, value: Any, hints: Hints) -> msgspec.Raw:
@@ -213,12 +225,8 @@ def _decode_value(
 
 
 def _load(path: str, raw: msgspec.Raw, load: Load) -> Any:
-    """Load a model instance. Only classes that are already imported are looked up."""
-    module, _, name = path.partition(":")
-    kind: Any = sys.modules.get(module)
-    for part in name.split("."):
-        kind = getattr(kind, part, None)
-    mapper = inspect(kind, raiseerr=False)
+    """Load a model instance."""
+    mapper = inspect(_class_at(path), raiseerr=False)
     if not isinstance(mapper, Mapper):
         raise PayloadError(f"There is no model {path!r} any more; it was the class of an instance.")
     stored = msgspec.json.decode(raw, type=list[Any])

@@ -198,6 +198,19 @@ def test_instance_that_is_not_stored_is_refused(shop: DurableShop, ran: list[Any
         shop.kit.send("sale_made", "acme", account=Account(name="acme"))
 
 
+def test_instance_whose_class_cannot_be_found_is_refused(
+    shop: DurableShop, ran: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of a class in a function."""
+    with shop.open() as session:
+        account = Account(name="acme")
+        session.add(account)
+        session.flush()
+        monkeypatch.setattr("tests.deliveries.support.Account", None)
+        with pytest.raises(PayloadError, match="could not be loaded again"):
+            shop.kit.send("sale_made", account)
+
+
 def test_model_that_is_gone_makes_the_message_dead(shop: DurableShop, ran: list[Any]) -> None:
     """Its module is not imported for it."""
     with shop.open() as session:
