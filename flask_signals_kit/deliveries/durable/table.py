@@ -32,7 +32,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.expression import ColumnElement, Executable
+from sqlalchemy.sql.expression import Executable
+from sqlalchemy.sql.functions import FunctionElement
 
 NAME = "signals_outbox"
 
@@ -66,7 +67,7 @@ def outbox_table(metadata: MetaData) -> Table:
     )
 
 
-class _Now(ColumnElement[float]):
+class _Now(FunctionElement[float]):
     """The time of the database's clock, also in the middle of a transaction."""
 
     inherit_cache = True
