@@ -28,9 +28,11 @@ from ..deliveries.durable.table import (
     DIALECTS,
     NAME,
     RESEND,
+    Queries,
     Statements,
     missing_part,
     outbox_table,
+    reading,
 )
 from ..deliveries.sqlite import engine_label
 from ..deliveries.transactions import pending_in
@@ -292,6 +294,25 @@ class Outbox:
             self._hints[signal] = stub, hints
         return hints
 
+    # -- reading ------------------------------------------------------------------------------
+
+    @property
+    def queries(self) -> Queries:
+        """What can be read of the table."""
+        return Queries(self._statements.table)
+
+    def reading(self) -> AbstractContextManager[Any]:
+        """Return a context manager that gives a connection to read the table with.
+
+        :raises OutboxError: if the database cannot be used, or lacks a part of the table.
+        """
+        return reading(self.engine(), self._statements.table)
+
+    def max_attempts(self, signal: str, receiver: str) -> int | None:
+        """Return how often a receiver is run at most; ``None`` if there is none of this name."""
+        live = self._find(signal, receiver)
+        return None if live is None else live.options.delivery.max_attempts
+
     # -- working ------------------------------------------------------------------------------
 
     def seconds_to_next(self, queue: str | None = None) -> float | None:
@@ -531,15 +552,20 @@ def receiver_name(connection: LiveConnection) -> str:
     return connection.options.uid or f"{place.module}.{place.name}"
 
 
+def site_of(headers: Headers) -> Place | None:
+    """Return the place where a message was sent."""
+    if headers.site is None:
+        return None
+    module, name, file, line = headers.site
+    return Place(module=module, name=name, file=file, line=line)
+
+
 def _emission_of(row: Any, headers: Headers) -> Emission:
-    site = headers.site and Place(
-        module=headers.site[0], name=headers.site[1], file=headers.site[2], line=headers.site[3]
-    )
     return Emission(
         signal=row.signal,
         sender=headers.sender,
         payload=names_in(row.payload),
-        site=site,
+        site=site_of(headers),
         request=headers.request,
         attempt=row.attempt,
         idempotency_key=headers.id,

@@ -151,6 +151,14 @@ def _refused(signal: str, name: str, value: Any, why: str) -> PayloadError:
     )
 
 
+def headers_in(text: str) -> Headers | None:
+    """Return stored headers; ``None`` if they are damaged."""
+    try:
+        return Headers.from_text(text)
+    except msgspec.MsgspecError:
+        return None
+
+
 def names_in(text: str) -> tuple[str, ...]:
     """Return the names in a stored payload; none if it is damaged."""
     try:
