@@ -320,7 +320,7 @@ class Outbox:
 
         :param queue: the only queue, or ``None`` for all.
         """
-        with self.engine().connect() as connection:
+        with self.reading() as connection:
             return self._statements.seconds_to_next(connection, queue)
 
     def forward(

@@ -344,6 +344,15 @@ def test_run_that_never_ends_uses_up_its_attempts(shop: DurableShop) -> None:
     assert len(reported) == 1
 
 
+def test_look_at_the_outbox_waits_for_no_writer(shop: DurableShop) -> None:
+    """On SQLite, another transaction may hold the lock for longer than a worker would wait."""
+    shop.on(lambda sender, **extra: None)
+    with shop.open() as session:
+        session.add(Account(name="acme"))
+        session.flush()
+        assert shop.outbox.seconds_to_next() is None
+
+
 def test_what_a_receiver_sends_is_stored_with_its_commit(shop: DurableShop) -> None:
     """With the same correlation, and the message that caused it."""
     seen: list[Any] = []
