@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 from uuid import uuid4
 
 from flask import Flask
@@ -73,6 +73,26 @@ class Engine(Protocol):
         """
 
 
+RunStatus: TypeAlias = Literal["ran", "failed", "discarded", "dead", "too_slow"]
+"""How a run ended; ``failed``: it is run again; ``too_slow``: another worker has begun it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RunResult:
+    """How one run of a message ended."""
+
+    message: int
+    """The id of the message."""
+    attempt: int
+    """The number of the run."""
+    receiver: str
+    """The name of the receiver."""
+    signal: str
+    """The signal's name."""
+    status: RunStatus
+    """How it ended."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Run:
     """A run of a message that has begun."""
@@ -90,6 +110,21 @@ class _Run:
     def receiver(self) -> Any:
         """The receiver; ``None`` if it is weak and was collected."""
         return self.connection.resolve()
+
+    @property
+    def max_attempts(self) -> int:
+        """The attempt after which the message is dead."""
+        return self.headers.spent + self.delivery.max_attempts
+
+    def ended(self, status: RunStatus) -> RunResult:
+        """Return how the run ended."""
+        return RunResult(
+            message=self.message,
+            attempt=self.attempt,
+            receiver=receiver_name(self.connection),
+            signal=self.signal,
+            status=status,
+        )
 
     def __str__(self) -> str:
         place = self.connection.place
@@ -354,19 +389,27 @@ class Outbox:
         :param attempt: how often it had run when it was claimed.
         :return: whether the receiver returned, and its transaction has committed.
         """
+        result = self.perform(message, attempt)
+        return result is not None and result.status == "ran"
+
+    def perform(self, message: int, attempt: int) -> RunResult | None:
+        """Run a message as :meth:`run` does, and return how that ended.
+
+        :return: ``None`` if the message has begun since it was claimed.
+        """
         app = self.app
         with app.app_context():
             run = self._begin(message, attempt)
-            if run is None:
-                return False
+            if not isinstance(run, _Run):
+                return run
             carried, running = carried_emission.set(run.emission), _running.set(run.headers)
             try:
-                return self._run(run)
+                return run.ended(self._run(run))
             finally:
                 _running.reset(running)
                 carried_emission.reset(carried)
 
-    def _begin(self, message: int, attempt: int) -> _Run | None:
+    def _begin(self, message: int, attempt: int) -> _Run | RunResult | None:
         with self.engine().begin() as connection:
             row = self._statements.begin(connection, message, attempt, TIMEOUT)
             if row is None:
@@ -375,7 +418,7 @@ class Outbox:
             live = self._find(row.signal, row.receiver)
             delivery: Durable = _UNKNOWN if live is None else live.options.delivery
             if live is not None:
-                if row.attempt > delivery.max_attempts:
+                if row.attempt > headers.spent + delivery.max_attempts:
                     connection.rollback()  # the run does not begin
                 elif delivery.timeout != TIMEOUT:
                     self._statements.lease(connection, message, row.attempt, delivery.timeout)
@@ -386,14 +429,14 @@ class Outbox:
                 "renamed or removed, or its module is not imported here."
             )
             self._bury(message, row.attempt, error, str(error), emission, None)
-            return None
-        if row.attempt > delivery.max_attempts:
+            return _dead(message, row)
+        if row.attempt > headers.spent + delivery.max_attempts:
             error = DeadMessageError(
                 f"Receiver {row.receiver!r} of signal {row.signal!r} has begun "
                 f"{attempt} times, and its last run did not end within {delivery.timeout:g} s."
             )
             self._bury(message, attempt, error, str(error), emission, live.resolve())
-            return None
+            return _dead(message, row)
         return _Run(
             message=message,
             attempt=row.attempt,
@@ -417,29 +460,28 @@ class Outbox:
                 return found
         return None
 
-    def _run(self, run: _Run) -> bool:
+    def _run(self, run: _Run) -> RunStatus:
         """Run a receiver; store the result if it does not return."""
         try:
             sender, payload = self._decode(run)
         except PayloadError as error:
             self._bury(run.message, run.attempt, error, str(error), run.emission, run.receiver)
-            return False
+            return "dead"
         except Exception as error:  # noqa: BLE001  of the database, or of the upgrade
-            self._fail(run, error)
-            return False
+            return self._fail(run, error)
         try:
             self._call(run, sender, payload)
         except _OutrunError:
             logger.warning("The run of %s took too long: another worker has begun it.", run)
+            return "too_slow"
         except Discard as asked:
             logger.info("%s is discarded: %s", run, asked.reason)
             with self.engine().begin() as connection:
                 self._statements.finish(connection, run.message, run.attempt)
+            return "discarded"
         except Exception as error:  # noqa: BLE001  of the receiver
-            self._fail(run, error)
-        else:
-            return True
-        return False
+            return self._fail(run, error)
+        return "ran"
 
     def _decode(self, run: _Run) -> tuple[Any, dict[str, Any]]:
         """Return the sender and the payload; names that are no longer declared are left out."""
@@ -494,11 +536,11 @@ class Outbox:
 
     # -- failures -----------------------------------------------------------------------------
 
-    def _fail(self, run: _Run, error: Exception) -> None:
+    def _fail(self, run: _Run, error: Exception) -> RunStatus:
         add_note(error, run.emission.emission)
-        if run.attempt >= run.delivery.max_attempts:
+        if run.attempt >= run.max_attempts:
             self._bury(run.message, run.attempt, error, _shown(error), run.emission, run.receiver)
-            return
+            return "dead"
         delay = self._delay(run, error)
         with self.engine().begin() as connection:
             self._statements.retry(connection, run.message, run.attempt, delay, _shown(error))
@@ -507,21 +549,23 @@ class Outbox:
             logging.INFO if asked else logging.WARNING,
             "Attempt %d of %d of %s %s; the next one is in %.0f s",
             run.attempt,
-            run.delivery.max_attempts,
+            run.max_attempts,
             run,
             "asked to be run again" if asked else "failed",
             delay,
             exc_info=None if asked else error,
         )
+        return "failed"
 
     def _delay(self, run: _Run, error: Exception) -> float:
         if isinstance(error, RetryAfter):
             return error.seconds
+        attempt = run.attempt - run.headers.spent
         try:
-            return max(0.0, float(run.delivery.backoff(run.attempt)))
+            return max(0.0, float(run.delivery.backoff(attempt)))
         except Exception:
             logger.exception("The function backoff of %s failed; the default is used", run)
-            return default_backoff(run.attempt)
+            return default_backoff(attempt)
 
     def _bury(
         self,
@@ -550,6 +594,17 @@ def receiver_name(connection: LiveConnection) -> str:
     """Return the name by which messages know a receiver: its ``uid``, else module and name."""
     place = connection.place
     return connection.options.uid or f"{place.module}.{place.name}"
+
+
+def _dead(message: int, row: Any) -> RunResult:
+    """Return the result for a message that is dead before its run begins."""
+    return RunResult(
+        message=message,
+        attempt=row.attempt,
+        receiver=row.receiver,
+        signal=row.signal,
+        status="dead",
+    )
 
 
 def site_of(headers: Headers) -> Place | None:

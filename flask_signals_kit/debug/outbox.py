@@ -37,7 +37,8 @@ class MessageInfo:
     attempt: int
     """How often a run has begun."""
     max_attempts: int | None
-    """The attempt after which it is dead; ``None`` if the receiver no longer exists."""
+    """The attempt after which it is dead: higher than that of the delivery if the message was
+    retried by a command; ``None`` if the receiver no longer exists."""
     due: float | None
     """When it runs next, or when its run counts as lost, in seconds since the epoch; ``None`` if
     it is dead."""
@@ -207,13 +208,14 @@ def _message(outbox: Outbox, row: Any) -> MessageInfo:
     from ..deliveries.durable.payload import headers_in, names_in
 
     headers: Any = headers_in(row.headers)
+    most = outbox.max_attempts(row.signal, row.receiver)
     return MessageInfo(
         id=row.id,
         receiver=row.receiver,
         signal=row.signal,
         status=row.status,
         attempt=row.attempt,
-        max_attempts=outbox.max_attempts(row.signal, row.receiver),
+        max_attempts=most if most is None or headers is None else headers.spent + most,
         due=row.due,
         sent_at=headers and headers.sent_at,
         queue=row.queue,

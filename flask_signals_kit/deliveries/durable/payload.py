@@ -49,6 +49,8 @@ class Headers(msgspec.Struct, omit_defaults=True):
     """Module, name, file and line of the send."""
     version: int = 1
     """The version of the declaration."""
+    spent: int = 0
+    """The attempts that were used up when the message was last retried by a command."""
 
     def to_text(self) -> str:
         """Return it as text."""
