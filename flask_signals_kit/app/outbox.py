@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 from uuid import uuid4
 
 from flask import Flask
@@ -28,9 +28,11 @@ from ..deliveries.durable.table import (
     DIALECTS,
     NAME,
     RESEND,
+    Queries,
     Statements,
     missing_part,
     outbox_table,
+    reading,
 )
 from ..deliveries.sqlite import engine_label
 from ..deliveries.transactions import pending_in
@@ -71,6 +73,26 @@ class Engine(Protocol):
         """
 
 
+RunStatus: TypeAlias = Literal["ran", "failed", "discarded", "dead", "too_slow"]
+"""How a run ended; ``failed``: it is run again; ``too_slow``: another worker has begun it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RunResult:
+    """How one run of a message ended."""
+
+    message: int
+    """The id of the message."""
+    attempt: int
+    """The number of the run."""
+    receiver: str
+    """The name of the receiver."""
+    signal: str
+    """The signal's name."""
+    status: RunStatus
+    """How it ended."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Run:
     """A run of a message that has begun."""
@@ -93,6 +115,21 @@ class _Run:
     def receiver(self) -> Any:
         """The receiver; ``None`` if it is gone."""
         return None if self.connection is None else self.connection.resolve()
+
+    @property
+    def max_attempts(self) -> int:
+        """The attempt after which the message is dead."""
+        return self.headers.spent + self.delivery.max_attempts
+
+    def ended(self, status: RunStatus) -> RunResult:
+        """Return how the run ended."""
+        return RunResult(
+            message=self.message,
+            attempt=self.attempt,
+            receiver=self.row.receiver,
+            signal=self.signal,
+            status=status,
+        )
 
     def __str__(self) -> str:
         place = self.row.receiver if self.connection is None else self.connection.place
@@ -307,6 +344,25 @@ class Outbox:
             self._hints[signal] = stub, hints
         return hints
 
+    # -- reading ------------------------------------------------------------------------------
+
+    @property
+    def queries(self) -> Queries:
+        """What can be read of the table."""
+        return Queries(self._statements.table)
+
+    def reading(self) -> AbstractContextManager[Any]:
+        """Return a context manager that gives a connection to read the table with.
+
+        :raises OutboxError: if the database cannot be used, or lacks a part of the table.
+        """
+        return reading(self.engine(), self._statements.table)
+
+    def max_attempts(self, signal: str, receiver: str) -> int | None:
+        """Return how often a receiver is run at most; ``None`` if there is none of this name."""
+        live = self._find(signal, receiver)
+        return None if live is None else live.options.delivery.max_attempts
+
     # -- working ------------------------------------------------------------------------------
 
     def seconds_to_next(self, queue: str | None = None) -> float | None:
@@ -314,7 +370,7 @@ class Outbox:
 
         :param queue: the only queue, or ``None`` for all.
         """
-        with self.engine().connect() as connection:
+        with self.reading() as connection:
             return self._statements.seconds_to_next(connection, queue)
 
     def forward(
@@ -353,21 +409,21 @@ class Outbox:
             count += forwarded
         return count
 
-    def run(self, message: int, attempt: int) -> bool:
+    def run(self, message: int, attempt: int) -> RunResult | None:
         """Run a message, if it has not begun since it was claimed.
 
         :param message: the id of the message.
         :param attempt: how often it had run when it was claimed.
-        :return: whether the receiver returned, and its transaction has committed.
+        :return: how the run ended; ``None`` if the message has begun since it was claimed.
         """
         app = self.app
         with app.app_context():
             run = self._begin(message, attempt)
             if run is None:
-                return False
+                return None
             carried, running = carried_emission.set(run.emission), _running.set(run.headers)
             try:
-                return self._run(run)
+                return run.ended(self._run(run))
             finally:
                 _running.reset(running)
                 carried_emission.reset(carried)
@@ -379,12 +435,12 @@ class Outbox:
                 return None
             live = self._find(row.signal, row.receiver)
             delivery: Durable = _UNKNOWN if live is None else live.options.delivery
-            is_used_up = row.attempt > delivery.max_attempts
+            headers = Headers.from_text(row.headers) or _DAMAGED
+            is_used_up = row.attempt > headers.spent + delivery.max_attempts
             if is_used_up:
                 connection.rollback()  # the run does not begin
             elif delivery.timeout != TIMEOUT:
                 self._statements.lease(connection, message, row.attempt, delivery.timeout)
-        headers = Headers.from_text(row.headers) or _DAMAGED
         return _Run(
             message=message,
             attempt=attempt if is_used_up else row.attempt,
@@ -408,31 +464,30 @@ class Outbox:
                 return found
         return None
 
-    def _run(self, run: _Run) -> bool:
+    def _run(self, run: _Run) -> RunStatus:
         """Run a receiver; store the result if it does not return."""
         try:
             call = self._prepare(run)
         except (DeadMessageError, PayloadError) as error:
             self._roll_back()
             self._bury(run, error, str(error))
-            return False
+            return "dead"
         except Exception as error:  # noqa: BLE001  of the database, or of the upgrade
             self._roll_back()
-            self._fail(run, error)
-            return False
+            return self._fail(run, error)
         try:
             call.run(self._own_transaction(run))
         except _OutrunError:
             logger.warning("The run of %s took too long: another worker has begun it.", run)
+            return "too_slow"
         except Discard as asked:
             logger.info("%s is discarded: %s", run, asked.reason)
             with self.engine().begin() as connection:
                 self._statements.finish(connection, run.message, run.attempt)
+            return "discarded"
         except Exception as error:  # noqa: BLE001  of the receiver
-            self._fail(run, error)
-        else:
-            return True
-        return False
+            return self._fail(run, error)
+        return "ran"
 
     def _prepare(self, run: _Run) -> Call:
         """Return the call for a run.
@@ -513,11 +568,11 @@ class Outbox:
 
     # -- failures -----------------------------------------------------------------------------
 
-    def _fail(self, run: _Run, error: Exception) -> None:
+    def _fail(self, run: _Run, error: Exception) -> RunStatus:
         add_note(error, run.emission.emission)
-        if run.attempt >= run.delivery.max_attempts:
+        if run.attempt >= run.max_attempts:
             self._bury(run, error, _shown(error))
-            return
+            return "dead"
         delay = self._delay(run, error)
         with self.engine().begin() as connection:
             self._statements.retry(connection, run.message, run.attempt, delay, _shown(error))
@@ -526,21 +581,23 @@ class Outbox:
             logging.INFO if asked else logging.WARNING,
             "Attempt %d of %d of %s %s; the next one is in %.0f s",
             run.attempt,
-            run.delivery.max_attempts,
+            run.max_attempts,
             run,
             "asked to be run again" if asked else "failed",
             delay,
             exc_info=None if asked else error,
         )
+        return "failed"
 
     def _delay(self, run: _Run, error: Exception) -> float:
         if isinstance(error, RetryAfter):
             return error.seconds
+        attempt = run.attempt - run.headers.spent
         try:
-            return max(0.0, float(run.delivery.backoff(run.attempt)))
+            return max(0.0, float(run.delivery.backoff(attempt)))
         except Exception:
             logger.exception("The function backoff of %s failed; the default is used", run)
-            return default_backoff(run.attempt)
+            return default_backoff(attempt)
 
     def _bury(self, run: _Run, error: Exception, reason: str) -> None:
         """Make a message dead, and report it."""
@@ -562,15 +619,20 @@ def receiver_name(connection: LiveConnection) -> str:
     return connection.options.uid or f"{place.module}.{place.name}"
 
 
+def site_of(headers: Headers) -> Place | None:
+    """Return the place where a message was sent."""
+    if headers.site is None:
+        return None
+    module, name, file, line = headers.site
+    return Place(module=module, name=name, file=file, line=line)
+
+
 def _emission_of(row: Any, headers: Headers) -> Emission:
-    site = headers.site and Place(
-        module=headers.site[0], name=headers.site[1], file=headers.site[2], line=headers.site[3]
-    )
     return Emission(
         signal=row.signal,
         sender=headers.sender,
         payload=names_in(row.payload),
-        site=site,
+        site=site_of(headers),
         request=headers.request,
         attempt=row.attempt,
         idempotency_key=headers.id,

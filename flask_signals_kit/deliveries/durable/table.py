@@ -9,6 +9,8 @@ epoch.
 
 from __future__ import annotations
 
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import (
@@ -21,19 +23,26 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    and_,
     bindparam,
+    case,
     delete,
     func,
     insert,
     inspect,
     null,
+    or_,
     select,
     update,
 )
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.expression import Executable
+from sqlalchemy.sql.expression import ColumnElement, Executable
 from sqlalchemy.sql.functions import FunctionElement
+
+from ...errors import OutboxError, type_name
+from ..sqlite import engine_label
 
 NAME = "signals_outbox"
 
@@ -203,3 +212,94 @@ def missing_part(table: Table, connection: Connection) -> str | None:
     existing = {column["name"] for column in inspector.get_columns(NAME)}
     missing = [repr(column.name) for column in table.columns if column.name not in existing]
     return f"column {', '.join(missing)} in table {NAME!r}" if missing else None
+
+
+class Queries:
+    """What the page and the commands read of one table, and what the commands change.
+
+    :param table: the table.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        columns, now = table.c, _Now()
+        self._is: dict[str, ColumnElement[bool]] = {
+            "dead": columns.due.is_(None),
+            # A claim makes a message due later, although it has not begun.
+            "due": or_(columns.due <= now, and_(columns.error.is_(None), columns.attempt == 0)),
+            "retrying": and_(columns.due > now, columns.error.is_not(None)),
+            "running": and_(columns.due > now, columns.error.is_(None), columns.attempt > 0),
+        }
+        self._status = case(*((each, name) for name, each in self._is.items())).label("status")
+        self._age = select(now - func.min(columns.due))
+
+    def where(
+        self, *, status: str = "", receiver: str = "", signal: str = "", queue: str = ""
+    ) -> list[ColumnElement[bool]]:
+        """Return the conditions of a filter; an empty text matches all."""
+        equal = {"receiver": receiver, "signal": signal, "queue": queue}
+        found = [self._table.c[name] == value for name, value in equal.items() if value]
+        return [self._is[status], *found] if status else found
+
+    def totals(self, connection: Connection) -> Sequence[Any]:
+        """Return receiver, signal, status and number of the messages that have these in common."""
+        columns = self._table.c
+        shared = columns.receiver, columns.signal, self._status
+        number = func.count().label("number")
+        # Grouped by the name of the status: its expression has the clock in it.
+        totals = select(*shared, number).group_by(columns.receiver, columns.signal, "status")
+        return connection.execute(totals.order_by(columns.receiver, columns.signal)).all()
+
+    def oldest_age(self, connection: Connection) -> float | None:
+        """Return for how long the oldest message is due, in seconds; ``None`` if none is."""
+        age = connection.execute(self._age).scalar()
+        return age if age is not None and age >= 0 else None
+
+    def newest(
+        self, connection: Connection, where: Sequence[Any], limit: int, before: int | None
+    ) -> Sequence[Any]:
+        """Return messages with their status, the newest first.
+
+        :param where: their conditions, of :meth:`where`.
+        :param limit: how many at most.
+        :param before: only messages with lower ids.
+        """
+        columns = self._table.c
+        older = () if before is None else (columns.id < before,)
+        found = select(self._table, self._status).where(*where, *older)
+        return connection.execute(found.order_by(columns.id.desc()).limit(limit)).all()
+
+    def find(self, connection: Connection, number: int) -> Any:
+        """Return one message with its status, or ``None``."""
+        found = select(self._table, self._status).where(self._table.c.id == number)
+        return connection.execute(found).one_or_none()
+
+
+@contextmanager
+def reading(engine: Engine, table: Table) -> Generator[Connection, None, None]:
+    """Give a connection that reads; on SQLite it takes no lock, whatever begins transactions.
+
+    :raises OutboxError: if the database cannot be used, or lacks a part of the table.
+    """
+    try:
+        with engine.connect() as connection:
+            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+    except SQLAlchemyError as error:
+        raise OutboxError(_what_is_wrong(engine, table, error)) from error
+
+
+def _what_is_wrong(engine: Engine, table: Table, error: SQLAlchemyError) -> str:
+    """Describe why a statement failed, without its parameters."""
+    try:
+        with engine.connect() as connection:
+            missing = missing_part(table, connection)
+    except SQLAlchemyError:
+        missing = None
+    if missing:
+        return (
+            f"There is no {missing} in {engine_label(engine)}: create it with db.create_all(), or "
+            "by a migration."
+        )
+    cause = getattr(error, "orig", None) or error
+    reason = next(iter(str(cause).splitlines()), "")
+    return f"The outbox in {engine_label(engine)} cannot be read: {type_name(cause)}: {reason}"
