@@ -16,6 +16,7 @@ from .flow import Flow, flow, grouped
 from .flow_svg import to_file
 from .flow_text import to_dot, to_mermaid
 from .labels import doc_parts, duration, label, named, near_file, short_file
+from .outbox_cli import outbox
 from .report import POLICIES, Problem, ReceiverInfo, Report, SignalInfo, report, signal_to_json
 from .terminal import (
     GAP,
@@ -35,6 +36,7 @@ from .terminal import (
 )
 
 signals: AppGroup = AppGroup("signals")  # its help is in extension.py, which does not import this
+signals.add_command(outbox)
 
 
 @signals.command("list")
