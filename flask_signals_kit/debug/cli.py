@@ -34,9 +34,11 @@ from .terminal import (
     terminal_width,
     wrapped,
 )
+from .work import work
 
 signals: AppGroup = AppGroup("signals")  # its help is in extension.py, which does not import this
 signals.add_command(outbox)
+signals.add_command(work)
 
 
 @signals.command("list")
