@@ -17,6 +17,7 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import OperationalError
 
 from flask_signals_kit import SignalsKit
+from flask_signals_kit.app.embedded import Worker
 from tests.debug.support import run
 from tests.debug.test_outbox import execute, pay, send
 from tests.deliveries.durable.support import DurableShop
@@ -280,9 +281,10 @@ def test_database_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:
     shop.close()
 
 
-def test_worker_wakes_for_what_the_app_sends(durable_shop: DurableShop) -> None:
-    """After the command, the app has no embedded worker that could start."""
+def test_command_replaces_the_embedded_worker(durable_shop: DurableShop) -> None:
+    """What a receiver sends wakes the command's own worker."""
     durable_shop.on(lambda sender, **extra: None)
     send(durable_shop, 2)
     result = run(durable_shop.app, "work", "--once")
     assert (result.exit_code, len(lines(result.output))) == (0, 2)
+    assert isinstance(durable_shop.outbox.embedded, Worker)
