@@ -23,7 +23,7 @@ from ..compat import is_current
 from ..core.delivery import Call, add_note
 from ..core.introspection import LazyEmission, carried_emission, frame_place, is_reloaded
 from ..deliveries.durable.delivery import TIMEOUT, Discard, Durable, RetryAfter, default_backoff
-from ..deliveries.durable.payload import Headers, decode, encode, hints_of, names_in
+from ..deliveries.durable.payload import Headers, decode, encode, headers_in, hints_of, names_in
 from ..deliveries.durable.table import (
     DIALECTS,
     NAME,
@@ -33,6 +33,7 @@ from ..deliveries.durable.table import (
     missing_part,
     outbox_table,
     reading,
+    writing,
 )
 from ..deliveries.sqlite import engine_label
 from ..deliveries.transactions import pending_in
@@ -53,6 +54,10 @@ logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
 _running: ContextVar[Headers | None] = ContextVar("signals_kit_message", default=None)
 """The message whose receiver is running."""
+
+
+BATCH = 500
+"""The number of messages that a command changes in one transaction."""
 
 
 class Engine(Protocol):
@@ -362,6 +367,61 @@ class Outbox:
         """Return how often a receiver is run at most; ``None`` if there is none of this name."""
         live = self._find(signal, receiver)
         return None if live is None else live.options.delivery.max_attempts
+
+    def missing(self) -> str | None:
+        """Name what the database lacks of the table, and the database; ``None`` if it is complete.
+
+        :raises OutboxError: if the database cannot be used.
+        """
+        with self.reading() as connection:
+            found = missing_part(self._statements.table, connection)
+        return None if found is None else f"{found} in {engine_label(self.engine())}"
+
+    # -- changing by a command ----------------------------------------------------------------
+
+    def retry(self, where: list[Any]) -> Iterator[int]:
+        """Make dead messages due again, in batches; each gets as many attempts as a new one.
+
+        Messages that wait or run are left alone, and those whose headers are damaged.
+
+        :param where: the conditions of :meth:`.Queries.where`.
+        :return: yields the number of the messages in each batch.
+        :raises OutboxError: if the database cannot be used.
+        """
+        queries = self.queries
+        for rows in self._batches([*where, *queries.where(status="dead")]):
+            done = 0
+            with writing(self.engine(), self._statements.table) as connection:
+                for row in rows:
+                    headers = headers_in(row.headers)
+                    if headers is not None:
+                        new = headers.renewed(row.attempt).to_text()
+                        done += queries.revive(connection, row.id, row.attempt, new)
+            yield done
+
+    def discard(self, where: list[Any]) -> Iterator[int]:
+        """Delete messages, in batches; those that run are left alone.
+
+        :param where: the conditions of :meth:`.Queries.where`.
+        :return: yields the number of the messages in each batch.
+        :raises OutboxError: if the database cannot be used.
+        """
+        queries = self.queries
+        where = [*where, queries.not_running]
+        for rows in self._batches(where):
+            with writing(self.engine(), self._statements.table) as connection:
+                done = queries.discard(connection, [row.id for row in rows], where)
+            yield done
+
+    def _batches(self, where: list[Any]) -> Iterator[Any]:
+        after = 0
+        while True:
+            with self.reading() as connection:
+                rows = self.queries.batch(connection, where, after, BATCH)
+            if not rows:
+                return
+            yield rows
+            after = rows[-1].id
 
     # -- working ------------------------------------------------------------------------------
 

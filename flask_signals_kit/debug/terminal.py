@@ -8,13 +8,18 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import click
 from flask import current_app
 
 from ..app.app_signals import EXTENSION, AppSignals
+from ..errors import ConfigurationError, OutboxError
+
+if TYPE_CHECKING:
+    from ..app.outbox import Outbox
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -30,6 +35,29 @@ def current_signals() -> AppSignals:
             f"App {current_app.name!r} has no SignalsKit: call kit.init_app(app) in its factory."
         )
     return app_signals
+
+
+@contextmanager
+def errors_shown() -> Generator[None, None, None]:
+    """Show the error of a database that cannot be used without a traceback."""
+    try:
+        yield
+    except (ConfigurationError, OutboxError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def current_outbox() -> tuple[AppSignals, Outbox]:
+    """Return the signals of the current app, and its outbox.
+
+    :raises ClickException: if it has no durable receivers.
+    """
+    app_signals = current_signals()
+    if app_signals.outbox is None:
+        raise click.ClickException(
+            f"App {current_app.name!r} has no durable receivers, so there are no messages: connect "
+            "one with delivery='durable', or import the module that does."
+        )
+    return app_signals, app_signals.outbox
 
 
 def print_json(data: Any) -> None:
@@ -63,6 +91,24 @@ def print_table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None
         widths[widths.index(max(widths))] -= 1
     for row in (heads, tuple("-" * width for width in widths), *rows):
         print_row([printable(cell) for cell in row], widths)
+
+
+def show_progress(past: str, batches: Iterable[int], total: int) -> int:
+    """Do all of the work; on a terminal, print how much is done.
+
+    :param past: what is done with each message, such as ``retried``.
+    :param batches: yields the number of messages in each batch.
+    :param total: the number of messages.
+    :return: the number of the messages that are done.
+    """
+    done, shown = 0, sys.stderr.isatty() and total > 1
+    for number in batches:
+        done += number
+        if shown:
+            click.echo(f"\r{done:,} of {total:,} {past}", nl=False, err=True)
+    if shown:
+        click.echo(err=True)
+    return done
 
 
 def counted(number: int, noun: str) -> str:

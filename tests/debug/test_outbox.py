@@ -232,6 +232,6 @@ def test_database_that_does_not_answer_is_named(durable_shop: DurableShop, tmp_p
     durable_shop.on(pay)
     engine = create_engine(f"sqlite:///{tmp_path}/missing/shop.sqlite")
     durable_shop.outbox._engine = engine
-    with pytest.raises(OutboxError, match=r"cannot be read: sqlite3\.OperationalError: unable to"):
+    with pytest.raises(OutboxError, match=r"cannot be used: sqlite3\.OperationalError: unable to"):
         messages(signals_of(durable_shop), signal="secret-4111", limit=5)
     engine.dispose()

@@ -56,6 +56,13 @@ class Headers(msgspec.Struct, omit_defaults=True):
         """Return it as text."""
         return msgspec.json.encode(self).decode()
 
+    def renewed(self, attempt: int) -> Headers:
+        """Return the headers of a message that gets as many attempts as a new one.
+
+        :param attempt: how often it has run.
+        """
+        return msgspec.structs.replace(self, spent=attempt)
+
     @classmethod
     def from_text(cls, text: str) -> Headers | None:
         """Read it from text; return ``None`` if the text is damaged."""

@@ -41,7 +41,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import ColumnElement, Executable
 from sqlalchemy.sql.functions import FunctionElement
 
-from ...errors import OutboxError, type_name
+from ...errors import HOW_TO_CREATE, OutboxError, type_name
 from ..sqlite import engine_label
 
 NAME = "signals_outbox"
@@ -232,14 +232,57 @@ class Queries:
         }
         self._status = case(*((each, name) for name, each in self._is.items())).label("status")
         self._age = select(now - func.min(columns.due))
+        # Not "not running": that is null for a dead message.
+        self.not_running: ColumnElement[bool] = or_(
+            *(each for name, each in self._is.items() if name != "running")
+        )
+        self._revive = (
+            update(table)
+            .where(columns.id == bindparam("row_id"), columns.attempt == bindparam("row_attempt"))
+            .where(self._is["dead"])
+            .values(due=now, headers=bindparam("new_headers"))
+        )
 
     def where(
-        self, *, status: str = "", receiver: str = "", signal: str = "", queue: str = ""
+        self,
+        *,
+        number: int | None = None,
+        status: str = "",
+        receiver: str = "",
+        signal: str = "",
+        queue: str = "",
     ) -> list[ColumnElement[bool]]:
         """Return the conditions of a filter; an empty text matches all."""
-        equal = {"receiver": receiver, "signal": signal, "queue": queue}
+        equal = {"id": number, "receiver": receiver, "signal": signal, "queue": queue}
         found = [self._table.c[name] == value for name, value in equal.items() if value]
         return [self._is[status], *found] if status else found
+
+    def count(self, connection: Connection, where: Sequence[Any]) -> int:
+        """Return the number of the messages that meet these conditions."""
+        counted = select(func.count()).select_from(self._table).where(*where)
+        return int(connection.execute(counted).scalar_one())
+
+    def batch(
+        self, connection: Connection, where: Sequence[Any], after: int, limit: int
+    ) -> Sequence[Any]:
+        """Return id, attempt and headers of messages, those with the lowest ids first.
+
+        :param after: only messages with higher ids.
+        """
+        columns = self._table.c
+        found = select(columns.id, columns.attempt, columns.headers).where(*where)
+        found = found.where(columns.id > after).order_by(columns.id).limit(limit)
+        return connection.execute(found).all()
+
+    def revive(self, connection: Connection, number: int, attempt: int, headers: str) -> bool:
+        """Make a dead message due, with new headers; return false if it has changed meanwhile."""
+        values = {"row_id": number, "row_attempt": attempt, "new_headers": headers}
+        return connection.execute(self._revive, values).rowcount == 1
+
+    def discard(self, connection: Connection, numbers: list[int], where: Sequence[Any]) -> int:
+        """Delete those of these messages that still meet the conditions; return their number."""
+        chosen = delete(self._table).where(self._table.c.id.in_(numbers), *where)
+        return connection.execute(chosen).rowcount
 
     def totals(self, connection: Connection) -> Sequence[Any]:
         """Return receiver, signal, status and number of the messages that have these in common."""
@@ -281,9 +324,24 @@ def reading(engine: Engine, table: Table) -> Generator[Connection, None, None]:
 
     :raises OutboxError: if the database cannot be used, or lacks a part of the table.
     """
+    with _explained(engine, table), engine.connect() as connection:
+        yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+
+@contextmanager
+def writing(engine: Engine, table: Table) -> Generator[Connection, None, None]:
+    """Give a connection that is committed at the end.
+
+    :raises OutboxError: as :func:`reading`.
+    """
+    with _explained(engine, table), engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def _explained(engine: Engine, table: Table) -> Generator[None, None, None]:
     try:
-        with engine.connect() as connection:
-            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+        yield
     except SQLAlchemyError as error:
         raise OutboxError(_what_is_wrong(engine, table, error)) from error
 
@@ -296,10 +354,7 @@ def _what_is_wrong(engine: Engine, table: Table, error: SQLAlchemyError) -> str:
     except SQLAlchemyError:
         missing = None
     if missing:
-        return (
-            f"There is no {missing} in {engine_label(engine)}: create it with db.create_all(), or "
-            "by a migration."
-        )
+        return f"There is no {missing} in {engine_label(engine)}. {HOW_TO_CREATE}"
     cause = getattr(error, "orig", None) or error
     reason = next(iter(str(cause).splitlines()), "")
-    return f"The outbox in {engine_label(engine)} cannot be read: {type_name(cause)}: {reason}"
+    return f"The outbox in {engine_label(engine)} cannot be used: {type_name(cause)}: {reason}"
