@@ -7,6 +7,7 @@ it: a send stores it in the sender's transaction; a worker claims what is due; a
 from __future__ import annotations
 
 import logging
+import os
 import time
 import weakref
 from collections.abc import Callable, Generator, Iterator
@@ -125,6 +126,7 @@ class Outbox:
         self._app_signals: Callable[[], Any] = weakref.ref(app_signals)
         self._statements = Statements(outbox_table(metadata))
         self._engine = engine
+        self._process = os.getpid()
         self._has_table = False
         self._hints: dict[str, tuple[Any, dict[str, Any]]] = {}
         self.embedded: Any = None
@@ -160,6 +162,9 @@ class Outbox:
                         "kit.use_outbox(metadata, engine)."
                     )
                 self._engine = session.get_bind(clause=self._statements.table).engine
+        if self._process != os.getpid():  # forked: connections must not be shared with the parent
+            self._engine.dispose(close=False)
+            self._process = os.getpid()
         dialect = self._engine.dialect
         if dialect.name not in DIALECTS or dialect.is_async:
             kind = f"{dialect.name} with the async driver {dialect.driver}"
