@@ -55,7 +55,7 @@ _running: ContextVar[Headers | None] = ContextVar("signals_kit_message", default
 
 
 class Engine(Protocol):
-    """Carries messages to workers; the type of ``SIGNALS_KIT_ENGINE``.
+    """Carries messages to workers; :meth:`Outbox.forward` gets one.
 
     >>> class Direct:
     ...     def __init__(self, outbox):
@@ -70,6 +70,24 @@ class Engine(Protocol):
         ``message`` is the id of a message. The message may be carried twice or
         lost: it is due again until it has run.
         """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Claimed:
+    """A message that was due and is to be run."""
+
+    id: int
+    """The id of the message."""
+    attempt: int
+    """How often it has run."""
+    queue: str | None
+    """Its queue."""
+    signal: str
+    """The name of the signal."""
+    receiver: str
+    """The name of the receiver."""
+    headers: str
+    """Its headers, as text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -325,11 +343,29 @@ class Outbox:
         :param resend: the time after which a message that has not begun is due again, in seconds.
         :return: the number of messages.
         """
-        with self.engine().begin() as connection:
-            claimed = self._statements.claim(connection, limit, queue, resend)
+        claimed = self.claim(limit, queue=queue, resend=resend)
         for message in claimed:
-            engine.submit(*message)
+            engine.submit(message.id, message.attempt, message.queue)
         return len(claimed)
+
+    def claim(
+        self, limit: int = 100, *, queue: str | None = None, resend: float = RESEND
+    ) -> list[Claimed]:
+        """Return messages that are due, and make them due later.
+
+        :param limit: how many messages at most.
+        :param queue: the only queue, or ``None`` for all.
+        :param resend: the time after which a message that has not begun is due again, in seconds.
+        """
+        with self.engine().begin() as connection:
+            rows = self._statements.claim(connection, limit, queue, resend)
+        return [Claimed(**row) for row in rows]
+
+    def delivery_of(self, signal: str, receiver: str) -> Durable | None:
+        """Return the delivery of a durable receiver; ``None`` if there is no such receiver."""
+        live = self._find(signal, receiver)
+        delivery: Durable | None = None if live is None else live.options.delivery
+        return delivery
 
     def run(self, message: int, attempt: int) -> bool:
         """Run a message, if it has not begun since it was claimed.
