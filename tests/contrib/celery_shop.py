@@ -38,7 +38,7 @@ def account_funded(sender: object, *, number: int, first: str) -> None:
 
 @kit.declare
 def report_asked(sender: object, *, number: int) -> None:
-    """The report of an account was asked for."""
+    """Figures are wanted."""
 
 
 def at_once(attempt: int) -> float:
