@@ -7,10 +7,12 @@ database and does not use the broker.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery  # pyright: ignore[reportMissingTypeStubs]
 from flask import Flask, current_app
+from kombu.exceptions import OperationalError  # pyright: ignore[reportMissingTypeStubs]
 
 from ..app.app_signals import EXTENSION
 from ..deliveries.durable.payload import Headers
@@ -18,6 +20,8 @@ from ..errors import ConfigurationError, type_name
 
 if TYPE_CHECKING:
     from ..app.outbox import Claimed, Outbox
+
+logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
 FORWARD = "signals.forward"
 DELIVER = "signals.deliver"
@@ -88,7 +92,17 @@ def forward(
         return
     task = self.app.tasks[DELIVER]
     for message in outbox.claim(limit, queue=queue, resend=resend):
-        _send(task, message, _time_limit(outbox, message))
+        try:
+            _send(task, message, _time_limit(outbox, message))
+        except OperationalError:  # of the broker: no other message can be sent, either
+            raise
+        except Exception:
+            logger.exception(
+                "Message %d cannot be sent to queue %r; the next attempt is in %.0f s",
+                message.id,
+                message.queue,
+                resend,
+            )
 
 
 def deliver(self: Any, message: int, attempt: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from celery import Celery
 from flask import Flask
+from kombu.exceptions import OperationalError
 
 from flask_signals_kit import ConfigurationError, SignalsKit
 from flask_signals_kit.app.embedded import Worker
@@ -206,6 +207,29 @@ def test_one_queue_can_be_forwarded_alone(shop: CeleryShop) -> None:
     shop.ask_for_report(2)
     shop.forward(queue="reports")
     assert [len(shop.redis.tasks(queue)) for queue in ("celery", "reports")] == [0, 1]
+
+
+def test_queue_that_celery_refuses_does_not_stop_other_messages(
+    shop: CeleryShop, caplog: pytest.LogCaptureFixture
+) -> None:
+    """For example an unknown one, if Celery must not create it."""
+    shop.celery.conf.task_create_missing_queues = False
+    shop.ask_for_report(1)
+    shop.fund(2)
+    shop.forward()
+    assert len(shop.redis.tasks()) == 1
+    assert "Message 1 cannot be sent to queue 'reports'; the next attempt" in caplog.text
+
+
+def test_broker_that_is_down_is_an_error_of_the_task(shop: CeleryShop) -> None:
+    """What was claimed is sent again later."""
+    shop.fund(1)
+    shop.redis.stop()
+    with pytest.raises(OperationalError):
+        shop.forward(resend=0)
+    shop.redis.start()
+    shop.forward()
+    assert len(shop.redis.tasks()) == 1
 
 
 def test_unreadable_headers_do_not_stop_other_messages(shop: CeleryShop) -> None:
