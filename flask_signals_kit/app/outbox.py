@@ -7,20 +7,23 @@ it: a send stores it in the sender's transaction; a worker claims what is due; a
 from __future__ import annotations
 
 import logging
+import sys
 import time
 import weakref
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
+from weakref import WeakValueDictionary
 
 from flask import Flask
 
 from ..compat import is_current
-from ..core.delivery import Call, add_note
+from ..core.delivery import Call, LateResult, add_note
 from ..core.introspection import LazyEmission, carried_emission, frame_place, is_reloaded
 from ..deliveries.durable.delivery import TIMEOUT, Discard, Durable, RetryAfter, default_backoff
 from ..deliveries.durable.payload import Headers, decode, encode, hints_of, names_in
@@ -28,6 +31,7 @@ from ..deliveries.durable.table import (
     DIALECTS,
     NAME,
     RESEND,
+    MessageState,
     Statements,
     missing_part,
     outbox_table,
@@ -127,6 +131,8 @@ class Outbox:
         self._engine = engine
         self._has_table = False
         self._hints: dict[str, tuple[Any, dict[str, Any]]] = {}
+        self._results: WeakValueDictionary[str, LateResult] = WeakValueDictionary()
+        """The results that the journal shows, by the id of the message."""
         self.embedded: Any = None
         """The engine of this process, which has ``wake()`` and ``close(app)``; or ``None``."""
 
@@ -218,14 +224,19 @@ class Outbox:
         if session is None:
             values = self._values(call, delivery)
             with self.engine().begin() as connection:
-                self._insert(connection, values)
-            self.wake()
+                message = self._insert(connection, values)
+            self._committed(call._late, message)
             return
         session.flush()  # so that new instances have their primary key
         connection = session.connection(bind_arguments={"clause": self._statements.table})
-        self._insert(connection, self._values(call, delivery))
+        message = self._insert(connection, self._values(call, delivery))
         waiting: Any = pending or pending_in(session)
-        waiting.keep(_Stored(call, self.wake))
+        waiting.keep(_Stored(call, partial(self._committed, call._late, message)))
+
+    def _committed(self, late: LateResult | None, message: int) -> None:
+        if late is not None:
+            late.message = message
+        self.wake()
 
     def wake(self) -> None:
         """Let the engine of this process know that a message is due."""
@@ -237,7 +248,7 @@ class Outbox:
         if self.embedded is not None:
             self.embedded.close(app)
 
-    def _insert(self, connection: Any, values: dict[str, Any]) -> None:
+    def _insert(self, connection: Any, values: dict[str, Any]) -> int:
         engine = self.engine()
         if connection.engine is not engine and connection.engine.url != engine.url:
             raise ConfigurationError(
@@ -253,11 +264,13 @@ class Outbox:
                     "receivers need: create it with db.create_all(), or by a migration."
                 )
             self._has_table = True
-        self._statements.insert(connection, values)
+        return self._statements.insert(connection, values)
 
     def _values(self, call: Call, delivery: Durable) -> dict[str, Any]:
         name, lazy, running = call._context.name, call._emission, _running.get()
         emission, message = lazy.emission, uuid4().hex
+        if call._late is not None:
+            self._remember(message, call._late, call, delivery)
         if lazy.correlation_id is None:
             lazy.correlation_id = message if running is None else running.correlation
         contract, site = self._contract(name), emission.site
@@ -278,6 +291,17 @@ class Outbox:
             "headers": headers.to_text(),
             "queue": delivery.queue,
         }
+
+    def _remember(self, message: str, late: LateResult, call: Call, delivery: Durable) -> None:
+        """Find the result of a call by the id of its message, as long as the journal keeps it."""
+        late.number, late.attempts = call.number, delivery.max_attempts
+        if self._signals.requests is not None:
+            late.request = self._signals.requests.of(call._context.name, sys._getframe())
+        self._results[message] = late
+
+    def _result(self, message: str | None) -> LateResult:
+        """Return the result of a call; a new one if this process has not recorded its send."""
+        return self._results.get(message or "") or LateResult()
 
     def _contract(self, signal: str) -> Contract | None:
         handle = self._signals.registry.handle(signal)
@@ -301,6 +325,11 @@ class Outbox:
         """
         with self.engine().connect() as connection:
             return self._statements.seconds_to_next(connection, queue)
+
+    def states(self, messages: Iterable[int]) -> dict[int, MessageState]:
+        """Return what the rows of messages say; one that has run or was discarded is missing."""
+        with self.engine().connect() as connection:
+            return self._statements.states(connection, messages)
 
     def forward(
         self,
@@ -340,10 +369,23 @@ class Outbox:
                 return False
             carried, running = carried_emission.set(run.emission), _running.set(run.headers)
             try:
-                return self._run(run)
+                with self._joined(run):
+                    return self._run(run)
             finally:
                 _running.reset(running)
                 carried_emission.reset(carried)
+
+    @contextmanager
+    def _joined(self, run: _Run) -> Generator[None, None, None]:
+        """Let the journal show a run at its emission, if this process has recorded that."""
+        late, requests = self._result(run.headers.id), self._signals.requests
+        if requests is not None and late.request is not None:
+            requests.resume(late.request)
+        late.begin(run.attempt)
+        try:
+            yield
+        finally:
+            late.is_running = False
 
     def _begin(self, message: int, attempt: int) -> _Run | None:
         with self.engine().begin() as connection:
@@ -358,7 +400,8 @@ class Outbox:
                     connection.rollback()  # the run does not begin
                 elif delivery.timeout != TIMEOUT:
                     self._statements.lease(connection, message, row.attempt, delivery.timeout)
-        emission = LazyEmission.of(_emission_of(row, headers))
+        number = self._result(headers.id).number
+        emission = LazyEmission.of(_emission_of(row, headers, number))
         if live is None:
             error = DeadMessageError(
                 f"There is no durable receiver {row.receiver!r} of signal {row.signal!r}: it was "
@@ -398,13 +441,14 @@ class Outbox:
 
     def _run(self, run: _Run) -> bool:
         """Run a receiver; store the result if it does not return."""
+        late, began = self._result(run.headers.id), perf_counter()
         try:
             sender, payload = self._decode(run)
         except PayloadError as error:
             self._bury(run.message, run.attempt, error, str(error), run.emission, run.receiver)
             return False
         except Exception as error:  # noqa: BLE001  of the database, or of the upgrade
-            self._fail(run, error)
+            self._fail(run, error, began)
             return False
         try:
             self._call(run, sender, payload)
@@ -414,9 +458,11 @@ class Outbox:
             logger.info("%s is discarded: %s", run, asked.reason)
             with self.engine().begin() as connection:
                 self._statements.finish(connection, run.message, run.attempt)
+            late.drop(f"discarded: {asked.reason}")
         except Exception as error:  # noqa: BLE001  of the receiver
-            self._fail(run, error)
+            self._fail(run, error, began)
         else:
+            late.ran(began, None)
             return True
         return False
 
@@ -433,7 +479,10 @@ class Outbox:
 
     def _call(self, run: _Run, sender: Any, payload: dict[str, Any]) -> None:
         context = self._signals.namespace.signal(run.signal).context
-        call = Call(context, run.connection, run.receiver, sender, payload, run.emission, None, 0)
+        number = run.emission.emission.number or 0
+        call = Call(
+            context, run.connection, run.receiver, sender, payload, run.emission, None, number
+        )
         call.run(self._own_transaction(run))
 
     def _load(self, run: _Run, kind: type, key: Any) -> Any:
@@ -473,15 +522,16 @@ class Outbox:
 
     # -- failures -----------------------------------------------------------------------------
 
-    def _fail(self, run: _Run, error: Exception) -> None:
+    def _fail(self, run: _Run, error: Exception, began: float) -> None:
         add_note(error, run.emission.emission)
+        asked = isinstance(error, RetryAfter)
+        self._result(run.headers.id).ran(began, None if asked else error, "retrying")
         if run.attempt >= run.delivery.max_attempts:
             self._bury(run.message, run.attempt, error, _shown(error), run.emission, run.receiver)
             return
         delay = self._delay(run, error)
         with self.engine().begin() as connection:
             self._statements.retry(connection, run.message, run.attempt, delay, _shown(error))
-        asked = isinstance(error, RetryAfter)
         logger.log(
             logging.INFO if asked else logging.WARNING,
             "Attempt %d of %d of %s %s; the next one is in %.0f s",
@@ -516,6 +566,7 @@ class Outbox:
             if not self._statements.kill(connection, message, attempt, reason):
                 return
         record = emission.emission
+        self._result(record.message_id).die(reason)
         logger.error(
             "Message %d of signal %r is dead: %s", message, record.signal, reason, exc_info=error
         )
@@ -531,7 +582,7 @@ def receiver_name(connection: LiveConnection) -> str:
     return connection.options.uid or f"{place.module}.{place.name}"
 
 
-def _emission_of(row: Any, headers: Headers) -> Emission:
+def _emission_of(row: Any, headers: Headers, number: int | None) -> Emission:
     site = headers.site and Place(
         module=headers.site[0], name=headers.site[1], file=headers.site[2], line=headers.site[3]
     )
@@ -546,6 +597,7 @@ def _emission_of(row: Any, headers: Headers) -> Emission:
         message_id=headers.id,
         correlation_id=headers.correlation,
         causation_id=headers.causation,
+        number=number,
     )
 
 

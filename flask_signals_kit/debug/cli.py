@@ -17,11 +17,11 @@ from flask.cli import AppGroup
 
 from ..app.app_signals import EXTENSION, AppSignals
 from . import why
-from .activity import StepInfo, clock
+from .activity import StepInfo
 from .flow import Flow, flow, grouped
 from .flow_svg import to_file
 from .flow_text import to_dot, to_mermaid
-from .labels import doc_parts, duration, label, named, near_file, short_file
+from .labels import clock, doc_parts, duration, label, named, near_file, short_file
 from .report import POLICIES, Problem, ReceiverInfo, Report, SignalInfo, report, signal_to_json
 
 signals: AppGroup = AppGroup("signals")  # its help is in extension.py, which does not import this

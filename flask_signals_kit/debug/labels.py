@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
@@ -88,3 +89,20 @@ def duration(seconds: float) -> str:
             value, unit = seconds * factor, smaller
             break
     return f"{value:,.{1 if value < 9.95 else 0}f} {unit}"  # noqa: PLR2004  the same for 10
+
+
+def clock(seconds: float) -> str:
+    """Return a time since the epoch as the local time of day, with milliseconds."""
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%H:%M:%S.%f")[:-3]
+
+
+_ERROR = re.compile(r"[\w.<>]+ at (?P<place>.+:\d+)")
+
+
+def short_error(text: str) -> str:
+    """Return the error of a message with a short file.
+
+    :param text: type and place, such as ``KeyError at /srv/shop/ledger.py:7``; or another text.
+    """
+    found = _ERROR.fullmatch(text)
+    return text[: found.start("place")] + short_file(found["place"]) if found else text

@@ -17,11 +17,11 @@ from flask import Response, request
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from .. import activity
-from ..activity import RequestFilter, clock
+from ..activity import RequestFilter
 from ..flow import Flow, Node, flow, grouped, seen
 from ..flow_svg import to_svg
 from ..flow_text import to_dot, to_mermaid
-from ..labels import Located, doc_parts, duration, label, plain, short_file
+from ..labels import Located, clock, doc_parts, duration, label, plain, short_file
 from ..report import ORIGINS, POLICIES, TRAITS, Selection, SignalInfo, report
 from .source import editor_url, source
 

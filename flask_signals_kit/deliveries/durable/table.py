@@ -9,6 +9,8 @@ epoch.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
@@ -83,6 +85,18 @@ def _postgresql_now(element: _Now, compiler: Any, **options: Any) -> str:
     return "extract(epoch FROM clock_timestamp())::double precision"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MessageState:
+    """What a row says about its message."""
+
+    is_dead: bool
+    """Whether it is not run again."""
+    attempt: int
+    """How often it has begun."""
+    error: str | None
+    """Why its last run failed; ``None`` while it runs, and before."""
+
+
 class Statements:
     """The statements on one table.
 
@@ -122,6 +136,9 @@ class Statements:
             .values(due=now + bindparam("delay"), error=bindparam("reason"))
         )
         self._kill = update(table).where(*same).values(due=null(), error=bindparam("reason"))
+        self._states = select(columns.id, columns.due, columns.attempt, columns.error).where(
+            columns.id.in_(bindparam("ids", expanding=True))
+        )
         following = select(func.min(columns.due) - now)
         self._next = {
             False: following,
@@ -137,9 +154,11 @@ class Statements:
             .returning(columns.id, columns.attempt, columns.queue)
         )
 
-    def insert(self, connection: Connection, values: dict[str, Any]) -> None:
-        """Store a message, which is due at once."""
-        connection.execute(self._insert, values)
+    def insert(self, connection: Connection, values: dict[str, Any]) -> int:
+        """Store a message, which is due at once; return its id."""
+        stored: Any = connection.execute(self._insert, values).inserted_primary_key
+        number: int = stored[0]
+        return number
 
     def claim(
         self, connection: Connection, limit: int, queue: str | None, resend: float
@@ -192,6 +211,14 @@ class Statements:
         values = {} if queue is None else {"only": queue}
         found: float | None = connection.execute(self._next[queue is not None], values).scalar()
         return found
+
+    def states(self, connection: Connection, messages: Iterable[int]) -> dict[int, MessageState]:
+        """Return the states of these messages; one that has run or was discarded is missing."""
+        rows = connection.execute(self._states, {"ids": list(messages)})
+        return {
+            row.id: MessageState(is_dead=row.due is None, attempt=row.attempt, error=row.error)
+            for row in rows
+        }
 
 
 def missing_part(table: Table, connection: Connection) -> str | None:

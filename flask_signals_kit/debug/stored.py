@@ -1,0 +1,105 @@
+"""What the outbox says about the steps of durable receivers.
+
+The journal knows the runs of its own process. A worker in another process may have run a message,
+so the outbox is asked about those that are not over.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from .labels import clock, duration, plain, short_error
+
+if TYPE_CHECKING:
+    from ..app.app_signals import AppSignals
+    from ..core.journal import JournalEntry, JournalStep
+
+logger: logging.Logger = logging.getLogger("flask_signals_kit")
+
+Stored: TypeAlias = dict[int, Any]
+"""The state of each message that the outbox was asked about; ``None`` if its row is gone."""
+
+ELSEWHERE = "in another process"
+
+
+def ask(app_signals: AppSignals, steps: Iterable[JournalStep]) -> Stored:
+    """Ask the outbox about the messages of steps that are not over, with one query.
+
+    :return: nothing if the database cannot be read: the journal then stands alone.
+    """
+    messages = [step.message for step in steps if step.message is not None and not _is_over(step)]
+    if not messages or app_signals.outbox is None:
+        return {}
+    try:
+        found = app_signals.outbox.states(messages)
+    except Exception:  # of the database
+        logger.debug("The outbox cannot be read", exc_info=True)
+        return {}
+    return {message: found.get(message) for message in messages}
+
+
+def _is_over(step: JournalStep) -> bool:
+    return step.status in {"ran", "dropped"} or step.is_running
+
+
+def updated(step: JournalStep, stored: Stored) -> JournalStep:
+    """Return a step with the status that its message has now.
+
+    :param stored: the answer of :func:`ask`.
+    """
+    if step.message not in stored or _is_over(step):
+        return step
+    state = stored[step.message]
+    if state is None:
+        return _gone(step)
+    if state.is_dead:
+        return replace(step, status="dead", attempt=state.attempt, dropped=state.error)
+    if step.status != "dead" and state.attempt == step.attempt:
+        return step  # this process ran it last
+    return replace(
+        step,
+        status="retrying" if state.error or state.attempt > 1 else "waiting",
+        attempt=state.attempt,
+        duration=None,
+        error=None,
+        raised=None,
+        dropped=state.error,
+        is_running=state.attempt > 0 and state.error is None,
+    )
+
+
+def _gone(step: JournalStep) -> JournalStep:
+    """Return the step of a message that another process has deleted."""
+    if step.status == "dead":
+        return replace(step, status="dropped", dropped=f"discarded, or run again, {ELSEWHERE}")
+    return replace(
+        step, status="ran", started=None, duration=None, error=None, raised=None, dropped=None
+    )
+
+
+def why_stored(entry: JournalEntry, step: JournalStep) -> str:
+    """Return why the step of a durable receiver has its status."""
+    attempt = f"attempt {step.attempt} of {step.attempts}"
+    if step.status == "ran":
+        return _when(entry, step)
+    if step.is_running:
+        return f"{attempt} is running"
+    if step.status == "waiting":
+        return "waits for the commit" if step.message is None else "waits for a worker"
+    if step.status in {"dead", "dropped"}:
+        return short_error(plain(step.dropped or "the message was given up"))
+    if step.error is not None:
+        return f"{attempt} raised {step.error}"
+    return f"{attempt}: {short_error(plain(step.dropped or 'it asked to be run again'))}"
+
+
+def _when(entry: JournalEntry, step: JournalStep) -> str:
+    """Return when a durable receiver has run, and in which attempt if not the first."""
+    if step.started is None:
+        return ELSEWHERE
+    after = step.started - entry.started
+    text = f"at {clock(entry.time + after)}, {duration(after)} after the send"
+    return f"{text}, in attempt {step.attempt}" if step.attempt > 1 else text
