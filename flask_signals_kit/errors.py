@@ -62,6 +62,10 @@ class DeadMessageError(SignalsKitError, RuntimeError):
     """A message that is not run again, for a reason other than an exception of its receiver."""
 
 
+class OutboxError(SignalsKitError, RuntimeError):
+    """An outbox that cannot be read: its database does not answer, or lacks the table."""
+
+
 class AsyncReceiverError(SignalsKitError, RuntimeError):
     """An async receiver that ``send`` cannot run, or a plain one that ``send_async`` cannot."""
 

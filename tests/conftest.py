@@ -109,6 +109,19 @@ def postgresql(postgresql_server: "Engine") -> str:
 
 
 @pytest.fixture
+def sqlite(tmp_path: Path) -> str:
+    """Give the URL of an SQLite file."""
+    return f"sqlite:///{tmp_path / 'shop.sqlite'}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str:
+    """Give the URL of an empty database."""
+    url: str = request.getfixturevalue(request.param)
+    return url
+
+
+@pytest.fixture
 def kit() -> SignalsKit:
     """Give a kit without apps."""
     return SignalsKit()

@@ -41,6 +41,7 @@ PUBLIC = [
     "NotInitializedError",
     "Observation",
     "Ok",
+    "OutboxError",
     "Outcome",
     "PayloadError",
     "Place",

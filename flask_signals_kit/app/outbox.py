@@ -10,13 +10,13 @@ import logging
 import sys
 import time
 import weakref
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
@@ -26,15 +26,17 @@ from ..compat import is_current
 from ..core.delivery import Call, LateResult, add_note
 from ..core.introspection import LazyEmission, carried_emission, frame_place, is_reloaded
 from ..deliveries.durable.delivery import TIMEOUT, Discard, Durable, RetryAfter, default_backoff
-from ..deliveries.durable.payload import Headers, decode, encode, hints_of, names_in
+from ..deliveries.durable.payload import Headers, decode, encode, headers_in, hints_of, names_in
 from ..deliveries.durable.table import (
     DIALECTS,
     NAME,
     RESEND,
-    MessageState,
+    Queries,
     Statements,
     missing_part,
     outbox_table,
+    reading,
+    writing,
 )
 from ..deliveries.sqlite import engine_label
 from ..deliveries.transactions import pending_in
@@ -57,6 +59,10 @@ _running: ContextVar[Headers | None] = ContextVar("signals_kit_message", default
 """The message whose receiver is running."""
 
 
+BATCH = 500
+"""The number of messages that a command changes in one transaction."""
+
+
 class Engine(Protocol):
     """Carries messages to workers; the type of ``SIGNALS_KIT_ENGINE``.
 
@@ -73,6 +79,26 @@ class Engine(Protocol):
         ``message`` is the id of a message. The message may be carried twice or
         lost: it is due again until it has run.
         """
+
+
+RunStatus: TypeAlias = Literal["ran", "failed", "discarded", "dead", "too_slow"]
+"""How a run ended; ``failed``: it is run again; ``too_slow``: another worker has begun it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RunResult:
+    """How one run of a message ended."""
+
+    message: int
+    """The id of the message."""
+    attempt: int
+    """The number of the run."""
+    receiver: str
+    """The name of the receiver."""
+    signal: str
+    """The signal's name."""
+    status: RunStatus
+    """How it ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -92,6 +118,21 @@ class _Run:
     def receiver(self) -> Any:
         """The receiver; ``None`` if it is weak and was collected."""
         return self.connection.resolve()
+
+    @property
+    def max_attempts(self) -> int:
+        """The attempt after which the message is dead."""
+        return self.headers.spent + self.delivery.max_attempts
+
+    def ended(self, status: RunStatus) -> RunResult:
+        """Return how the run ended."""
+        return RunResult(
+            message=self.message,
+            attempt=self.attempt,
+            receiver=receiver_name(self.connection),
+            signal=self.signal,
+            status=status,
+        )
 
     def __str__(self) -> str:
         place = self.connection.place
@@ -316,6 +357,79 @@ class Outbox:
             self._hints[signal] = stub, hints
         return hints
 
+    # -- reading ------------------------------------------------------------------------------
+
+    @property
+    def queries(self) -> Queries:
+        """What can be read of the table."""
+        return Queries(self._statements.table)
+
+    def reading(self) -> AbstractContextManager[Any]:
+        """Return a context manager that gives a connection to read the table with.
+
+        :raises OutboxError: if the database cannot be used, or lacks a part of the table.
+        """
+        return reading(self.engine(), self._statements.table)
+
+    def max_attempts(self, signal: str, receiver: str) -> int | None:
+        """Return how often a receiver is run at most; ``None`` if there is none of this name."""
+        live = self._find(signal, receiver)
+        return None if live is None else live.options.delivery.max_attempts
+
+    def missing(self) -> str | None:
+        """Name what the database lacks of the table; return ``None`` if it is complete.
+
+        :raises OutboxError: if the database cannot be used.
+        """
+        with self.reading() as connection:
+            return missing_part(self._statements.table, connection)
+
+    # -- changing by a command ----------------------------------------------------------------
+
+    def retry(self, where: list[Any]) -> Iterator[int]:
+        """Make dead messages due again, in batches; each gets as many attempts as a new one.
+
+        Messages that wait or run are left alone, and those whose headers are damaged.
+
+        :param where: the conditions of :meth:`.Queries.where`.
+        :return: yields the number of the messages in each batch.
+        :raises OutboxError: if the database cannot be used.
+        """
+        queries = self.queries
+        for rows in self._batches([*where, *queries.where(status="dead")]):
+            done = 0
+            with writing(self.engine(), self._statements.table) as connection:
+                for row in rows:
+                    headers = headers_in(row.headers)
+                    if headers is not None:
+                        new = headers.renewed(row.attempt).to_text()
+                        done += queries.revive(connection, row.id, row.attempt, new)
+            yield done
+
+    def discard(self, where: list[Any]) -> Iterator[int]:
+        """Delete messages, in batches; those that run are left alone.
+
+        :param where: the conditions of :meth:`.Queries.where`.
+        :return: yields the number of the messages in each batch.
+        :raises OutboxError: if the database cannot be used.
+        """
+        queries = self.queries
+        where = [*where, queries.not_running]
+        for rows in self._batches(where):
+            with writing(self.engine(), self._statements.table) as connection:
+                done = queries.discard(connection, [row.id for row in rows], where)
+            yield done
+
+    def _batches(self, where: list[Any]) -> Iterator[Any]:
+        after = 0
+        while True:
+            with self.reading() as connection:
+                rows = self.queries.batch(connection, where, after, BATCH)
+            if not rows:
+                return
+            yield rows
+            after = rows[-1].id
+
     # -- working ------------------------------------------------------------------------------
 
     def seconds_to_next(self, queue: str | None = None) -> float | None:
@@ -323,13 +437,8 @@ class Outbox:
 
         :param queue: the only queue, or ``None`` for all.
         """
-        with self.engine().connect() as connection:
+        with self.reading() as connection:
             return self._statements.seconds_to_next(connection, queue)
-
-    def states(self, messages: Iterable[int]) -> dict[int, MessageState]:
-        """Return what the rows of messages say; one that has run or was discarded is missing."""
-        with self.engine().connect() as connection:
-            return self._statements.states(connection, messages)
 
     def forward(
         self,
@@ -362,15 +471,23 @@ class Outbox:
         :param attempt: how often it had run when it was claimed.
         :return: whether the receiver returned, and its transaction has committed.
         """
+        result = self.perform(message, attempt)
+        return result is not None and result.status == "ran"
+
+    def perform(self, message: int, attempt: int) -> RunResult | None:
+        """Run a message as :meth:`run` does, and return how that ended.
+
+        :return: ``None`` if the message has begun since it was claimed.
+        """
         app = self.app
         with app.app_context():
             run = self._begin(message, attempt)
-            if run is None:
-                return False
+            if not isinstance(run, _Run):
+                return run
             carried, running = carried_emission.set(run.emission), _running.set(run.headers)
             try:
                 with self._joined(run):
-                    return self._run(run)
+                    return run.ended(self._run(run))
             finally:
                 _running.reset(running)
                 carried_emission.reset(carried)
@@ -381,13 +498,13 @@ class Outbox:
         late, requests = self._result(run.headers.id), self._signals.requests
         if requests is not None and late.request is not None:
             requests.resume(late.request)
-        late.begin(run.attempt)
+        late.begin(run.attempt, run.max_attempts)
         try:
             yield
         finally:
             late.is_running = False
 
-    def _begin(self, message: int, attempt: int) -> _Run | None:
+    def _begin(self, message: int, attempt: int) -> _Run | RunResult | None:
         with self.engine().begin() as connection:
             row = self._statements.begin(connection, message, attempt, TIMEOUT)
             if row is None:
@@ -396,7 +513,7 @@ class Outbox:
             live = self._find(row.signal, row.receiver)
             delivery: Durable = _UNKNOWN if live is None else live.options.delivery
             if live is not None:
-                if row.attempt > delivery.max_attempts:
+                if row.attempt > headers.spent + delivery.max_attempts:
                     connection.rollback()  # the run does not begin
                 elif delivery.timeout != TIMEOUT:
                     self._statements.lease(connection, message, row.attempt, delivery.timeout)
@@ -408,14 +525,14 @@ class Outbox:
                 "renamed or removed, or its module is not imported here."
             )
             self._bury(message, row.attempt, error, str(error), emission, None)
-            return None
-        if row.attempt > delivery.max_attempts:
+            return _dead(message, row)
+        if row.attempt > headers.spent + delivery.max_attempts:
             error = DeadMessageError(
                 f"Receiver {row.receiver!r} of signal {row.signal!r} has begun "
                 f"{attempt} times, and its last run did not end within {delivery.timeout:g} s."
             )
             self._bury(message, attempt, error, str(error), emission, live.resolve())
-            return None
+            return _dead(message, row)
         return _Run(
             message=message,
             attempt=row.attempt,
@@ -439,32 +556,31 @@ class Outbox:
                 return found
         return None
 
-    def _run(self, run: _Run) -> bool:
+    def _run(self, run: _Run) -> RunStatus:
         """Run a receiver; store the result if it does not return."""
         late, began = self._result(run.headers.id), perf_counter()
         try:
             sender, payload = self._decode(run)
         except PayloadError as error:
             self._bury(run.message, run.attempt, error, str(error), run.emission, run.receiver)
-            return False
+            return "dead"
         except Exception as error:  # noqa: BLE001  of the database, or of the upgrade
-            self._fail(run, error, began)
-            return False
+            return self._fail(run, error, began)
         try:
             self._call(run, sender, payload)
         except _OutrunError:
             logger.warning("The run of %s took too long: another worker has begun it.", run)
+            return "too_slow"
         except Discard as asked:
             logger.info("%s is discarded: %s", run, asked.reason)
             with self.engine().begin() as connection:
                 self._statements.finish(connection, run.message, run.attempt)
             late.drop(f"discarded: {asked.reason}")
+            return "discarded"
         except Exception as error:  # noqa: BLE001  of the receiver
-            self._fail(run, error, began)
-        else:
-            late.ran(began, None)
-            return True
-        return False
+            return self._fail(run, error, began)
+        late.ran(began, None)
+        return "ran"
 
     def _decode(self, run: _Run) -> tuple[Any, dict[str, Any]]:
         """Return the sender and the payload; names that are no longer declared are left out."""
@@ -522,13 +638,13 @@ class Outbox:
 
     # -- failures -----------------------------------------------------------------------------
 
-    def _fail(self, run: _Run, error: Exception, began: float) -> None:
+    def _fail(self, run: _Run, error: Exception, began: float) -> RunStatus:
         add_note(error, run.emission.emission)
         asked = isinstance(error, RetryAfter)
         self._result(run.headers.id).ran(began, None if asked else error, "retrying")
-        if run.attempt >= run.delivery.max_attempts:
+        if run.attempt >= run.max_attempts:
             self._bury(run.message, run.attempt, error, _shown(error), run.emission, run.receiver)
-            return
+            return "dead"
         delay = self._delay(run, error)
         with self.engine().begin() as connection:
             self._statements.retry(connection, run.message, run.attempt, delay, _shown(error))
@@ -536,21 +652,23 @@ class Outbox:
             logging.INFO if asked else logging.WARNING,
             "Attempt %d of %d of %s %s; the next one is in %.0f s",
             run.attempt,
-            run.delivery.max_attempts,
+            run.max_attempts,
             run,
             "asked to be run again" if asked else "failed",
             delay,
             exc_info=None if asked else error,
         )
+        return "failed"
 
     def _delay(self, run: _Run, error: Exception) -> float:
         if isinstance(error, RetryAfter):
             return error.seconds
+        attempt = run.attempt - run.headers.spent
         try:
-            return max(0.0, float(run.delivery.backoff(run.attempt)))
+            return max(0.0, float(run.delivery.backoff(attempt)))
         except Exception:
             logger.exception("The function backoff of %s failed; the default is used", run)
-            return default_backoff(run.attempt)
+            return default_backoff(attempt)
 
     def _bury(
         self,
@@ -582,15 +700,31 @@ def receiver_name(connection: LiveConnection) -> str:
     return connection.options.uid or f"{place.module}.{place.name}"
 
 
-def _emission_of(row: Any, headers: Headers, number: int | None) -> Emission:
-    site = headers.site and Place(
-        module=headers.site[0], name=headers.site[1], file=headers.site[2], line=headers.site[3]
+def _dead(message: int, row: Any) -> RunResult:
+    """Return the result for a message that is dead before its run begins."""
+    return RunResult(
+        message=message,
+        attempt=row.attempt,
+        receiver=row.receiver,
+        signal=row.signal,
+        status="dead",
     )
+
+
+def site_of(headers: Headers) -> Place | None:
+    """Return the place where a message was sent."""
+    if headers.site is None:
+        return None
+    module, name, file, line = headers.site
+    return Place(module=module, name=name, file=file, line=line)
+
+
+def _emission_of(row: Any, headers: Headers, number: int | None) -> Emission:
     return Emission(
         signal=row.signal,
         sender=headers.sender,
         payload=names_in(row.payload),
-        site=site,
+        site=site_of(headers),
         request=headers.request,
         attempt=row.attempt,
         idempotency_key=headers.id,

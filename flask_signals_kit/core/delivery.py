@@ -113,9 +113,13 @@ class LateResult:
         self.status = status or ("ran" if error is None else "failed")
         self._end(self.seconds)
 
-    def begin(self, attempt: int) -> None:
-        """Record that this process begins to run a stored call."""
-        self.attempt, self.is_running = attempt, True
+    def begin(self, attempt: int, attempts: int) -> None:
+        """Record that this process begins to run a stored call.
+
+        :param attempt: the number of the attempt.
+        :param attempts: how many there are at most.
+        """
+        self.attempt, self.attempts, self.is_running = attempt, attempts, True
         self.status = "waiting" if attempt == 1 else "retrying"
         self.error = self.place = None
 

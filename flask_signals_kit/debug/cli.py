@@ -2,36 +2,46 @@
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import shutil
 import sys
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import click
 from flask import current_app
 from flask.cli import AppGroup
 
-from ..app.app_signals import EXTENSION, AppSignals
+from ..app.app_signals import EXTENSION
 from . import why
 from .activity import StepInfo
 from .flow import Flow, flow, grouped
 from .flow_svg import to_file
 from .flow_text import to_dot, to_mermaid
 from .labels import clock, doc_parts, duration, label, named, near_file, short_file
+from .outbox_cli import outbox
 from .report import POLICIES, Problem, ReceiverInfo, Report, SignalInfo, report, signal_to_json
+from .terminal import (
+    GAP,
+    column_widths,
+    counted,
+    current_signals,
+    dim,
+    echo,
+    echo_groups,
+    echo_wrapped,
+    json_option,
+    print_json,
+    print_row,
+    printable,
+    terminal_width,
+    wrapped,
+)
 
 signals: AppGroup = AppGroup("signals")  # its help is in extension.py, which does not import this
-
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+signals.add_command(outbox)
 
 
 @signals.command("list")
 @click.argument("pattern", required=False)
-@_as_json
+@json_option
 @click.option(
     "--all",
     "show_all",
@@ -50,21 +60,21 @@ def list_signals(pattern: str | None, as_json: bool, show_all: bool) -> None:
     if pattern is not None and not found.signals:
         raise click.ClickException(_nothing_like(pattern, hidden, everything))
     if as_json:
-        _print_json(found.to_json())
+        print_json(found.to_json())
     else:
         _print_list(found, hidden)
 
 
 @signals.command("show")
 @click.argument("name")
-@_as_json
+@json_option
 def show_signal(name: str, as_json: bool) -> None:
     """Show everything about the signal NAME."""
     signal = _report(name).find(name)
     if signal is None:
         raise _no_signal(name)
     if as_json:
-        _print_json(signal_to_json(signal))
+        print_json(signal_to_json(signal))
     else:
         _print_signal(signal)
 
@@ -73,7 +83,7 @@ def show_signal(name: str, as_json: bool) -> None:
 @click.argument("name", metavar="SIGNAL")
 @click.argument("receiver", required=False)
 @click.option("--url", help="Also ask the app that runs at this URL what happened.")
-@_as_json
+@json_option
 def explain_signal(name: str, receiver: str | None, url: str | None, as_json: bool) -> None:
     """Say what decides whether the receivers of SIGNAL run.
 
@@ -89,26 +99,26 @@ def explain_signal(name: str, receiver: str | None, url: str | None, as_json: bo
     if reasons is None:
         raise _no_signal(name)
     if as_json:
-        _print_json(why.why_to_json(reasons))
+        print_json(why.why_to_json(reasons))
     else:
         _print_why(reasons)
 
 
 @signals.command("check")
-@_as_json
+@json_option
 @click.pass_context
 def check_signals(context: click.Context, as_json: bool) -> None:
     """Print the problems; the exit code is 1 if there are any."""
     found = _report()
     if as_json:
-        _print_json(found.problems_to_json())
+        print_json(found.problems_to_json())
     elif found.problems:
         for problem in found.problems:
             _print_problem(problem)
-            _echo()
-        _echo(_count(len(found.problems), "problem"))
+            echo()
+        echo(counted(len(found.problems), "problem"))
     else:
-        _echo(f"{_tally(found)}.")
+        echo(f"{_tally(found)}.")
     context.exit(1 if found.problems else 0)
 
 
@@ -140,19 +150,14 @@ def graph_signals(pattern: str | None, kind: str) -> None:
     if pattern is not None and not found.signals:
         hidden = len(everything.like(pattern).signals)
         raise click.ClickException(_nothing_like(pattern, hidden, everything))
-    _echo(FORMATS[kind](found).rstrip("\n"))
+    echo(FORMATS[kind](found).rstrip("\n"))
     if found.left_out:
-        note = f"Not shown: {_count(found.left_out, 'signal')}. A PATTERN selects others."
+        note = f"Not shown: {counted(found.left_out, 'signal')}. A PATTERN selects others."
         click.echo(note, err=True)
 
 
 def _report(name: str | None = None) -> Report:
-    app_signals = current_app.extensions.get(EXTENSION)
-    if not isinstance(app_signals, AppSignals):
-        raise click.ClickException(
-            f"App {current_app.name!r} has no SignalsKit: call kit.init_app(app) in its factory."
-        )
-    return report(app_signals, name)
+    return report(current_signals(), name)
 
 
 def _no_signal(name: str) -> click.ClickException:
@@ -175,20 +180,13 @@ def _nothing_like(pattern: str, hidden: int, everything: Report) -> str:
 # -- printing -------------------------------------------------------------------------------------
 
 
-def _print_json(data: Any) -> None:
-    click.echo(json.dumps(data, indent=2))  # in ASCII: a file or a pipe may have any encoding
-
-
-GAP = "  "
-"""The space between the columns of the list."""
-
 HEADS = ("Signal", "Receivers", "Delivery", "Place")
 """The columns of the list."""
 
 OUTCOME = 14
 """The width of what happened to a receiver, such as ``other sender``."""
 
-COLOURS: dict[str, str | None] = {"ran": "green", "failed": "red", "waiting": None}
+COLOURS: dict[str, str | None] = {"ran": "green", "failed": "red", "dead": "red", "waiting": None}
 """The colours of what happened to a receiver; yellow for all else."""
 
 PLACE = 16
@@ -198,34 +196,34 @@ PLACE = 16
 def _print_list(found: Report, hidden: int) -> None:
     if found.signals:
         _print_table(found.signals)
-        _echo()
+        echo()
     notes = [f"{_tally(found)}."]
     if found.problems:
         notes.append("'flask signals check' describes the problems.")
     if hidden:
-        notes.append(f"Not shown: {_count(hidden, 'signal')} without receivers; --all lists them.")
+        notes.append(f"Not shown: {counted(hidden, 'signal')} without receivers; --all lists them.")
     for note in notes:
-        _echo_wrapped(note, indent=0)
+        echo_wrapped(note, indent=0)
 
 
 def _print_table(signals: Sequence[SignalInfo]) -> None:
     """Print one line for each receiver; if it does not fit, without the receivers' modules."""
-    room = (_width() or sys.maxsize) - len(GAP) * (len(HEADS) - 1)
+    room = (terminal_width() or sys.maxsize) - len(GAP) * (len(HEADS) - 1)
     rows = [row for signal in signals for row in _rows(signal)]
-    widths = _widths([HEADS, *rows])
+    widths = column_widths([HEADS, *rows])
     if sum(widths) > room:
         rows = [row for signal in signals for row in _rows(signal, brief=True)]
-        widths = _widths([HEADS, *rows])
+        widths = column_widths([HEADS, *rows])
     while sum(widths) > room:  # cut the places first: the receivers' names say nearly as much
         widths[-1 if widths[-1] > PLACE else widths.index(max(widths))] -= 1
-    _print_row(HEADS, widths)
-    _print_row(["-" * width for width in widths], widths)
+    print_row(HEADS, widths)
+    print_row(["-" * width for width in widths], widths)
     by_name = {signal.name: signal for signal in signals}
     for row in rows:
         signal = by_name[row[0]]
         name = {"bold": True, "fg": "red" if signal.problems else None}
         receiver = {"fg": "yellow" if signal.orphan else None}
-        _print_row(row, widths, [name, receiver, {}, {"dim": True}])
+        print_row(row, widths, [name, receiver, {}, {"dim": True}])
 
 
 def _rows(signal: SignalInfo, *, brief: bool = False) -> list[tuple[str, str, str, str]]:
@@ -246,24 +244,9 @@ def _rows(signal: SignalInfo, *, brief: bool = False) -> list[tuple[str, str, st
     return rows or [(signal.name, "orphan" if signal.orphan else "none", "", "")]
 
 
-def _widths(rows: Sequence[tuple[str, ...]]) -> list[int]:
-    return [max(map(len, column)) for column in zip(*rows, strict=True)]
-
-
-def _print_row(
-    row: Sequence[str], widths: list[int], styles: Sequence[dict[str, Any]] = ({},) * len(HEADS)
-) -> None:
-    """Print a row of the list; of a text that is too long, its end is shown."""
-    cells: list[str] = []
-    for text, width, style in zip(row, widths, styles, strict=True):
-        short = text if len(text) <= width else f"…{text[len(text) - width + 1 :]}"
-        cells.append((click.style(short, **style) if short else "") + " " * (width - len(short)))
-    _echo(GAP.join(cells).rstrip())
-
-
 def _print_signal(signal: SignalInfo) -> None:
     _print_heading(signal)
-    _echo()
+    echo()
     facts = {
         "Origin": signal.origin,
         "Declared": label(signal, near_file) or ("nowhere" if signal.origin == "domain" else ""),
@@ -273,56 +256,56 @@ def _print_signal(signal: SignalInfo) -> None:
     }
     for term, fact in facts.items():
         if fact:
-            _echo_wrapped(f"{term:10}{fact}", indent=2, hanging=12)
-    _echo()
-    _echo(_count(len(signal.receivers), "receiver").capitalize())
+            echo_wrapped(f"{term:10}{fact}", indent=2, hanging=12)
+    echo()
+    echo(counted(len(signal.receivers), "receiver").capitalize())
     phase = None
     for index, receiver in enumerate(signal.receivers, start=1):
         if receiver.phase and receiver.phase != phase:
             phase = receiver.phase
-            _echo(phase)
+            echo(phase)
         _print_receiver(index, receiver)
     for problem in signal.problems:
-        _echo()
+        echo()
         _print_problem(problem)
 
 
 def _print_receiver(index: int, receiver: ReceiverInfo) -> None:
     _print_place(index, receiver)
-    _echo_wrapped(", ".join(_details(receiver)), indent=5)
+    echo_wrapped(", ".join(_details(receiver)), indent=5)
     if receiver.calls or receiver.dropped:
-        _echo_wrapped(", ".join(_figures(receiver)), indent=5)
+        echo_wrapped(", ".join(_figures(receiver)), indent=5)
 
 
 def _print_place(number: int, receiver: ReceiverInfo) -> None:
-    _echo(_printable(f"{number:>3}  {receiver.module}.{receiver.name}"))
-    _echo(f"{'':5}{_dim(_printable(label(receiver, near_file)) or 'no source file')}")
+    echo(printable(f"{number:>3}  {receiver.module}.{receiver.name}"))
+    echo(f"{'':5}{dim(printable(label(receiver, near_file)) or 'no source file')}")
 
 
 def _print_why(found: why.Why) -> None:
     if found.signal is None:
-        _echo(f"{click.style(_printable(found.name), bold=True)}  known to the running app only")
+        echo(f"{click.style(printable(found.name), bold=True)}  known to the running app only")
     else:
         _print_heading(found.signal)
     for note in found.notes:
-        _echo_wrapped(note, indent=2)
+        echo_wrapped(note, indent=2)
     for decision in found.decisions:
-        _echo()
+        echo()
         _print_place(decision.number, decision.receiver)
         for term, fact in decision.facts.items():
             heading = term.replace("_", " ").capitalize()
-            _echo_wrapped(f"{heading:10}{fact}", indent=5, hanging=15)
+            echo_wrapped(f"{heading:10}{fact}", indent=5, hanging=15)
     for problem in found.problems:
-        _echo()
+        echo()
         _print_problem(problem)
     if found.sent is not None:
-        _echo()
-        _echo("Last emissions, newest first" if found.sent else "No emissions are recorded.")
+        echo()
+        echo("Last emissions, newest first" if found.sent else "No emissions are recorded.")
         for sent in found.sent:
-            _echo()
+            echo()
             _print_sent(sent)
             if not sent.emission.steps:
-                _echo(f"{'':5}{'no receivers' if found.wanted is None else 'not connected'}")
+                echo(f"{'':5}{'no receivers' if found.wanted is None else 'not connected'}")
 
 
 def _print_sent(sent: why.Sent) -> None:
@@ -331,10 +314,10 @@ def _print_sent(sent: why.Sent) -> None:
     where = "" if site is None else f" at {label(site, near_file) or named(site)}"
     status = "" if request.status is None else f" {request.status}"
     number = click.style(f"#{emission.number}", bold=True)
-    title = _printable(f"{request.title}{status}").split(" ")
-    _echo_groups([number], [clock(emission.started)], title, hanging=5)
-    _echo(f"{'':5}{_dim(_printable(sent.url))}")
-    _echo_wrapped(f"sent by {emission.sender}{where}", indent=5)
+    title = printable(f"{request.title}{status}").split(" ")
+    echo_groups([number], [clock(emission.started)], title, hanging=5)
+    echo(f"{'':5}{dim(printable(sent.url))}")
+    echo_wrapped(f"sent by {emission.sender}{where}", indent=5)
     for step in emission.steps:
         _print_step(step)
 
@@ -347,35 +330,35 @@ def _print_step(step: StepInfo) -> None:
         reason += f" at {label(step.raised, short_file)}"
     end = len(outcome)
     text = f"{outcome}{named(step.receiver)}{took}{reason}"
-    first, *others = _wrapped(text, indent=0, hanging=end)
+    first, *others = wrapped(text, indent=0, hanging=end)
     colour = COLOURS.get(step.status, "yellow")
-    _echo(f"{first[:5]}{click.style(first[5:end], fg=colour)}{first[end:]}")
+    echo(f"{first[:5]}{click.style(first[5:end], fg=colour)}{first[end:]}")
     for line in others:
-        _echo(line)
+        echo(line)
 
 
 def _print_heading(signal: SignalInfo) -> None:
-    marks = [] if signal.origin == "domain" else [_dim(signal.origin)]
+    marks = [] if signal.origin == "domain" else [dim(signal.origin)]
     if signal.on_error != "raise":
-        marks.append(_dim(f"on_error={signal.on_error}"))
+        marks.append(dim(f"on_error={signal.on_error}"))
     if signal.orphan:
         marks.append(click.style("orphan", fg="yellow"))
     titles = dict.fromkeys(problem.title for problem in signal.problems)
     marks += [click.style(title, fg="red") for title in titles]
     names = ["..."] if signal.payload is None else _payload_names(signal)
-    first, *others = map(_dim, f"({', '.join(names)})".split(" "))
-    heading = click.style(_printable(signal.name), bold=True) + first
-    _echo_groups([heading, *others], *([mark] for mark in marks), hanging=4)
+    first, *others = map(dim, f"({', '.join(names)})".split(" "))
+    heading = click.style(printable(signal.name), bold=True) + first
+    echo_groups([heading, *others], *([mark] for mark in marks), hanging=4)
     if signal.doc:
-        _echo_wrapped("".join(part for part, _ in doc_parts(signal.doc)), indent=2)
+        echo_wrapped("".join(part for part, _ in doc_parts(signal.doc)), indent=2)
 
 
 def _print_problem(problem: Problem) -> None:
     place = "" if problem.place is None else label(problem.place, near_file)
     title, name = click.style(problem.title, fg="red"), click.style(problem.signal, bold=True)
-    _echo_groups([title], [name], [_dim(place)] if place else [], hanging=2)
-    _echo_wrapped(problem.message, indent=2)
-    _echo_wrapped(f"Fix: {problem.fix}", indent=2)
+    echo_groups([title], [name], [dim(place)] if place else [], hanging=2)
+    echo_wrapped(problem.message, indent=2)
+    echo_wrapped(f"Fix: {problem.fix}", indent=2)
 
 
 def _brief_file(file: str) -> str:
@@ -406,7 +389,7 @@ def _details(receiver: ReceiverInfo) -> Iterator[str]:
 
 def _figures(receiver: ReceiverInfo) -> Iterator[str]:
     """Yield the journal's counts of this process."""
-    yield _count(receiver.calls or 0, "call")
+    yield counted(receiver.calls or 0, "call")
     if receiver.failures:
         last = receiver.last_failure
         yield f"{receiver.failures} failed" + (f" (last: {last.error})" if last else "")
@@ -437,77 +420,9 @@ def _payload_names(signal: SignalInfo) -> list[str]:
 def _tally(found: Report) -> str:
     return ", ".join(
         (
-            _count(len(found.signals), "signal").capitalize(),
-            _count(len(found.receivers), "receiver"),
-            _count(len(found.orphans), "orphan"),
-            _count(len(found.problems), "problem"),
+            counted(len(found.signals), "signal").capitalize(),
+            counted(len(found.receivers), "receiver"),
+            counted(len(found.orphans), "orphan"),
+            counted(len(found.problems), "problem"),
         )
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
-
-
-_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""Characters that control a terminal or change the direction of text."""
-
-
-def _printable(text: str) -> str:
-    """Escape the characters of a name that a terminal would obey."""
-    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-
-
-def _dim(text: str) -> str:
-    return click.style(text, dim=True) if text else ""
-
-
-def _width() -> int | None:
-    """Return the terminal's width, or ``None`` if the output is a file or a pipe."""
-    if sys.stdout.isatty() or os.environ.get("COLUMNS"):
-        return max(shutil.get_terminal_size().columns, 40)
-    return None
-
-
-def _echo_wrapped(text: str, *, indent: int, hanging: int | None = None) -> None:
-    for line in _wrapped(text, indent=indent, hanging=hanging):
-        _echo(line)
-
-
-def _wrapped(text: str, *, indent: int, hanging: int | None = None) -> list[str]:
-    width = _width()
-    return textwrap.wrap(
-        _printable(text),
-        width=width or sys.maxsize,
-        initial_indent=" " * indent,
-        subsequent_indent=" " * (indent if hanging is None else hanging),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-
-
-def _echo_groups(*groups: list[str], indent: int = 0, hanging: int) -> None:
-    """Print groups of styled words with two spaces between them, and break long lines."""
-    width = _width() or sys.maxsize
-    line = ""
-    for group in groups:
-        gap = "  "
-        for word in group:
-            if line and len(click.unstyle(line + gap + word)) > width:
-                _echo(line)
-                line = " " * hanging + word
-            else:
-                line += gap + word if line else " " * indent + word
-            gap = " "
-    if line:
-        _echo(line)
-
-
-def _echo(line: str = "") -> None:
-    # https://no-color.org: if it is set and not empty, print no colour.
-    color = False if os.environ.get("NO_COLOR") else None
-    try:
-        click.echo(line, color=color)
-    except UnicodeEncodeError:  # the output is not UTF-8; escape as standard error does
-        encoding = sys.stdout.encoding
-        click.echo(line.encode(encoding, "backslashreplace").decode(encoding), color=color)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
 Stored: TypeAlias = dict[int, Any]
-"""The state of each message that the outbox was asked about; ``None`` if its row is gone."""
+"""The row of each message that the outbox was asked about; ``None`` if it is gone."""
 
 ELSEWHERE = "in another process"
 
@@ -34,11 +34,12 @@ def ask(app_signals: AppSignals, steps: Iterable[JournalStep]) -> Stored:
     if not messages or app_signals.outbox is None:
         return {}
     try:
-        found = app_signals.outbox.states(messages)
+        with app_signals.outbox.reading() as connection:
+            rows = app_signals.outbox.queries.states(connection, messages)
     except Exception:  # of the database
         logger.debug("The outbox cannot be read", exc_info=True)
         return {}
-    return {message: found.get(message) for message in messages}
+    return dict.fromkeys(messages) | {row.id: row for row in rows}
 
 
 def _is_over(step: JournalStep) -> bool:
@@ -52,22 +53,22 @@ def updated(step: JournalStep, stored: Stored) -> JournalStep:
     """
     if step.message not in stored or _is_over(step):
         return step
-    state = stored[step.message]
-    if state is None:
+    row = stored[step.message]
+    if row is None:
         return _gone(step)
-    if state.is_dead:
-        return replace(step, status="dead", attempt=state.attempt, dropped=state.error)
-    if step.status != "dead" and state.attempt == step.attempt:
+    if row.status == "dead":
+        return replace(step, status="dead", attempt=row.attempt, dropped=row.error)
+    if row.attempt == step.attempt and step.status != "dead":
         return step  # this process ran it last
     return replace(
         step,
-        status="retrying" if state.error or state.attempt > 1 else "waiting",
-        attempt=state.attempt,
+        status="retrying" if row.error or row.attempt > 1 else "waiting",
+        attempt=row.attempt,
         duration=None,
         error=None,
         raised=None,
-        dropped=state.error,
-        is_running=state.attempt > 0 and state.error is None,
+        dropped=row.error,
+        is_running=row.status == "running",
     )
 
 
@@ -82,15 +83,17 @@ def _gone(step: JournalStep) -> JournalStep:
 
 def why_stored(entry: JournalEntry, step: JournalStep) -> str:
     """Return why the step of a durable receiver has its status."""
-    attempt = f"attempt {step.attempt} of {step.attempts}"
+    attempt = f"attempt {step.attempt}"
+    if step.attempt <= (step.attempts or 0):  # not if it was retried by hand in another process
+        attempt += f" of {step.attempts}"
     if step.status == "ran":
         return _when(entry, step)
     if step.is_running:
         return f"{attempt} is running"
-    if step.status == "waiting":
-        return "waits for the commit" if step.message is None else "waits for a worker"
     if step.status in {"dead", "dropped"}:
         return short_error(plain(step.dropped or "the message was given up"))
+    if step.status == "waiting":
+        return "waits for the commit" if step.message is None else "waits for a worker"
     if step.error is not None:
         return f"{attempt} raised {step.error}"
     return f"{attempt}: {short_error(plain(step.dropped or 'it asked to be run again'))}"

@@ -1,24 +1,10 @@
 """Fixtures: shops on every database and with every extension."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.deliveries.support import EXTENSIONS, Shop
-
-
-@pytest.fixture
-def sqlite(tmp_path: Path) -> str:
-    """Give the URL of an SQLite file."""
-    return f"sqlite:///{tmp_path / 'shop.sqlite'}"
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest) -> str:
-    """Give the URL of an empty database."""
-    url: str = request.getfixturevalue(request.param)
-    return url
 
 
 @pytest.fixture(params=EXTENSIONS)

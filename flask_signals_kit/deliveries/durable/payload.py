@@ -49,10 +49,19 @@ class Headers(msgspec.Struct, omit_defaults=True):
     """Module, name, file and line of the send."""
     version: int = 1
     """The version of the declaration."""
+    spent: int = 0
+    """The attempts that were used up when the message was last retried by a command."""
 
     def to_text(self) -> str:
         """Return it as text."""
         return msgspec.json.encode(self).decode()
+
+    def renewed(self, attempt: int) -> Headers:
+        """Return the headers of a message that gets as many attempts as a new one.
+
+        :param attempt: how often it has run.
+        """
+        return msgspec.structs.replace(self, spent=attempt)
 
     @classmethod
     def from_text(cls, text: str) -> Headers:
@@ -149,6 +158,14 @@ def _refused(signal: str, name: str, value: Any, why: str) -> PayloadError:
         f"{what} of signal {signal!r} is {type_name(value)}, which {why}. It has a durable "
         f"receiver, so it must be stored. {advice}"
     )
+
+
+def headers_in(text: str) -> Headers | None:
+    """Return stored headers; ``None`` if they are damaged."""
+    try:
+        return Headers.from_text(text)
+    except msgspec.MsgspecError:
+        return None
 
 
 def names_in(text: str) -> tuple[str, ...]:

@@ -320,7 +320,7 @@ def test_run_that_was_too_slow_stores_nothing(
         session.add(Account(name="acme"))
         session.commit()
         shop.funded.send("acme")
-    shop.work()
+    assert not shop.outbox.run(1, 0)  # not by a worker, which could claim the message as well
     assert runs == [1, 2]
     with shop.open() as session:
         assert session.query(Account).one().balance == 1
@@ -342,6 +342,15 @@ def test_run_that_never_ends_uses_up_its_attempts(shop: DurableShop) -> None:
     assert (message.due, message.attempt) == (None, 2)
     assert "has begun 2 times, and its last run did not end" in message.error
     assert len(reported) == 1
+
+
+def test_look_at_the_outbox_waits_for_no_writer(shop: DurableShop) -> None:
+    """On SQLite, another transaction may hold the lock for longer than a worker would wait."""
+    shop.on(lambda sender, **extra: None)
+    with shop.open() as session:
+        session.add(Account(name="acme"))
+        session.flush()
+        assert shop.outbox.seconds_to_next() is None
 
 
 def test_what_a_receiver_sends_is_stored_with_its_commit(shop: DurableShop) -> None:
@@ -447,6 +456,33 @@ def test_two_receivers_of_one_name_are_refused(shop: DurableShop) -> None:
     shop.on(lambda sender, **extra: None)
     with pytest.raises(DuplicateReceiverError, match="Two durable receivers of signal"):
         shop.on(lambda sender, **extra: None)
+
+
+def test_result_of_a_run_tells_how_it_ended(shop: DurableShop) -> None:
+    """A message that has begun since it was claimed has none."""
+
+    def receive(sender: str, **extra: Any) -> None:
+        if sender == "give up":
+            raise Discard("no account")
+        if sender == "fail":
+            raise LookupError
+
+    shop.on(receive, uid="ledger", max_attempts=2)
+    with shop.open():
+        for sender in ("pay", "give up", "fail"):
+            shop.funded.send(sender)
+    runs = [(1, 0), (1, 0), (2, 0), (3, 0), (3, 1)]
+    results = [shop.outbox.perform(*run) for run in runs]
+    assert [result and (result.message, result.attempt, result.status) for result in results] == [
+        (1, 1, "ran"),
+        None,
+        (2, 1, "discarded"),
+        (3, 1, "failed"),
+        (3, 2, "dead"),
+    ]
+    assert {(result.receiver, result.signal) for result in results if result} == {
+        ("ledger", "account_funded")
+    }
 
 
 # -- values ---------------------------------------------------------------------------------------

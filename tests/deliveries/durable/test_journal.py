@@ -14,10 +14,10 @@ import pytest
 from sqlalchemy import text
 
 from flask_signals_kit import Discard, RetryAfter, current_emission
-from flask_signals_kit.app.outbox import Outbox
 from flask_signals_kit.debug import activity
 from flask_signals_kit.debug.activity import EmissionInfo, StepInfo
 from flask_signals_kit.debug.labels import short_file
+from flask_signals_kit.deliveries.durable.table import Queries
 from tests.deliveries.durable.support import DurableShop
 from tests.deliveries.support import Account
 from tests.support import together
@@ -252,7 +252,6 @@ def test_running_receiver_knows_the_number_of_its_emission(shop: DurableShop) ->
 
 
 WORKER = """
-    from flask_signals_kit.app.outbox import Outbox
     from tests.deliveries.durable import test_journal
     from tests.deliveries.durable.support import DurableShop
 
@@ -303,8 +302,10 @@ def test_dead_message_is_retried_or_discarded_elsewhere(shop: DurableShop) -> No
     shop.on(fail, max_attempts=1)
     send(shop)
     shop.work()
-    change(shop, "UPDATE signals_outbox SET due = 0, error = NULL, attempt = 2")
-    assert shown(shop) == ("retrying", "attempt 2 of 1 is running")
+    change(shop, "UPDATE signals_outbox SET due = 0")
+    assert shown(shop)[0] == "retrying"
+    change(shop, "UPDATE signals_outbox SET due = 9e9, error = NULL, attempt = 2")
+    assert shown(shop) == ("retrying", "attempt 2 is running")
     change(shop, "DELETE FROM signals_outbox")
     assert shown(shop)[0] == "dropped"
 
@@ -323,11 +324,11 @@ def test_all_steps_that_wait_are_one_query(
     """Steps that are over are not asked about."""
     asked: list[set[int]] = []
 
-    def note(outbox: Outbox, messages: Iterable[int]) -> dict[int, Any]:
-        asked.append(set(messages))
-        return {}
+    def note(queries: Queries, connection: Any, numbers: Iterable[int]) -> list[Any]:
+        asked.append(set(numbers))
+        return []
 
-    monkeypatch.setattr(Outbox, "states", note)
+    monkeypatch.setattr(Queries, "states", note)
     shop.on(ignore)
     send(shop)
     shop.work()

@@ -1,0 +1,230 @@
+"""Plain records of the outbox and its messages; the page, its JSON and the commands show them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from ..records import Place
+from .labels import plain
+
+if TYPE_CHECKING:
+    from ..app.app_signals import AppSignals
+    from ..app.outbox import Outbox
+
+STATUSES: dict[str, str] = {
+    "due": "is due, or about to run",
+    "running": "runs",
+    "retrying": "failed, and waits for its next attempt",
+    "dead": "is not run again",
+}
+"""What each status of a message means."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MessageInfo:
+    """One message: the call of one durable receiver that is still to be done."""
+
+    id: int
+    """The number of its row."""
+    receiver: str
+    """The name of the receiver: its ``uid``, else module and name."""
+    signal: str
+    """The signal's name."""
+    status: str
+    """One of :data:`STATUSES`."""
+    attempt: int
+    """How often a run has begun."""
+    max_attempts: int | None
+    """The attempt after which it is dead: higher than that of the delivery if the message was
+    retried by a command; ``None`` if the receiver no longer exists."""
+    due: float | None
+    """When it runs next, or when its run counts as lost, in seconds since the epoch; ``None`` if
+    it is dead."""
+    sent_at: float | None
+    """When the signal was sent, in seconds since the epoch; ``None`` if the row is damaged."""
+    queue: str | None
+    """Its queue."""
+    error: str | None
+    """Why the last run failed."""
+    message_id: str | None
+    """The id of the message, which is also the idempotency key."""
+    correlation_id: str | None
+    """The id of the first message of the chain."""
+    causation_id: str | None
+    """The id of the message whose receiver sent this one."""
+    request: str | None
+    """The method and path of the request that it was sent in."""
+    site: Place | None
+    """The place of the send."""
+    sender: str | None
+    """The sender's type."""
+    payload: tuple[str, ...]
+    """The payload's names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ReceiverTotals:
+    """The messages of one receiver of one signal."""
+
+    receiver: str
+    """The name of the receiver."""
+    signal: str
+    """The signal's name."""
+    exists: bool
+    """Whether the receiver still exists."""
+    counts: Mapping[str, int]
+    """The number of messages of each status."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class OutboxReport:
+    """The messages of one app."""
+
+    app: str
+    """The app's name."""
+    counts: Mapping[str, int]
+    """The number of messages of each status."""
+    oldest_age: float | None
+    """For how long the oldest message is due, in seconds; ``None`` if none is."""
+    receivers: tuple[ReceiverTotals, ...]
+    """The receivers that have messages, by name."""
+
+    @property
+    def total(self) -> int:
+        """The number of messages."""
+        return sum(self.counts.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON types."""
+        receivers = [_fields(each) for each in self.receivers]
+        return {**_fields(self), "receivers": receivers}
+
+
+def message_to_json(message: MessageInfo) -> dict[str, Any]:
+    """Return one message as JSON types."""
+    site = None if message.site is None else _fields(message.site)
+    return {**_fields(message), "site": site}
+
+
+def messages_to_json(app_signals: AppSignals, listed: Sequence[MessageInfo]) -> dict[str, Any]:
+    """Return messages as JSON types."""
+    return {
+        "app": plain(app_signals.app.name),
+        "messages": [message_to_json(message) for message in listed],
+    }
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    """Return the fields of a record; a tuple becomes a list."""
+    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
+
+
+def outbox_report(app_signals: AppSignals) -> OutboxReport | None:
+    """Count the messages of one app; this reads no payload.
+
+    :return: ``None`` if the app has no durable receivers.
+    :raises OutboxError: if the database cannot be used, or lacks a part of the table.
+    :raises ConfigurationError: if the database is not known.
+    """
+    outbox = app_signals.outbox
+    if outbox is None:
+        return None
+    with outbox.reading() as connection:
+        rows = outbox.queries.totals(connection)
+        age = outbox.queries.oldest_age(connection)
+    counts = dict.fromkeys(STATUSES, 0)
+    found: dict[tuple[str, str], dict[str, int]] = {}
+    for row in rows:
+        counts[row.status] += row.number
+        found.setdefault((row.receiver, row.signal), dict.fromkeys(STATUSES, 0))
+        found[row.receiver, row.signal][row.status] = row.number
+    return OutboxReport(
+        app=plain(app_signals.app.name),
+        counts=counts,
+        oldest_age=age,
+        receivers=tuple(
+            ReceiverTotals(
+                receiver=receiver,
+                signal=signal,
+                exists=outbox.max_attempts(signal, receiver) is not None,
+                counts=totals,
+            )
+            for (receiver, signal), totals in found.items()
+        ),
+    )
+
+
+def messages(
+    app_signals: AppSignals,
+    *,
+    status: str = "",
+    receiver: str = "",
+    signal: str = "",
+    queue: str = "",
+    limit: int,
+    before: int | None = None,
+) -> list[MessageInfo]:
+    """Return messages of one app, the newest first; an empty filter matches all.
+
+    :param status: one of :data:`STATUSES`.
+    :param receiver: the name of the receiver.
+    :param signal: the name of the signal.
+    :param queue: the name of the queue.
+    :param limit: how many at most.
+    :param before: only messages with lower ids, such as that of the last one on a page.
+    :raises OutboxError: as :func:`outbox_report`.
+    :raises ConfigurationError: as :func:`outbox_report`.
+    """
+    outbox = app_signals.outbox
+    if outbox is None:
+        return []
+    queries = outbox.queries
+    where = queries.where(status=status, receiver=receiver, signal=signal, queue=queue)
+    with outbox.reading() as connection:
+        rows = queries.newest(connection, where, limit, before)
+    return [_message(outbox, row) for row in rows]
+
+
+def find_message(app_signals: AppSignals, number: int) -> MessageInfo | None:
+    """Return the message of this id, or ``None`` if there is none.
+
+    :raises OutboxError: as :func:`outbox_report`.
+    :raises ConfigurationError: as :func:`outbox_report`.
+    """
+    outbox = app_signals.outbox
+    if outbox is None:
+        return None
+    with outbox.reading() as connection:
+        row = outbox.queries.find(connection, number)
+    return None if row is None else _message(outbox, row)
+
+
+def _message(outbox: Outbox, row: Any) -> MessageInfo:
+    # Imported here, because they need the extra "durable".
+    from ..app.outbox import site_of
+    from ..deliveries.durable.payload import headers_in, names_in
+
+    headers: Any = headers_in(row.headers)
+    most = outbox.max_attempts(row.signal, row.receiver)
+    return MessageInfo(
+        id=row.id,
+        receiver=row.receiver,
+        signal=row.signal,
+        status=row.status,
+        attempt=row.attempt,
+        max_attempts=most if most is None or headers is None else headers.spent + most,
+        due=row.due,
+        sent_at=headers and headers.sent_at,
+        queue=row.queue,
+        error=row.error,
+        message_id=headers and headers.id,
+        correlation_id=headers and headers.correlation,
+        causation_id=headers and headers.causation,
+        request=headers and headers.request,
+        site=None if headers is None else site_of(headers),
+        sender=headers and headers.sender,
+        payload=names_in(row.payload),
+    )

@@ -1,0 +1,337 @@
+"""``flask signals outbox``: show and change the messages of durable receivers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from flask.cli import AppGroup
+
+from .labels import duration, label, named, near_file
+from .outbox import (
+    STATUSES,
+    MessageInfo,
+    OutboxReport,
+    find_message,
+    message_to_json,
+    messages,
+    messages_to_json,
+    outbox_report,
+)
+from .terminal import (
+    counted,
+    current_outbox,
+    echo,
+    echo_wrapped,
+    errors_shown,
+    json_option,
+    print_json,
+    print_table,
+    show_progress,
+)
+
+if TYPE_CHECKING:
+    from ..app.app_signals import AppSignals
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+SHOWN = 20
+"""The number of messages that a dry run lists."""
+
+
+@click.group("outbox", cls=AppGroup, invoke_without_command=True)
+@json_option
+@click.pass_context
+def outbox(context: click.Context, as_json: bool) -> None:
+    """Show, retry or discard the messages of durable receivers; without a command, count them."""
+    if context.invoked_subcommand is None:
+        context.invoke(show_status, as_json=as_json)
+    elif as_json:  # given before the command
+        context.default_map = {context.invoked_subcommand: {"as_json": True}}
+
+
+def _filters(*statuses: str) -> Callable[[F], F]:
+    """Return a decorator that adds the options of a filter."""
+
+    def add(command: F) -> F:
+        command = click.option("--signal", default="", help="Only those of this signal.")(command)
+        command = click.option("--receiver", default="", help="Only those of this receiver.")(
+            command
+        )
+        choice = click.Choice(statuses)
+        return click.option("--status", type=choice, help="Only those with this status.")(command)
+
+    return add
+
+
+def _changing(*statuses: str) -> Callable[[F], F]:
+    """Return a decorator that adds the arguments and options of a command that changes messages."""
+
+    def add(command: F) -> F:
+        command = json_option(command)
+        command = click.option("--yes", is_flag=True, help="Do not ask.")(command)
+        command = click.option("--dry-run", is_flag=True, help="Only say what would be changed.")(
+            command
+        )
+        command = _filters(*statuses)(command)
+        return click.argument("number", metavar="[ID]", type=int, required=False)(command)
+
+    return add
+
+
+# -- showing --------------------------------------------------------------------------------------
+
+
+@outbox.command("status")
+@json_option
+@errors_shown()
+def show_status(as_json: bool) -> None:
+    """Count the messages of each status and receiver."""
+    found = outbox_report(current_outbox()[0])
+    if found is not None:
+        print_json(found.to_json()) if as_json else _print_status(found)
+
+
+@outbox.command("list")
+@_filters(*STATUSES)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    default=50,
+    show_default=True,
+    help="How many at most.",
+)
+@click.option("--before", type=int, help="Only those with lower ids: the next page.")
+@json_option
+@errors_shown()
+def list_messages(
+    status: str | None,
+    receiver: str,
+    signal: str,
+    limit: int,
+    before: int | None,
+    as_json: bool,
+) -> None:
+    """List messages, the newest first."""
+    app_signals, _ = current_outbox()
+    found = messages(
+        app_signals,
+        status=status or "",
+        receiver=receiver,
+        signal=signal,
+        limit=limit + 1,
+        before=before,
+    )
+    shown = found[:limit]
+    if as_json:
+        print_json(messages_to_json(app_signals, shown))
+        return
+    _print_messages(shown)
+    if len(found) > limit:
+        echo()
+        echo_wrapped(f"There are more: --before {shown[-1].id} lists the next ones.", indent=0)
+
+
+@outbox.command("show")
+@click.argument("number", metavar="ID", type=int)
+@json_option
+@errors_shown()
+def show_message(number: int, as_json: bool) -> None:
+    """Show the message ID, without the values of its payload."""
+    message = find_message(current_outbox()[0], number)
+    if message is None:
+        raise _no_message(number)
+    print_json(message_to_json(message)) if as_json else _print_message(message)
+
+
+def _no_message(number: int) -> click.ClickException:
+    return click.ClickException(
+        f"There is no message {number}: it has run, was discarded, or never existed."
+    )
+
+
+# -- changing -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Change:
+    """What ``retry`` or ``discard`` is to change, and how."""
+
+    verb: str
+    """The command."""
+    past: str
+    """The past participle."""
+    number: int | None
+    """The id of the only message."""
+    status: str | None
+    """The status of the messages."""
+    receiver: str
+    """Their receiver."""
+    signal: str
+    """Their signal."""
+    dry_run: bool
+    """Whether nothing is to be changed."""
+    yes: bool
+    """Whether not to ask."""
+    as_json: bool
+    """Whether to print JSON."""
+
+    def wanted(self) -> dict[str, Any]:
+        """Return the filter: dead messages only, unless it says more.
+
+        :raises UsageError: without an id or a filter, and with both.
+        """
+        given = {"status": self.status or "", "receiver": self.receiver, "signal": self.signal}
+        if self.number is None and not any(given.values()):
+            raise click.UsageError("Give the ID of a message, or a filter such as --status dead.")
+        if self.number is not None and any(given.values()):
+            raise click.UsageError("Give the ID of a message or filters, not both.")
+        return given if self.number is not None else {**given, "status": self.status or "dead"}
+
+
+@outbox.command("retry")
+@_changing("dead")
+@errors_shown()
+def retry_messages(**options: Any) -> None:
+    """Make dead messages due again: the message ID, or all that match the filters.
+
+    Each gets as many further attempts as a new message. Messages that wait or run are left alone.
+    """
+    _change(_Change(verb="retry", past="retried", **options))
+
+
+@outbox.command("discard")
+@_changing("due", "retrying", "dead")
+@errors_shown()
+def discard_messages(**options: Any) -> None:
+    """Delete messages: the message ID, or all that match the filters.
+
+    Without --status, filters match dead messages only. Messages that run are left alone.
+    """
+    _change(_Change(verb="discard", past="discarded", **options))
+
+
+def _change(change: _Change) -> None:
+    wanted = change.wanted()
+    app_signals, outbox = current_outbox()
+    if change.number is not None:
+        _check_number(app_signals, change)
+    where = outbox.queries.where(number=change.number, **wanted)
+    with outbox.reading() as connection:
+        total = outbox.queries.count(connection, where)
+    if change.dry_run:
+        if change.number is None and not change.as_json:
+            _print_messages(messages(app_signals, **wanted, limit=SHOWN))
+            echo(f"... and {total - SHOWN:,} more\n" if total > SHOWN else "")
+        _print_changed(app_signals, change, total)
+        return
+    if total > 1 and not change.yes:
+        question = f"{change.verb.capitalize()} {counted(total, 'message')}?"
+        click.confirm(question, abort=True, err=True)
+    work = outbox.retry if change.verb == "retry" else outbox.discard
+    _print_changed(app_signals, change, show_progress(change.past, work(where), total))
+
+
+def _check_number(app_signals: AppSignals, change: _Change) -> None:
+    """Refuse a message that does not exist, or that the command leaves alone."""
+    number = change.number or 0
+    message = find_message(app_signals, number)
+    if message is None:
+        raise _no_message(number)
+    if message.status == "running":
+        raise click.ClickException(f"Message {number} runs at the moment: it is left alone.")
+    if change.verb == "retry" and message.status != "dead":
+        raise click.ClickException(
+            f"Message {number} is not dead: it {STATUSES[message.status]}, and is left alone."
+        )
+
+
+def _print_changed(app_signals: AppSignals, change: _Change, done: int) -> None:
+    if change.as_json:
+        print_json({"app": app_signals.app.name, "dry_run": change.dry_run, "messages": done})
+    else:
+        were = "would be" if change.dry_run else "was" if done == 1 else "were"
+        echo(f"{counted(done, 'message').capitalize()} {were} {change.past}.")
+
+
+# -- printing -------------------------------------------------------------------------------------
+
+
+def _print_status(found: OutboxReport) -> None:
+    echo(f"{', '.join(f'{number:,} {status}' for status, number in found.counts.items())}")
+    if found.oldest_age is not None:
+        echo(f"The oldest is due for {duration(found.oldest_age)}")
+    if not found.receivers:
+        return
+    echo()
+    rows = [
+        (
+            each.receiver + ("" if each.exists else " (does not exist)"),
+            each.signal,
+            *(f"{number:,}" for number in each.counts.values()),
+        )
+        for each in found.receivers
+    ]
+    print_table(("Receiver", "Signal", *map(str.capitalize, STATUSES)), rows)
+
+
+def _print_messages(listed: list[MessageInfo]) -> None:
+    if not listed:
+        echo("No messages.")
+        return
+    heads = ("ID", "Status", "Attempt", "Due", "Receiver", "Signal", "Error")
+    rows = [
+        (
+            str(each.id),
+            each.status,
+            _attempt(each),
+            _moment(each.due),
+            each.receiver,
+            each.signal,
+            each.error or "",
+        )
+        for each in listed
+    ]
+    print_table(heads, rows)
+
+
+def _print_message(message: MessageInfo) -> None:
+    echo(f"Message {message.id}  {message.status}: it {STATUSES[message.status]}")
+    echo()
+    for term, fact in _facts(message):
+        if fact:
+            echo_wrapped(f"{term:13}{fact}", indent=2, hanging=15)
+
+
+def _facts(message: MessageInfo) -> Iterator[tuple[str, str | None]]:
+    gone = " (does not exist)" if message.max_attempts is None else ""
+    site = message.site
+    yield "Receiver", f"{message.receiver}{gone}"
+    yield "Signal", message.signal
+    yield "Queue", message.queue
+    yield "Attempt", _attempt(message)
+    yield "Due", _moment(message.due)
+    yield "Error", message.error
+    yield "Sent", _moment(message.sent_at)
+    yield "Sender", message.sender
+    yield "Payload", ", ".join(message.payload) or "none"
+    yield "Site", None if site is None else label(site, near_file) or named(site)
+    yield "Request", message.request
+    yield "Message id", message.message_id
+    yield "Correlation", message.correlation_id
+    yield "Causation", message.causation_id
+
+
+def _attempt(message: MessageInfo) -> str:
+    most = "" if message.max_attempts is None else f" of {message.max_attempts}"
+    return f"{message.attempt}{most}"
+
+
+def _moment(seconds: float | None) -> str:
+    """Return a time since the epoch as local date and time; an empty text for ``None``."""
+    if seconds is None:
+        return ""
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
