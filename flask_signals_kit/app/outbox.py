@@ -371,6 +371,13 @@ class Outbox:
         """
         return reading(self.engine(), self._statements.table)
 
+    def emission_of(self, message: str) -> int | None:
+        """Return the number of a message's emission, as long as the journal of this process has it.
+
+        :param message: the id of the message, which is also the idempotency key.
+        """
+        return self._result(message).number
+
     def max_attempts(self, signal: str, receiver: str) -> int | None:
         """Return how often a receiver is run at most; ``None`` if there is none of this name."""
         live = self._find(signal, receiver)

@@ -230,6 +230,15 @@ def emission(app_signals: AppSignals, number: int) -> EmissionInfo | None:
     return found[0] if found else None
 
 
+def emission_of_message(app_signals: AppSignals, message: str | None) -> int | None:
+    """Return the number of the emission that a message was stored for, if it is recorded.
+
+    :param message: the id of the message, which is also the idempotency key.
+    """
+    outbox = app_signals.outbox
+    return None if outbox is None or message is None else outbox.emission_of(message)
+
+
 def within(app_signals: AppSignals, emission: EmissionInfo, rows: int) -> list[EmissionInfo]:
     """Return one emission, and those that its receivers sent, directly or not.
 

@@ -96,6 +96,25 @@ def clock(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).astimezone().strftime("%H:%M:%S.%f")[:-3]
 
 
+def moment(seconds: float) -> str:
+    """Return a time since the epoch as :func:`clock` does, with the date if it is not today."""
+    found = datetime.fromtimestamp(seconds).astimezone()
+    today = datetime.now().astimezone().date()
+    return clock(seconds) if found.date() == today else found.strftime("%Y-%m-%d %H:%M:%S")
+
+
+_UNITS = (("day", 86_400), ("h", 3600), ("min", 60))
+
+
+def age(seconds: float) -> str:
+    """Return a long duration with one unit, such as ``"3 min"``."""
+    for unit, length in _UNITS:
+        count = int(seconds // length)
+        if count:
+            return f"{count:,} {unit}" + ("s" if unit == "day" and count > 1 else "")
+    return f"{int(seconds)} s"
+
+
 _ERROR = re.compile(r"[\w.<>]+ at (?P<place>.+:\d+)")
 
 
