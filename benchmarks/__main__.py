@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from . import after_commit, footprint, sending
+from . import after_commit, durable, footprint, sending
 
 ROOT = Path(__file__).parent.parent
 TABLE = ROOT / "docs" / "benchmarks.md"
@@ -41,9 +41,10 @@ class Row:
     """Whether the README quotes it."""
 
     def __str__(self) -> str:
+        digits = 2 if round(self.figure, 1) else 3
         limit = "" if self.limit is None else f"{self.limit:.2f}"
         over = " **over**" if self.is_over else ""
-        return f"| {self.what} | {limit} | {self.figure:.2f}{over} |"
+        return f"| {self.what} | {limit} | {self.figure:.{digits}f}{over} |"
 
     @property
     def is_over(self) -> bool:
@@ -113,6 +114,9 @@ def measure() -> Iterator[Row]:
             figure=after_commit.bulk_against_hand(writes=writes),
             quoted=True,
         )
+    with durable.shops() as shops:
+        for database, shop in shops.items():
+            yield from _durable(database, shop)
     yield Row(
         what="importing the kit, against importing Flask (time on top)",
         limit=0.15,
@@ -133,6 +137,37 @@ def measure() -> Iterator[Row]:
     for url, seconds in footprint.requests_seconds().items():
         what = f"`{url}` with 1,000 emissions to 10 receivers in the journal, in seconds"
         yield Row(what=what, limit=1.0, figure=seconds)
+
+
+def _durable(database: str, shop: durable.Shop) -> Iterator[Row]:
+    """Yield the rows of durable delivery on one database."""
+    yield Row(
+        what=f"a commit of a row and a durable message on {database}, against the row alone",
+        limit={"SQLite": 1.25, "PostgreSQL": 1.33}[database],
+        figure=durable.send_against_row(shop),
+        quoted=True,
+    )
+    yield Row(
+        what=f"a worker's delivery on {database}, one thread, against a loop of its statements",
+        limit=1.67,
+        figure=durable.delivery_against_loop(shop),
+        quoted=True,
+    )
+    yield Row(
+        what=f"claiming 10 of {durable.MANY:,} due messages on {database}, against 10 of 100",
+        limit=1.5,
+        figure=durable.claim_with_many(shop),
+    )
+    yield Row(
+        what=f"from a commit on {database} to the start of its receiver, in seconds",
+        limit=0.02,
+        figure=durable.seconds_to_start(shop),
+    )
+    yield Row(
+        what=f"an idle worker on {database}, share of a core",
+        limit=0.01,
+        figure=durable.idle_share(shop),
+    )
 
 
 def growth() -> Iterator[str]:

@@ -47,6 +47,7 @@ def main() -> None:
             {
                 "SQLALCHEMY_DATABASE_URI": f"sqlite:///{folder}/placard.sqlite",
                 "MAIL_OUTBOX": folder,
+                "LEDGER": f"{folder}/ledger.sqlite",
             }
         )
         app.debug = True

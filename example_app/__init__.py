@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException, NotFound
 from example_app.accounts.services import current_account
 from example_app.accounts.views import bp as accounts
 from example_app.alerts.views import bp as alerts
+from example_app.bookkeeping.views import bp as bookkeeping
 from example_app.campaigns.views import bp as campaigns
 from example_app.dashboard.views import bp as dashboard
 from example_app.error_report.records import init_error_report
@@ -30,6 +31,7 @@ from example_app.serving.views import bp as serving
 BLUEPRINTS = (
     accounts,
     alerts,
+    bookkeeping,
     campaigns,
     dashboard,
     error_report,
@@ -43,6 +45,7 @@ BLUEPRINTS = (
 RECEIVERS = (
     "example_app.activity.receivers",
     "example_app.alerts.receivers",
+    "example_app.bookkeeping.receivers",
     "example_app.campaigns.receivers",
     "example_app.error_report.receivers",
     "example_app.mails.receivers",
@@ -58,7 +61,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     :param config: settings that override the defaults and ``FLASK_*`` environment variables.
         ``SQLALCHEMY_DATABASE_URI`` is the database, by default a file in the instance folder.
         ``MAIL_OUTBOX`` is the folder that mails are written to, by default a folder in the
-        instance folder.
+        instance folder. ``LEDGER`` is the file of the ledger.
     """
     app = Flask(__name__)
     app.config.from_mapping(
@@ -66,6 +69,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
         SESSION_COOKIE_SAMESITE="Lax",
         SQLALCHEMY_DATABASE_URI="sqlite:///placard.sqlite",
         MAIL_OUTBOX="mails",
+        LEDGER="ledger.sqlite",
         SLOW_REQUEST_SECONDS=1.0,
         SIGNALS_KIT_IMPORT=list(RECEIVERS),
     )

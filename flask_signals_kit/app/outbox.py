@@ -107,17 +107,22 @@ class _Run:
 
     message: int
     attempt: int
-    signal: str
-    payload: str
+    is_used_up: bool
+    row: Any
     headers: Headers
-    connection: LiveConnection
+    connection: LiveConnection | None
     delivery: Durable
     emission: LazyEmission
 
     @property
+    def signal(self) -> str:
+        """The signal's name."""
+        return str(self.row.signal)
+
+    @property
     def receiver(self) -> Any:
-        """The receiver; ``None`` if it is weak and was collected."""
-        return self.connection.resolve()
+        """The receiver; ``None`` if it is gone."""
+        return None if self.connection is None else self.connection.resolve()
 
     @property
     def max_attempts(self) -> int:
@@ -129,13 +134,13 @@ class _Run:
         return RunResult(
             message=self.message,
             attempt=self.attempt,
-            receiver=receiver_name(self.connection),
+            receiver=self.row.receiver,
             signal=self.signal,
             status=status,
         )
 
     def __str__(self) -> str:
-        place = self.connection.place
+        place = self.row.receiver if self.connection is None else self.connection.place
         return f"receiver {place} of signal {self.signal!r}, message {self.message}"
 
 
@@ -152,6 +157,16 @@ class _Stored:
     def run_contained(self, within: AbstractContextManager[Any] | None = None) -> None:
         """Report that the transaction has committed: the message is due."""
         self._committed()
+
+
+class _Here:
+    """The engine that runs messages at once."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+
+    def submit(self, message: int, attempt: int, queue: str | None, /) -> None:
+        self._outbox.run(message, attempt)
 
 
 class _OutrunError(Exception):
@@ -471,26 +486,30 @@ class Outbox:
             engine.submit(*message)
         return len(claimed)
 
-    def run(self, message: int, attempt: int) -> bool:
+    def run_due(self) -> int:
+        """Run the messages that are due here, one after the other, until none is due.
+
+        For tests and scripts. Receivers run in app contexts of their own.
+
+        :return: how many runs there were, including those that failed.
+        """
+        engine, count = _Here(self), 0
+        while forwarded := self.forward(engine):
+            count += forwarded
+        return count
+
+    def run(self, message: int, attempt: int) -> RunResult | None:
         """Run a message, if it has not begun since it was claimed.
 
         :param message: the id of the message.
         :param attempt: how often it had run when it was claimed.
-        :return: whether the receiver returned, and its transaction has committed.
-        """
-        result = self.perform(message, attempt)
-        return result is not None and result.status == "ran"
-
-    def perform(self, message: int, attempt: int) -> RunResult | None:
-        """Run a message as :meth:`run` does, and return how that ended.
-
-        :return: ``None`` if the message has begun since it was claimed.
+        :return: how the run ended; ``None`` if the message has begun since it was claimed.
         """
         app = self.app
         with app.app_context():
             run = self._begin(message, attempt)
-            if not isinstance(run, _Run):
-                return run
+            if run is None:
+                return None
             carried, running = carried_emission.set(run.emission), _running.set(run.headers)
             try:
                 with self._joined(run):
@@ -511,44 +530,28 @@ class Outbox:
         finally:
             late.is_running = False
 
-    def _begin(self, message: int, attempt: int) -> _Run | RunResult | None:
+    def _begin(self, message: int, attempt: int) -> _Run | None:
         with self.engine().begin() as connection:
             row = self._statements.begin(connection, message, attempt, TIMEOUT)
             if row is None:
                 return None
-            headers = Headers.from_text(row.headers)
             live = self._find(row.signal, row.receiver)
             delivery: Durable = _UNKNOWN if live is None else live.options.delivery
-            if live is not None:
-                if row.attempt > headers.spent + delivery.max_attempts:
-                    connection.rollback()  # the run does not begin
-                elif delivery.timeout != TIMEOUT:
-                    self._statements.lease(connection, message, row.attempt, delivery.timeout)
-        number = self._result(headers.id).number
-        emission = LazyEmission.of(_emission_of(row, headers, number))
-        if live is None:
-            error = DeadMessageError(
-                f"There is no durable receiver {row.receiver!r} of signal {row.signal!r}: it was "
-                "renamed or removed, or its module is not imported here."
-            )
-            self._bury(message, row.attempt, error, str(error), emission, None)
-            return _dead(message, row)
-        if row.attempt > headers.spent + delivery.max_attempts:
-            error = DeadMessageError(
-                f"Receiver {row.receiver!r} of signal {row.signal!r} has begun "
-                f"{attempt} times, and its last run did not end within {delivery.timeout:g} s."
-            )
-            self._bury(message, attempt, error, str(error), emission, live.resolve())
-            return _dead(message, row)
+            headers = Headers.from_text(row.headers) or _DAMAGED
+            is_used_up = row.attempt > headers.spent + delivery.max_attempts
+            if is_used_up:
+                connection.rollback()  # the run does not begin
+            elif delivery.timeout != TIMEOUT:
+                self._statements.lease(connection, message, row.attempt, delivery.timeout)
         return _Run(
             message=message,
-            attempt=row.attempt,
-            signal=row.signal,
-            payload=row.payload,
+            attempt=attempt if is_used_up else row.attempt,
+            is_used_up=is_used_up,
+            row=row,
             headers=headers,
             connection=live,
             delivery=delivery,
-            emission=emission,
+            emission=LazyEmission.of(_emission_of(row, headers, self._result(headers.id).number)),
         )
 
     def _find(self, signal: str, name: str) -> LiveConnection | None:
@@ -567,14 +570,16 @@ class Outbox:
         """Run a receiver; store the result if it does not return."""
         late, began = self._result(run.headers.id), perf_counter()
         try:
-            sender, payload = self._decode(run)
-        except PayloadError as error:
-            self._bury(run.message, run.attempt, error, str(error), run.emission, run.receiver)
+            call = self._prepare(run)
+        except (DeadMessageError, PayloadError) as error:
+            self._roll_back()
+            self._bury(run, error, str(error))
             return "dead"
         except Exception as error:  # noqa: BLE001  of the database, or of the upgrade
+            self._roll_back()
             return self._fail(run, error, began)
         try:
-            self._call(run, sender, payload)
+            call.run(self._own_transaction(run))
         except _OutrunError:
             logger.warning("The run of %s took too long: another worker has begun it.", run)
             return "too_slow"
@@ -589,24 +594,47 @@ class Outbox:
         late.ran(began, None)
         return "ran"
 
+    def _prepare(self, run: _Run) -> Call:
+        """Return the call for a run.
+
+        :raises DeadMessageError: if there is no receiver, or its attempts are used up.
+        :raises PayloadError: if the message cannot be read.
+        """
+        if run.headers is _DAMAGED:
+            raise PayloadError("The stored headers are damaged.")
+        if run.connection is None or run.receiver is None:
+            raise DeadMessageError(
+                f"There is no durable receiver {run.row.receiver!r} of signal {run.signal!r}: it "
+                "was renamed or removed, or its module is not imported here."
+            )
+        if run.is_used_up:
+            raise DeadMessageError(
+                f"Receiver {run.row.receiver!r} of signal {run.signal!r} has begun {run.attempt} "
+                f"times, and its last run did not end within {run.delivery.timeout:g} s."
+            )
+        sender, payload = self._decode(run)
+        context = self._signals.namespace.signal(run.signal).context
+        number = run.emission.emission.number or 0
+        return Call(
+            context, run.connection, run.receiver, sender, payload, run.emission, None, number
+        )
+
     def _decode(self, run: _Run) -> tuple[Any, dict[str, Any]]:
         """Return the sender and the payload; names that are no longer declared are left out."""
         contract, version, upgrade = self._contract(run.signal), run.headers.version, None
         if contract is not None and contract.upgrade is not None and version < contract.version:
             upgrade = partial(_call_upgrade, contract.upgrade, version)
         hints, load = self._hints_of(run.signal), partial(self._load, run)
-        sender, payload = decode(run.payload, self.app, hints, load, upgrade)
+        sender, payload = decode(run.row.payload, self.app, hints, load, upgrade)
+        missing = [] if contract is None else [n for n in contract.required if n not in payload]
+        if missing:
+            raise PayloadError(
+                f"The stored payload lacks {', '.join(map(repr, missing))}: declare the signal "
+                "with a higher version and an upgrade."
+            )
         if contract is not None and not contract.open:
             payload = {name: payload[name] for name in contract.names if name in payload}
         return sender, payload
-
-    def _call(self, run: _Run, sender: Any, payload: dict[str, Any]) -> None:
-        context = self._signals.namespace.signal(run.signal).context
-        number = run.emission.emission.number or 0
-        call = Call(
-            context, run.connection, run.receiver, sender, payload, run.emission, None, number
-        )
-        call.run(self._own_transaction(run))
 
     def _load(self, run: _Run, kind: type, key: Any) -> Any:
         session = self._session(run.delivery)
@@ -632,9 +660,12 @@ class Outbox:
                 )
                 session.commit()
         except BaseException:
-            for other in self._open_sessions():
-                other.rollback()
+            self._roll_back()
             raise
+
+    def _roll_back(self) -> None:
+        for session in self._open_sessions():
+            session.rollback()
 
     def _open_sessions(self) -> Iterator[Any]:
         return (session for session in self._signals.sessions.current() if session.in_transaction())
@@ -650,7 +681,7 @@ class Outbox:
         asked = isinstance(error, RetryAfter)
         self._result(run.headers.id).ran(began, None if asked else error, "retrying")
         if run.attempt >= run.max_attempts:
-            self._bury(run.message, run.attempt, error, _shown(error), run.emission, run.receiver)
+            self._bury(run, error, _shown(error))
             return "dead"
         delay = self._delay(run, error)
         with self.engine().begin() as connection:
@@ -677,45 +708,25 @@ class Outbox:
             logger.exception("The function backoff of %s failed; the default is used", run)
             return default_backoff(attempt)
 
-    def _bury(
-        self,
-        message: int,
-        attempt: int,
-        error: Exception,
-        reason: str,
-        emission: LazyEmission,
-        receiver: Any,
-    ) -> None:
+    def _bury(self, run: _Run, error: Exception, reason: str) -> None:
         """Make a message dead, and report it."""
         with self.engine().begin() as connection:
-            if not self._statements.kill(connection, message, attempt, reason):
+            if not self._statements.kill(connection, run.message, run.attempt, reason):
                 return
-        record = emission.emission
-        self._result(record.message_id).die(reason)
-        logger.error(
-            "Message %d of signal %r is dead: %s", message, record.signal, reason, exc_info=error
-        )
-        self._signals.hooks.report(error, "delivery", signal=record.signal, receiver=receiver)
+        self._result(run.headers.id).die(reason)
+        logger.error("Dead: %s: %s", run, reason, exc_info=error)
+        self._signals.hooks.report(error, "delivery", signal=run.signal, receiver=run.receiver)
 
 
 _UNKNOWN = Durable()
+
+_DAMAGED = Headers(id="", correlation="", sent_at=0.0, sender="?")
 
 
 def receiver_name(connection: LiveConnection) -> str:
     """Return the name by which messages know a receiver: its ``uid``, else module and name."""
     place = connection.place
     return connection.options.uid or f"{place.module}.{place.name}"
-
-
-def _dead(message: int, row: Any) -> RunResult:
-    """Return the result for a message that is dead before its run begins."""
-    return RunResult(
-        message=message,
-        attempt=row.attempt,
-        receiver=row.receiver,
-        signal=row.signal,
-        status="dead",
-    )
 
 
 def site_of(headers: Headers) -> Place | None:

@@ -22,6 +22,7 @@ def make_app(tmp_path: Path) -> Iterator[Callable[..., Flask]]:
             "TESTING": True,
             "SQLALCHEMY_DATABASE_URI": f"sqlite:///{tmp_path}/placard.sqlite",
             "MAIL_OUTBOX": str(tmp_path / "mails"),
+            "LEDGER": str(tmp_path / "ledger.sqlite"),
         }
         apps.append(create_app(defaults | config))
         return apps[-1]

@@ -151,6 +151,7 @@ def test_sentry_gets_each_exception_once(
             "SENTRY_DSN": dsn,
             "FLASK_SQLALCHEMY_DATABASE_URI": f"sqlite:///{tmp_path}/sentry.sqlite",
             "FLASK_MAIL_OUTBOX": str(tmp_path / "mails"),
+            "FLASK_LEDGER": str(tmp_path / "ledger.sqlite"),
         },
         capture_output=True,
         text=True,
@@ -172,6 +173,7 @@ def test_without_a_dsn_sentry_is_not_even_imported(tmp_path: Path) -> None:
         **os.environ,
         "FLASK_SQLALCHEMY_DATABASE_URI": f"sqlite:///{tmp_path}/plain.sqlite",
         "FLASK_MAIL_OUTBOX": str(tmp_path / "mails"),
+        "FLASK_LEDGER": str(tmp_path / "ledger.sqlite"),
     }
     environment.pop("SENTRY_DSN", None)
     done = subprocess.run(

@@ -23,6 +23,7 @@ PAGES = [
     "/publisher/",
     "/alerts/",
     "/mails/",
+    "/ledger/",
     "/errors/",
 ]
 

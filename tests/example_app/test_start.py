@@ -54,6 +54,7 @@ def test_flask_run_needs_no_preparation(tmp_path: Path) -> None:
             **os.environ,
             "FLASK_SQLALCHEMY_DATABASE_URI": f"sqlite:///{database}",
             "FLASK_MAIL_OUTBOX": str(tmp_path / "mails"),
+            "FLASK_LEDGER": str(tmp_path / "ledger.sqlite"),
         },
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -31,6 +31,8 @@ def app(tmp_path: Path) -> Iterator[Flask]:
             "DEBUG": True,
             "SQLALCHEMY_DATABASE_URI": f"sqlite:///{tmp_path}/placard.sqlite",
             "MAIL_OUTBOX": str(tmp_path / "mails"),
+            "LEDGER": str(tmp_path / "ledger.sqlite"),
+            "SIGNALS_KIT_ENGINE": "none",
         }
     )
     yield app

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.datastructures import MultiDict
@@ -102,7 +102,16 @@ def stored_message(app_signals: AppSignals, number: int) -> MessageInfo | None:
 
     :raises SignalsKitError: as :func:`outbox_page`.
     """
-    return find_message(app_signals, number) if 0 < number <= HIGHEST else None
+    found = find_message(app_signals, number) if 0 < number <= HIGHEST else None
+    return None if found is None else _safe(app_signals, found)
+
+
+def _safe(app_signals: AppSignals, message: MessageInfo) -> MessageInfo:
+    """Leave out the path of the request outside debug and testing: it may contain a secret."""
+    app = app_signals.app
+    if app.debug or app.testing or message.request is None:
+        return message
+    return replace(message, request=message.request.partition(" ")[0])
 
 
 def outbox_page(app_signals: AppSignals, wanted: OutboxFilter) -> OutboxPage | None:
@@ -119,7 +128,7 @@ def outbox_page(app_signals: AppSignals, wanted: OutboxFilter) -> OutboxPage | N
         found = [] if only is None else [only]
         return OutboxPage(report=report, messages=found, total=len(found), older=None)
     listed = messages(app_signals, **wanted.query, limit=PAGE + 1, before=wanted.before)
-    shown = listed[:PAGE]
+    shown = [_safe(app_signals, message) for message in listed[:PAGE]]
     return OutboxPage(
         report=report,
         messages=shown,

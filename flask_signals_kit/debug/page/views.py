@@ -302,13 +302,13 @@ class Views:
 
     def outbox_json(self, app_signals: AppSignals) -> Response:
         """Return the content of :meth:`outbox` and :meth:`message` as JSON."""
+        app = plain(app_signals.app.name)
         try:
             found = outbox_page(app_signals, read_outbox_filter(request.args))
         except SignalsKitError as error:
-            return _json({"app": plain(app_signals.app.name), "error": str(error)}, 503)
+            return _json({"app": app, "error": str(error)}, 503)
         if found is None:
-            error = "This app has no durable receivers."
-            return _json({"app": plain(app_signals.app.name), "error": error}, 404)
+            return _json({"app": app, "error": "This app has no durable receivers."}, 404)
         return _json(found.to_json(app_signals))
 
     def message(self, app_signals: AppSignals, number: int) -> Response:

@@ -64,9 +64,12 @@ class Headers(msgspec.Struct, omit_defaults=True):
         return msgspec.structs.replace(self, spent=attempt)
 
     @classmethod
-    def from_text(cls, text: str) -> Headers:
-        """Read it from text."""
-        return msgspec.json.decode(text, type=cls)
+    def from_text(cls, text: str) -> Headers | None:
+        """Read it from text; return ``None`` if the text is damaged."""
+        try:
+            return msgspec.json.decode(text, type=cls)
+        except msgspec.MsgspecError:
+            return None
 
 
 class Values(msgspec.Struct):
@@ -123,7 +126,19 @@ def _encode_model(signal: str, name: str, value: Any) -> tuple[msgspec.Raw, str]
     if identity is None:
         raise _refused(signal, name, value, "is not stored yet: add it to the session")
     kind = type(value)
-    return msgspec.Raw(msgspec.json.encode(identity)), f"{kind.__module__}:{kind.__qualname__}"
+    path = f"{kind.__module__}:{kind.__qualname__}"
+    if _class_at(path) is not kind:
+        raise _refused(signal, name, value, f"could not be loaded again: {path} is no class")
+    return msgspec.Raw(msgspec.json.encode(identity)), path
+
+
+def _class_at(path: str) -> Any:
+    """Return what is at a path such as ``shop.models:Account``, in modules that are imported."""
+    module, _, name = path.partition(":")
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found
 
 
 def _encode_value(signal: str, name: str, value: Any, hints: Hints) -> msgspec.Raw:
@@ -222,17 +237,13 @@ def _decode_value(
         if isinstance(value, msgspec.Raw):
             return msgspec.json.decode(value, type=hints.get(name, Any))
         return msgspec.convert(value, hints.get(name, Any), strict=False)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError) as error:
         raise PayloadError(f"The stored {what} does not match its declaration: {error}.") from error
 
 
 def _load(path: str, raw: msgspec.Raw, load: Load) -> Any:
-    """Load a model instance. Only classes that are already imported are looked up."""
-    module, _, name = path.partition(":")
-    kind: Any = sys.modules.get(module)
-    for part in name.split("."):
-        kind = getattr(kind, part, None)
-    mapper = inspect(kind, raiseerr=False)
+    """Load a model instance."""
+    mapper = inspect(_class_at(path), raiseerr=False)
     if not isinstance(mapper, Mapper):
         raise PayloadError(f"There is no model {path!r} any more; it was the class of an instance.")
     stored = msgspec.json.decode(raw, type=list[Any])

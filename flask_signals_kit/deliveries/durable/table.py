@@ -39,6 +39,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import ColumnElement, Executable
+from sqlalchemy.sql.functions import FunctionElement
 
 from ...errors import OutboxError, type_name
 from ..sqlite import engine_label
@@ -77,7 +78,7 @@ def outbox_table(metadata: MetaData) -> Table:
     )
 
 
-class _Now(ColumnElement[float]):
+class _Now(FunctionElement[float]):
     """The time of the database's clock, also in the middle of a transaction."""
 
     inherit_cache = True
