@@ -56,13 +56,13 @@ def updated(step: JournalStep, stored: Stored) -> JournalStep:
     row = stored[step.message]
     if row is None:
         return _gone(step)
-    if row.status == "dead":
-        return replace(step, status="dead", attempt=row.attempt, dropped=row.error)
-    if row.attempt == step.attempt and step.status != "dead":
+    is_dead = row.status == "dead"
+    if row.attempt == step.attempt and is_dead == (step.status == "dead"):
         return step  # this process ran it last
+    is_again = row.error is not None or row.attempt > 1
     return replace(
         step,
-        status="retrying" if row.error or row.attempt > 1 else "waiting",
+        status="dead" if is_dead else "retrying" if is_again else "waiting",
         attempt=row.attempt,
         duration=None,
         error=None,
@@ -90,13 +90,12 @@ def why_stored(entry: JournalEntry, step: JournalStep) -> str:
         return _when(entry, step)
     if step.is_running:
         return f"{attempt} is running"
-    if step.status in {"dead", "dropped"}:
-        return short_error(plain(step.dropped or "the message was given up"))
     if step.status == "waiting":
         return "waits for the commit" if step.message is None else "waits for a worker"
-    if step.error is not None:
+    if step.error is not None and step.status != "dropped":
         return f"{attempt} raised {step.error}"
-    return f"{attempt}: {short_error(plain(step.dropped or 'it asked to be run again'))}"
+    reason = short_error(plain(step.dropped or "it asked to be run again"))
+    return f"{attempt}: {reason}" if step.status == "retrying" else reason
 
 
 def _when(entry: JournalEntry, step: JournalStep) -> str:

@@ -164,8 +164,8 @@ def test_step_is_dead_with_the_reason(shop: DurableShop) -> None:
     send(shop)
     shop.work()
     found = step(shop)
-    assert found.status == "dead"
-    assert (found.reason or "").startswith(f"LookupError at {FILE}:")
+    assert (found.status, found.reason) == ("dead", "attempt 1 of 1 raised LookupError")
+    assert (found.error, found.raised and found.raised.name) == ("LookupError", "fail")
     assert found.message == shop.messages()[0].id
 
 
