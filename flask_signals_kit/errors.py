@@ -13,6 +13,9 @@ from heapq import nlargest
 from itertools import pairwise
 from typing import Any
 
+HOW_TO_CREATE = "Create it with db.create_all(), or by a migration."
+"""What to do if the database lacks the table of the outbox."""
+
 
 class SignalsKitError(Exception):
     """The root of every error that the kit raises on purpose."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from flask.signals import request_started
 
 from ..core.third_party import disconnect
 from ..errors import ConfigurationError
-from .outbox import Outbox
+from .outbox import Outbox, RunResult
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
@@ -32,10 +33,18 @@ class Worker:
     :param outbox: the outbox; it is referenced weakly.
     :param concurrency: the number of threads.
     :param queue: the only queue, or ``None`` for all.
+    :param ended: called after each run, with its result and the seconds it took; in any thread.
     """
 
-    def __init__(self, outbox: Outbox, concurrency: int = 4, queue: str | None = None) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        concurrency: int = 4,
+        queue: str | None = None,
+        ended: Callable[[RunResult, float], None] | None = None,
+    ) -> None:
         self._outbox = weakref.ref(outbox)
+        self._ended = ended
         self._queue = queue
         self._concurrency = concurrency
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="signals_outbox")
@@ -54,7 +63,10 @@ class Worker:
         outbox = self._outbox()
         try:
             if outbox is not None and not self._stopped.is_set():
-                outbox.run(message, attempt)
+                started = time.perf_counter()
+                result = outbox.perform(message, attempt)
+                if result is not None and self._ended is not None:
+                    self._ended(result, time.perf_counter() - started)
         except BaseException:
             logger.exception("The run of message %d ended; it is due again later", message)
         finally:
@@ -71,6 +83,10 @@ class Worker:
         """Claim nothing more; what runs is finished."""
         self._stopped.set()
         self._woken.set()
+
+    def close(self, app: Any) -> None:
+        """Stop, because the app's signals are closed."""
+        self.stop()
 
     def work(self, *, once: bool = False) -> None:
         """Claim and run messages until :meth:`stop`.

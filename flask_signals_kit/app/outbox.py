@@ -399,12 +399,13 @@ class Outbox:
         return None if live is None else live.options.delivery.max_attempts
 
     def missing(self) -> str | None:
-        """Name what the database lacks of the table; return ``None`` if it is complete.
+        """Name what the database lacks of the table, and the database; ``None`` if it is complete.
 
         :raises OutboxError: if the database cannot be used.
         """
         with self.reading() as connection:
-            return missing_part(self._statements.table, connection)
+            found = missing_part(self._statements.table, connection)
+        return None if found is None else f"{found} in {engine_label(self.engine())}"
 
     # -- changing by a command ----------------------------------------------------------------
 

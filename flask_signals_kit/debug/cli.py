@@ -10,6 +10,7 @@ from flask import current_app
 from flask.cli import AppGroup
 
 from ..app.app_signals import EXTENSION
+from ..errors import ConfigurationError, OutboxError
 from . import why
 from .activity import StepInfo
 from .flow import Flow, flow, grouped
@@ -17,7 +18,17 @@ from .flow_svg import to_file
 from .flow_text import to_dot, to_mermaid
 from .labels import clock, doc_parts, duration, label, named, near_file, short_file
 from .outbox_cli import outbox
-from .report import POLICIES, Problem, ReceiverInfo, Report, SignalInfo, report, signal_to_json
+from .outbox_problems import outbox_problems
+from .report import (
+    POLICIES,
+    Problem,
+    ReceiverInfo,
+    Report,
+    SignalInfo,
+    report,
+    signal_to_json,
+    to_json,
+)
 from .terminal import (
     GAP,
     column_widths,
@@ -34,9 +45,11 @@ from .terminal import (
     terminal_width,
     wrapped,
 )
+from .work import work
 
 signals: AppGroup = AppGroup("signals")  # its help is in extension.py, which does not import this
 signals.add_command(outbox)
+signals.add_command(work)
 
 
 @signals.command("list")
@@ -110,16 +123,26 @@ def explain_signal(name: str, receiver: str | None, url: str | None, as_json: bo
 def check_signals(context: click.Context, as_json: bool) -> None:
     """Print the problems; the exit code is 1 if there are any."""
     found = _report()
+    problems = (*found.problems, *_problems_in_database())
     if as_json:
-        print_json(found.problems_to_json())
-    elif found.problems:
-        for problem in found.problems:
+        print_json({"app": found.app, "problems": to_json(problems)})
+    elif problems:
+        for problem in problems:
             _print_problem(problem)
             echo()
-        echo(counted(len(found.problems), "problem"))
+        echo(counted(len(problems), "problem"))
     else:
         echo(f"{_tally(found)}.")
-    context.exit(1 if found.problems else 0)
+    context.exit(1 if problems else 0)
+
+
+def _problems_in_database() -> list[Problem]:
+    """Return the problems of the outbox; a database that cannot be used is not one of them."""
+    try:
+        return outbox_problems(current_signals())
+    except (ConfigurationError, OutboxError) as error:
+        click.echo(f"Not checked: {error}", err=True)
+        return []
 
 
 FORMATS: dict[str, Callable[[Flow], str]] = {

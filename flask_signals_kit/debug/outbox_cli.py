@@ -77,7 +77,7 @@ def _changing(*statuses: str) -> Callable[[F], F]:
             command
         )
         command = _filters(*statuses)(command)
-        return click.argument("number", metavar="[ID]", type=int, required=False)(command)
+        return click.argument("message", metavar="[ID]", type=int, required=False)(command)
 
     return add
 
@@ -136,15 +136,15 @@ def list_messages(
 
 
 @outbox.command("show")
-@click.argument("number", metavar="ID", type=int)
+@click.argument("message", metavar="ID", type=int)
 @json_option
 @errors_shown()
-def show_message(number: int, as_json: bool) -> None:
+def show_message(message: int, as_json: bool) -> None:
     """Show the message ID, without the values of its payload."""
-    message = find_message(current_outbox()[0], number)
-    if message is None:
-        raise _no_message(number)
-    print_json(message_to_json(message)) if as_json else _print_message(message)
+    found = find_message(current_outbox()[0], message)
+    if found is None:
+        raise _no_message(message)
+    print_json(message_to_json(found)) if as_json else _print_message(found)
 
 
 def _no_message(number: int) -> click.ClickException:
@@ -164,7 +164,7 @@ class _Change:
     """The command."""
     past: str
     """The past participle."""
-    number: int | None
+    message: int | None
     """The id of the only message."""
     status: str | None
     """The status of the messages."""
@@ -185,11 +185,11 @@ class _Change:
         :raises UsageError: without an id or a filter, and with both.
         """
         given = {"status": self.status or "", "receiver": self.receiver, "signal": self.signal}
-        if self.number is None and not any(given.values()):
+        if self.message is None and not any(given.values()):
             raise click.UsageError("Give the ID of a message, or a filter such as --status dead.")
-        if self.number is not None and any(given.values()):
+        if self.message is not None and any(given.values()):
             raise click.UsageError("Give the ID of a message or filters, not both.")
-        return given if self.number is not None else {**given, "status": self.status or "dead"}
+        return given if self.message is not None else {**given, "status": self.status or "dead"}
 
 
 @outbox.command("retry")
@@ -217,13 +217,13 @@ def discard_messages(**options: Any) -> None:
 def _change(change: _Change) -> None:
     wanted = change.wanted()
     app_signals, outbox = current_outbox()
-    if change.number is not None:
+    if change.message is not None:
         _check_number(app_signals, change)
-    where = outbox.queries.where(number=change.number, **wanted)
+    where = outbox.queries.where(number=change.message, **wanted)
     with outbox.reading() as connection:
         total = outbox.queries.count(connection, where)
     if change.dry_run:
-        if change.number is None and not change.as_json:
+        if change.message is None and not change.as_json:
             _print_messages(messages(app_signals, **wanted, limit=SHOWN))
             echo(f"... and {total - SHOWN:,} more\n" if total > SHOWN else "")
         _print_changed(app_signals, change, total)
@@ -237,7 +237,7 @@ def _change(change: _Change) -> None:
 
 def _check_number(app_signals: AppSignals, change: _Change) -> None:
     """Refuse a message that does not exist, or that the command leaves alone."""
-    number = change.number or 0
+    number = change.message or 0
     message = find_message(app_signals, number)
     if message is None:
         raise _no_message(number)

@@ -20,6 +20,7 @@ from ..core.introspection import is_async, locate, place_of, takes_extra
 from ..core.journal import LastFailure, Tally
 from ..core.names import is_glob
 from ..core.signal import Signal
+from ..deliveries.durable.delivery import Durable
 from ..deliveries.sqlite import begins_late, engine_label
 from ..errors import did_you_mean, how_to_declare, nearest, sender_label, suggestion
 from ..records import AFTER_COMMIT, DURABLE, IMMEDIATE, Connection, OnError, Place
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
     from ..app.app_signals import AppSignals
     from ..core.connection import LiveConnection
 
-ProblemKind = Literal["dead", "undeclared", "unknown", "no_extra", "duplicate", "sqlite"]
+ProblemKind = Literal[
+    "dead", "undeclared", "unknown", "no_extra", "duplicate", "sqlite", "outbox", "no_receiver"
+]
 
 TITLES: dict[ProblemKind, str] = {
     "dead": "Receiver collected",
@@ -38,6 +41,8 @@ TITLES: dict[ProblemKind, str] = {
     "no_extra": "No **kwargs",
     "duplicate": "Connected twice",
     "sqlite": "SQLite begins late",
+    "outbox": "Outbox incomplete",
+    "no_receiver": "Receiver missing",
 }
 """The short title of each kind of problem."""
 
@@ -58,7 +63,9 @@ class Problem:
     declared. ``unknown``: a name was sent that is not declared and has no receivers. ``no_extra``:
     a receiver has no ``**kwargs``. ``duplicate``: the same function is connected twice, by module
     and name or by file and line. ``sqlite``: a receiver waits for the commits of an SQLite engine
-    that needs ``kit.begin_immediate``."""
+    that needs ``kit.begin_immediate``, or is durable and stores its messages with one. ``outbox``:
+    the database lacks the table of durable receivers, or a column. ``no_receiver``: there are
+    messages for a receiver that does not exist. Only ``flask signals check`` finds the last two."""
     signal: str
     """The signal's name."""
     message: str
@@ -697,19 +704,31 @@ def _late_engines(app_signals: AppSignals, names: list[str]) -> dict[str, list[P
     for name in names:
         signal = cast("Signal | None", app_signals.namespace.get(name))
         for connection in () if signal is None else signal.live_connections:
-            for engine in app_signals.sessions.engines(connection.options.delivery):
+            for engine in _engines(app_signals, connection):
                 if engine not in seen and begins_late(engine):
-                    problem = _late_engine(name, engine, connection.place)
+                    problem = _late_engine(name, engine, connection)
                     found.setdefault(name, []).append(problem)
                 seen.add(engine)
     return found
 
 
-def _late_engine(signal: str, engine: Any, receiver: Place) -> Problem:
+def _engines(app_signals: AppSignals, connection: LiveConnection) -> list[Any]:
+    """Return the engines that a receiver may wait for, and that of its messages, if known."""
+    delivery, outbox = connection.options.delivery, app_signals.outbox
+    found = app_signals.sessions.engines(delivery)
+    if isinstance(delivery, Durable) and outbox is not None and outbox._engine is not None:
+        found.append(outbox._engine)
+    return found
+
+
+def _late_engine(signal: str, engine: Any, connection: LiveConnection) -> Problem:
+    receiver = connection.place
+    durable = isinstance(connection.options.delivery, Durable)
+    how = "stores its messages with" if durable else "waits for commits of"
     return Problem(
         kind="sqlite",
         signal=signal,
-        message=f"Receiver {named(receiver)} waits for commits of engine {engine_label(engine)}, "
+        message=f"Receiver {named(receiver)} {how} engine {engine_label(engine)}, "
         "which lets Python's SQLite driver begin transactions late: a savepoint can survive the "
         "rollback of the transaction that encloses it, and updates can be lost.",
         fix="Call kit.begin_immediate(engine) after you create the engine.",

@@ -12,6 +12,7 @@ from flask import Flask
 
 from flask_signals_kit import SignalsKit
 from flask_signals_kit.debug.outbox import find_message
+from flask_signals_kit.debug.terminal import show_progress
 from tests.debug.support import run as run_signals
 from tests.debug.test_outbox import execute, make_each_status, pay, send, signals_of
 from tests.deliveries.durable.support import DurableShop
@@ -300,17 +301,12 @@ def test_change_needs_an_id_or_a_filter(durable_shop: DurableShop, command: str)
     assert "not both" in result.stderr
 
 
-def test_progress_is_shown_on_a_terminal(
-    durable_shop: DurableShop, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_progress_is_shown_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """How many messages of how many are done."""
-    from flask_signals_kit.debug.terminal import show_progress
-
     main, terminal = pty.openpty()
-    with os.fdopen(terminal, "w") as stderr:
+    with os.fdopen(terminal, "w") as stderr, os.fdopen(main, "rb") as screen:
         monkeypatch.setattr("sys.stderr", stderr)
         assert show_progress("retried", iter([2, 1]), 3) == 3
         stderr.flush()
-        shown = os.read(main, 1000).decode()
-    os.close(main)
-    assert shown == "\r2 of 3 retried\r3 of 3 retried\r\n"
+        shown = screen.readline()
+    assert shown == b"\r2 of 3 retried\r3 of 3 retried\r\n"

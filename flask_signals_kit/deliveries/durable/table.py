@@ -41,15 +41,13 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import ColumnElement, Executable
 from sqlalchemy.sql.functions import FunctionElement
 
-from ...errors import OutboxError, type_name
+from ...errors import HOW_TO_CREATE, OutboxError, type_name
 from ..sqlite import engine_label
 
 NAME = "signals_outbox"
 
 DIALECTS = frozenset({"sqlite", "postgresql"})
 """The databases that the statements work on."""
-
-HOW_TO_CREATE = "Create it with db.create_all(), or by a migration."
 
 RESEND = 60.0
 """The time after which a message that was given to an engine, but has not begun, is due again."""
