@@ -27,7 +27,7 @@ TYPED := flask_signals_kit tests $(wildcard example_app benchmarks)
 .DELETE_ON_ERROR:
 # The steps of `make test` print in order and end with pytest's closing line, with -j, too.
 .NOTPARALLEL:
-.PHONY: help setup demo test lint types imports wheel docs oldest flask-head pytest tree bench \
+.PHONY: help setup demo demo-celery test lint types imports wheel docs oldest flask-head pytest tree bench \
 	format constraints clean
 
 help: ## list the targets
@@ -74,6 +74,13 @@ demo: .venv/.demo ## serve the example on http://127.0.0.1:5000/ (another port: 
 	@echo "  Its signals:               http://127.0.0.1:$(PORT)/_signals"
 	@echo
 	@exec .venv/bin/flask --app example_app run --debug --host 127.0.0.1 --port $(PORT)
+
+demo-celery: setup ## the example on Celery: Redis, a worker, beat and the app together
+	@echo
+	@echo "  The advertising platform:  http://127.0.0.1:$(PORT)/"
+	@echo "  Its signals:               http://127.0.0.1:$(PORT)/_signals"
+	@echo
+	@exec $(BIN)/python -m example_app.demo_celery --port $(PORT)
 
 # --- checks --------------------------------------------------------------------------------------
 

@@ -177,7 +177,8 @@ def _loop(shop: Shop) -> None:
                 return
         with engine.begin() as connection:
             claimed = statements.claim(connection, 4, None, RESEND)
-        for message, attempt, _ in claimed:
+        for row in claimed:
+            message, attempt = row["id"], row["attempt"]
             with engine.begin() as connection:
                 assert statements.begin(connection, message, attempt, 300.0) is not None
             with engine.begin() as connection:

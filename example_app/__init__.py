@@ -15,6 +15,7 @@ from example_app.accounts.views import bp as accounts
 from example_app.alerts.views import bp as alerts
 from example_app.bookkeeping.views import bp as bookkeeping
 from example_app.campaigns.views import bp as campaigns
+from example_app.celery_app import celery_init_app
 from example_app.dashboard.views import bp as dashboard
 from example_app.error_report.records import init_error_report
 from example_app.error_report.sentry import init_sentry
@@ -72,12 +73,15 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
         LEDGER="ledger.sqlite",
         SLOW_REQUEST_SECONDS=1.0,
         SIGNALS_KIT_IMPORT=list(RECEIVERS),
+        CELERY={"broker_url": "redis://localhost", "task_ignore_result": True},
     )
     app.config.from_prefixed_env()
     app.config.from_mapping(config)
 
     db.init_app(app)  # Before the kit, whose after-commit receivers wait for its session.
     csrf.init_app(app)
+    if app.config.get("SIGNALS_KIT_ENGINE") == "celery":
+        celery_init_app(app)  # Before the kit, which adds its tasks.
     init_error_report(app)
     init_sent_signals(app)
     for blueprint in BLUEPRINTS:

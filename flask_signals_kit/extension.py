@@ -112,8 +112,8 @@ class SignalsKit(Api):
         :param page_auth: as in the constructor, for this app.
         :raises AlreadyInitializedError: if a kit has initialised the app before.
         :raises ConfigurationError: for an object that is not a Flask app, an unknown setting, an
-            invalid value, a module that does not exist, or a page in production without
-            ``page_auth``.
+            invalid value, a module that does not exist, a page in production without
+            ``page_auth``, or ``SIGNALS_KIT_ENGINE = "celery"`` without a Celery app.
         :raises UnknownSignalError: for a receiver of an undeclared name, under
             ``SIGNALS_KIT_STRICT``.
         """
@@ -139,6 +139,7 @@ class SignalsKit(Api):
         try:
             app_signals.startup = _Startup(app_signals)
             app_signals.start()
+            _connect_engine(app, settings)
             _add_command(app)
             _import_modules(settings)
             app_signals.check_strictly()
@@ -407,6 +408,20 @@ def _check_page(app: Flask, settings: Settings, page_auth: object) -> None:
             "testing, but there is no page_auth to decide who may see the page. Pass one, as in "
             "SignalsKit(app, page_auth=lambda: current_user.is_admin), or remove the setting."
         )
+
+
+def _connect_engine(app: Flask, settings: Settings) -> None:
+    """Connect the engine in ``contrib`` that the settings name."""
+    if settings.engine != "celery":
+        return
+    try:
+        engine = importlib.import_module(f"{__package__}.contrib.celery")  # of a higher layer
+    except ImportError as error:
+        raise ConfigurationError(
+            f"SIGNALS_KIT_ENGINE of app {app.name!r} is 'celery', but {error.name} is not "
+            "installed: install the kit with its extra, pip install 'flask-signals-kit[celery]'."
+        ) from error
+    engine.connect(app)
 
 
 def _problems(app_signals: AppSignals) -> list[Problem]:

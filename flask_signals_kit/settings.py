@@ -53,8 +53,8 @@ class Settings:
     """The number of emissions that are recorded."""
     imports: tuple[str, ...] = ()
     """Modules to import at ``init_app``, so that their receivers are connected."""
-    engine: Any = "embedded"
-    """What carries the messages of durable receivers to workers."""
+    engine: str = "embedded"
+    """What runs durable receivers."""
     editor: str | None = None
     """The URL that opens a file in an editor, with ``{file}`` and perhaps ``{line}``."""
 
@@ -152,11 +152,11 @@ def _editor(value: Any) -> str | None:
     return url
 
 
-ENGINES = ("embedded", "none")
+ENGINES = ("embedded", "celery", "none")
 
 
-def _engine(value: Any) -> Any:
-    if value not in ENGINES and not callable(getattr(value, "submit", None)):
+def _engine(value: Any) -> str:
+    if not isinstance(value, str) or value not in ENGINES:
         raise ValueError
     return value
 
@@ -229,9 +229,9 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         key="SIGNALS_KIT_ENGINE",
         field="engine",
-        expects="'embedded', 'none', or an object with a method submit(message, attempt, queue)",
-        doc="What runs durable receivers: threads of the serving process, nothing here, or an "
-        "object that carries messages to workers.",
+        expects="one of 'embedded', 'celery', 'none'",
+        doc="What runs durable receivers: threads of the serving process, Celery workers, or "
+        "nothing here.",
         read=_engine,
     ),
     Setting(

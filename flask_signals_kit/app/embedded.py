@@ -64,7 +64,7 @@ class Worker:
         try:
             if outbox is not None and not self._stopped.is_set():
                 started = time.perf_counter()
-                result = outbox.perform(message, attempt)
+                result = outbox.run(message, attempt)
                 if result is not None and self._ended is not None:
                     self._ended(result, time.perf_counter() - started)
         except BaseException:

@@ -7,6 +7,7 @@ it: a send stores it in the sender's transaction; a worker claims what is due; a
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 import weakref
@@ -64,7 +65,7 @@ BATCH = 500
 
 
 class Engine(Protocol):
-    """Carries messages to workers; the type of ``SIGNALS_KIT_ENGINE``.
+    """Carries messages to workers; :meth:`Outbox.forward` gets one.
 
     >>> class Direct:
     ...     def __init__(self, outbox):
@@ -99,6 +100,24 @@ class RunResult:
     """The signal's name."""
     status: RunStatus
     """How it ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Claimed:
+    """A message that was due and is to be run."""
+
+    id: int
+    """The id of the message."""
+    attempt: int
+    """How often it has run."""
+    queue: str | None
+    """Its queue."""
+    signal: str
+    """The name of the signal."""
+    receiver: str
+    """The name of the receiver."""
+    headers: str
+    """Its headers, as text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -185,6 +204,7 @@ class Outbox:
         self._app_signals: Callable[[], Any] = weakref.ref(app_signals)
         self._statements = Statements(outbox_table(metadata))
         self._engine = engine
+        self._process = os.getpid()
         self._has_table = False
         self._hints: dict[str, tuple[Any, dict[str, Any]]] = {}
         self._results: WeakValueDictionary[str, LateResult] = WeakValueDictionary()
@@ -222,6 +242,9 @@ class Outbox:
                         "kit.use_outbox(metadata, engine)."
                     )
                 self._engine = session.get_bind(clause=self._statements.table).engine
+        if self._process != os.getpid():  # forked: connections must not be shared with the parent
+            self._engine.dispose(close=False)
+            self._process = os.getpid()
         dialect = self._engine.dialect
         if dialect.name not in DIALECTS or dialect.is_async:
             kind = f"{dialect.name} with the async driver {dialect.driver}"
@@ -481,11 +504,29 @@ class Outbox:
         :param resend: the time after which a message that has not begun is due again, in seconds.
         :return: the number of messages.
         """
-        with self.engine().begin() as connection:
-            claimed = self._statements.claim(connection, limit, queue, resend)
+        claimed = self.claim(limit, queue=queue, resend=resend)
         for message in claimed:
-            engine.submit(*message)
+            engine.submit(message.id, message.attempt, message.queue)
         return len(claimed)
+
+    def claim(
+        self, limit: int = 100, *, queue: str | None = None, resend: float = RESEND
+    ) -> list[Claimed]:
+        """Return messages that are due, and make them due later.
+
+        :param limit: how many messages at most.
+        :param queue: the only queue, or ``None`` for all.
+        :param resend: the time after which a message that has not begun is due again, in seconds.
+        """
+        with self.engine().begin() as connection:
+            rows = self._statements.claim(connection, limit, queue, resend)
+        return [Claimed(**row) for row in rows]
+
+    def delivery_of(self, signal: str, receiver: str) -> Durable | None:
+        """Return the delivery of a durable receiver; ``None`` if there is no such receiver."""
+        live = self._find(signal, receiver)
+        delivery: Durable | None = None if live is None else live.options.delivery
+        return delivery
 
     def run_due(self) -> int:
         """Run the messages that are due here, one after the other, until none is due.
@@ -715,7 +756,14 @@ class Outbox:
             if not self._statements.kill(connection, run.message, run.attempt, reason):
                 return
         self._result(run.headers.id).die(reason)
-        logger.error("Dead: %s: %s", run, reason, exc_info=error)
+        logger.error(
+            "Message %d of signal %r is dead, for receiver %s: %s",
+            run.message,
+            run.signal,
+            run.row.receiver,
+            reason,
+            exc_info=error,
+        )
         self._signals.hooks.report(error, "delivery", signal=run.signal, receiver=run.receiver)
 
 

@@ -144,7 +144,14 @@ class Statements:
             update(self.table)
             .where(columns.id.in_(select(due.c.id)))
             .values(due=_Now() + bindparam("resend"))
-            .returning(columns.id, columns.attempt, columns.queue)
+            .returning(
+                columns.id,
+                columns.attempt,
+                columns.queue,
+                columns.signal,
+                columns.receiver,
+                columns.headers,
+            )
         )
 
     def insert(self, connection: Connection, values: dict[str, Any]) -> int:
@@ -155,8 +162,8 @@ class Statements:
 
     def claim(
         self, connection: Connection, limit: int, queue: str | None, resend: float
-    ) -> list[tuple[int, int, str | None]]:
-        """Return ``(id, attempt, queue)`` of messages that are due, and make them due later.
+    ) -> list[dict[str, Any]]:
+        """Return messages that are due, without their payload, and make them due later.
 
         :param limit: how many at most.
         :param queue: the only queue, or ``None`` for all.
@@ -166,7 +173,7 @@ class Statements:
         if queue is not None:
             values["only"] = queue
         rows = connection.execute(self._claims[queue is not None], values)
-        return [(row.id, row.attempt, row.queue) for row in rows]
+        return [dict(row) for row in rows.mappings()]
 
     def begin(self, connection: Connection, number: int, attempt: int, timeout: float) -> Any:
         """Begin the next run of a message, and return it; ``None`` if another worker did so before.

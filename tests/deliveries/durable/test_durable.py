@@ -1,6 +1,8 @@
 """Durable receivers: a message is stored with the sender's commit, and run until it returns."""
 
 import logging
+import os
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -412,6 +414,23 @@ def test_emission_is_that_of_the_send(shop: DurableShop) -> None:
     [emission] = seen
     assert (emission.request, emission.payload) == ("GET /fund", ("amount",))
     assert emission.site.file == __file__
+
+
+def test_forked_process_has_connections_of_its_own(shop: DurableShop) -> None:
+    """It does not use those that its parent has opened, which both would write to."""
+    shop.on(lambda sender, **extra: None)
+    with shop.open() as session:
+        before = session.connection().connection.dbapi_connection
+    with warnings.catch_warnings(action="ignore"):  # of threads of the test run
+        child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            with shop.outbox.engine().connect() as connection:
+                status = 2 if connection.connection.dbapi_connection is before else 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 # -- receivers that are no longer there -----------------------------------------------------------

@@ -1,0 +1,1 @@
+"""What works with optional dependencies other than SQLAlchemy; imported only if it is used."""

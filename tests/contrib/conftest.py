@@ -1,0 +1,39 @@
+"""Fixtures: a Redis, and shops whose durable receivers run on Celery."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.contrib.support import CeleryShop
+from tests.redis_server import RedisServer
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    """Give a Redis that runs."""
+    server = RedisServer()
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> str:
+    """Give the URL of an SQLite file."""
+    return f"sqlite:///{tmp_path / 'shop.sqlite'}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str:
+    """Give the URL of an empty database."""
+    url: str = request.getfixturevalue(request.param)
+    return url
+
+
+@pytest.fixture
+def shop(database: str, tmp_path: Path, redis: RedisServer) -> Iterator[CeleryShop]:
+    """Give a shop on each database; no worker runs yet."""
+    shop = CeleryShop(database, tmp_path, redis)
+    yield shop
+    shop.close()
