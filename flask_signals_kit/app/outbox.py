@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 import weakref
 from collections.abc import Callable, Generator, Iterator
@@ -15,13 +16,15 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 from uuid import uuid4
+from weakref import WeakValueDictionary
 
 from flask import Flask
 
 from ..compat import is_current
-from ..core.delivery import Call, add_note
+from ..core.delivery import Call, LateResult, add_note
 from ..core.introspection import LazyEmission, carried_emission, frame_place, is_reloaded
 from ..deliveries.durable.delivery import TIMEOUT, Discard, Durable, RetryAfter, default_backoff
 from ..deliveries.durable.payload import Headers, decode, encode, headers_in, hints_of, names_in
@@ -204,6 +207,8 @@ class Outbox:
         self._process = os.getpid()
         self._has_table = False
         self._hints: dict[str, tuple[Any, dict[str, Any]]] = {}
+        self._results: WeakValueDictionary[str, LateResult] = WeakValueDictionary()
+        """The results that the journal shows, by the id of the message."""
         self.embedded: Any = None
         """The engine of this process, which has ``wake()`` and ``close(app)``; or ``None``."""
 
@@ -298,14 +303,19 @@ class Outbox:
         if session is None:
             values = self._values(call, delivery)
             with self.engine().begin() as connection:
-                self._insert(connection, values)
-            self.wake()
+                message = self._insert(connection, values)
+            self._committed(call._late, message)
             return
         session.flush()  # so that new instances have their primary key
         connection = session.connection(bind_arguments={"clause": self._statements.table})
-        self._insert(connection, self._values(call, delivery))
+        message = self._insert(connection, self._values(call, delivery))
         waiting: Any = pending or pending_in(session)
-        waiting.keep(_Stored(call, self.wake))
+        waiting.keep(_Stored(call, partial(self._committed, call._late, message)))
+
+    def _committed(self, late: LateResult | None, message: int) -> None:
+        if late is not None:
+            late.message = message
+        self.wake()
 
     def wake(self) -> None:
         """Let the engine of this process know that a message is due."""
@@ -317,7 +327,7 @@ class Outbox:
         if self.embedded is not None:
             self.embedded.close(app)
 
-    def _insert(self, connection: Any, values: dict[str, Any]) -> None:
+    def _insert(self, connection: Any, values: dict[str, Any]) -> int:
         engine = self.engine()
         if connection.engine is not engine and connection.engine.url != engine.url:
             raise ConfigurationError(
@@ -333,11 +343,13 @@ class Outbox:
                     "receivers need: create it with db.create_all(), or by a migration."
                 )
             self._has_table = True
-        self._statements.insert(connection, values)
+        return self._statements.insert(connection, values)
 
     def _values(self, call: Call, delivery: Durable) -> dict[str, Any]:
         name, lazy, running = call._context.name, call._emission, _running.get()
         emission, message = lazy.emission, uuid4().hex
+        if call._late is not None:
+            self._remember(message, call._late, call, delivery)
         if lazy.correlation_id is None:
             lazy.correlation_id = message if running is None else running.correlation
         contract, site = self._contract(name), emission.site
@@ -358,6 +370,17 @@ class Outbox:
             "headers": headers.to_text(),
             "queue": delivery.queue,
         }
+
+    def _remember(self, message: str, late: LateResult, call: Call, delivery: Durable) -> None:
+        """Find the result of a call by the id of its message, as long as the journal keeps it."""
+        late.number, late.attempts = call.number, delivery.max_attempts
+        if self._signals.requests is not None:
+            late.request = self._signals.requests.of(call._context.name, sys._getframe())
+        self._results[message] = late
+
+    def _result(self, message: str | None) -> LateResult:
+        """Return the result of a call; a new one if this process has not recorded its send."""
+        return self._results.get(message or "") or LateResult()
 
     def _contract(self, signal: str) -> Contract | None:
         handle = self._signals.registry.handle(signal)
@@ -385,6 +408,13 @@ class Outbox:
         :raises OutboxError: if the database cannot be used, or lacks a part of the table.
         """
         return reading(self.engine(), self._statements.table)
+
+    def emission_of(self, message: str) -> int | None:
+        """Return the number of a message's emission, as long as the journal of this process has it.
+
+        :param message: the id of the message, which is also the idempotency key.
+        """
+        return self._result(message).number
 
     def max_attempts(self, signal: str, receiver: str) -> int | None:
         """Return how often a receiver is run at most; ``None`` if there is none of this name."""
@@ -524,10 +554,23 @@ class Outbox:
                 return None
             carried, running = carried_emission.set(run.emission), _running.set(run.headers)
             try:
-                return run.ended(self._run(run))
+                with self._joined(run):
+                    return run.ended(self._run(run))
             finally:
                 _running.reset(running)
                 carried_emission.reset(carried)
+
+    @contextmanager
+    def _joined(self, run: _Run) -> Generator[None, None, None]:
+        """Let the journal show a run at its emission, if this process has recorded that."""
+        late, requests = self._result(run.headers.id), self._signals.requests
+        if requests is not None and late.request is not None:
+            requests.resume(late.request)
+        late.begin(run.attempt, run.max_attempts)
+        try:
+            yield
+        finally:
+            late.is_running = False
 
     def _begin(self, message: int, attempt: int) -> _Run | None:
         with self.engine().begin() as connection:
@@ -550,7 +593,7 @@ class Outbox:
             headers=headers,
             connection=live,
             delivery=delivery,
-            emission=LazyEmission.of(_emission_of(row, headers)),
+            emission=LazyEmission.of(_emission_of(row, headers, self._result(headers.id).number)),
         )
 
     def _find(self, signal: str, name: str) -> LiveConnection | None:
@@ -567,6 +610,7 @@ class Outbox:
 
     def _run(self, run: _Run) -> RunStatus:
         """Run a receiver; store the result if it does not return."""
+        late, began = self._result(run.headers.id), perf_counter()
         try:
             call = self._prepare(run)
         except (DeadMessageError, PayloadError) as error:
@@ -575,7 +619,7 @@ class Outbox:
             return "dead"
         except Exception as error:  # noqa: BLE001  of the database, or of the upgrade
             self._roll_back()
-            return self._fail(run, error)
+            return self._fail(run, error, began)
         try:
             call.run(self._own_transaction(run))
         except _OutrunError:
@@ -585,9 +629,11 @@ class Outbox:
             logger.info("%s is discarded: %s", run, asked.reason)
             with self.engine().begin() as connection:
                 self._statements.finish(connection, run.message, run.attempt)
+            late.drop(f"discarded: {asked.reason}")
             return "discarded"
         except Exception as error:  # noqa: BLE001  of the receiver
-            return self._fail(run, error)
+            return self._fail(run, error, began)
+        late.ran(began, None)
         return "ran"
 
     def _prepare(self, run: _Run) -> Call:
@@ -610,7 +656,10 @@ class Outbox:
             )
         sender, payload = self._decode(run)
         context = self._signals.namespace.signal(run.signal).context
-        return Call(context, run.connection, run.receiver, sender, payload, run.emission, None, 0)
+        number = run.emission.emission.number or 0
+        return Call(
+            context, run.connection, run.receiver, sender, payload, run.emission, None, number
+        )
 
     def _decode(self, run: _Run) -> tuple[Any, dict[str, Any]]:
         """Return the sender and the payload; names that are no longer declared are left out."""
@@ -669,15 +718,16 @@ class Outbox:
 
     # -- failures -----------------------------------------------------------------------------
 
-    def _fail(self, run: _Run, error: Exception) -> RunStatus:
+    def _fail(self, run: _Run, error: Exception, began: float) -> RunStatus:
         add_note(error, run.emission.emission)
+        asked = isinstance(error, RetryAfter)
+        self._result(run.headers.id).ran(began, None if asked else error, "retrying")
         if run.attempt >= run.max_attempts:
             self._bury(run, error, _shown(error))
             return "dead"
         delay = self._delay(run, error)
         with self.engine().begin() as connection:
             self._statements.retry(connection, run.message, run.attempt, delay, _shown(error))
-        asked = isinstance(error, RetryAfter)
         logger.log(
             logging.INFO if asked else logging.WARNING,
             "Attempt %d of %d of %s %s; the next one is in %.0f s",
@@ -705,6 +755,7 @@ class Outbox:
         with self.engine().begin() as connection:
             if not self._statements.kill(connection, run.message, run.attempt, reason):
                 return
+        self._result(run.headers.id).die(reason)
         logger.error(
             "Message %d of signal %r is dead, for receiver %s: %s",
             run.message,
@@ -735,7 +786,7 @@ def site_of(headers: Headers) -> Place | None:
     return Place(module=module, name=name, file=file, line=line)
 
 
-def _emission_of(row: Any, headers: Headers) -> Emission:
+def _emission_of(row: Any, headers: Headers, number: int | None) -> Emission:
     return Emission(
         signal=row.signal,
         sender=headers.sender,
@@ -747,6 +798,7 @@ def _emission_of(row: Any, headers: Headers) -> Emission:
         message_id=headers.id,
         correlation_id=headers.correlation,
         causation_id=headers.causation,
+        number=number,
     )
 
 

@@ -64,6 +64,13 @@ class Requests:
         context = sending_context(self._app())
         return None if context is None else self._record_of(context)
 
+    def resume(self, record: RequestRecord) -> None:
+        """Let what is sent in the current app context count as sent in an earlier request.
+
+        :param record: the record of the request.
+        """
+        setattr(_cv_app.get(), self._attribute, record)
+
     def start(self, app: Flask) -> None:
         """Listen to Flask's signals."""
         for signal, listener in self._listeners():
@@ -133,7 +140,7 @@ class Requests:
 
     def _context_tearing_down(self, sender: Flask, **extra: Any) -> None:
         record = self._current_record(_cv_app)
-        if record is not None and record.kind == "command":
+        if record is not None and record.kind == "command" and record.duration is None:
             record.duration = time.perf_counter() - record.started
 
     def _current_record(self, contexts: ContextVar[Any]) -> RequestRecord | None:

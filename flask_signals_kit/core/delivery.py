@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from ..errors import ConfigurationError
 from ..records import Connection, Emission, Place, Receiver, Source, Status
@@ -21,6 +21,9 @@ logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
 
 NO_CONTEXT: AbstractContextManager[None] = nullcontext()
+
+LateStatus: TypeAlias = Literal["waiting", "ran", "failed", "dropped", "retrying", "dead"]
+"""The status of a call that its delivery runs after the send."""
 
 
 class Delivery(Protocol):
@@ -48,15 +51,32 @@ class Delivery(Protocol):
 class LateResult:
     """The result of a call that its delivery runs after the send, for a journal.
 
-    A delivery may run the call again: the attributes tell of the last time.
+    A delivery may run the call again: the attributes tell of the last time. A call that is stored
+    in an outbox is found there by its message, so another process may run it.
     """
 
-    __slots__ = ("_ended", "_watcher", "began", "error", "place", "reason", "seconds", "status")
+    __slots__ = (
+        "__weakref__",
+        "_ended",
+        "_watcher",
+        "attempt",
+        "attempts",
+        "began",
+        "error",
+        "is_running",
+        "message",
+        "number",
+        "place",
+        "reason",
+        "request",
+        "seconds",
+        "status",
+    )
 
     def __init__(self) -> None:
         self._ended: deque[tuple[float | None, str | None, Place | None]] = deque()
         self._watcher: Callable[[float | None, str | None, Place | None], None] | None = None
-        self.status: Literal["waiting", "ran", "failed", "dropped"] = "waiting"
+        self.status: LateStatus = "waiting"
         self.began: float | None = None
         """When the receiver ran, on ``time.perf_counter``."""
         self.seconds: float | None = None
@@ -66,15 +86,46 @@ class LateResult:
         self.place: Place | None = None
         """The last frame of the exception's traceback."""
         self.reason: str | None = None
-        """Why the call was dropped."""
+        """Why the call was dropped, or its message is dead."""
+        self.attempt: int = 0
+        """How often a stored call has begun in this process."""
+        self.attempts: int | None = None
+        """How often a stored call runs at most; ``None`` for other deliveries."""
+        self.message: int | None = None
+        """The id of the stored message, once the sender's transaction has committed."""
+        self.is_running: bool = False
+        """Whether this process is running the stored call."""
+        self.number: int | None = None
+        """The number of the emission of a stored call."""
+        self.request: Any = None
+        """The record of the request in which a stored call was sent."""
 
-    def ran(self, began: float, error: BaseException | None) -> None:
-        """Record that the receiver has run."""
+    def ran(
+        self, began: float, error: BaseException | None, status: LateStatus | None = None
+    ) -> None:
+        """Record that the receiver has run.
+
+        :param status: the status; ``ran`` or ``failed`` if omitted.
+        """
         self.began, self.seconds = began, perf_counter() - began
         self.error = None if error is None else type(error).__qualname__
         self.place = None if error is None else frame_place(error)
-        self.status = "ran" if error is None else "failed"
+        self.status = status or ("ran" if error is None else "failed")
         self._end(self.seconds)
+
+    def begin(self, attempt: int, attempts: int) -> None:
+        """Record that this process begins to run a stored call.
+
+        :param attempt: the number of the attempt.
+        :param attempts: how many there are at most.
+        """
+        self.attempt, self.attempts, self.is_running = attempt, attempts, True
+        self.status = "waiting" if attempt == 1 else "retrying"
+        self.error = self.place = None
+
+    def die(self, reason: str) -> None:
+        """Record that a stored call is not run again."""
+        self.reason, self.status = reason, "dead"
 
     def drop(self, reason: str | None) -> None:
         """Record that the receiver will not run."""
@@ -146,7 +197,7 @@ class Call:
         self._is_delivered = False
         self._late = None if context.environment.journal is None else LateResult()
         self.number: int = number
-        """The number of the emission, in the order in which emissions began."""
+        """The number of the emission, in the order in which emissions began; 0 if it is unknown."""
         self.transaction: Transaction | None = transaction
         """The transaction that was open in the delivery's session when the signal was sent."""
         self.value: Any = self._NOT_RUN
@@ -201,7 +252,8 @@ class Call:
         began = perf_counter()
         token = None
         if self._late is not None:
-            token = parent_emission.set((self.number, self._connection.order))
+            parent = (self.number, self._connection.order) if self.number else None
+            token = parent_emission.set(parent)
         try:
             with within:
                 value = receiver(self._sender, **self._payload)

@@ -34,7 +34,16 @@ _UNINFORMATIVE = frozenset({"LocalProxy", "NoneType"})
 """Types that do not describe a sender."""
 
 StepStatus: TypeAlias = Literal[
-    "ran", "failed", "skipped", "other_sender", "not_reached", "muted", "waiting", "dropped"
+    "ran",
+    "failed",
+    "skipped",
+    "other_sender",
+    "not_reached",
+    "muted",
+    "waiting",
+    "dropped",
+    "retrying",
+    "dead",
 ]
 """What happened to one receiver in one emission."""
 
@@ -113,7 +122,15 @@ class JournalStep:
     late: bool = False
     """Whether a delivery ran it, or will run it, after the send."""
     dropped: str | None = None
-    """Why its delivery dropped the call."""
+    """Why its delivery dropped the call, or the message is dead."""
+    attempt: int = 0
+    """How often this process has begun to run a stored call."""
+    attempts: int | None = None
+    """How often a stored call runs at most; ``None`` for other deliveries."""
+    message: int | None = None
+    """The id of the stored message, once the sender's transaction has committed."""
+    is_running: bool = False
+    """Whether this process is running a stored call."""
 
     @property
     def receiver(self) -> Place:
@@ -509,6 +526,10 @@ def _step(
             raised=detail.place,
             late=True,
             dropped=detail.reason,
+            attempt=detail.attempt,
+            attempts=detail.attempts,
+            message=detail.message,
+            is_running=detail.is_running,
         )
     if status == "skipped":
         return JournalStep(connection=connection, status="skipped")

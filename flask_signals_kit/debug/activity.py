@@ -9,7 +9,6 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime
 from functools import cached_property
 from itertools import islice
 from operator import itemgetter
@@ -19,6 +18,7 @@ from ..core.journal import Journal, JournalEntry, JournalStep, RequestKind, Requ
 from ..errors import nearest
 from ..records import AFTER_COMMIT, IMMEDIATE, Place
 from .labels import duration, label, named, plain, short_file
+from .stored import Stored, ask, updated, why_stored
 
 if TYPE_CHECKING:
     from ..app.app_signals import AppSignals
@@ -33,8 +33,8 @@ class StepInfo:
     receiver: Place
     """The receiver."""
     status: str
-    """``ran``, ``failed``, ``skipped``, ``other_sender``, ``not_reached``, ``muted``, ``waiting``
-    or ``dropped``."""
+    """``ran``, ``failed``, ``skipped``, ``other_sender``, ``not_reached``, ``muted``, ``waiting``,
+    ``dropped``, ``retrying`` or ``dead``."""
     reason: str | None
     """Why it has this status, if the status does not tell."""
     duration: float | None
@@ -43,6 +43,8 @@ class StepInfo:
     """The type of the exception that it raised."""
     raised: Place | None
     """The last frame of the exception's traceback."""
+    message: int | None
+    """The id of its message in the outbox, as long as that is stored."""
 
     @property
     def outcome(self) -> str:
@@ -228,6 +230,15 @@ def emission(app_signals: AppSignals, number: int) -> EmissionInfo | None:
     return found[0] if found else None
 
 
+def emission_of_message(app_signals: AppSignals, message: str | None) -> int | None:
+    """Return the number of the emission that a message was stored for, if it is recorded.
+
+    :param message: the id of the message, which is also the idempotency key.
+    """
+    outbox = app_signals.outbox
+    return None if outbox is None or message is None else outbox.emission_of(message)
+
+
 def within(app_signals: AppSignals, emission: EmissionInfo, rows: int) -> list[EmissionInfo]:
     """Return one emission, and those that its receivers sent, directly or not.
 
@@ -247,9 +258,13 @@ def last_emissions(
     app_signals: AppSignals, name: str, count: int = EXPLAINED
 ) -> list[EmissionInfo]:
     """Return the last emissions of a signal, newest first."""
-    newest = _journal_of(app_signals).newest(lambda number, signal, record: signal == name)
-    found = islice(newest, count)
-    return [_emission(entry, None) for entry in found]
+
+    def select() -> list[JournalEntry]:
+        newest = _journal_of(app_signals).newest(lambda number, signal, record: signal == name)
+        return list(islice(newest, count))
+
+    entries, stored = _joined(app_signals, select)
+    return [_emission(entry, None, stored) for entry in entries]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -297,15 +312,36 @@ def _emissions(
     :param wanted: as in :meth:`.Journal.newest`.
     :param rows: as in :func:`emissions`.
     """
-    entries: list[JournalEntry] = []
-    for entry in _journal_of(app_signals).newest(wanted):
-        entries.append(entry)
-        rows -= 1 + len(entry.steps)
-        if rows < 0:
-            break
+
+    def select() -> list[JournalEntry]:
+        entries: list[JournalEntry] = []
+        room = rows
+        for entry in _journal_of(app_signals).newest(wanted):
+            entries.append(entry)
+            room -= 1 + len(entry.steps)
+            if room < 0:
+                break
+        return entries
+
+    entries, stored = _joined(app_signals, select)
     entries.sort(key=lambda entry: entry.number)
     parents = {entry.number: _Parent(entry) for entry in entries}
-    return [_emission(entry, parents.get(entry.parent or 0)) for entry in entries]
+    return [_emission(entry, parents.get(entry.parent or 0), stored) for entry in entries]
+
+
+def _joined(
+    app_signals: AppSignals, select: Callable[[], list[JournalEntry]]
+) -> tuple[list[JournalEntry], Stored]:
+    """Return recorded emissions, and what the outbox says about their messages.
+
+    A worker in another process may have run a message. One that this process runs meanwhile is
+    complete in the journal when its row is gone, so the emissions are selected again.
+
+    :param select: returns the emissions.
+    """
+    entries = select()
+    stored = ask(app_signals, (step for entry in entries for step in entry.steps))
+    return (select() if stored else entries), stored
 
 
 def tree(emissions: Iterable[EmissionInfo]) -> Iterator[Row]:
@@ -331,11 +367,6 @@ def tree(emissions: Iterable[EmissionInfo]) -> Iterator[Row]:
             late = children.get((emission.number, None), ())
             below += [Row(depth=depth, emission=each, step=None) for each in late]
         waiting += reversed(below)
-
-
-def clock(seconds: float) -> str:
-    """Return a time since the epoch as the local time of day, with milliseconds."""
-    return datetime.fromtimestamp(seconds).astimezone().strftime("%H:%M:%S.%f")[:-3]
 
 
 def requests_to_json(
@@ -393,7 +424,7 @@ def _request(app_signals: AppSignals, record: RequestRecord, signals: set[str]) 
     )
 
 
-def _emission(entry: JournalEntry, parent: _Parent | None) -> EmissionInfo:
+def _emission(entry: JournalEntry, parent: _Parent | None, stored: Stored) -> EmissionInfo:
     return EmissionInfo(
         number=entry.number,
         parent=entry.parent,
@@ -407,7 +438,7 @@ def _emission(entry: JournalEntry, parent: _Parent | None) -> EmissionInfo:
         thread=entry.thread,
         task=entry.task,
         request=entry.request.id,
-        steps=tuple(_steps(entry)),
+        steps=tuple(_steps(entry, stored)),
     )
 
 
@@ -448,9 +479,10 @@ def _in_order(entry: JournalEntry) -> list[JournalStep]:
     return sorted(entry.steps, key=lambda step: step.connection.delivery != IMMEDIATE)
 
 
-def _steps(entry: JournalEntry) -> Iterator[StepInfo]:
+def _steps(entry: JournalEntry, stored: Stored) -> Iterator[StepInfo]:
     failed: str | None = None
-    for number, step in enumerate(_in_order(entry), 1):
+    for number, recorded in enumerate(_in_order(entry), 1):
+        step = updated(recorded, stored)
         yield StepInfo(
             number=number,
             receiver=step.receiver,
@@ -459,6 +491,7 @@ def _steps(entry: JournalEntry) -> Iterator[StepInfo]:
             duration=step.duration,
             error=step.error,
             raised=step.raised,
+            message=None if step.status in {"ran", "dropped"} else step.message,
         )
         if step.status == "failed" and not step.late:
             failed = f"receiver {number}, {named(step.receiver)}, raised {step.error}"
@@ -469,15 +502,14 @@ def _reason(entry: JournalEntry, step: JournalStep, failed: str | None) -> str |
 
     :param failed: the receiver that raised before this one, if any.
     """
-    connection, late = step.connection, "after the send"
-    if step.late and step.started is not None:
-        how = "after the commit" if connection.delivery == AFTER_COMMIT else connection.delivery
-        late = f"{how}, {duration(step.started - entry.started)} after the send"
+    connection = step.connection
+    if step.attempts is not None:
+        return why_stored(entry, step)
     match step.status:
         case "failed":
-            return f"raised {step.error}" + (f", {late}" if step.late else "")
+            return f"raised {step.error}" + (f", {_late(entry, step)}" if step.late else "")
         case "ran":
-            return late if step.late else None
+            return _late(entry, step) if step.late else None
         case "skipped":
             return f"{_predicate(connection.when)} returned false"
         case "other_sender":
@@ -491,8 +523,17 @@ def _reason(entry: JournalEntry, step: JournalStep, failed: str | None) -> str |
         case "waiting":
             commit = connection.delivery == AFTER_COMMIT
             return "waits for the commit" if commit else f"waits for {connection.delivery}"
-        case "dropped":
+        case _:
             return plain(step.dropped or f"{connection.delivery} dropped the call")
+
+
+def _late(entry: JournalEntry, step: JournalStep) -> str:
+    """Return when the delivery of a step ran its receiver."""
+    if step.started is None:
+        return "after the send"
+    delivery = step.connection.delivery
+    how = "after the commit" if delivery == AFTER_COMMIT else delivery
+    return f"{how}, {duration(step.started - entry.started)} after the send"
 
 
 def _predicate(when: Place | None) -> str:

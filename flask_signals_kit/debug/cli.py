@@ -12,11 +12,11 @@ from flask.cli import AppGroup
 from ..app.app_signals import EXTENSION
 from ..errors import ConfigurationError, OutboxError
 from . import why
-from .activity import StepInfo, clock
+from .activity import StepInfo
 from .flow import Flow, flow, grouped
 from .flow_svg import to_file
 from .flow_text import to_dot, to_mermaid
-from .labels import doc_parts, duration, label, named, near_file, short_file
+from .labels import clock, doc_parts, duration, label, named, near_file, short_file
 from .outbox_cli import outbox
 from .outbox_problems import outbox_problems
 from .report import (
@@ -209,7 +209,7 @@ HEADS = ("Signal", "Receivers", "Delivery", "Place")
 OUTCOME = 14
 """The width of what happened to a receiver, such as ``other sender``."""
 
-COLOURS: dict[str, str | None] = {"ran": "green", "failed": "red", "waiting": None}
+COLOURS: dict[str, str | None] = {"ran": "green", "failed": "red", "dead": "red", "waiting": None}
 """The colours of what happened to a receiver; yellow for all else."""
 
 PLACE = 16

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
@@ -88,3 +89,39 @@ def duration(seconds: float) -> str:
             value, unit = seconds * factor, smaller
             break
     return f"{value:,.{1 if value < 9.95 else 0}f} {unit}"  # noqa: PLR2004  the same for 10
+
+
+def clock(seconds: float) -> str:
+    """Return a time since the epoch as the local time of day, with milliseconds."""
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%H:%M:%S.%f")[:-3]
+
+
+def moment(seconds: float) -> str:
+    """Return a time since the epoch as :func:`clock` does, with the date if it is not today."""
+    found = datetime.fromtimestamp(seconds).astimezone()
+    today = datetime.now().astimezone().date()
+    return clock(seconds) if found.date() == today else found.strftime("%Y-%m-%d %H:%M:%S")
+
+
+_UNITS = (("day", 86_400), ("h", 3600), ("min", 60))
+
+
+def age(seconds: float) -> str:
+    """Return a long duration with one unit, such as ``"3 min"``."""
+    for unit, length in _UNITS:
+        count = int(seconds // length)
+        if count:
+            return f"{count:,} {unit}" + ("s" if unit == "day" and count > 1 else "")
+    return f"{int(seconds)} s"
+
+
+_ERROR = re.compile(r"[\w.<>]+ at (?P<place>.+:\d+)")
+
+
+def short_error(text: str) -> str:
+    """Return the error of a message with a short file.
+
+    :param text: type and place, such as ``KeyError at /srv/shop/ledger.py:7``; or another text.
+    """
+    found = _ERROR.fullmatch(text)
+    return text[: found.start("place")] + short_file(found["place"]) if found else text

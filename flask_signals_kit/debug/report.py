@@ -23,7 +23,7 @@ from ..core.signal import Signal
 from ..deliveries.durable.delivery import Durable
 from ..deliveries.sqlite import begins_late, engine_label
 from ..errors import did_you_mean, how_to_declare, nearest, sender_label, suggestion
-from ..records import AFTER_COMMIT, IMMEDIATE, Connection, OnError, Place
+from ..records import AFTER_COMMIT, DURABLE, IMMEDIATE, Connection, OnError, Place
 from .labels import label, named, near_file, plain, short_file
 
 if TYPE_CHECKING:
@@ -141,8 +141,7 @@ class ReceiverInfo:
         """The heading of the receivers with its delivery; ``None`` if it runs during the send."""
         if self.delivery == IMMEDIATE:
             return None
-        after_commit = self.delivery == AFTER_COMMIT
-        return "After the commit" if after_commit else f"By delivery {self.delivery!r}"
+        return HEADINGS.get(self.delivery) or f"By delivery {self.delivery!r}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -219,6 +218,9 @@ TRAITS: dict[str, Callable[[SignalInfo], bool]] = {
     "foreign": lambda signal: any(receiver.foreign for receiver in signal.receivers),
 }
 """The filters for signals, besides their origin and a search."""
+
+HEADINGS = {AFTER_COMMIT: "After the commit", DURABLE: "Durable, run by a worker"}
+"""The headings of the receivers with a delivery of the kit, which follow the immediate ones."""
 
 ORIGINS = ("domain", "bridged", "flask")
 """The origins of signals, in the order in which they are shown."""

@@ -14,7 +14,7 @@ from urllib.request import urlopen
 import click
 
 from ..errors import did_you_mean
-from ..records import AFTER_COMMIT, IMMEDIATE, Place
+from ..records import AFTER_COMMIT, DURABLE, IMMEDIATE, Place
 from .activity import EXPLAINED, EmissionInfo, RequestInfo, StepInfo, emission_to_json
 from .labels import label, named, near_file
 from .report import POLICIES, Problem, ReceiverInfo, SignalInfo, to_json
@@ -26,6 +26,8 @@ DELIVERIES = {
     IMMEDIATE: "runs during the send",
     AFTER_COMMIT: "waits for the commit, and is dropped if the transaction does not commit; runs "
     "immediately if no transaction is open",
+    DURABLE: "is stored with the commit; then a worker runs it until it returns or its attempts "
+    "are used up",
 }
 """What each delivery does with a receiver."""
 
@@ -207,6 +209,8 @@ def _order(number: int, receiver: ReceiverInfo) -> str:
 def _on_error(signal: SignalInfo, receiver: ReceiverInfo) -> str:
     if receiver.delivery == AFTER_COMMIT:
         return "the failure is logged and reported; the commit and other receivers are not affected"
+    if receiver.delivery == DURABLE:
+        return "it is run again later; after its last attempt, its message is dead and reported"
     if receiver.delivery != IMMEDIATE:
         return "this delivery decides"
     policy = receiver.on_error or signal.on_error

@@ -15,6 +15,7 @@ from flask_signals_kit import SignalsKit
 from flask_signals_kit.catalogue import BUILTIN_PAYLOADS, CATALOGUE
 from flask_signals_kit.core.journal import StepStatus
 from flask_signals_kit.debug.cli import signals
+from flask_signals_kit.debug.outbox import STATUSES
 from flask_signals_kit.debug.report import TITLES, report
 from flask_signals_kit.exception_hooks import SOURCES
 from flask_signals_kit.settings import ON_ERROR, TABLE, Setting
@@ -189,6 +190,12 @@ def test_every_status_of_a_receiver_is_documented() -> None:
     """The table of statuses has each that a step can have."""
     rows = table("docs/page.md", "status")
     assert [code_in(row[0]) for row in rows] == [[status] for status in get_args(StepStatus)]
+
+
+def test_every_status_of_a_message_is_documented() -> None:
+    """The table of the outbox has each that a message can have."""
+    rows = table("docs/page.md", "message")
+    assert [code_in(row[0]) for row in rows] == [[status] for status in STATUSES]
 
 
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")])

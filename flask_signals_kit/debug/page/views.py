@@ -16,13 +16,27 @@ from urllib.parse import quote, urlencode
 from flask import Response, request
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from ...errors import SignalsKitError
 from .. import activity
-from ..activity import RequestFilter, clock
+from ..activity import RequestFilter
 from ..flow import Flow, Node, flow, grouped, seen
 from ..flow_svg import to_svg
 from ..flow_text import to_dot, to_mermaid
-from ..labels import Located, doc_parts, duration, label, plain, short_file
+from ..labels import (
+    Located,
+    age,
+    clock,
+    doc_parts,
+    duration,
+    label,
+    moment,
+    plain,
+    short_error,
+    short_file,
+)
+from ..outbox import STATUSES
 from ..report import ORIGINS, POLICIES, TRAITS, Selection, SignalInfo, report
+from .outbox import outbox_page, read_outbox_filter, stored_message
 from .source import editor_url, source
 
 if TYPE_CHECKING:
@@ -66,8 +80,10 @@ NAVIGATION = (
     ("requests", "Requests", "/requests"),
     ("signals", "Signals", "/signals"),
     ("flow", "Flow", "/flow"),
+    ("outbox", "Outbox", "/outbox"),
 )
-"""The views in the navigation: name, title and path below the page's URL."""
+"""The views in the navigation: name, title and path below the page's URL. Only an app with durable
+receivers has an outbox."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -136,6 +152,7 @@ class Views:
         filters.update(doc_parts=doc_parts, duration=duration, camel_parts=_camel_parts)
         filters.update(place=_place, quote=_quote, clock=clock, iso=_iso)
         filters.update(editor_url=partial(editor_url, editor))
+        filters.update(moment=moment, age=age, short_error=short_error)
 
     def index(self, app_signals: AppSignals) -> Response:
         """Show the requests once a signal was sent, and the signals before."""
@@ -265,6 +282,53 @@ class Views:
         response.make_conditional(request)
         return response
 
+    def outbox(self, app_signals: AppSignals) -> Response:
+        """Show the messages of durable receivers, the newest first."""
+        wanted = read_outbox_filter(request.args)
+        try:
+            found, error = outbox_page(app_signals, wanted), None
+        except SignalsKitError as failure:
+            found, error = None, str(failure)
+        return self._refreshed(
+            "outbox.html",
+            app_signals,
+            200 if found else 503 if error else 404,
+            view="outbox",
+            wanted=wanted,
+            found=found,
+            error=error,
+            statuses=STATUSES,
+        )
+
+    def outbox_json(self, app_signals: AppSignals) -> Response:
+        """Return the content of :meth:`outbox` and :meth:`message` as JSON."""
+        app = plain(app_signals.app.name)
+        try:
+            found = outbox_page(app_signals, read_outbox_filter(request.args))
+        except SignalsKitError as error:
+            return _json({"app": app, "error": str(error)}, 503)
+        if found is None:
+            return _json({"app": app, "error": "This app has no durable receivers."}, 404)
+        return _json(found.to_json(app_signals))
+
+    def message(self, app_signals: AppSignals, number: int) -> Response:
+        """Show one message of a durable receiver."""
+        try:
+            message, error = stored_message(app_signals, number), None
+        except SignalsKitError as failure:
+            message, error = None, str(failure)
+        return self._refreshed(
+            "message.html",
+            app_signals,
+            200 if message else 503 if error else 404,
+            view="outbox",
+            number=number,
+            message=message,
+            error=error,
+            statuses=STATUSES,
+            emission=message and activity.emission_of_message(app_signals, message.message_id),
+        )
+
     def flow(self, app_signals: AppSignals) -> Response:
         """Show which modules send and receive which signals."""
         shown = grouped(_read_flow(app_signals))
@@ -309,7 +373,7 @@ class Views:
         body = self._templates.get_template(template).render(
             app=plain(app_signals.app.name),
             journal=app_signals.journal is not None,
-            navigation=NAVIGATION,
+            navigation=NAVIGATION if app_signals.outbox is not None else NAVIGATION[:-1],
             root=_local(request.script_root + "/"),
             url=self._url,
             brief=BRIEF,
@@ -323,9 +387,9 @@ class Views:
         return f"{url}?{urlencode(query, doseq=True)}" if query else url
 
 
-def _json(content: Any) -> Response:
+def _json(content: Any, status: int = 200) -> Response:
     body = json.dumps(content, ensure_ascii=False)
-    return Response(_encode(f"{body}\n"), mimetype="application/json")
+    return Response(_encode(f"{body}\n"), status, mimetype="application/json")
 
 
 def _encode(text: str) -> bytes:

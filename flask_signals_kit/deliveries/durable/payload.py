@@ -238,7 +238,18 @@ def _decode_value(
             return msgspec.json.decode(value, type=hints.get(name, Any))
         return msgspec.convert(value, hints.get(name, Any), strict=False)
     except (msgspec.MsgspecError, ValueError) as error:
-        raise PayloadError(f"The stored {what} does not match its declaration: {error}.") from error
+        reason = _without_value(error)
+        raise PayloadError(f"The stored {what} does not match its declaration{reason}.") from error
+
+
+_WITHOUT_VALUE = ("Expected `", "Object missing required field")
+"""How those texts of msgspec begin that state types and names only."""
+
+
+def _without_value(error: Exception) -> str:
+    """Return the text of an error; nothing if it may contain a value: it is stored and shown."""
+    text = str(error)
+    return f": {text}" if text.startswith(_WITHOUT_VALUE) else ""
 
 
 def _load(path: str, raw: msgspec.Raw, load: Load) -> Any:
@@ -253,7 +264,7 @@ def _load(path: str, raw: msgspec.Raw, load: Load) -> Any:
     )
     found = load(mapper.class_, key)
     if found is None:
-        raise PayloadError(f"{path} with the primary key {key!r} does not exist any more.")
+        raise PayloadError(f"The instance of {path} that was sent does not exist any more.")
     return found
 
 

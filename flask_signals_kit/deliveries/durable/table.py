@@ -154,9 +154,11 @@ class Statements:
             )
         )
 
-    def insert(self, connection: Connection, values: dict[str, Any]) -> None:
-        """Store a message, which is due at once."""
-        connection.execute(self._insert, values)
+    def insert(self, connection: Connection, values: dict[str, Any]) -> int:
+        """Store a message, which is due at once; return its id."""
+        stored: Any = connection.execute(self._insert, values).inserted_primary_key
+        number: int = stored[0]
+        return number
 
     def claim(
         self, connection: Connection, limit: int, queue: str | None, resend: float
@@ -323,6 +325,12 @@ class Queries:
         """Return one message with its status, or ``None``."""
         found = select(self._table, self._status).where(self._table.c.id == number)
         return connection.execute(found).one_or_none()
+
+    def states(self, connection: Connection, numbers: Sequence[int]) -> Sequence[Any]:
+        """Return id, status, attempt and error of those of these messages that are stored."""
+        columns = self._table.c
+        found = select(columns.id, self._status, columns.attempt, columns.error)
+        return connection.execute(found.where(columns.id.in_(numbers))).all()
 
 
 @contextmanager

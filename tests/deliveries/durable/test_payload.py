@@ -188,7 +188,7 @@ def test_instance_that_is_gone_makes_the_message_dead(shop: DurableShop, ran: li
     [message] = shop.messages()
     assert message.due is None
     assert message.error == (
-        f"{Account.__module__}:Account with the primary key (1,) does not exist any more."
+        f"The instance of {Account.__module__}:Account that was sent does not exist any more."
     )
 
 
@@ -368,3 +368,19 @@ def test_damaged_headers_make_the_message_dead(shop: DurableShop) -> None:
     [message] = shop.messages()
     assert message.due is None
     assert ran == []
+
+
+def test_reason_of_a_dead_message_has_no_value(shop: DurableShop, ran: list[Any]) -> None:
+    """It is stored and shown; types may be named."""
+
+    def sale_made(sender: str, *, method: str) -> None: ...
+    def newer(sender: str, *, method: Method) -> None: ...
+
+    shop.kit.declare(sale_made)
+    with shop.open():
+        shop.kit.send("sale_made", "acme", method="secret-4111")
+    newer.__name__ = "sale_made"
+    redeclare(shop, newer)
+    shop.work()
+    [message] = shop.messages()
+    assert message.error == "The stored payload 'method' does not match its declaration."

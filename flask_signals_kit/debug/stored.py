@@ -1,0 +1,107 @@
+"""What the outbox says about the steps of durable receivers.
+
+The journal knows the runs of its own process. A worker in another process may have run a message,
+so the outbox is asked about those that are not over.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from .labels import clock, duration, plain, short_error
+
+if TYPE_CHECKING:
+    from ..app.app_signals import AppSignals
+    from ..core.journal import JournalEntry, JournalStep
+
+logger: logging.Logger = logging.getLogger("flask_signals_kit")
+
+Stored: TypeAlias = dict[int, Any]
+"""The row of each message that the outbox was asked about; ``None`` if it is gone."""
+
+ELSEWHERE = "in another process"
+
+
+def ask(app_signals: AppSignals, steps: Iterable[JournalStep]) -> Stored:
+    """Ask the outbox about the messages of steps that are not over, with one query.
+
+    :return: nothing if the database cannot be read: the journal then stands alone.
+    """
+    messages = [step.message for step in steps if step.message is not None and not _is_over(step)]
+    if not messages or app_signals.outbox is None:
+        return {}
+    try:
+        with app_signals.outbox.reading() as connection:
+            rows = app_signals.outbox.queries.states(connection, messages)
+    except Exception:  # of the database
+        logger.debug("The outbox cannot be read", exc_info=True)
+        return {}
+    return dict.fromkeys(messages) | {row.id: row for row in rows}
+
+
+def _is_over(step: JournalStep) -> bool:
+    return step.status in {"ran", "dropped"} or step.is_running
+
+
+def updated(step: JournalStep, stored: Stored) -> JournalStep:
+    """Return a step with the status that its message has now.
+
+    :param stored: the answer of :func:`ask`.
+    """
+    if step.message not in stored or _is_over(step):
+        return step
+    row = stored[step.message]
+    if row is None:
+        return _gone(step)
+    is_dead = row.status == "dead"
+    if row.attempt == step.attempt and is_dead == (step.status == "dead"):
+        return step  # this process ran it last
+    is_again = row.error is not None or row.attempt > 1
+    return replace(
+        step,
+        status="dead" if is_dead else "retrying" if is_again else "waiting",
+        attempt=row.attempt,
+        duration=None,
+        error=None,
+        raised=None,
+        dropped=row.error,
+        is_running=row.status == "running",
+    )
+
+
+def _gone(step: JournalStep) -> JournalStep:
+    """Return the step of a message that another process has deleted."""
+    if step.status == "dead":
+        return replace(step, status="dropped", dropped=f"discarded, or run again, {ELSEWHERE}")
+    return replace(
+        step, status="ran", started=None, duration=None, error=None, raised=None, dropped=None
+    )
+
+
+def why_stored(entry: JournalEntry, step: JournalStep) -> str:
+    """Return why the step of a durable receiver has its status."""
+    attempt = f"attempt {step.attempt}"
+    if step.attempt <= (step.attempts or 0):  # not if it was retried by hand in another process
+        attempt += f" of {step.attempts}"
+    if step.status == "ran":
+        return _when(entry, step)
+    if step.is_running:
+        return f"{attempt} is running"
+    if step.status == "waiting":
+        return "waits for the commit" if step.message is None else "waits for a worker"
+    if step.error is not None and step.status != "dropped":
+        return f"{attempt} raised {step.error}"
+    reason = short_error(plain(step.dropped or "it asked to be run again"))
+    return f"{attempt}: {reason}" if step.status == "retrying" else reason
+
+
+def _when(entry: JournalEntry, step: JournalStep) -> str:
+    """Return when a durable receiver has run, and in which attempt if not the first."""
+    if step.started is None:
+        return ELSEWHERE
+    after = step.started - entry.started
+    text = f"at {clock(entry.time + after)}, {duration(after)} after the send"
+    return f"{text}, in attempt {step.attempt}" if step.attempt > 1 else text

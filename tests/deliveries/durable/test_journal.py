@@ -1,0 +1,375 @@
+"""The journal shows what became of a durable receiver, at the emission that it belongs to."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import textwrap
+import weakref
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from flask_signals_kit import Discard, RetryAfter, current_emission
+from flask_signals_kit.debug import activity
+from flask_signals_kit.debug.activity import EmissionInfo, StepInfo
+from flask_signals_kit.debug.labels import short_file
+from flask_signals_kit.deliveries.durable.table import Queries
+from tests.deliveries.durable.support import DurableShop
+from tests.deliveries.support import Account
+from tests.support import together
+
+FILE = short_file(__file__)
+
+
+def ignore(sender: Any, **extra: Any) -> None:
+    """Be a receiver."""
+
+
+def fail(sender: Any, **extra: Any) -> None:
+    """Be a receiver that raises."""
+    raise LookupError("secret-4111")
+
+
+def send(shop: DurableShop) -> None:
+    """Send outside of a transaction, so that the message is due at once."""
+    with shop.open():
+        shop.funded.send("acme")
+
+
+def run_one(shop: DurableShop) -> None:
+    """Run the message that is due."""
+
+    class Direct:
+        def submit(self, message: int, attempt: int, queue: str | None, /) -> None:
+            shop.outbox.run(message, attempt)
+
+    assert shop.outbox.forward(Direct()) == 1
+
+
+def emission(shop: DurableShop, signal: str = "account_funded") -> EmissionInfo:
+    """Return the last emission of a signal."""
+    return activity.last_emissions(shop.kit.for_app(shop.app), signal)[0]
+
+
+def step(shop: DurableShop) -> StepInfo:
+    """Return the step of the only receiver in the last emission."""
+    [found] = emission(shop).steps
+    return found
+
+
+def shown(shop: DurableShop) -> tuple[str, str | None]:
+    """Return status and reason of that step."""
+    found = step(shop)
+    return found.status, found.reason
+
+
+def test_step_waits_for_the_commit_and_then_for_a_worker(any_shop: DurableShop) -> None:
+    """With each extension: once it is stored, the step has the number of its message."""
+    any_shop.on(ignore)
+    with any_shop.open() as session:
+        session.add(Account(name="acme"))
+        any_shop.funded.send("acme")
+        session.flush()
+        assert shown(any_shop) == ("waiting", "waits for the commit")
+        assert step(any_shop).message is None
+        session.commit()
+    assert shown(any_shop) == ("waiting", "waits for a worker")
+    assert step(any_shop).message == any_shop.messages()[0].id
+
+
+def test_step_has_run(shop: DurableShop) -> None:
+    """With the time of the run, and how long it took; it counts as a call."""
+    shop.on(ignore)
+    send(shop)
+    shop.work()
+    found = step(shop)
+    assert (found.status, found.error, found.message) == ("ran", None, None)
+    assert found.reason is not None
+    assert found.reason.startswith("at ")
+    assert found.reason.endswith(" after the send")
+    assert found.duration is not None
+    tally = shop.tally()
+    assert (tally.calls, tally.failures, tally.dropped) == (1, 0, 0)
+    assert list(tally.recent) == [found.duration]
+
+
+def test_step_is_retried_until_it_has_run(shop: DurableShop) -> None:
+    """Each attempt counts as a call, and each failure as a failure of the request."""
+
+    def fail_once(sender: Any, **extra: Any) -> None:
+        if current_emission.attempt == 1:
+            raise LookupError("secret-4111")
+
+    shop.on(fail_once, max_attempts=3)
+    send(shop)
+    run_one(shop)
+    found = step(shop)
+    assert (found.status, found.reason) == ("retrying", "attempt 1 of 3 raised LookupError")
+    assert (found.error, found.raised and found.raised.name) == (
+        "LookupError",
+        fail_once.__qualname__,
+    )
+    run_one(shop)
+    found = step(shop)
+    assert (found.status, found.error, found.raised) == ("ran", None, None)
+    assert (found.reason or "").endswith(", in attempt 2")
+    tally = shop.tally()
+    assert (tally.calls, tally.failures) == (2, 1)
+    assert tally.last_failure is not None
+    assert tally.last_failure.emission == emission(shop).number
+    [request] = activity.describe(
+        shop.kit.for_app(shop.app), activity.requests(shop.kit.for_app(shop.app))
+    )
+    assert request.failures == 1
+
+
+def test_step_that_asks_to_be_run_again_has_not_failed(shop: DurableShop) -> None:
+    """It is a call without a failure."""
+
+    def ask(sender: Any, **extra: Any) -> None:
+        raise RetryAfter(3600)
+
+    shop.on(ask)
+    send(shop)
+    run_one(shop)
+    assert shown(shop) == ("retrying", "attempt 1 of 20: it asked to be run again")
+    assert (shop.tally().calls, shop.tally().failures) == (1, 0)
+
+
+def test_step_says_that_it_is_running(shop: DurableShop) -> None:
+    """With the number of the attempt."""
+    seen: list[Any] = []
+
+    def look(sender: Any, **extra: Any) -> None:
+        seen.append(shown(shop))
+        if len(seen) == 1:
+            raise LookupError
+
+    shop.on(look, max_attempts=4)
+    send(shop)
+    shop.work()
+    assert seen == [
+        ("waiting", "attempt 1 of 4 is running"),
+        ("retrying", "attempt 2 of 4 is running"),
+    ]
+
+
+def test_step_is_dead_with_the_reason(shop: DurableShop) -> None:
+    """After its last attempt: type and place of the error, never its text."""
+    shop.on(fail, max_attempts=1)
+    send(shop)
+    shop.work()
+    found = step(shop)
+    assert (found.status, found.reason) == ("dead", "attempt 1 of 1 raised LookupError")
+    assert (found.error, found.raised and found.raised.name) == ("LookupError", "fail")
+    assert found.message == shop.messages()[0].id
+
+
+def test_step_of_a_missing_receiver_is_dead(shop: DurableShop) -> None:
+    """It was disconnected while the message waited."""
+    shop.on(ignore)
+    send(shop)
+    shop.kit.disconnect(ignore)
+    shop.work()
+    status, reason = shown(shop)
+    assert status == "dead"
+    assert "There is no durable receiver" in (reason or "")
+
+
+def test_step_is_dropped_by_a_rollback(any_shop: DurableShop) -> None:
+    """Also by that of a savepoint, and by the end of the session."""
+    any_shop.on(ignore)
+    with any_shop.open() as session:
+        session.add(Account(name="acme"))
+        any_shop.funded.send("acme")
+        session.rollback()
+        assert shown(any_shop) == ("dropped", "the transaction was rolled back")
+    with any_shop.open() as session:
+        session.add(Account(name="outer"))
+        session.flush()
+        with session.begin_nested() as savepoint:
+            any_shop.funded.send("acme")
+            savepoint.rollback()
+        session.commit()
+    assert shown(any_shop) == ("dropped", "the savepoint was rolled back")
+    with any_shop.open() as session:
+        session.add(Account(name="other"))
+        any_shop.funded.send("acme")
+    assert shown(any_shop) == ("dropped", "the transaction ended without a commit")
+    assert any_shop.tally().dropped == 3
+
+
+def test_step_is_discarded_with_the_reason(shop: DurableShop) -> None:
+    """It is not a failure."""
+
+    def give_up(sender: Any, **extra: Any) -> None:
+        raise Discard("the account is closed")
+
+    shop.on(give_up)
+    send(shop)
+    shop.work()
+    assert shown(shop) == ("dropped", "discarded: the account is closed")
+    tally = shop.tally()
+    assert (tally.calls, tally.failures, tally.dropped) == (0, 0, 1)
+
+
+def test_what_a_durable_receiver_sends_stands_under_its_step(shop: DurableShop) -> None:
+    """In the request of the first send, although it ran in another thread."""
+
+    def opens(sender: Any, **extra: Any) -> None:
+        shop.opened.send(sender)
+
+    shop.on(ignore)
+    shop.on(opens)
+    shop.on(fail, signal="account_opened", max_attempts=1)
+    shop.app.add_url_rule("/fund", view_func=lambda: str(shop.funded.send("acme")))
+    shop.app.test_client().get("/fund")
+    together(shop.work)
+    first, second = emission(shop), emission(shop, "account_opened")
+    [tree] = [
+        activity.emissions(shop.kit.for_app(shop.app), [request], 100)[request.id]
+        for request in activity.describe(
+            shop.kit.for_app(shop.app), activity.requests(shop.kit.for_app(shop.app))
+        )
+        if request.path == "/fund"
+    ]
+    assert [each.signal for each in tree] == ["account_funded", "account_opened"]
+    assert (second.parent, tree[1].parent_step) == (first.number, 2)
+    assert [each.status for each in second.steps] == ["dead"]
+
+
+def test_running_receiver_knows_the_number_of_its_emission(shop: DurableShop) -> None:
+    """So that an error report can link to it."""
+    numbers: list[int | None] = []
+    shop.on(lambda sender, **extra: numbers.append(current_emission.number))
+    send(shop)
+    shop.work()
+    assert numbers == [emission(shop).number]
+
+
+WORKER = """
+    from tests.deliveries.durable import test_journal
+    from tests.deliveries.durable.support import DurableShop
+
+    shop = DurableShop({url!r})
+    shop.on(test_journal.{receiver}, max_attempts=2)
+    test_journal.run_one(shop)
+"""
+
+
+def run_elsewhere(shop: DurableShop, receiver: str) -> None:
+    """Run the message that is due, in another process."""
+    url = shop.outside.url.render_as_string(hide_password=False)
+    code = textwrap.dedent(WORKER).format(url=url, receiver=receiver)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_worker_in_another_process_has_run_it(shop: DurableShop) -> None:
+    """Its row is gone."""
+    shop.on(ignore)
+    send(shop)
+    run_elsewhere(shop, "ignore")
+    assert shown(shop) == ("ran", "in another process")
+    assert step(shop).duration is None
+
+
+def test_worker_in_another_process_has_failed(shop: DurableShop) -> None:
+    """The row has the attempt and the error; after the last attempt it is dead."""
+    shop.on(fail, max_attempts=2)
+    send(shop)
+    run_elsewhere(shop, "fail")
+    status, reason = shown(shop)
+    assert status == "retrying"
+    assert (reason or "").startswith(f"attempt 1 of 2: LookupError at {FILE}:")
+    run_elsewhere(shop, "fail")
+    status, reason = shown(shop)
+    assert status == "dead"
+    assert (reason or "").startswith(f"LookupError at {FILE}:")
+
+
+def change(shop: DurableShop, statement: str) -> None:
+    """Execute a statement, as another process would."""
+    with shop.outside.begin() as connection:
+        connection.execute(text(statement))
+
+
+def test_dead_message_is_retried_or_discarded_elsewhere(shop: DurableShop) -> None:
+    """Each time that the step is shown, the row decides."""
+    shop.on(fail, max_attempts=1)
+    send(shop)
+    shop.work()
+    change(shop, "UPDATE signals_outbox SET due = 0")
+    assert shown(shop)[0] == "retrying"
+    change(shop, "UPDATE signals_outbox SET due = 9e9, error = NULL, attempt = 2")
+    assert shown(shop) == ("retrying", "attempt 2 is running")
+    change(shop, "DELETE FROM signals_outbox")
+    assert shown(shop)[0] == "dropped"
+
+
+def test_database_that_cannot_be_read_leaves_the_step_waiting(shop: DurableShop) -> None:
+    """The journal then stands alone."""
+    shop.on(ignore)
+    send(shop)
+    change(shop, "DROP TABLE signals_outbox")
+    assert shown(shop) == ("waiting", "waits for a worker")
+
+
+def test_all_steps_that_wait_are_one_query(
+    shop: DurableShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps that are over are not asked about."""
+    asked: list[set[int]] = []
+
+    def note(queries: Queries, connection: Any, numbers: Iterable[int]) -> list[Any]:
+        asked.append(set(numbers))
+        return []
+
+    monkeypatch.setattr(Queries, "states", note)
+    shop.on(ignore)
+    send(shop)
+    shop.work()
+    step(shop)
+    assert asked == []
+    for _ in range(3):
+        send(shop)
+    step(shop)
+    assert asked == [{row.id for row in shop.messages()}]
+
+
+def test_nothing_is_kept_for_messages_that_the_journal_forgot(shop: DurableShop) -> None:
+    """Nor a sender or a payload while a message waits."""
+    shop.on(ignore)
+    with shop.open() as session:
+        account = Account(name="acme")
+        session.add(account)
+        shop.funded.send(account)
+        session.commit()
+    gone = weakref.ref(account)
+    del account, session
+    gc.collect()
+    assert gone() is None
+    assert len(shop.outbox._results) == 1
+    journal = shop.kit.for_app(shop.app).journal
+    assert journal is not None
+    journal._entries.clear()
+    gc.collect()
+    assert len(shop.outbox._results) == 0
+    shop.work()
+    assert shop.messages() == []
+
+
+def test_message_of_an_earlier_process_starts_no_tree(shop: DurableShop) -> None:
+    """What its receiver sends has no parent."""
+
+    def opens(sender: Any, **extra: Any) -> None:
+        shop.opened.send(sender)
+
+    shop.on(opens)
+    send(shop)
+    shop.outbox._results.clear()
+    shop.work()
+    assert emission(shop, "account_opened").parent is None
