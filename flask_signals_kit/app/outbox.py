@@ -300,7 +300,9 @@ class Outbox:
         :param queue: the only queue, or ``None`` for all.
         """
         with self.engine().connect() as connection:
-            return self._statements.seconds_to_next(connection, queue)
+            # Without a transaction: one that begins by BEGIN IMMEDIATE would lock SQLite.
+            reading = connection.execution_options(isolation_level="AUTOCOMMIT")
+            return self._statements.seconds_to_next(reading, queue)
 
     def forward(
         self,
@@ -350,7 +352,6 @@ class Outbox:
             row = self._statements.begin(connection, message, attempt, TIMEOUT)
             if row is None:
                 return None
-            headers = Headers.from_text(row.headers)
             live = self._find(row.signal, row.receiver)
             delivery: Durable = _UNKNOWN if live is None else live.options.delivery
             if live is not None:
@@ -358,6 +359,7 @@ class Outbox:
                     connection.rollback()  # the run does not begin
                 elif delivery.timeout != TIMEOUT:
                     self._statements.lease(connection, message, row.attempt, delivery.timeout)
+        headers, damage = _headers_of(row)
         emission = LazyEmission.of(_emission_of(row, headers))
         if live is None:
             error = DeadMessageError(
@@ -372,6 +374,9 @@ class Outbox:
                 f"{attempt} times, and its last run did not end within {delivery.timeout:g} s."
             )
             self._bury(message, attempt, error, str(error), emission, live.resolve())
+            return None
+        if damage is not None:
+            self._bury(message, row.attempt, damage, str(damage), emission, live.resolve())
             return None
         return _Run(
             message=message,
@@ -529,6 +534,14 @@ def receiver_name(connection: LiveConnection) -> str:
     """Return the name by which messages know a receiver: its ``uid``, else module and name."""
     place = connection.place
     return connection.options.uid or f"{place.module}.{place.name}"
+
+
+def _headers_of(row: Any) -> tuple[Headers, PayloadError | None]:
+    """Return the headers of a row; empty ones with the error if they are damaged."""
+    try:
+        return Headers.from_text(row.headers), None
+    except PayloadError as error:
+        return Headers(id="", correlation="", sent_at=0.0, sender=""), error
 
 
 def _emission_of(row: Any, headers: Headers) -> Emission:

@@ -56,8 +56,14 @@ class Headers(msgspec.Struct, omit_defaults=True):
 
     @classmethod
     def from_text(cls, text: str) -> Headers:
-        """Read it from text."""
-        return msgspec.json.decode(text, type=cls)
+        """Read it from text.
+
+        :raises PayloadError: if it is damaged.
+        """
+        try:
+            return msgspec.json.decode(text, type=cls)
+        except msgspec.MsgspecError as error:
+            raise PayloadError(f"The stored headers are damaged: {error}.") from error
 
 
 class Values(msgspec.Struct):
