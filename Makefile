@@ -27,8 +27,8 @@ TYPED := flask_signals_kit tests $(wildcard example_app benchmarks)
 .DELETE_ON_ERROR:
 # The steps of `make test` print in order and end with pytest's closing line, with -j, too.
 .NOTPARALLEL:
-.PHONY: help setup demo demo-celery test lint types imports wheel docs oldest flask-head pytest tree bench \
-	format constraints clean
+.PHONY: help setup demo demo-celery test lint types imports wheel docs oldest flask-head pytest faults \
+	tree bench format constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -147,6 +147,12 @@ flask-head: tree ## run the tests with Flask's development head (FLASK_SOURCE=UR
 	fi; \
 	$(BIN)/python -m pip -qq install --no-deps --target build/flask-head build/flask-source \
 	&& cd $(TREE) && PYTHONPATH=$(CURDIR)/build/flask-head $(CURDIR)/$(BIN)/pytest -n auto $(ARGS)
+
+# Real processes that are killed, on real databases; `make test` runs the quick half of it.
+faults: tree ## run the tests of faults, also the long ones (at most ten minutes)
+	@cd $(TREE) && timeout 600 $(CURDIR)/$(BIN)/pytest -n 2 --no-cov -m "long or not long" $(ARGS) \
+		tests/faults tests/deliveries/durable/test_processes.py
+	@cat $(TREE)/build/faults.md
 
 bench: $(INSTALLED) ## measure the kit against its peers
 	$(BIN)/python -m benchmarks $(ARGS)

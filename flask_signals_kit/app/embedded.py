@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import threading
@@ -51,7 +52,8 @@ class Worker:
         self._lock = threading.Lock()
         self._claimed = 0
         self._woken = threading.Event()
-        self._stopped = threading.Event()
+        self._stopped = False
+        self._failing = False
 
     def submit(self, message: int, attempt: int, queue: str | None, /) -> None:
         """Run a message in one of the threads."""
@@ -62,7 +64,7 @@ class Worker:
     def _run(self, message: int, attempt: int) -> None:
         outbox = self._outbox()
         try:
-            if outbox is not None and not self._stopped.is_set():
+            if outbox is not None and not self._stopped:
                 started = time.perf_counter()
                 result = outbox.run(message, attempt)
                 if result is not None and self._ended is not None:
@@ -80,9 +82,8 @@ class Worker:
         self._woken.set()
 
     def stop(self) -> None:
-        """Claim nothing more; what runs is finished."""
-        self._stopped.set()
-        self._woken.set()
+        """Begin nothing more; what runs is finished. A signal handler may call this."""
+        self._stopped = True  # to wake the worker needs a lock, which a handler may interrupt
 
     def close(self, app: Any) -> None:
         """Stop, because the app's signals are closed."""
@@ -93,8 +94,9 @@ class Worker:
 
         :param once: return as soon as no message is due and none is running.
         """
+        _call_before_exit(weakref.WeakMethod(self.stop))
         try:
-            while not self._stopped.is_set():
+            while not self._stopped:
                 self._woken.clear()
                 busy = self._claimed > 0  # before the look: what ends meanwhile may be due again
                 pause = self._forward()
@@ -112,13 +114,30 @@ class Worker:
             return None
         try:
             pause = outbox.seconds_to_next(self._queue)  # a claim would lock SQLite
+            self._failing = False
             if room <= 0 or pause is None or pause > 0:
                 return POLL if room <= 0 or pause is None else pause
             outbox.forward(self, room, queue=self._queue)
         except Exception:
-            logger.exception("The outbox cannot be read; the next attempt is in %.0f s", POLL)
+            if not (self._failing or self._stopped):
+                logger.exception("The outbox cannot be read; it is tried again every %.0f s", POLL)
+            self._failing = True
             return POLL
         return 0.0
+
+
+def _call_before_exit(function: weakref.WeakMethod[Callable[[], None]]) -> None:
+    """Call a function when the process ends, before the threads of executors are joined.
+
+    What their queues hold would be run before. Functions of ``atexit`` are called afterwards.
+    """
+
+    def call() -> None:
+        found = function()
+        if found is not None:
+            found()
+
+    getattr(threading, "_register_atexit", atexit.register)(call)
 
 
 class Embedded:
@@ -151,8 +170,8 @@ class Embedded:
             self._worker.stop()
 
     def _request_started(self, sender: Any, **extra: Any) -> None:
-        disconnect(request_started, self._request_started, sender)
-        self._start()
+        if self._process != os.getpid():  # also in the children of a process that has started one
+            self._start()
 
     def _start(self) -> None:
         outbox = self._outbox()

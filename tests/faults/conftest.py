@@ -1,0 +1,60 @@
+"""Fixtures: a shop in processes of its own, and the table of what was seen."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.support import ROOT, Processes
+
+REPORT = ROOT / "build" / "faults.md"
+"""The table of what was seen."""
+
+COLUMNS = ("orders", "effects", "waiting", "dead", "lost", "doubled", "repeated", "wrong")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Begin the table."""
+    if not (hasattr(session.config, "workerinput") or "SHOP_WITHOUT" in os.environ):
+        REPORT.parent.mkdir(exist_ok=True)
+        REPORT.write_text(f"| fault | {' | '.join(COLUMNS)} |\n|---{'|---' * len(COLUMNS)}|\n")
+
+
+def _note(shop: Processes, test: str) -> None:
+    """Add the last counts of a test to the table."""
+    if shop.counts is not None and "SHOP_WITHOUT" not in os.environ:
+        values = " | ".join(str(getattr(shop.counts, name)) for name in COLUMNS)
+        with REPORT.open("a") as file:
+            file.write(f"| {test} | {values} |\n")
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> str:
+    """Give the URL of an SQLite file."""
+    return f"sqlite:///{tmp_path / 'shop.sqlite'}?timeout=20"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str:
+    """Give the URL of an empty database."""
+    url: str = request.getfixturevalue(request.param)
+    return url
+
+
+@pytest.fixture
+def shop(request: pytest.FixtureRequest, database: str, tmp_path: Path) -> Iterator[Processes]:
+    """Give a shop on each database."""
+    shop = Processes(database, tmp_path)
+    yield shop
+    _note(shop, request.node.name)
+    shop.close()
+
+
+@pytest.fixture
+def sqlite_shop(request: pytest.FixtureRequest, sqlite: str, tmp_path: Path) -> Iterator[Processes]:
+    """Give a shop on an SQLite file."""
+    shop = Processes(sqlite, tmp_path)
+    yield shop
+    _note(shop, request.node.name)
+    shop.close()

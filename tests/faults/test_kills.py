@@ -1,0 +1,74 @@
+"""``kill -9`` of a sender or a worker, at each step."""
+
+import pytest
+
+from tests.faults.support import KILLED, Processes, read_until, some_long
+
+SENDER_POINTS = ("before_flush", "after_flush", "after_send", "after_commit")
+
+WORKER_POINTS = (
+    "after_claim",  # not committed yet
+    "before_submit",
+    "after_begin",  # not committed yet
+    "before__call",
+    "in_receiver",
+    "after_effect",
+    "after_outside_effect",
+    "after_finish",  # not committed yet
+    "after__call",
+)
+
+
+@pytest.mark.parametrize("point", some_long(SENDER_POINTS, "after_send"))
+def test_sender_is_killed(shop: Processes, point: str) -> None:
+    """The order and its messages are stored, or neither."""
+    printed = shop.send(1, 3, fault=f"{point}:2:kill", code=KILLED)
+    assert printed == "1\n"
+    orders = 2 if point == "after_commit" else 1
+    shop.check(orders=orders, waiting=2 * orders)
+    shop.drain()
+    shop.check(orders=orders, effects=orders, repeated=0)
+
+
+@pytest.mark.parametrize("point", some_long(WORKER_POINTS, "before_submit", "after_finish"))
+def test_worker_is_killed(shop: Processes, point: str) -> None:
+    """Each message is run again, and has one effect in the database."""
+    shop.send(1, 3)
+    shop.run("work", 1, "once", fault=f"{point}:2:kill", code=KILLED)
+    shop.check(orders=3, waiting=shop.count().waiting)
+    shop.drain()
+    # The second message that ends is one for the receiver outside of the database.
+    repeated = int(point in {"after_outside_effect", "after_finish"})
+    shop.check(orders=3, effects=3, repeated=repeated)
+
+
+def test_receiver_that_kills_its_process_ends_dead(shop: Processes) -> None:
+    """An attempt counts when it begins; the other receiver is run."""
+    shop.send()
+    for _ in range(5):
+        shop.make_due()
+        shop.run("work", 1, "once", fault="in_receiver:*:kill", code=KILLED)
+    shop.drain(fault="in_receiver:*:kill")
+    shop.check(dead=1, effects=0, repeated=0)
+    [message] = shop.messages()
+    assert (message.receiver, message.attempt) == ("inside", 5)
+    assert "has begun 5 times" in message.error
+
+
+@pytest.mark.long
+@pytest.mark.timeout(280)
+def test_forty_kills_under_load(shop: Processes) -> None:
+    """Twenty of senders and twenty of workers, at any time: nothing is lost or doubled."""
+    for number in range(20):
+        first = 1 + 1000 * number
+        sender, worker = shop.start("send", first, 1000), shop.start("work", 4)
+        before = len(shop.read("SELECT id FROM effect"))
+        read_until(sender, str(first + 2 + 7 * (number % 5)))
+        sender.kill()
+        shop.wait_for_effects(before + 1 + 3 * (number % 4))
+        worker.kill()
+        shop.make_due()
+    shop.drain()
+    counts = shop.check()
+    assert counts.orders == counts.effects >= 60
+    assert counts.repeated <= 40
