@@ -127,7 +127,8 @@ def order_placed(sender: str, *, number: int) -> None:
 def write_effect(sender: str, *, number: int) -> None:
     """Write in the database."""
     reach("in_receiver")
-    total = db.session.get_one(Total, 1, with_for_update=True)
+    total = db.session.get(Total, 1, with_for_update=True)
+    assert total is not None
     reach("after_read")
     total.amount += 1
     attempt = current_emission.attempt
