@@ -27,7 +27,14 @@ from ..compat import is_current
 from ..core.delivery import Call, LateResult, add_note
 from ..core.introspection import LazyEmission, carried_emission, frame_place, is_reloaded
 from ..deliveries.durable.delivery import TIMEOUT, Discard, Durable, RetryAfter, default_backoff
-from ..deliveries.durable.payload import Headers, decode, encode, headers_in, hints_of, names_in
+from ..deliveries.durable.payload import (
+    Headers,
+    decode,
+    emission_of,
+    encode,
+    headers_in,
+    hints_of,
+)
 from ..deliveries.durable.table import (
     DIALECTS,
     NAME,
@@ -48,7 +55,6 @@ from ..errors import (
     PayloadError,
     type_name,
 )
-from ..records import Emission, Place
 
 if TYPE_CHECKING:
     from ..core.connection import LiveConnection
@@ -593,7 +599,7 @@ class Outbox:
             headers=headers,
             connection=live,
             delivery=delivery,
-            emission=LazyEmission.of(_emission_of(row, headers, self._result(headers.id).number)),
+            emission=LazyEmission.of(emission_of(row, headers, self._result(headers.id).number)),
         )
 
     def _find(self, signal: str, name: str) -> LiveConnection | None:
@@ -776,30 +782,6 @@ def receiver_name(connection: LiveConnection) -> str:
     """Return the name by which messages know a receiver: its ``uid``, else module and name."""
     place = connection.place
     return connection.options.uid or f"{place.module}.{place.name}"
-
-
-def site_of(headers: Headers) -> Place | None:
-    """Return the place where a message was sent."""
-    if headers.site is None:
-        return None
-    module, name, file, line = headers.site
-    return Place(module=module, name=name, file=file, line=line)
-
-
-def _emission_of(row: Any, headers: Headers, number: int | None) -> Emission:
-    return Emission(
-        signal=row.signal,
-        sender=headers.sender,
-        payload=names_in(row.payload),
-        site=site_of(headers),
-        request=headers.request,
-        attempt=row.attempt,
-        idempotency_key=headers.id,
-        message_id=headers.id,
-        correlation_id=headers.correlation,
-        causation_id=headers.causation,
-        number=number,
-    )
 
 
 def _call_upgrade(

@@ -203,9 +203,8 @@ def find_message(app_signals: AppSignals, number: int) -> MessageInfo | None:
 
 
 def _message(outbox: Outbox, row: Any) -> MessageInfo:
-    # Imported here, because they need the extra "durable".
-    from ..app.outbox import site_of
-    from ..deliveries.durable.payload import headers_in, names_in
+    # Imported here, because it needs the extra "durable".
+    from ..deliveries.durable.payload import headers_in, names_in, site_of
 
     headers: Any = headers_in(row.headers)
     most = outbox.max_attempts(row.signal, row.receiver)

@@ -16,6 +16,7 @@ from sqlalchemy import inspect
 from sqlalchemy.orm import Mapper
 
 from ...errors import PayloadError, type_name
+from ...records import Emission, Place
 
 SENDER = "sender"
 """The name of the sender among the values; no payload has this name."""
@@ -190,6 +191,35 @@ def names_in(text: str) -> tuple[str, ...]:
     except msgspec.MsgspecError:
         return ()
     return tuple(name for name in names if name != SENDER)
+
+
+def site_of(headers: Headers) -> Place | None:
+    """Return the place where a message was sent."""
+    if headers.site is None:
+        return None
+    module, name, file, line = headers.site
+    return Place(module=module, name=name, file=file, line=line)
+
+
+def emission_of(row: Any, headers: Headers, number: int | None) -> Emission:
+    """Return the record of the emission that a message was stored for.
+
+    :param row: the row of the message.
+    :param number: its number in the journal of this process, or ``None``.
+    """
+    return Emission(
+        signal=row.signal,
+        sender=headers.sender,
+        payload=names_in(row.payload),
+        site=site_of(headers),
+        request=headers.request,
+        attempt=row.attempt,
+        idempotency_key=headers.id,
+        message_id=headers.id,
+        correlation_id=headers.correlation,
+        causation_id=headers.causation,
+        number=number,
+    )
 
 
 def decode(
