@@ -99,7 +99,7 @@ class Shop:
         """Store messages that are due."""
         with self.app.app_context():
             self.sell(send=True)
-        table = self.outbox._statements.table
+        table = self.outbox.statements.table
         with self.engine.begin() as connection:
             row = connection.execute(table.select().limit(1)).mappings().one()
             values = {name: value for name, value in row.items() if name != "id"}
@@ -109,7 +109,7 @@ class Shop:
     def empty(self) -> None:
         """Delete every message."""
         with self.engine.begin() as connection:
-            connection.execute(self.outbox._statements.table.delete())
+            connection.execute(self.outbox.statements.table.delete())
 
 
 def _use_wal(connection: Any, record: Any) -> None:
@@ -170,7 +170,7 @@ def delivery_against_loop(shop: Shop) -> float:
 
 def _loop(shop: Shop) -> None:
     """Claim and run messages as a worker does, by the statements alone."""
-    statements, engine = shop.outbox._statements, shop.engine
+    statements, engine = shop.outbox.statements, shop.engine
     while True:
         with engine.connect() as connection:
             if (statements.seconds_to_next(connection, None) or 1) > 0:
@@ -194,7 +194,7 @@ def claim_with_many(shop: Shop) -> float:
             if shop.engine.dialect.name == "postgresql":
                 connection.execute(text("ANALYZE signals_outbox"))
         for _ in range(9):
-            seconds.append(_seconds(lambda: _claim(shop.outbox._statements, shop.engine)))
+            seconds.append(_seconds(lambda: _claim(shop.outbox.statements, shop.engine)))
         shop.empty()
     return median(times[MANY]) / median(times[100])
 

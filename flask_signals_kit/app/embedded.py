@@ -17,7 +17,8 @@ from flask.signals import request_started
 
 from ..core.third_party import disconnect
 from ..errors import ConfigurationError
-from .outbox import Outbox, RunResult
+from .outbox import Outbox
+from .runs import RunResult
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 

@@ -19,7 +19,8 @@ from ..deliveries.durable.payload import Headers
 from ..errors import ConfigurationError, type_name
 
 if TYPE_CHECKING:
-    from ..app.outbox import Claimed, Outbox
+    from ..app.message_store import Claimed
+    from ..app.outbox import Outbox
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 

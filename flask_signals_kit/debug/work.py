@@ -18,7 +18,8 @@ from .terminal import current_outbox, echo, errors_shown, printable
 
 if TYPE_CHECKING:
     from ..app.embedded import Worker
-    from ..app.outbox import Outbox, RunResult
+    from ..app.outbox import Outbox
+    from ..app.runs import RunResult
 
 FAILED = frozenset({"failed", "dead", "too_slow"})
 """The results of a run that are counted as failures."""

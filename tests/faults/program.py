@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy.exc import OperationalError
 
 from flask_signals_kit.app.embedded import Worker
-from flask_signals_kit.app.outbox import Outbox
+from flask_signals_kit.core.delivery import Call
 from flask_signals_kit.deliveries.durable.table import Statements
 from tests.faults.shop import create_app, db, kit, place_order, reach
 
@@ -197,7 +197,7 @@ def main(role: str, *args: str) -> None:
         (Statements, "begin"),
         (Statements, "finish"),
         (Worker, "submit"),
-        (Outbox, "_call"),
+        (Call, "run"),
     ):
         add_points(owner, name)
     app = create_app(SIGNALS_KIT_ENGINE="none")

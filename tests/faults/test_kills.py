@@ -10,12 +10,12 @@ WORKER_POINTS = (
     "after_claim",  # not committed yet
     "before_submit",
     "after_begin",  # not committed yet
-    "before__call",
+    "before_run",
     "in_receiver",
     "after_effect",
     "after_outside_effect",
     "after_finish",  # not committed yet
-    "after__call",
+    "after_run",
 )
 
 

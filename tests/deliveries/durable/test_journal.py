@@ -17,7 +17,7 @@ from flask_signals_kit import Discard, RetryAfter, current_emission
 from flask_signals_kit.debug import activity
 from flask_signals_kit.debug.activity import EmissionInfo, StepInfo
 from flask_signals_kit.debug.labels import short_file
-from flask_signals_kit.deliveries.durable.table import Queries
+from flask_signals_kit.deliveries.durable.queries import Queries
 from tests.deliveries.durable.support import DurableShop
 from tests.deliveries.support import Account
 from tests.support import together

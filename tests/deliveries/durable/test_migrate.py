@@ -132,7 +132,7 @@ def test_migration_finds_no_difference_after_create_all(app: App) -> None:
 def test_missing_column_is_named(shop: DurableShop) -> None:
     """As after an update of the kit without a migration."""
     shop.on(lambda sender, **extra: None)
-    table = outbox_table(shop.outbox._statements.table.metadata)
+    table = outbox_table(shop.outbox.statements.table.metadata)
     with shop.outside.begin() as connection:
         assert missing_part(table, connection) is None
         connection.execute(text("ALTER TABLE signals_outbox DROP COLUMN queue"))

@@ -1,0 +1,368 @@
+"""The messages of one app's durable receivers: how a send stores them, and how they are read."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import weakref
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+from weakref import WeakValueDictionary
+
+from flask import Flask
+
+from ..compat import is_current
+from ..core.delivery import Call, LateResult
+from ..core.introspection import is_reloaded
+from ..deliveries.durable.delivery import Durable
+from ..deliveries.durable.payload import Headers, encode, hints_of
+from ..deliveries.durable.queries import Queries, reading
+from ..deliveries.durable.table import (
+    DIALECTS,
+    NAME,
+    RESEND,
+    Statements,
+    missing_part,
+    outbox_table,
+)
+from ..deliveries.sqlite import engine_label
+from ..deliveries.transactions import pending_in
+from ..errors import ConfigurationError, DeadMessageError, DuplicateReceiverError
+
+if TYPE_CHECKING:
+    from ..core.connection import LiveConnection
+    from .contract import Contract
+
+running_message: ContextVar[Headers | None] = ContextVar("signals_kit_message", default=None)
+"""The message whose receiver is running."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Claimed:
+    """A message that was due and is to be run."""
+
+    id: int
+    """The id of the message."""
+    attempt: int
+    """How often it has run."""
+    queue: str | None
+    """Its queue."""
+    signal: str
+    """The name of the signal."""
+    receiver: str
+    """The name of the receiver."""
+    headers: str
+    """Its headers, as text."""
+
+
+class _Stored:
+    """Stands for a stored message among the calls that wait for a commit."""
+
+    def __init__(self, call: Call, committed: Callable[[], None]) -> None:
+        self._call = call
+        self._committed = committed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._call, name)
+
+    def run_contained(self, within: AbstractContextManager[Any] | None = None) -> None:
+        """Report that the transaction has committed: the message is due."""
+        self._committed()
+
+
+class MessageStore:
+    """Stores the messages of one app's durable receivers, and reads them.
+
+    :param app_signals: the app's signals, which own this object.
+    :param metadata: the metadata that the table belongs to.
+    :param engine: the engine of the table; ``None`` for that of the app's session.
+    """
+
+    def __init__(self, app_signals: Any, metadata: Any, engine: Any = None) -> None:
+        self._app_signals: Callable[[], Any] = weakref.ref(app_signals)
+        self.statements = Statements(outbox_table(metadata))
+        self._engine = engine
+        self._process = os.getpid()
+        self._has_table = False
+        self._hints: dict[str, tuple[Any, dict[str, Any]]] = {}
+        self._results: WeakValueDictionary[str, LateResult] = WeakValueDictionary()
+        """The results that the journal shows, by the id of the message."""
+        self.embedded: Any = None
+        """The engine of this process, which has ``wake()`` and ``close(app)``; or ``None``."""
+
+    # -- what it needs ------------------------------------------------------------------------
+
+    @property
+    def signals(self) -> Any:
+        """The app's signals."""
+        app_signals = self._app_signals()
+        if app_signals is None:
+            raise DeadMessageError("The app of this outbox no longer exists.")
+        return app_signals
+
+    @property
+    def app(self) -> Flask:
+        """The app."""
+        app: Flask = self.signals.app
+        return app
+
+    def engine(self) -> Any:
+        """Return the engine of the table.
+
+        :raises ConfigurationError: if it is not known, or its database cannot be used.
+        """
+        if self._engine is None:
+            # Only outside of the app's context: the end of another one may close the session.
+            with nullcontext() if is_current(self.app) else self.app.app_context():
+                session = self.session(None)
+                if session is None:
+                    raise ConfigurationError(
+                        f"The database of {NAME} is not known: name it, as in "
+                        "kit.use_outbox(metadata, engine)."
+                    )
+                self._engine = session.get_bind(clause=self.statements.table).engine
+        if self._process != os.getpid():  # forked: connections must not be shared with the parent
+            self._engine.dispose(close=False)
+            self._process = os.getpid()
+        dialect = self._engine.dialect
+        if dialect.name not in DIALECTS or dialect.is_async:
+            kind = f"{dialect.name} with the async driver {dialect.driver}"
+            raise ConfigurationError(
+                f"Durable receivers need an engine of SQLite or PostgreSQL that is not async; this "
+                f"one is of {kind if dialect.is_async else dialect.name}."
+            )
+        return self._engine
+
+    def session(self, delivery: Durable | None) -> Any:
+        """Return the session of a receiver; create it if need be."""
+        own = None if delivery is None else delivery.session
+        sources = self.signals.sessions._sources() if own is None else [own]
+        found = (source.open() for source in sources)
+        return next((session for session in found if session is not None), None)
+
+    def check(self, connection: LiveConnection) -> None:
+        """Refuse a receiver whose name is that of another one.
+
+        :raises DuplicateReceiverError: naming both.
+        """
+        name = receiver_name(connection)
+        registry = self.signals.registry
+        for other in (*registry.connections, *registry.parent.connections):
+            if (
+                isinstance(other.options.delivery, Durable)
+                and other.key[0] != connection.key[0]
+                and other.target == connection.target
+                and receiver_name(other) == name
+                and not is_reloaded(connection.resolve(), other.resolve())
+            ):
+                raise DuplicateReceiverError(
+                    f"Two durable receivers of signal {connection.target!r} have the name "
+                    f"{name!r}: {other.place} and {connection.place}. A message stores only the "
+                    "name, so give one of them a uid."
+                )
+
+    # -- sending ------------------------------------------------------------------------------
+
+    def store(self, call: Call, delivery: Durable) -> None:
+        """Store a call, in the transaction that was open when the signal was sent.
+
+        :raises PayloadError: for a sender or a payload that cannot be stored.
+        :raises ConfigurationError: if the session uses another database, or one without the table.
+        """
+        pending: Any = call.transaction
+        if pending is None and running_message.get() is not None:
+            session = self.session(delivery)  # it commits with the end of the running message
+        elif pending is None or pending.is_committed:
+            session = None
+        elif pending.has_ended:  # by an earlier receiver of the same emission
+            pending.keep(call)
+            return
+        else:
+            session = pending.session
+        if session is None:
+            values = self._values(call, delivery)
+            with self.engine().begin() as connection:
+                message = self._insert(connection, values)
+            self._committed(call._late, message)
+            return
+        session.flush()  # so that new instances have their primary key
+        connection = session.connection(bind_arguments={"clause": self.statements.table})
+        message = self._insert(connection, self._values(call, delivery))
+        waiting: Any = pending or pending_in(session)
+        waiting.keep(_Stored(call, partial(self._committed, call._late, message)))
+
+    def _committed(self, late: LateResult | None, message: int) -> None:
+        if late is not None:
+            late.message = message
+        self.wake()
+
+    def wake(self) -> None:
+        """Let the engine of this process know that a message is due."""
+        if self.embedded is not None:
+            self.embedded.wake()
+
+    def close(self, app: Flask) -> None:
+        """Stop the engine of this process."""
+        if self.embedded is not None:
+            self.embedded.close(app)
+
+    def _insert(self, connection: Any, values: dict[str, Any]) -> int:
+        engine = self.engine()
+        if connection.engine is not engine and connection.engine.url != engine.url:
+            raise ConfigurationError(
+                f"The session uses {engine_label(connection.engine)}, but the outbox is in "
+                f"{engine_label(engine)}: a durable receiver's message is stored in the sender's "
+                "transaction, so both must be one database."
+            )
+        if not self._has_table:
+            missing = missing_part(self.statements.table, connection)
+            if missing:
+                raise ConfigurationError(
+                    f"There is no {missing} in {engine_label(connection.engine)}, which durable "
+                    "receivers need: create it with db.create_all(), or by a migration."
+                )
+            self._has_table = True
+        return self.statements.insert(connection, values)
+
+    def _values(self, call: Call, delivery: Durable) -> dict[str, Any]:
+        name, lazy, running = call._context.name, call._emission, running_message.get()
+        emission, message = lazy.emission, uuid4().hex
+        if call._late is not None:
+            self._remember(message, call._late, call, delivery)
+        if lazy.correlation_id is None:
+            lazy.correlation_id = message if running is None else running.correlation
+        contract, site = self.contract_of(name), emission.site
+        headers = Headers(
+            id=message,
+            correlation=lazy.correlation_id,
+            causation=None if running is None else running.id,
+            sent_at=time.time(),
+            sender=emission.sender,
+            request=emission.request,
+            site=None if site is None else (site.module, site.name, site.file, site.line),
+            version=1 if contract is None else contract.version,
+        )
+        hints = self.hints_of_signal(name)
+        return {
+            "receiver": receiver_name(call._connection),
+            "signal": name,
+            "payload": encode(name, call.app, call._sender, call._payload, hints),
+            "headers": headers.to_text(),
+            "queue": delivery.queue,
+        }
+
+    def _remember(self, message: str, late: LateResult, call: Call, delivery: Durable) -> None:
+        """Find the result of a call by the id of its message, as long as the journal keeps it."""
+        late.number, late.attempts = call.number, delivery.max_attempts
+        if self.signals.requests is not None:
+            late.request = self.signals.requests.of(call._context.name, sys._getframe())
+        self._results[message] = late
+
+    def result_of(self, message: str | None) -> LateResult:
+        """Return the result of a call; a new one if this process has not recorded its send."""
+        return self._results.get(message or "") or LateResult()
+
+    def contract_of(self, signal: str) -> Contract | None:
+        """Return the contract of a signal."""
+        handle = self.signals.registry.handle(signal)
+        return None if handle is None else handle.contract
+
+    def hints_of_signal(self, signal: str) -> dict[str, Any]:
+        """Return the declared types of a signal's sender and payload."""
+        contract = self.contract_of(signal)
+        stub = None if contract is None else contract.stub
+        known, hints = self._hints.get(signal, (None, {}))
+        if known is not stub:
+            hints = hints_of(stub)
+            self._hints[signal] = stub, hints
+        return hints
+
+    # -- reading ------------------------------------------------------------------------------
+
+    @property
+    def queries(self) -> Queries:
+        """What can be read of the table."""
+        return Queries(self.statements.table)
+
+    def reading(self) -> AbstractContextManager[Any]:
+        """Return a context manager that gives a connection to read the table with.
+
+        :raises OutboxError: if the database cannot be used, or lacks a part of the table.
+        """
+        return reading(self.engine(), self.statements.table)
+
+    def emission_of(self, message: str) -> int | None:
+        """Return the number of a message's emission, as long as the journal of this process has it.
+
+        :param message: the id of the message, which is also the idempotency key.
+        """
+        return self.result_of(message).number
+
+    def max_attempts(self, signal: str, receiver: str) -> int | None:
+        """Return how often a receiver is run at most; ``None`` if there is none of this name."""
+        live = self.find(signal, receiver)
+        return None if live is None else live.options.delivery.max_attempts
+
+    def missing(self) -> str | None:
+        """Name what the database lacks of the table, and the database; ``None`` if it is complete.
+
+        :raises OutboxError: if the database cannot be used.
+        """
+        with self.reading() as connection:
+            found = missing_part(self.statements.table, connection)
+        return None if found is None else f"{found} in {engine_label(self.engine())}"
+
+    # -- finding ------------------------------------------------------------------------------
+
+    def find(self, signal: str, name: str) -> LiveConnection | None:
+        """Return the connection of a durable receiver."""
+        for connection in self.signals.registry.resolve(signal):
+            if (
+                isinstance(connection.options.delivery, Durable)
+                and receiver_name(connection) == name
+                and connection.is_alive
+            ):
+                found: LiveConnection = connection
+                return found
+        return None
+
+    def delivery_of(self, signal: str, receiver: str) -> Durable | None:
+        """Return the delivery of a durable receiver; ``None`` if there is no such receiver."""
+        live = self.find(signal, receiver)
+        delivery: Durable | None = None if live is None else live.options.delivery
+        return delivery
+
+    # -- claiming -----------------------------------------------------------------------------
+
+    def seconds_to_next(self, queue: str | None = None) -> float | None:
+        """Return the time until the next message is due, or ``None`` without any.
+
+        :param queue: the only queue, or ``None`` for all.
+        """
+        with self.reading() as connection:
+            return self.statements.seconds_to_next(connection, queue)
+
+    def claim(
+        self, limit: int = 100, *, queue: str | None = None, resend: float = RESEND
+    ) -> list[Claimed]:
+        """Return messages that are due, and make them due later.
+
+        :param limit: how many messages at most.
+        :param queue: the only queue, or ``None`` for all.
+        :param resend: the time after which a message that has not begun is due again, in seconds.
+        """
+        with self.engine().begin() as connection:
+            rows = self.statements.claim(connection, limit, queue, resend)
+        return [Claimed(**row) for row in rows]
+
+
+def receiver_name(connection: LiveConnection) -> str:
+    """Return the name by which messages know a receiver: its ``uid``, else module and name."""
+    place = connection.place
+    return connection.options.uid or f"{place.module}.{place.name}"

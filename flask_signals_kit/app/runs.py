@@ -1,0 +1,332 @@
+"""One run of a durable message: it begins, calls the receiver, and ends in the database."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from ..core.delivery import Call, add_note
+from ..core.introspection import LazyEmission, carried_emission, frame_place
+from ..deliveries.durable.delivery import TIMEOUT, Discard, Durable, RetryAfter, default_backoff
+from ..deliveries.durable.payload import Headers, decode, emission_of
+from ..errors import ConfigurationError, DeadMessageError, PayloadError, type_name
+from .message_store import MessageStore, running_message
+
+if TYPE_CHECKING:
+    from ..core.connection import LiveConnection
+    from ..core.delivery import LateResult
+
+logger: logging.Logger = logging.getLogger("flask_signals_kit")
+
+RunStatus: TypeAlias = Literal["ran", "failed", "discarded", "dead", "too_slow"]
+"""How a run ended; ``failed``: it is run again; ``too_slow``: another worker has begun it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RunResult:
+    """How one run of a message ended."""
+
+    message: int
+    """The id of the message."""
+    attempt: int
+    """The number of the run."""
+    receiver: str
+    """The name of the receiver."""
+    signal: str
+    """The signal's name."""
+    status: RunStatus
+    """How it ended."""
+
+
+class _OutrunError(Exception):
+    """The message is another worker's now."""
+
+
+_UNKNOWN = Durable()
+
+_DAMAGED = Headers(id="", correlation="", sent_at=0.0, sender="?")
+
+
+def run(store: MessageStore, message: int, attempt: int) -> RunResult | None:
+    """Run a message in the current app context.
+
+    :param message: the id of the message.
+    :param attempt: how often it had run when it was claimed.
+    :return: how the run ended; ``None`` if the message has begun since it was claimed.
+    """
+    begun = _begin(store, message, attempt)
+    if begun is None:
+        return None
+    carried = carried_emission.set(begun.emission)
+    running = running_message.set(begun.headers)
+    try:
+        with begun.joined():
+            status = begun.finish()
+    finally:
+        running_message.reset(running)
+        carried_emission.reset(carried)
+    return RunResult(
+        message=message,
+        attempt=begun.attempt,
+        receiver=begun.row.receiver,
+        signal=begun.signal,
+        status=status,
+    )
+
+
+def _begin(store: MessageStore, message: int, attempt: int) -> _Run | None:
+    with store.engine().begin() as connection:
+        row = store.statements.begin(connection, message, attempt, TIMEOUT)
+        if row is None:
+            return None
+        live = store.find(row.signal, row.receiver)
+        delivery: Durable = _UNKNOWN if live is None else live.options.delivery
+        headers = Headers.from_text(row.headers) or _DAMAGED
+        is_used_up = row.attempt > headers.spent + delivery.max_attempts
+        if is_used_up:
+            connection.rollback()  # the run does not begin
+        elif delivery.timeout != TIMEOUT:
+            store.statements.lease(connection, message, row.attempt, delivery.timeout)
+    late = store.result_of(headers.id)
+    return _Run(
+        store=store,
+        message=message,
+        attempt=attempt if is_used_up else row.attempt,
+        is_used_up=is_used_up,
+        row=row,
+        headers=headers,
+        connection=live,
+        delivery=delivery,
+        emission=LazyEmission.of(emission_of(row, headers, late.number)),
+        late=late,
+        began=perf_counter(),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Run:
+    """A run of a message that has begun."""
+
+    store: MessageStore
+    message: int
+    attempt: int
+    is_used_up: bool
+    row: Any
+    headers: Headers
+    connection: LiveConnection | None
+    delivery: Durable
+    emission: LazyEmission
+    late: LateResult
+    began: float
+
+    @property
+    def signal(self) -> str:
+        """The signal's name."""
+        return str(self.row.signal)
+
+    @property
+    def receiver(self) -> Any:
+        """The receiver; ``None`` if it is gone."""
+        return None if self.connection is None else self.connection.resolve()
+
+    @property
+    def max_attempts(self) -> int:
+        """The attempt after which the message is dead."""
+        return self.headers.spent + self.delivery.max_attempts
+
+    def __str__(self) -> str:
+        place = self.row.receiver if self.connection is None else self.connection.place
+        return f"receiver {place} of signal {self.signal!r}, message {self.message}"
+
+    @contextmanager
+    def joined(self) -> Generator[None, None, None]:
+        """Let the journal show the run at its emission, if this process has recorded that."""
+        late, requests = self.late, self.store.signals.requests
+        if requests is not None and late.request is not None:
+            requests.resume(late.request)
+        late.begin(self.attempt, self.max_attempts)
+        try:
+            yield
+        finally:
+            late.is_running = False
+
+    def finish(self) -> RunStatus:
+        """Call the receiver; store the result if it does not return."""
+        try:
+            call = self._prepare()
+        except (DeadMessageError, PayloadError) as error:
+            self._roll_back()
+            self._bury(error, str(error))
+            return "dead"
+        except Exception as error:  # noqa: BLE001  of the database, or of the upgrade
+            self._roll_back()
+            return self._fail(error)
+        try:
+            call.run(self._own_transaction())
+        except _OutrunError:
+            logger.warning("The run of %s took too long: another worker has begun it.", self)
+            return "too_slow"
+        except Discard as asked:
+            logger.info("%s is discarded: %s", self, asked.reason)
+            with self.store.engine().begin() as connection:
+                self.store.statements.finish(connection, self.message, self.attempt)
+            self.late.drop(f"discarded: {asked.reason}")
+            return "discarded"
+        except Exception as error:  # noqa: BLE001  of the receiver
+            return self._fail(error)
+        self.late.ran(self.began, None)
+        return "ran"
+
+    def _prepare(self) -> Call:
+        """Return the call for a self.
+
+        :raises DeadMessageError: if there is no receiver, or its attempts are used up.
+        :raises PayloadError: if the message cannot be read.
+        """
+        if self.headers is _DAMAGED:
+            raise PayloadError("The stored headers are damaged.")
+        if self.connection is None or self.receiver is None:
+            raise DeadMessageError(
+                f"There is no durable receiver {self.row.receiver!r} of signal {self.signal!r}: it "
+                "was renamed or removed, or its module is not imported here."
+            )
+        if self.is_used_up:
+            raise DeadMessageError(
+                f"Receiver {self.row.receiver!r} of signal {self.signal!r} has begun "
+                f"{self.attempt} times, and its last run did not end within "
+                f"{self.delivery.timeout:g} s."
+            )
+        sender, payload = self._decode()
+        context = self.store.signals.namespace.signal(self.signal).context
+        number = self.emission.emission.number or 0
+        return Call(
+            context, self.connection, self.receiver, sender, payload, self.emission, None, number
+        )
+
+    def _decode(self) -> tuple[Any, dict[str, Any]]:
+        """Return the sender and the payload; names that are no longer declared are left out."""
+        contract, version, upgrade = self.store.contract_of(self.signal), self.headers.version, None
+        if contract is not None and contract.upgrade is not None and version < contract.version:
+            upgrade = partial(_call_upgrade, contract.upgrade, version)
+        hints, load = self.store.hints_of_signal(self.signal), self._load
+        sender, payload = decode(self.row.payload, self.store.app, hints, load, upgrade)
+        missing = [] if contract is None else [n for n in contract.required if n not in payload]
+        if missing:
+            raise PayloadError(
+                f"The stored payload lacks {', '.join(map(repr, missing))}: declare the signal "
+                "with a higher version and an upgrade."
+            )
+        if contract is not None and not contract.open:
+            payload = {name: payload[name] for name in contract.names if name in payload}
+        return sender, payload
+
+    def _load(self, kind: type, key: Any) -> Any:
+        session = self.store.session(self.delivery)
+        if session is None:
+            raise ConfigurationError(f"There is no session to load {kind.__qualname__} with.")
+        return session.get(kind, key)
+
+    @contextmanager
+    def _own_transaction(self) -> Generator[None, None, None]:
+        """Commit what a receiver has written, together with the end of its message."""
+        try:
+            yield
+            session = self.store.session(self.delivery)
+            for other in self._open_sessions():
+                if other is not session:
+                    other.commit()
+            if session is None:
+                with self.store.engine().begin() as connection:
+                    self._finish(connection)
+            else:
+                clause = {"clause": self.store.statements.table}
+                self._finish(session.connection(bind_arguments=clause))
+                session.commit()
+        except BaseException:
+            self._roll_back()
+            raise
+
+    def _roll_back(self) -> None:
+        for session in self._open_sessions():
+            session.rollback()
+
+    def _open_sessions(self) -> Iterator[Any]:
+        return (
+            session for session in self.store.signals.sessions.current() if session.in_transaction()
+        )
+
+    def _finish(self, connection: Any) -> None:
+        if not self.store.statements.finish(connection, self.message, self.attempt):
+            raise _OutrunError
+
+    # -- failures -----------------------------------------------------------------------------
+
+    def _fail(self, error: Exception) -> RunStatus:
+        add_note(error, self.emission.emission)
+        asked = isinstance(error, RetryAfter)
+        self.late.ran(self.began, None if asked else error, "retrying")
+        if self.attempt >= self.max_attempts:
+            self._bury(error, _shown(error))
+            return "dead"
+        delay = self._delay(error)
+        with self.store.engine().begin() as connection:
+            self.store.statements.retry(
+                connection, self.message, self.attempt, delay, _shown(error)
+            )
+        logger.log(
+            logging.INFO if asked else logging.WARNING,
+            "Attempt %d of %d of %s %s; the next one is in %.0f s",
+            self.attempt,
+            self.max_attempts,
+            self,
+            "asked to be run again" if asked else "failed",
+            delay,
+            exc_info=None if asked else error,
+        )
+        return "failed"
+
+    def _delay(self, error: Exception) -> float:
+        if isinstance(error, RetryAfter):
+            return error.seconds
+        attempt = self.attempt - self.headers.spent
+        try:
+            return max(0.0, float(self.delivery.backoff(attempt)))
+        except Exception:
+            logger.exception("The function backoff of %s failed; the default is used", self)
+            return default_backoff(attempt)
+
+    def _bury(self, error: Exception, reason: str) -> None:
+        """Make a message dead, and report it."""
+        with self.store.engine().begin() as connection:
+            if not self.store.statements.kill(connection, self.message, self.attempt, reason):
+                return
+        self.late.die(reason)
+        logger.error(
+            "Message %d of signal %r is dead, for receiver %s: %s",
+            self.message,
+            self.signal,
+            self.row.receiver,
+            reason,
+            exc_info=error,
+        )
+        self.store.signals.hooks.report(
+            error, "delivery", signal=self.signal, receiver=self.receiver
+        )
+
+
+def _call_upgrade(
+    upgrade: Callable[[dict[str, Any], int], Any], version: int, payload: dict[str, Any]
+) -> Any:
+    return upgrade(payload, version)
+
+
+def _shown(error: Exception) -> str:
+    """Return type and place of an exception; its message may contain values."""
+    place = frame_place(error)
+    where = "" if place is None or not place.file else f" at {place.file}:{place.line}"
+    return f"{type_name(error)}{where}"

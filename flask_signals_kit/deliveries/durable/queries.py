@@ -1,0 +1,168 @@
+"""What the page and the commands read of the outbox's table, and what the commands change."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Table, and_, bindparam, case, delete, func, or_, select, update
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.sql.expression import ColumnElement
+
+from ...errors import HOW_TO_CREATE, OutboxError, type_name
+from ..sqlite import engine_label
+from .table import Now, missing_part
+
+
+class Queries:
+    """What the page and the commands read of one table, and what the commands change.
+
+    :param table: the table.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        columns, now = table.c, Now()
+        self._is: dict[str, ColumnElement[bool]] = {
+            "dead": columns.due.is_(None),
+            # A claim makes a message due later, although it has not begun.
+            "due": or_(columns.due <= now, and_(columns.error.is_(None), columns.attempt == 0)),
+            "retrying": and_(columns.due > now, columns.error.is_not(None)),
+            "running": and_(columns.due > now, columns.error.is_(None), columns.attempt > 0),
+        }
+        self._status = case(*((each, name) for name, each in self._is.items())).label("status")
+        self._age = select(now - func.min(columns.due))
+        # Not "not running": that is null for a dead message.
+        self.not_running: ColumnElement[bool] = or_(
+            *(each for name, each in self._is.items() if name != "running")
+        )
+        self._revive = (
+            update(table)
+            .where(columns.id == bindparam("row_id"), columns.attempt == bindparam("row_attempt"))
+            .where(self._is["dead"])
+            .values(due=now, headers=bindparam("new_headers"))
+        )
+
+    def where(
+        self,
+        *,
+        number: int | None = None,
+        status: str = "",
+        receiver: str = "",
+        signal: str = "",
+        queue: str = "",
+    ) -> list[ColumnElement[bool]]:
+        """Return the conditions of a filter; an empty text matches all."""
+        equal = {"id": number, "receiver": receiver, "signal": signal, "queue": queue}
+        found = [self._table.c[name] == value for name, value in equal.items() if value]
+        return [self._is[status], *found] if status else found
+
+    def count(self, connection: Connection, where: Sequence[Any]) -> int:
+        """Return the number of the messages that meet these conditions."""
+        counted = select(func.count()).select_from(self._table).where(*where)
+        return int(connection.execute(counted).scalar_one())
+
+    def batch(
+        self, connection: Connection, where: Sequence[Any], after: int, limit: int
+    ) -> Sequence[Any]:
+        """Return id, attempt and headers of messages, those with the lowest ids first.
+
+        :param after: only messages with higher ids.
+        """
+        columns = self._table.c
+        found = select(columns.id, columns.attempt, columns.headers).where(*where)
+        found = found.where(columns.id > after).order_by(columns.id).limit(limit)
+        return connection.execute(found).all()
+
+    def revive(self, connection: Connection, number: int, attempt: int, headers: str) -> bool:
+        """Make a dead message due, with new headers; return false if it has changed meanwhile."""
+        values = {"row_id": number, "row_attempt": attempt, "new_headers": headers}
+        return connection.execute(self._revive, values).rowcount == 1
+
+    def discard(self, connection: Connection, numbers: list[int], where: Sequence[Any]) -> int:
+        """Delete those of these messages that still meet the conditions; return their number."""
+        chosen = delete(self._table).where(self._table.c.id.in_(numbers), *where)
+        return connection.execute(chosen).rowcount
+
+    def totals(self, connection: Connection) -> Sequence[Any]:
+        """Return receiver, signal, status and number of the messages that have these in common."""
+        columns = self._table.c
+        shared = columns.receiver, columns.signal, self._status
+        number = func.count().label("number")
+        # Grouped by the name of the status: its expression has the clock in it.
+        totals = select(*shared, number).group_by(columns.receiver, columns.signal, "status")
+        return connection.execute(totals.order_by(columns.receiver, columns.signal)).all()
+
+    def oldest_age(self, connection: Connection) -> float | None:
+        """Return for how long the oldest message is due, in seconds; ``None`` if none is."""
+        age = connection.execute(self._age).scalar()
+        return age if age is not None and age >= 0 else None
+
+    def newest(
+        self, connection: Connection, where: Sequence[Any], limit: int, before: int | None
+    ) -> Sequence[Any]:
+        """Return messages with their status, the newest first.
+
+        :param where: their conditions, of :meth:`where`.
+        :param limit: how many at most.
+        :param before: only messages with lower ids.
+        """
+        columns = self._table.c
+        older = () if before is None else (columns.id < before,)
+        found = select(self._table, self._status).where(*where, *older)
+        return connection.execute(found.order_by(columns.id.desc()).limit(limit)).all()
+
+    def find(self, connection: Connection, number: int) -> Any:
+        """Return one message with its status, or ``None``."""
+        found = select(self._table, self._status).where(self._table.c.id == number)
+        return connection.execute(found).one_or_none()
+
+    def states(self, connection: Connection, numbers: Sequence[int]) -> Sequence[Any]:
+        """Return id, status, attempt and error of those of these messages that are stored."""
+        columns = self._table.c
+        found = select(columns.id, self._status, columns.attempt, columns.error)
+        return connection.execute(found.where(columns.id.in_(numbers))).all()
+
+
+@contextmanager
+def reading(engine: Engine, table: Table) -> Generator[Connection, None, None]:
+    """Give a connection that reads; on SQLite it takes no lock, whatever begins transactions.
+
+    :raises OutboxError: if the database cannot be used, or lacks a part of the table.
+    """
+    with _explained(engine, table), engine.connect() as connection:
+        yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+
+@contextmanager
+def writing(engine: Engine, table: Table) -> Generator[Connection, None, None]:
+    """Give a connection that is committed at the end.
+
+    :raises OutboxError: as :func:`reading`.
+    """
+    with _explained(engine, table), engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def _explained(engine: Engine, table: Table) -> Generator[None, None, None]:
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise OutboxError(_what_is_wrong(engine, table, error)) from error
+
+
+def _what_is_wrong(engine: Engine, table: Table, error: SQLAlchemyError) -> str:
+    """Describe why a statement failed, without its parameters."""
+    try:
+        with engine.connect() as connection:
+            missing = missing_part(table, connection)
+    except SQLAlchemyError:
+        missing = None
+    if missing:
+        return f"There is no {missing} in {engine_label(engine)}. {HOW_TO_CREATE}"
+    cause = getattr(error, "orig", None) or error
+    reason = next(iter(str(cause).splitlines()), "")
+    return f"The outbox in {engine_label(engine)} cannot be used: {type_name(cause)}: {reason}"
