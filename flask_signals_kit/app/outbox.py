@@ -96,7 +96,7 @@ class Outbox(MessageStore):
     def retry(self, where: list[Any]) -> Iterator[int]:
         """Make dead messages due again, in batches; each gets as many attempts as a new one.
 
-        Messages that wait or run are left alone, and those whose headers are damaged.
+        Messages that wait or run are not changed, nor those whose headers are damaged.
 
         :param where: the conditions of :meth:`.Queries.where`.
         :return: yields the number of the messages in each batch.
@@ -114,7 +114,7 @@ class Outbox(MessageStore):
             yield done
 
     def discard(self, where: list[Any]) -> Iterator[int]:
-        """Delete messages, in batches; those that run are left alone.
+        """Delete messages, in batches; those that run are not changed.
 
         :param where: the conditions of :meth:`.Queries.where`.
         :return: yields the number of the messages in each batch.

@@ -161,7 +161,7 @@ class _Run:
             call = self._prepare()
         except (DeadMessageError, PayloadError) as error:
             self._roll_back()
-            self._bury(error, str(error))
+            self._make_dead(error, str(error))
             return "dead"
         except Exception as error:  # noqa: BLE001  of the database, or of the upgrade
             self._roll_back()
@@ -271,7 +271,7 @@ class _Run:
         asked = isinstance(error, RetryAfter)
         self.late.ran(self.began, None if asked else error, "retrying")
         if self.attempt >= self.max_attempts:
-            self._bury(error, _shown(error))
+            self._make_dead(error, _shown(error))
             return "dead"
         delay = self._delay(error)
         with self.store.engine().begin() as connection:
@@ -300,7 +300,7 @@ class _Run:
             logger.exception("The function backoff of %s failed; the default is used", self)
             return default_backoff(attempt)
 
-    def _bury(self, error: Exception, reason: str) -> None:
+    def _make_dead(self, error: Exception, reason: str) -> None:
         """Make a message dead, and report it."""
         with self.store.engine().begin() as connection:
             if not self.store.statements.kill(connection, self.message, self.attempt, reason):

@@ -198,7 +198,7 @@ class _Change:
 def retry_messages(**options: Any) -> None:
     """Make dead messages due again: the message ID, or all that match the filters.
 
-    Each gets as many further attempts as a new message. Messages that wait or run are left alone.
+    Each gets as many further attempts as a new message. Messages that wait or run are not changed.
     """
     _change(_Change(verb="retry", past="retried", **options))
 
@@ -209,7 +209,7 @@ def retry_messages(**options: Any) -> None:
 def discard_messages(**options: Any) -> None:
     """Delete messages: the message ID, or all that match the filters.
 
-    Without --status, filters match dead messages only. Messages that run are left alone.
+    Without --status, filters match dead messages only. Messages that run are not deleted.
     """
     _change(_Change(verb="discard", past="discarded", **options))
 
@@ -242,10 +242,10 @@ def _check_number(app_signals: AppSignals, change: _Change) -> None:
     if message is None:
         raise _no_message(number)
     if message.status == "running":
-        raise click.ClickException(f"Message {number} runs at the moment: it is left alone.")
+        raise click.ClickException(f"Message {number} runs at the moment: it is not changed.")
     if change.verb == "retry" and message.status != "dead":
         raise click.ClickException(
-            f"Message {number} is not dead: it {STATUSES[message.status]}, and is left alone."
+            f"Message {number} is not dead: it {STATUSES[message.status]}, and is not changed."
         )
 
 

@@ -252,7 +252,7 @@ def test_discard_leaves_alone_what_runs(durable_shop: DurableShop) -> None:
     make_each_status(durable_shop)
     result = run(durable_shop, "discard", "2")
     assert result.exit_code == 1
-    assert "Message 2 runs at the moment: it is left alone." in result.stderr
+    assert "Message 2 runs at the moment: it is not changed." in result.stderr
     outbox = durable_shop.outbox
     with durable_shop.app.app_context():
         assert [*outbox.discard(outbox.queries.where(receiver="ledger"))] == [4]
