@@ -5,6 +5,7 @@ Most private attributes of Flask and Werkzeug are accessed only here, too.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar, Token, copy_context
 from types import FrameType
@@ -78,6 +79,16 @@ def describe_request() -> str | None:
     """Return method and path of the current request, such as ``POST /funding/card``."""
     request = request_in(cv_request.get(None))
     return None if request is None else f"{request.method} {request.path}"
+
+
+_TRACEPARENT = re.compile(r"[\da-f]{2}-[\da-f]{32}-[\da-f]{16}-[\da-f]{2}")
+
+
+def trace_of_request() -> str | None:
+    """Return the HTTP header ``traceparent`` of the current request, if it is valid."""
+    request = request_in(cv_request.get(None))
+    found = None if request is None else request.headers.get("traceparent")
+    return found if found is not None and _TRACEPARENT.fullmatch(found) else None
 
 
 # Flask 3.2 has no public way to read a request that may be missing.

@@ -118,6 +118,9 @@ class Emission:
     """The same string in every message that followed from one send; ``None`` as above."""
     causation_id: str | None = None
     """The id of the message whose receiver sent the signal, or ``None``."""
+    traceparent: str | None = None
+    """The trace of the request that a durable receiver's message was sent in, if its HTTP header
+    of this name had one."""
     number: int | None = None
     """Its number in this process, as in its link on the page; ``None`` without a journal."""
 

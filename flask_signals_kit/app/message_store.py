@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 
 from flask import Flask
 
-from ..compat import is_current
+from ..compat import is_current, trace_of_request
 from ..core.delivery import Call, LateResult
 from ..core.introspection import is_reloaded
 from ..deliveries.durable.delivery import Durable
@@ -247,6 +247,7 @@ class MessageStore:
             request=emission.request,
             site=None if site is None else (site.module, site.name, site.file, site.line),
             version=1 if contract is None else contract.version,
+            traceparent=trace_of_request() if running is None else running.traceparent,
         )
         hints = self.hints_of_signal(name)
         return {

@@ -136,7 +136,10 @@ def _send(task: Any, message: Claimed, time_limit: float | None) -> None:
 
 
 def _task_ids(message: Claimed) -> dict[str, Any]:
-    """Return the ids of a message as those of its task: a chain of messages is one of tasks."""
+    """Return the ids of a message as those of its task: a chain of messages is one of tasks.
+
+    Its trace is a header of the task, where tracing libraries look for it.
+    """
     headers = Headers.from_text(message.headers)
     if headers is None:  # the run reports it
         return {}
@@ -144,6 +147,7 @@ def _task_ids(message: Claimed) -> dict[str, Any]:
         "task_id": headers.id,
         "root_id": headers.correlation,
         "parent_id": headers.causation,
+        "headers": {} if headers.traceparent is None else {"traceparent": headers.traceparent},
     }
 
 

@@ -184,6 +184,19 @@ def test_task_tells_what_it_delivers(shop: CeleryShop) -> None:
     assert asked["shadow"] == "signals.deliver:shop.write_report"
 
 
+def test_trace_of_the_request_is_a_header_of_the_task(shop: CeleryShop) -> None:
+    """Where tracing libraries look for it."""
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    with shop.app.test_request_context("/", headers={"traceparent": trace}):
+        account_funded.send(shop.app, number=1, first="")
+    shop.fund(2)
+    shop.forward()
+    traces = [
+        json.loads(task)["headers"].get("traceparent") for task in reversed(shop.redis.tasks())
+    ]
+    assert traces == [trace, None]
+
+
 def test_message_is_sent_once_until_it_is_due_again(shop: CeleryShop) -> None:
     """Those that wait in the broker are not sent each second."""
     shop.fund(1)

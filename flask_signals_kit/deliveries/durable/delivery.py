@@ -60,7 +60,7 @@ def default_backoff(attempt: int) -> float:
     :param attempt: how often the receiver has run.
     :return: the time in seconds: about 1, 16, 81, 256 ... 10,000 after the tenth attempt.
     """
-    return min(float(attempt**4), DAY) * random.uniform(0.75, 1.25)  # noqa: S311
+    return min(attempt**4 * random.uniform(0.75, 1.25), DAY)  # noqa: S311
 
 
 class Durable:

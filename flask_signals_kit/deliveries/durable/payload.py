@@ -50,6 +50,8 @@ class Headers(msgspec.Struct, omit_defaults=True):
     """Module, name, file and line of the send."""
     version: int = 1
     """The version of the declaration."""
+    traceparent: str | None = None
+    """The trace that the send belongs to, as in the HTTP header of that name."""
     spent: int = 0
     """The attempts that were used up when the message was last retried by a command."""
 
@@ -218,6 +220,7 @@ def emission_of(row: Any, headers: Headers, number: int | None) -> Emission:
         message_id=headers.id,
         correlation_id=headers.correlation,
         causation_id=headers.causation,
+        traceparent=headers.traceparent,
         number=number,
     )
 

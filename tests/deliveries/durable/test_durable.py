@@ -433,6 +433,33 @@ def test_forked_process_has_connections_of_its_own(shop: DurableShop) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [(TRACE, TRACE), (None, None), (f"{TRACE}<b>", None), ("x" * 9999, None)],
+)
+def test_trace_of_the_request_is_kept(
+    shop: DurableShop, header: str | None, expected: str | None
+) -> None:
+    """Also in what a durable receiver sends; an invalid header is ignored."""
+    seen: list[Any] = []
+
+    def opens(sender: Any, **extra: Any) -> None:
+        seen.append(current_emission.traceparent)
+        shop.opened.send(sender)
+
+    shop.on(opens)
+    shop.on(
+        lambda sender, **extra: seen.append(current_emission.traceparent), signal="account_opened"
+    )
+    shop.app.add_url_rule("/fund", view_func=lambda: str(shop.funded.send("acme")))
+    shop.app.test_client().get("/fund", headers={"traceparent": header} if header else {})
+    shop.work()
+    assert seen == [expected, expected]
+
+
 # -- receivers that are no longer there -----------------------------------------------------------
 
 
