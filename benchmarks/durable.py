@@ -21,7 +21,7 @@ from sqlalchemy import event, insert, make_url, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from flask_signals_kit import Durable, SignalsKit
-from flask_signals_kit.app.embedded import Worker
+from flask_signals_kit.app.embedded import AHEAD, Worker
 from flask_signals_kit.app.outbox import Outbox
 from flask_signals_kit.deliveries.durable.table import RESEND, Statements
 
@@ -177,7 +177,7 @@ def _loop(shop: Shop) -> None:
             if (statements.seconds_to_next(connection, None) or 1) > 0:
                 return
         with engine.begin() as connection:
-            claimed = statements.claim(connection, 4, None, RESEND)
+            claimed = statements.claim(connection, AHEAD, None, RESEND)
         for row in claimed:
             message, attempt = row["id"], row["attempt"]
             with engine.begin() as connection:

@@ -25,8 +25,8 @@ logger: logging.Logger = logging.getLogger("flask_signals_kit")
 POLL = 1.0
 """The longest time between two looks at the outbox, in seconds."""
 
-AHEAD = 4
-"""How many messages for each thread are claimed at most, so that no thread waits."""
+AHEAD = 8
+"""How many messages for each thread are claimed, so that no thread waits."""
 
 
 class Worker:
@@ -110,14 +110,17 @@ class Worker:
 
     def _forward(self) -> float | None:
         """Claim messages; return the time to wait in seconds, or ``None`` if the app is gone."""
-        outbox, room = self._outbox(), AHEAD * self._concurrency - self._claimed
+        outbox = self._outbox()
         if outbox is None:
             return None
+        if self._claimed > self._concurrency:
+            return POLL  # it is woken before
         try:
             pause = outbox.seconds_to_next(self._queue)  # a claim would lock SQLite
             self._failing = False
-            if room <= 0 or pause is None or pause > 0:
-                return POLL if room <= 0 or pause is None else pause
+            if pause is None or pause > 0:
+                return POLL if pause is None else pause
+            room = AHEAD * self._concurrency - self._claimed
             outbox.forward(self, room, queue=self._queue)
         except Exception:
             if not (self._failing or self._stopped):
