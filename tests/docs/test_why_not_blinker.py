@@ -3,7 +3,10 @@
 import asyncio
 import gc
 import logging
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import blinker
@@ -213,6 +216,43 @@ def test_rollback(plain: blinker.Signal) -> None:
             end()
         db.engine.dispose()
     assert heard == ["blinker", "blinker", "kit"]
+
+
+CRASH = """
+import os, sys
+from flask import Flask
+from flask_signals_kit import SignalsKit
+from flask_sqlalchemy import SQLAlchemy
+
+app, db, kit = Flask("shop"), SQLAlchemy(), SignalsKit()
+app.config.update(SQLALCHEMY_DATABASE_URI=sys.argv[1], SIGNALS_KIT_ENGINE="none")
+
+@kit.on("account_funded", delivery="durable")
+def mail(sender, **extra):
+    print(sender)
+
+db.init_app(app)
+kit.init_app(app)
+with app.app_context():
+    db.create_all()
+    if sys.argv[2] == "send":
+        kit.send("account_funded", "acme")
+        os._exit(1)
+    kit.for_app(app).outbox.run_due()
+"""
+
+
+@proves("a crash after the commit")
+def test_crash(tmp_path: Path) -> None:
+    """The next process runs what the first one has stored."""
+    database = f"sqlite:///{tmp_path}/shop.sqlite"
+    results = [
+        subprocess.run(
+            [sys.executable, "-c", CRASH, database, do], capture_output=True, text=True, check=False
+        )
+        for do in ("send", "run")
+    ]
+    assert [(done.returncode, done.stdout) for done in results] == [(1, ""), (0, "acme\n")]
 
 
 @proves("async")
