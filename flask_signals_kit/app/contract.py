@@ -77,6 +77,14 @@ class Contract:
                 f"{_names(self.names) or 'empty'}, declared in {self.place}."
             )
 
+    def check_required(self, payload: Collection[str]) -> None:
+        """Refuse a payload that lacks a name, whether or not payloads are checked.
+
+        :raises ContractError: naming what is missing.
+        """
+        if any(name not in payload for name in self.required):
+            self.check_payload(payload)
+
     def check_receiver(self, receiver: Receiver, what: str = "Receiver") -> None:
         """Refuse a receiver that could not be called with the declared payload.
 

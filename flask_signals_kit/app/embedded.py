@@ -51,7 +51,7 @@ class Worker:
         self._concurrency = concurrency
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="signals_outbox")
         self._lock = threading.Lock()
-        self._claimed = 0
+        self._claimed: set[int] = set()
         self._woken = threading.Event()
         self._stopped = False
         self._failing = False
@@ -59,7 +59,9 @@ class Worker:
     def submit(self, message: int, attempt: int, queue: str | None, /) -> None:
         """Run a message in one of the threads."""
         with self._lock:
-            self._claimed += 1
+            if message in self._claimed:  # its run takes too long: leave it to another process
+                return
+            self._claimed.add(message)
         self._pool.submit(self._run, message, attempt)
 
     def _run(self, message: int, attempt: int) -> None:
@@ -74,8 +76,8 @@ class Worker:
             logger.exception("The run of message %d ended; it is due again later", message)
         finally:
             with self._lock:
-                self._claimed -= 1
-            if self._claimed <= self._concurrency:
+                self._claimed.discard(message)
+            if len(self._claimed) <= self._concurrency:
                 self._woken.set()
 
     def wake(self) -> None:
@@ -99,7 +101,7 @@ class Worker:
         try:
             while not self._stopped:
                 self._woken.clear()
-                busy = self._claimed > 0  # before the look: what ends meanwhile may be due again
+                busy = bool(self._claimed)  # before the look: what ends meanwhile may be due again
                 pause = self._forward()
                 if pause is None or (once and pause > 0 and not busy):
                     break
@@ -113,14 +115,14 @@ class Worker:
         outbox = self._outbox()
         if outbox is None:
             return None
-        if self._claimed > self._concurrency:
+        if len(self._claimed) > self._concurrency:
             return POLL  # it is woken before
         try:
             pause = outbox.seconds_to_next(self._queue)  # a claim would lock SQLite
             self._failing = False
             if pause is None or pause > 0:
                 return POLL if pause is None else pause
-            room = AHEAD * self._concurrency - self._claimed
+            room = AHEAD * self._concurrency - len(self._claimed)
             outbox.forward(self, room, queue=self._queue)
         except Exception:
             if not (self._failing or self._stopped):

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 from weakref import WeakValueDictionary
@@ -31,15 +32,33 @@ from ..deliveries.durable.table import (
     missing_part,
     outbox_table,
 )
+from ..deliveries.sources import SessionSource, is_async
 from ..deliveries.sqlite import engine_label
-from ..deliveries.transactions import pending_in
+from ..deliveries.transactions import has_changes, pending_in
 from ..errors import ConfigurationError, DeadMessageError, DuplicateReceiverError
 
 if TYPE_CHECKING:
     from ..core.connection import LiveConnection
     from .contract import Contract
 
-running_message: ContextVar[Headers | None] = ContextVar("signals_kit_message", default=None)
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class RunningMessage:
+    """A message whose receiver is running in this context."""
+
+    store: MessageStore
+    """Where it is stored."""
+    headers: Headers
+    """Its headers."""
+    session: Any
+    """The session of the run, or ``None``."""
+    thread: int
+    """The identifier of the thread."""
+    is_open: bool = True
+    """Whether the transaction of the run has not ended yet."""
+
+
+running_message: ContextVar[RunningMessage | None] = ContextVar("signals_kit_message", default=None)
 """The message whose receiver is running."""
 
 
@@ -86,7 +105,7 @@ class MessageStore:
 
     def __init__(self, app_signals: Any, metadata: Any, engine: Any = None) -> None:
         self._app_signals: Callable[[], Any] = weakref.ref(app_signals)
-        self.statements = Statements(outbox_table(metadata))
+        self.statements: Statements = Statements(outbox_table(metadata))
         self._engine = engine
         self._process = os.getpid()
         self._has_table = False
@@ -146,24 +165,35 @@ class MessageStore:
         found = (source.open() for source in sources)
         return next((session for session in found if session is not None), None)
 
+    def sessions_here(self, delivery: Durable) -> list[Any]:
+        """Return the sessions of the current app context, and that of a delivery."""
+        found = self.signals.sessions._here(SessionSource.plain_sessions)
+        own = [] if delivery.session is None else delivery.session.plain_sessions()
+        return [*found, *(session for session in own if session not in found)]
+
     def check(self, connection: LiveConnection) -> None:
         """Refuse a receiver whose name is that of another one.
 
         :raises DuplicateReceiverError: naming both.
+        :raises ConfigurationError: for a weak receiver.
         """
         name = receiver_name(connection)
         registry = self.signals.registry
+        if connection.weak:
+            raise ConfigurationError(
+                f"Receiver {connection.place} is durable and weak: it would be missing when its "
+                "message runs. Connect it without weak=True."
+            )
         for other in (*registry.connections, *registry.parent.connections):
             if (
                 isinstance(other.options.delivery, Durable)
                 and other.key[0] != connection.key[0]
-                and other.target == connection.target
                 and receiver_name(other) == name
                 and not is_reloaded(connection.resolve(), other.resolve())
             ):
                 raise DuplicateReceiverError(
-                    f"Two durable receivers of signal {connection.target!r} have the name "
-                    f"{name!r}: {other.place} and {connection.place}. A message stores only the "
+                    f"Two durable receivers have the name {name!r}: {other.place}, connected to "
+                    f"{other.target!r}, and {connection.place}. A message stores only the "
                     "name, so give one of them a uid."
                 )
 
@@ -175,27 +205,64 @@ class MessageStore:
         :raises PayloadError: for a sender or a payload that cannot be stored.
         :raises ConfigurationError: if the session uses another database, or one without the table.
         """
+        contract = self.contract_of(call._context.name)
+        if contract is not None:
+            contract.check_required(call._payload)
         pending: Any = call.transaction
-        if pending is None and running_message.get() is not None:
-            session = self.session(delivery)  # it commits with the end of the running message
-        elif pending is None or pending.is_committed:
-            session = None
-        elif pending.has_ended:  # by an earlier receiver of the same emission
-            pending.keep(call)
+        if pending is not None and pending.has_ended and not pending.is_committed:
+            pending.keep(call)  # an earlier receiver of the same emission has rolled it back
             return
-        else:
-            session = pending.session
+        session, ends = self._session_for(call, delivery)
         if session is None:
             values = self._values(call, delivery)
             with self.engine().begin() as connection:
                 message = self._insert(connection, values)
             self._committed(call._late, message)
             return
-        session.flush()  # so that new instances have their primary key
+        message = self._insert_in(session, call, delivery)
+        if ends:
+            session.commit()
+            self._committed(call._late, message)
+        else:
+            waiting: Any = pending_in(session)
+            waiting.keep(_Stored(call, partial(self._committed, call._late, message)))
+
+    def _session_for(self, call: Call, delivery: Durable) -> tuple[Any, bool]:
+        """Return the session to store a call in, and whether to commit it at once.
+
+        ``None`` stands for a transaction of its own. A transaction that was begun during this send
+        belongs to nobody if nothing is changed in it: an earlier receiver, or a predicate, has read
+        the database. It is committed, because on SQLite it holds the lock.
+        """
+        pending: Any = call.transaction
+        if pending is not None:
+            return (None if pending.is_committed else pending.session), False
+        running = running_message.get()
+        if (
+            running is not None
+            and running.is_open
+            and running.store is self
+            and running.session is not None
+            and running.thread == get_ident()
+        ):
+            return running.session, False  # it commits with the end of the running message
+        begun: Any = self.signals.sessions.transaction(
+            delivery.session, call._sender, call._payload
+        )
+        if begun is None:
+            return None, False
+        return begun.session, not has_changes(begun.session)
+
+    def _insert_in(self, session: Any, call: Call, delivery: Durable) -> int:
+        if is_async(session):
+            raise ConfigurationError(
+                "A durable receiver's message cannot be stored in an AsyncSession: use a plain "
+                "Session for it."
+            )
+        if not session._flushing:  # as in SQLAlchemy's own events
+            session.flush()  # so that new instances have their primary key
         connection = session.connection(bind_arguments={"clause": self.statements.table})
-        message = self._insert(connection, self._values(call, delivery))
-        waiting: Any = pending or pending_in(session)
-        waiting.keep(_Stored(call, partial(self._committed, call._late, message)))
+        return self._insert(connection, self._values(call, delivery))
 
     def _committed(self, late: LateResult | None, message: int) -> None:
         if late is not None:
@@ -236,18 +303,18 @@ class MessageStore:
         if call._late is not None:
             self._remember(message, call._late, call, delivery)
         if lazy.correlation_id is None:
-            lazy.correlation_id = message if running is None else running.correlation
+            lazy.correlation_id = message if running is None else running.headers.correlation
         contract, site = self.contract_of(name), emission.site
         headers = Headers(
             id=message,
             correlation=lazy.correlation_id,
-            causation=None if running is None else running.id,
+            causation=None if running is None else running.headers.id,
             sent_at=time.time(),
             sender=emission.sender,
             request=emission.request,
             site=None if site is None else (site.module, site.name, site.file, site.line),
             version=1 if contract is None else contract.version,
-            traceparent=trace_of_request() if running is None else running.traceparent,
+            traceparent=trace_of_request() if running is None else running.headers.traceparent,
         )
         hints = self.hints_of_signal(name)
         return {

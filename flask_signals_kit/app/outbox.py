@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from ..deliveries.durable.payload import headers_in
+from ..deliveries.durable.payload import Headers
 from ..deliveries.durable.queries import writing
 from ..deliveries.durable.table import RESEND
 from .message_store import MessageStore
@@ -107,7 +107,7 @@ class Outbox(MessageStore):
             done = 0
             with writing(self.engine(), self.statements.table) as connection:
                 for row in rows:
-                    headers = headers_in(row.headers)
+                    headers = Headers.from_text(row.headers)
                     if headers is not None:
                         new = headers.renewed(row.attempt).to_text()
                         done += queries.revive(connection, row.id, row.attempt, new)

@@ -7,15 +7,23 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from threading import get_ident
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ..core.delivery import Call, add_note
 from ..core.introspection import LazyEmission, carried_emission, frame_place
-from ..deliveries.durable.delivery import TIMEOUT, Discard, Durable, RetryAfter, default_backoff
+from ..deliveries.durable.delivery import (
+    TIMEOUT,
+    Discard,
+    Durable,
+    RetryAfter,
+    default_backoff,
+    limited,
+)
 from ..deliveries.durable.payload import Headers, decode, emission_of
 from ..errors import ConfigurationError, DeadMessageError, PayloadError, type_name
-from .message_store import MessageStore, running_message
+from .message_store import MessageStore, RunningMessage, running_message
 
 if TYPE_CHECKING:
     from ..core.connection import LiveConnection
@@ -47,7 +55,8 @@ class _OutrunError(Exception):
     """The message is another worker's now."""
 
 
-_UNKNOWN = Durable()
+_UNKNOWN = Durable(max_attempts=6)
+"""The delivery of a receiver that is not found: for 16 minutes, a release may just be replaced."""
 
 _DAMAGED = Headers(id="", correlation="", sent_at=0.0, sender="?")
 
@@ -63,7 +72,7 @@ def run(store: MessageStore, message: int, attempt: int) -> RunResult | None:
     if begun is None:
         return None
     carried = carried_emission.set(begun.emission)
-    running = running_message.set(begun.headers)
+    running = running_message.set(begun.context)
     try:
         with begun.joined():
             status = begun.finish()
@@ -105,6 +114,9 @@ def _begin(store: MessageStore, message: int, attempt: int) -> _Run | None:
         emission=LazyEmission.of(emission_of(row, headers, late.number)),
         late=late,
         began=perf_counter(),
+        context=RunningMessage(
+            store=store, headers=headers, session=store.session(delivery), thread=get_ident()
+        ),
     )
 
 
@@ -123,6 +135,7 @@ class _Run:
     emission: LazyEmission
     late: LateResult
     began: float
+    context: RunningMessage
 
     @property
     def signal(self) -> str:
@@ -157,8 +170,11 @@ class _Run:
 
     def finish(self) -> RunStatus:
         """Call the receiver; store the result if it does not return."""
+        live = self.connection
+        if live is None or self.receiver is None:
+            return self._fail(self._no_receiver())
         try:
-            call = self._prepare()
+            call = self._prepare(live)
         except (DeadMessageError, PayloadError) as error:
             self._roll_back()
             self._make_dead(error, str(error))
@@ -179,22 +195,26 @@ class _Run:
             return "discarded"
         except Exception as error:  # noqa: BLE001  of the receiver
             return self._fail(error)
+        except BaseException as error:  # such as SystemExit: it ends this thread
+            self._fail(error)
+            raise
         self.late.ran(self.began, None)
         return "ran"
 
-    def _prepare(self) -> Call:
-        """Return the call for a self.
+    def _no_receiver(self) -> DeadMessageError:
+        return DeadMessageError(
+            f"There is no durable receiver {self.row.receiver!r} of signal {self.signal!r}: it "
+            "was renamed or removed, or its module is not imported here."
+        )
 
-        :raises DeadMessageError: if there is no receiver, or its attempts are used up.
+    def _prepare(self, live: LiveConnection) -> Call:
+        """Return the call of the receiver.
+
+        :raises DeadMessageError: if the attempts are used up.
         :raises PayloadError: if the message cannot be read.
         """
         if self.headers is _DAMAGED:
             raise PayloadError("The stored headers are damaged.")
-        if self.connection is None or self.receiver is None:
-            raise DeadMessageError(
-                f"There is no durable receiver {self.row.receiver!r} of signal {self.signal!r}: it "
-                "was renamed or removed, or its module is not imported here."
-            )
         if self.is_used_up:
             raise DeadMessageError(
                 f"Receiver {self.row.receiver!r} of signal {self.signal!r} has begun "
@@ -204,9 +224,7 @@ class _Run:
         sender, payload = self._decode()
         context = self.store.signals.namespace.signal(self.signal).context
         number = self.emission.emission.number or 0
-        return Call(
-            context, self.connection, self.receiver, sender, payload, self.emission, None, number
-        )
+        return Call(context, live, self.receiver, sender, payload, self.emission, None, number)
 
     def _decode(self) -> tuple[Any, dict[str, Any]]:
         """Return the sender and the payload; names that are no longer declared are left out."""
@@ -236,6 +254,7 @@ class _Run:
         """Commit what a receiver has written, together with the end of its message."""
         try:
             yield
+            self.context.is_open = False  # what the commit runs sends messages of their own
             session = self.store.session(self.delivery)
             for other in self._open_sessions():
                 if other is not session:
@@ -252,13 +271,14 @@ class _Run:
             raise
 
     def _roll_back(self) -> None:
+        self.context.is_open = False
         for session in self._open_sessions():
             session.rollback()
 
     def _open_sessions(self) -> Iterator[Any]:
-        return (
-            session for session in self.store.signals.sessions.current() if session.in_transaction()
-        )
+        """Return the sessions that the receiver may have used, and that have a transaction."""
+        found = self.store.sessions_here(self.delivery)
+        return (session for session in found if session.in_transaction())
 
     def _finish(self, connection: Any) -> None:
         if not self.store.statements.finish(connection, self.message, self.attempt):
@@ -266,7 +286,7 @@ class _Run:
 
     # -- failures -----------------------------------------------------------------------------
 
-    def _fail(self, error: Exception) -> RunStatus:
+    def _fail(self, error: BaseException) -> RunStatus:
         add_note(error, self.emission.emission)
         asked = isinstance(error, RetryAfter)
         self.late.ran(self.began, None if asked else error, "retrying")
@@ -275,9 +295,11 @@ class _Run:
             return "dead"
         delay = self._delay(error)
         with self.store.engine().begin() as connection:
-            self.store.statements.retry(
+            owned = self.store.statements.retry(
                 connection, self.message, self.attempt, delay, _shown(error)
             )
+        if not owned:
+            return "too_slow"
         logger.log(
             logging.INFO if asked else logging.WARNING,
             "Attempt %d of %d of %s %s; the next one is in %.0f s",
@@ -290,17 +312,17 @@ class _Run:
         )
         return "failed"
 
-    def _delay(self, error: Exception) -> float:
+    def _delay(self, error: BaseException) -> float:
         if isinstance(error, RetryAfter):
             return error.seconds
         attempt = self.attempt - self.headers.spent
         try:
-            return max(0.0, float(self.delivery.backoff(attempt)))
+            return limited(self.delivery.backoff(attempt))
         except Exception:
             logger.exception("The function backoff of %s failed; the default is used", self)
             return default_backoff(attempt)
 
-    def _make_dead(self, error: Exception, reason: str) -> None:
+    def _make_dead(self, error: BaseException, reason: str) -> None:
         """Make a message dead, and report it."""
         with self.store.engine().begin() as connection:
             if not self.store.statements.kill(connection, self.message, self.attempt, reason):
@@ -325,8 +347,10 @@ def _call_upgrade(
     return upgrade(payload, version)
 
 
-def _shown(error: Exception) -> str:
-    """Return type and place of an exception; its message may contain values."""
+def _shown(error: BaseException) -> str:
+    """Return type and place of an exception; the message of one of the app's may have values."""
+    if isinstance(error, (DeadMessageError, PayloadError)):
+        return str(error)
     place = frame_place(error)
     where = "" if place is None or not place.file else f" at {place.file}:{place.line}"
     return f"{type_name(error)}{where}"

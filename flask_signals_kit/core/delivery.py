@@ -169,6 +169,7 @@ class Call:
         "_payload",
         "_receiver",
         "_sender",
+        "is_refused",
         "number",
         "transaction",
         "value",
@@ -196,6 +197,8 @@ class Call:
         self._failure: Exception | None = None
         self._is_delivered = False
         self._late = None if context.environment.journal is None else LateResult()
+        self.is_refused: bool = False
+        """Whether it could not be stored: then the send has failed, and not the receiver."""
         self.number: int = number
         """The number of the emission, in the order in which emissions began; 0 if it is unknown."""
         self.transaction: Transaction | None = transaction
@@ -320,7 +323,11 @@ class Call:
                 "delivery='durable', but there is no app with an outbox here: connect it with "
                 "kit.on or kit.for_app(app).on."
             )
-        outbox.store(self, delivery)
+        try:
+            outbox.store(self, delivery)
+        except Exception:
+            self.is_refused = True
+            raise
 
     def outcome(self) -> tuple[Status, Any]:
         """Return the status of the call when its delivery has returned.
@@ -336,7 +343,7 @@ class Call:
         return "deferred", self._late
 
 
-def add_note(error: Exception, emission: Emission) -> None:
+def add_note(error: BaseException, emission: Emission) -> None:
     """Add a note with the signal, and the place of its send, to an exception."""
     _add_note(error, f"In a receiver of signal {emission.signal!r}, sent from {emission.site}.")
 
@@ -362,7 +369,7 @@ def note_unusable(error: Exception, receiver: Receiver) -> bool:
 UNUSABLE = "the database transaction of the sender is unusable"
 
 
-def _add_note(error: Exception, text: str) -> None:
+def _add_note(error: BaseException, text: str) -> None:
     notes = getattr(error, "__notes__", [])
     if isinstance(notes, list) and text not in notes:  # an exception may be raised repeatedly
         with suppress(Exception):  # for example a frozen dataclass

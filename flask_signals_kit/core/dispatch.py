@@ -63,6 +63,7 @@ class Dispatch:
     __slots__ = (
         "_called",
         "_emission",
+        "_is_refused",
         "_robust",
         "_transactions",
         "asynchronous",
@@ -106,6 +107,7 @@ class Dispatch:
         self._robust = robust
         self._emission: LazyEmission | None = None
         self._transactions: Transactions = {}
+        self._is_refused = False  # the last message could not be stored
         self._called: set[Hashable] | None = None  # receivers that have passed a predicate
 
     @property
@@ -213,9 +215,13 @@ class Dispatch:
     def _is_fatal(self, error: Exception, receiver: Receiver) -> bool:
         """Tell whether a failure cannot be contained; if so, report it and add a note.
 
-        If the sender continued with an unusable transaction, its commit would store nothing. The
+        Without its message, a durable receiver would not run although the sender commits. If the
+        sender continued with an unusable transaction, its commit would store nothing. The
         other receivers could only fail as well.
         """
+        if self._is_refused:
+            report(error, self.context, receiver, self.emission, "receiver")
+            return True
         if not self.context.environment.has_unusable_transaction(self.sender, self.payload):
             return False
         if note_unusable(error, receiver):  # not yet reported by a nested send
@@ -285,7 +291,10 @@ class Dispatch:
                 transaction,
                 self.number,
             )
-            options.delivery.deliver(call)
+            try:
+                options.delivery.deliver(call)
+            finally:
+                self._is_refused = call.is_refused
             return call.outcome()
         environment = self.context.environment
         if connection.is_async:

@@ -204,9 +204,9 @@ def find_message(app_signals: AppSignals, number: int) -> MessageInfo | None:
 
 def _message(outbox: Outbox, row: Any) -> MessageInfo:
     # Imported here, because it needs the extra "durable".
-    from ..deliveries.durable.payload import headers_in, names_in, site_of
+    from ..deliveries.durable.payload import Headers, names_in, site_of
 
-    headers: Any = headers_in(row.headers)
+    headers: Any = Headers.from_text(row.headers)
     most = outbox.max_attempts(row.signal, row.receiver)
     return MessageInfo(
         id=row.id,

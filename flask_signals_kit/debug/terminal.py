@@ -8,9 +8,9 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from flask import current_app
@@ -21,7 +21,12 @@ from ..errors import ConfigurationError, OutboxError
 if TYPE_CHECKING:
     from ..app.outbox import Outbox
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def json_option(command: F) -> F:
+    """Add the option ``--json`` to a command."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
 def current_signals() -> AppSignals:

@@ -361,6 +361,21 @@ def pending_in(session: Session) -> Pending | None:
     return getattr(transaction, _PENDING, None) or Pending(transaction)
 
 
+def has_changes(session: Session) -> bool:
+    """Tell whether instances were added, changed or deleted in the open transaction of a session.
+
+    Those that are flushed are found in private attributes of the transaction.
+    """
+    if session.new or session.dirty or session.deleted:
+        return True
+    transaction = session.get_nested_transaction() or session.get_transaction()
+    while transaction is not None:
+        if any(getattr(transaction, name, None) for name in ("_new", "_dirty", "_deleted")):
+            return True
+        transaction = transaction.parent
+    return False
+
+
 def is_unusable(session: Session) -> bool:
     """Tell whether the open transaction of a session can no longer store anything."""
     plain = plain_session(session)

@@ -17,15 +17,17 @@ COLUMNS = ("orders", "effects", "waiting", "dead", "lost", "doubled", "repeated"
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Begin the table."""
     if not (hasattr(session.config, "workerinput") or "SHOP_WITHOUT" in os.environ):
-        REPORT.parent.mkdir(exist_ok=True)
-        REPORT.write_text(f"| fault | {' | '.join(COLUMNS)} |\n|---{'|---' * len(COLUMNS)}|\n")
+        REPORT.unlink(missing_ok=True)
 
 
 def _note(shop: Processes, test: str) -> None:
     """Add the last counts of a test to the table."""
     if shop.counts is not None and "SHOP_WITHOUT" not in os.environ:
         values = " | ".join(str(getattr(shop.counts, name)) for name in COLUMNS)
+        REPORT.parent.mkdir(exist_ok=True)
         with REPORT.open("a") as file:
+            if file.tell() == 0:
+                file.write(f"| fault | {' | '.join(COLUMNS)} |\n|---{'|---' * len(COLUMNS)}|\n")
             file.write(f"| {test} | {values} |\n")
 
 

@@ -33,13 +33,13 @@ def test_damaged_messages_are_dead(shop: Processes) -> None:
     assert shop.read("SELECT number FROM effect") == [(7,)]
 
 
-def test_renamed_receiver_leaves_a_dead_message(shop: Processes) -> None:
-    """With its former name; other messages are run."""
+def test_message_of_a_renamed_receiver_waits_for_it(shop: Processes) -> None:
+    """With its former name, and the reason; other messages are run."""
     shop.send()
     shop.write("UPDATE signals_outbox SET receiver = 'shop.former' WHERE receiver = 'outside'")
     shop.run("work", 1, "once")
     [message] = shop.messages()
-    assert message.due is None
+    assert (message.due is None, message.attempt) == (False, 1)
     assert "no durable receiver 'shop.former'" in message.error
     assert shop.read("SELECT number FROM effect") == [(1,)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from datetime import timedelta
@@ -16,8 +17,21 @@ if TYPE_CHECKING:
 
 DAY: float = timedelta(days=1).total_seconds()
 
+YEAR: float = timedelta(days=365).total_seconds()
+
 TIMEOUT = 300.0
 """The default of ``timeout``, in seconds."""
+
+
+def limited(seconds: float) -> float:
+    """Return a time until the next attempt: not negative, and a year at most.
+
+    :raises ValueError: if it is not a number.
+    """
+    seconds = float(seconds)
+    if math.isnan(seconds):
+        raise ValueError("the time until the next attempt is not a number")
+    return min(max(0.0, seconds), YEAR)
 
 
 class RetryAfter(Exception):  # noqa: N818  not an error: a receiver asks for it
@@ -25,7 +39,7 @@ class RetryAfter(Exception):  # noqa: N818  not an error: a receiver asks for it
 
     The attempt counts. After the last one, the message is dead.
 
-    :param seconds: the time until the next attempt, in seconds.
+    :param seconds: the time until the next attempt, in seconds; a year at most.
 
     >>> RetryAfter(30).seconds
     30.0
@@ -33,7 +47,7 @@ class RetryAfter(Exception):  # noqa: N818  not an error: a receiver asks for it
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"retry after {seconds} s")
-        self.seconds: float = max(0.0, float(seconds))
+        self.seconds: float = limited(seconds)
 
 
 class Discard(Exception):  # noqa: N818  as above

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any, TypeAlias, get_type_hints
 
@@ -15,11 +16,14 @@ import msgspec
 from sqlalchemy import inspect
 from sqlalchemy.orm import Mapper
 
+from ...core.introspection import sender_behind
 from ...errors import PayloadError, type_name
 from ...records import Emission, Place
 
 SENDER = "sender"
 """The name of the sender among the values; no payload has this name."""
+
+_NULL = msgspec.Raw(b"null")
 
 APP = "app"
 """Stands for the app as the sender."""
@@ -114,9 +118,14 @@ def encode(signal: str, app: Any, sender: Any, payload: dict[str, Any], hints: H
     """
     values: dict[str, msgspec.Raw] = {}
     models: dict[str, str] = {}
-    for name, value in {SENDER: sender, **payload}.items():
-        if name == SENDER and value is app:
-            values[name], models[name] = msgspec.Raw(b"null"), APP
+    if SENDER in payload:
+        raise _refused(signal, SENDER, payload[SENDER], "has the name of the sender")
+    for name, given in {SENDER: sender, **payload}.items():
+        value = sender_behind(given)  # of a LocalProxy
+        if value is None:
+            values[name] = _NULL
+        elif name == SENDER and value is app:
+            values[name], models[name] = _NULL, APP
         elif hasattr(value, "_sa_instance_state"):
             values[name], models[name] = _encode_model(signal, name, value)
         else:
@@ -125,14 +134,24 @@ def encode(signal: str, app: Any, sender: Any, payload: dict[str, Any], hints: H
 
 
 def _encode_model(signal: str, name: str, value: Any) -> tuple[msgspec.Raw, str]:
-    identity = inspect(value).identity
+    state, kind = inspect(value), type(value)
+    identity = state.identity
+    if identity is None and state.session is not None:  # in an event of SQLAlchemy's flush
+        found = tuple(state.mapper.primary_key_from_instance(value))
+        identity = None if None in found else found
     if identity is None:
         raise _refused(signal, name, value, "is not stored yet: add it to the session")
-    kind = type(value)
     path = f"{kind.__module__}:{kind.__qualname__}"
     if _class_at(path) is not kind:
         raise _refused(signal, name, value, f"could not be loaded again: {path} is no class")
-    return msgspec.Raw(msgspec.json.encode(identity)), path
+    try:
+        raw = msgspec.Raw(msgspec.json.encode(identity))
+        is_same = _is_same(_key_of(state.mapper, raw), tuple(identity))
+    except Exception as error:
+        raise _refused(signal, name, value, "has a primary key that is no JSON") from error
+    if not is_same:
+        raise _refused(signal, name, value, "has a primary key that would not keep its type")
+    return raw, path
 
 
 def _class_at(path: str) -> Any:
@@ -146,23 +165,30 @@ def _class_at(path: str) -> Any:
 
 def _encode_value(signal: str, name: str, value: Any, hints: Hints) -> msgspec.Raw:
     """Return a value as JSON, after a check that the same can be read again."""
+    declared = f"; it is declared as {_shown(hints[name])}" if name in hints else ""
     try:
         raw = msgspec.json.encode(value)
-        if name in hints:
-            msgspec.json.decode(raw, type=hints[name])
-            return msgspec.Raw(raw)
-        if msgspec.json.decode(raw) == value:
+        if _is_same(msgspec.json.decode(raw, type=hints.get(name, Any)), value):
             return msgspec.Raw(raw)
     except Exception as error:
-        declared = "" if name not in hints else f"; it is declared as {_shown(hints[name])}"
         raise _refused(signal, name, value, f"cannot be stored as JSON{declared}") from error
-    raise _refused(
-        signal,
-        name,
-        value,
-        "would not keep its type: declare it by @kit.declare, with a type that can be imported "
-        "at run time",
-    )
+    how = ": declare it by @kit.declare, with a type that can be imported at run time"
+    raise _refused(signal, name, value, f"would not keep its type or value{declared or how}")
+
+
+def _is_same(read: Any, value: Any) -> bool:
+    """Tell whether what was read is what was stored, also inside of lists and dicts."""
+    if type(read) is not type(value):
+        numbers = (int, float, Decimal)  # an integer may stand for the others
+        return type(value) is int and type(read) in numbers and bool(read == value)
+    if type(value) is dict:
+        return read.keys() == value.keys() and all(_is_same(read[k], value[k]) for k in value)
+    if type(value) in {list, tuple}:
+        return len(read) == len(value) and all(map(_is_same, read, value))
+    equal: Any = type(value).__eq__
+    if equal is object.__eq__:  # such as a dataclass with eq=False
+        return msgspec.json.encode(read) == msgspec.json.encode(value)
+    return bool(read == value)
 
 
 def _shown(hint: Any) -> str:
@@ -176,14 +202,6 @@ def _refused(signal: str, name: str, value: Any, why: str) -> PayloadError:
         f"{what} of signal {signal!r} is {type_name(value)}, which {why}. It has a durable "
         f"receiver, so it must be stored. {advice}"
     )
-
-
-def headers_in(text: str) -> Headers | None:
-    """Return stored headers; ``None`` if they are damaged."""
-    try:
-        return Headers.from_text(text)
-    except msgspec.MsgspecError:
-        return None
 
 
 def names_in(text: str) -> tuple[str, ...]:
@@ -268,11 +286,14 @@ def _decode_value(
         if model is not None:
             return _load(model, value, load)
         if isinstance(value, msgspec.Raw):
+            if bytes(value) == b"null":
+                return None
             return msgspec.json.decode(value, type=hints.get(name, Any))
         return msgspec.convert(value, hints.get(name, Any), strict=False)
     except (msgspec.MsgspecError, ValueError) as error:
         reason = _without_value(error)
-        raise PayloadError(f"The stored {what} does not match its declaration{reason}.") from error
+        # Not "from error": its text may contain a value, and it would be logged.
+        raise PayloadError(f"The stored {what} does not match its declaration{reason}.") from None
 
 
 _WITHOUT_VALUE = ("Expected `", "Object missing required field")
@@ -290,15 +311,19 @@ def _load(path: str, raw: msgspec.Raw, load: Load) -> Any:
     mapper = inspect(_class_at(path), raiseerr=False)
     if not isinstance(mapper, Mapper):
         raise PayloadError(f"There is no model {path!r} any more; it was the class of an instance.")
-    stored = msgspec.json.decode(raw, type=list[Any])
-    types = [_python_type(column) for column in mapper.primary_key]
-    key = tuple(
-        msgspec.convert(part, kind, strict=False) for part, kind in zip(stored, types, strict=True)
-    )
-    found = load(mapper.class_, key)
+    found = load(mapper.class_, _key_of(mapper, raw))
     if found is None:
         raise PayloadError(f"The instance of {path} that was sent does not exist any more.")
     return found
+
+
+def _key_of(mapper: Any, raw: msgspec.Raw) -> tuple[Any, ...]:
+    """Return a stored primary key, with the types of its columns."""
+    stored = msgspec.json.decode(raw, type=list[Any])
+    types = [_python_type(column) for column in mapper.primary_key]
+    return tuple(
+        msgspec.convert(part, kind, strict=False) for part, kind in zip(stored, types, strict=True)
+    )
 
 
 def _python_type(column: Any) -> Any:

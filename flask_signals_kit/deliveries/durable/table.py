@@ -31,6 +31,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import StatementError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import Executable
 from sqlalchemy.sql.functions import FunctionElement
@@ -46,7 +47,7 @@ RESEND = 60.0
 
 def outbox_table(metadata: MetaData) -> Table:
     """Return the table of the outbox in this metadata; add it if it is not there yet."""
-    found = metadata.tables.get(NAME)
+    found = metadata.tables.get(NAME if metadata.schema is None else f"{metadata.schema}.{NAME}")
     if found is not None:
         return found
     return Table(
@@ -73,8 +74,8 @@ class Now(FunctionElement[float]):
     It is the same for the whole statement, so that an index can be searched for it.
     """
 
-    inherit_cache = True
-    type = Double()
+    inherit_cache: bool | None = True
+    type: Any = Double()
 
 
 @compiles(Now, "sqlite")
@@ -150,7 +151,11 @@ class Statements:
 
     def insert(self, connection: Connection, values: dict[str, Any]) -> int:
         """Store a message, which is due at once; return its id."""
-        stored: Any = connection.execute(self._insert, values).inserted_primary_key
+        try:
+            stored: Any = connection.execute(self._insert, values).inserted_primary_key
+        except StatementError as error:
+            error.hide_parameters = True  # they contain the payload
+            raise
         number: int = stored[0]
         return number
 
@@ -210,8 +215,8 @@ class Statements:
 def missing_part(table: Table, connection: Connection) -> str | None:
     """Name what a database lacks of the table; return ``None`` if it is complete."""
     inspector = inspect(connection)
-    if not inspector.has_table(NAME):
+    if not inspector.has_table(NAME, schema=table.schema):
         return f"table {NAME!r}"
-    existing = {column["name"] for column in inspector.get_columns(NAME)}
+    existing = {column["name"] for column in inspector.get_columns(NAME, schema=table.schema)}
     missing = [repr(column.name) for column in table.columns if column.name not in existing]
     return f"column {', '.join(missing)} in table {NAME!r}" if missing else None

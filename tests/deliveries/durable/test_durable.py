@@ -463,8 +463,8 @@ def test_trace_of_the_request_is_kept(
 # -- receivers that are no longer there -----------------------------------------------------------
 
 
-def test_message_of_a_missing_receiver_is_dead(shop: DurableShop) -> None:
-    """With the reason, also for the hooks."""
+def test_message_of_a_missing_receiver_is_tried_again(shop: DurableShop) -> None:
+    """Another process may have the next release already; at last the message is dead."""
     reported: list[str] = []
     shop.kit.on_exception(lambda app, exception, **details: reported.append(str(exception)))
 
@@ -474,11 +474,31 @@ def test_message_of_a_missing_receiver_is_dead(shop: DurableShop) -> None:
     with shop.open():
         shop.funded.send("acme")
     shop.kit.disconnect(gone)
+    for attempt in range(1, 7):
+        shop.work()
+        [message] = shop.messages()
+        assert (message.attempt, message.due is None) == (attempt, attempt == 6)
+        assert message.error.startswith("There is no durable receiver")
+        shop.make_due()
+    assert reported == [shop.messages()[0].error]
+
+
+def test_receiver_that_comes_back_gets_its_message(shop: DurableShop) -> None:
+    """As when a release is replaced by the next one."""
+    ran: list[Any] = []
+
+    def back(sender: Any, **extra: Any) -> None:
+        ran.append(sender)
+
+    shop.on(back)
+    with shop.open():
+        shop.funded.send("acme")
+    shop.kit.disconnect(back)
     shop.work()
-    [message] = shop.messages()
-    assert message.due is None
-    assert "There is no durable receiver" in message.error
-    assert [message.error] == reported
+    shop.on(back)
+    shop.make_due()
+    shop.work()
+    assert ran == ["acme"]
 
 
 def test_uid_is_the_name_of_a_receiver(shop: DurableShop) -> None:
@@ -503,7 +523,7 @@ def test_uid_is_the_name_of_a_receiver(shop: DurableShop) -> None:
 def test_two_receivers_of_one_name_are_refused(shop: DurableShop) -> None:
     """A message could not tell which one it is for."""
     shop.on(lambda sender, **extra: None)
-    with pytest.raises(DuplicateReceiverError, match="Two durable receivers of signal"):
+    with pytest.raises(DuplicateReceiverError, match="Two durable receivers have the name"):
         shop.on(lambda sender, **extra: None)
 
 

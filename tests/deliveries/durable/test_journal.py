@@ -169,12 +169,16 @@ def test_step_is_dead_with_the_reason(shop: DurableShop) -> None:
     assert found.message == shop.messages()[0].id
 
 
-def test_step_of_a_missing_receiver_is_dead(shop: DurableShop) -> None:
+def test_step_of_a_missing_receiver_says_so(shop: DurableShop) -> None:
     """It was disconnected while the message waited."""
     shop.on(ignore)
     send(shop)
     shop.kit.disconnect(ignore)
     shop.work()
+    assert shown(shop)[0] == "retrying"
+    for _ in range(5):
+        shop.make_due()
+        shop.work()
     status, reason = shown(shop)
     assert status == "dead"
     assert "There is no durable receiver" in (reason or "")
