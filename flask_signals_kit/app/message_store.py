@@ -32,9 +32,9 @@ from ..deliveries.durable.table import (
     missing_part,
     outbox_table,
 )
-from ..deliveries.sources import SessionSource, is_async
+from ..deliveries.sources import SessionSource, in_greenlet, is_async
 from ..deliveries.sqlite import engine_label
-from ..deliveries.transactions import has_changes, pending_in
+from ..deliveries.transactions import has_changes, listen_to_flushes, pending_in
 from ..errors import ConfigurationError, DeadMessageError, DuplicateReceiverError
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ class MessageStore:
     def __init__(self, app_signals: Any, metadata: Any, engine: Any = None) -> None:
         self._app_signals: Callable[[], Any] = weakref.ref(app_signals)
         self.statements: Statements = Statements(outbox_table(metadata))
+        listen_to_flushes()
         self._engine = engine
         self._process = os.getpid()
         self._has_table = False
@@ -254,10 +255,10 @@ class MessageStore:
         return begun.session, not has_changes(begun.session)
 
     def _insert_in(self, session: Any, call: Call, delivery: Durable) -> int:
-        if is_async(session):
+        if is_async(session) and not in_greenlet():
             raise ConfigurationError(
-                "A durable receiver's message cannot be stored in an AsyncSession: use a plain "
-                "Session for it."
+                "A durable receiver's message cannot be stored in an AsyncSession here: send the "
+                "signal in a function that is given to 'await session.run_sync(...)'."
             )
         if not session._flushing:  # as in SQLAlchemy's own events
             session.flush()  # so that new instances have their primary key

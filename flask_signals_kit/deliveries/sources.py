@@ -38,6 +38,12 @@ def is_async(session: Session) -> bool:
     return asyncio is not None and asyncio.async_session(session) is not None
 
 
+def in_greenlet() -> bool:
+    """Tell whether an ``AsyncSession`` can be used here, as in its ``run_sync``."""
+    concurrency = sys.modules.get("sqlalchemy.util.concurrency")
+    return concurrency is not None and bool(concurrency.in_greenlet())
+
+
 def plain_sessions(sessions: Iterable[Session | None]) -> list[Session]:
     """Return the sessions, except async ones, which work only in their task."""
     return [

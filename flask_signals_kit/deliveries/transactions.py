@@ -361,19 +361,30 @@ def pending_in(session: Session) -> Pending | None:
     return getattr(transaction, _PENDING, None) or Pending(transaction)
 
 
+_CHANGED = "_signals_kit_changed"
+"""Set on a root ``SessionTransaction`` in which something was flushed."""
+
+
 def has_changes(session: Session) -> bool:
     """Tell whether instances were added, changed or deleted in the open transaction of a session.
 
-    Those that are flushed are found in private attributes of the transaction.
+    Call :func:`listen_to_flushes` before.
     """
-    if session.new or session.dirty or session.deleted:
-        return True
-    transaction = session.get_nested_transaction() or session.get_transaction()
-    while transaction is not None:
-        if any(getattr(transaction, name, None) for name in ("_new", "_dirty", "_deleted")):
-            return True
-        transaction = transaction.parent
-    return False
+    changed = getattr(session.get_transaction(), _CHANGED, False)
+    return bool(changed or session.new or session.dirty or session.deleted)
+
+
+@cache
+def listen_to_flushes() -> None:
+    """Note which transactions have changed something."""
+    from sqlalchemy import event
+    from sqlalchemy.orm import Session as OrmSession
+
+    event.listen(OrmSession, "after_flush", _note_change)
+
+
+def _note_change(session: Session, context: Any) -> None:
+    setattr(session.get_transaction(), _CHANGED, True)
 
 
 def is_unusable(session: Session) -> bool:

@@ -119,7 +119,10 @@ def encode(signal: str, app: Any, sender: Any, payload: dict[str, Any], hints: H
     values: dict[str, msgspec.Raw] = {}
     models: dict[str, str] = {}
     if SENDER in payload:
-        raise _refused(signal, SENDER, payload[SENDER], "has the name of the sender")
+        raise PayloadError(
+            f"Signal {signal!r} was sent with a payload named 'sender', which the message of a "
+            "durable receiver cannot have: rename it."
+        )
     for name, given in {SENDER: sender, **payload}.items():
         value = sender_behind(given)  # of a LocalProxy
         if value is None:
