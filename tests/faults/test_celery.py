@@ -3,12 +3,14 @@
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from subprocess import Popen
 from typing import Any
 
 import pytest
 
-from tests.faults.support import Processes, read_until, some_long, wait_until
+from tests.faults.support import LIMIT, Processes, read_until, some_long, wait_until
+from tests.rabbitmq_server import RabbitServer
 from tests.redis_server import RedisServer
 
 LEASE = 4.0
@@ -68,6 +70,26 @@ def test_child_of_a_worker_is_killed(shop: Processes, redis: RedisServer, point:
 
 
 @pytest.mark.long
+def test_run_that_outlives_its_lease_stores_nothing(shop: Processes, redis: RedisServer) -> None:
+    """A pool without a time limit was stopped, and another worker has begun the message."""
+    options = ("worker", "--beat", "--pool", "solo")
+    shop.send()
+    first = celery(shop, redis.url, *options, fault="in_receiver:1:stop", timeout=0.5)
+    shop.wait_until_reached(first)
+    second = celery(shop, redis.url, *options, fault="in_receiver:1:wait")
+    shop.wait_until_reached(second)
+    first.send_signal(signal.SIGCONT)
+    first.terminate()
+    assert first.wait(LIMIT) == 0
+    assert "took too long" in (shop.folder / "celery-0").read_text()
+    assert shop.read("SELECT id FROM effect") == []
+    (shop.folder / "go").touch()
+    wait_for_the_end(shop)
+    shop.check(orders=1, effects=1)
+    assert shop.read("SELECT attempt FROM effect") == [(2,)]
+
+
+@pytest.mark.long
 def test_redis_is_killed_and_started_under_load(shop: Processes, redis: RedisServer) -> None:
     """Senders do not need it; the worker and beat connect again by themselves."""
     celery(shop, redis.url, "worker", "--beat", "--concurrency", "2")
@@ -79,6 +101,32 @@ def test_redis_is_killed_and_started_under_load(shop: Processes, redis: RedisSer
     redis.start()
     wait_for_the_end(shop)
     shop.check(orders=200, effects=200, repeated=0)
+
+
+@pytest.fixture
+def rabbit() -> Iterator[RabbitServer]:
+    """Give a RabbitMQ that runs."""
+    server = RabbitServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.mark.long
+def test_rabbitmq_is_killed_and_started(sqlite_shop: Processes, rabbit: RabbitServer) -> None:
+    """It delivers messages before, and those that were sent meanwhile."""
+    shop = sqlite_shop
+    celery(shop, rabbit.url, "worker", "--beat", "--concurrency", "1")
+    shop.send(1, 10)
+    wait_for_the_end(shop)
+    shop.check(orders=10, effects=10, repeated=0)
+    rabbit.stop()
+    shop.send(11, 10)
+    rabbit.start()
+    wait_for_the_end(shop)
+    shop.check(orders=20, effects=20, repeated=0)
 
 
 @pytest.mark.long
