@@ -70,7 +70,9 @@ def test_child_of_a_worker_is_killed(shop: Processes, redis: RedisServer, point:
 
 
 @pytest.mark.long
-def test_run_that_outlives_its_lease_stores_nothing(shop: Processes, redis: RedisServer) -> None:
+def test_celery_run_that_outlives_its_lease_stores_nothing(
+    shop: Processes, redis: RedisServer
+) -> None:
     """A pool without a time limit was stopped, and another worker has begun the message."""
     options = ("worker", "--beat", "--pool", "solo")
     shop.send()
@@ -154,7 +156,9 @@ def test_both_engines_run_each_message_once(shop: Processes, redis: RedisServer)
 
 @pytest.mark.long
 @pytest.mark.timeout(280)
-def test_forty_kills_and_a_flushed_redis_under_load(shop: Processes, redis: RedisServer) -> None:
+def test_forty_kills_on_celery_and_a_flushed_redis_under_load(
+    shop: Processes, redis: RedisServer
+) -> None:
     """Twenty of senders and twenty of workers, at any time; nothing is made due by the test."""
     options = ("worker", "--concurrency", "2")
     beat = celery(shop, redis.url, "beat")
