@@ -17,6 +17,7 @@ import pytest
 from flask import Flask
 
 from flask_signals_kit import SignalsKit
+from tests.redis_server import RedisServer
 from tests.support import make_app, require_service, serving
 
 if TYPE_CHECKING:
@@ -106,6 +107,15 @@ def postgresql(postgresql_server: "Engine") -> str:
     options = f"-csearch_path={schema} -csynchronous_commit=off"
     url = postgresql_server.url.update_query_dict({"options": options})
     return url.render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    """Give a Redis that runs."""
+    server = RedisServer()
+    server.start()
+    yield server
+    server.close()
 
 
 @pytest.fixture

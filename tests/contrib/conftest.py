@@ -10,15 +10,6 @@ from tests.redis_server import RedisServer
 
 
 @pytest.fixture
-def redis() -> Iterator[RedisServer]:
-    """Give a Redis that runs."""
-    server = RedisServer()
-    server.start()
-    yield server
-    server.close()
-
-
-@pytest.fixture
 def sqlite(tmp_path: Path) -> str:
     """Give the URL of an SQLite file."""
     return f"sqlite:///{tmp_path / 'shop.sqlite'}"

@@ -36,6 +36,18 @@ def add_points(owner: Any, name: str) -> None:
     setattr(owner, name, method)
 
 
+def add_all_points() -> None:
+    """Reach a point before and after each step of a worker."""
+    for owner, name in (
+        (Statements, "claim"),
+        (Statements, "begin"),
+        (Statements, "finish"),
+        (Worker, "submit"),
+        (Call, "run"),
+    ):
+        add_points(owner, name)
+
+
 def lose_answer(dialect: Any) -> None:
     """Let commits reach the point ``answer``: the connection may break before it arrives."""
 
@@ -192,14 +204,7 @@ def main(role: str, *args: str) -> None:
     shift = float(os.environ.get("SHOP_CLOCK", "0"))
     real = time.time
     time.time = lambda: real() + shift
-    for owner, name in (
-        (Statements, "claim"),
-        (Statements, "begin"),
-        (Statements, "finish"),
-        (Worker, "submit"),
-        (Call, "run"),
-    ):
-        add_points(owner, name)
+    add_all_points()
     app = create_app(SIGNALS_KIT_ENGINE="none")
     with app.app_context():
         lose_answer(db.engine.dialect)

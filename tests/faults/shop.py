@@ -15,6 +15,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,14 +73,17 @@ _lock = threading.Lock()
 def reach(point: str) -> None:
     """Do what ``SHOP_FAULT`` demands at this point, such as ``after_claim:3:kill``.
 
-    :param point: the name of the point. The number says which time it is reached; ``*`` is each.
+    :param point: the name of the point. The number says which time it is reached in this process;
+        ``*`` is each, and ``first`` the first time in all processes.
     """
     wanted, number, action = os.environ.get("SHOP_FAULT", "::").split(":")
     if point != wanted:
         return
     with _lock:
         _reached[point] += 1
-    if number not in {"*", str(_reached[point])}:
+    if number == "first" and not is_first(folder() / "first"):
+        return
+    if number not in {"*", "first", str(_reached[point])}:
         return
     (folder() / f"reached-{os.getpid()}").write_text(point)
     if action == "wait":
@@ -95,6 +99,15 @@ def reach(point: str) -> None:
 def folder() -> Path:
     """Return the folder for what is written outside of the database."""
     return Path(os.environ["SHOP_FOLDER"])
+
+
+def is_first(path: Path) -> bool:
+    """Create a file; return false if it exists."""
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 def wait_for(path: Path) -> None:
@@ -162,13 +175,18 @@ def place_order(number: int) -> None:
     reach("after_commit")
 
 
-def create_app(**config: Any) -> Flask:
-    """Create the shop; the tables must exist."""
+def create_app(extension: Callable[[Flask], object] | None = None, **config: Any) -> Flask:
+    """Create the shop; the tables must exist.
+
+    :param extension: is called before the kit is initialised.
+    """
     app = Flask("shop")
     app.config.update(SQLALCHEMY_DATABASE_URI=os.environ["SHOP_URL"], **config)
     without = os.environ.get("SHOP_WITHOUT")
     break_durable(without)
     db.init_app(app)
+    if extension is not None:
+        extension(app)
     kit.init_app(app)
     with app.app_context():
         if without != "immediate":

@@ -80,7 +80,7 @@ class Processes:
         """Kill what still runs."""
         for process in self._started:
             if process.poll() is None:
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             assert process.stdout is not None
             process.stdout.close()
@@ -108,6 +108,7 @@ class Processes:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,  # so that it and its children are a group
         )
         self._started.append(process)
         return process

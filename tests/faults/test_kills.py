@@ -37,9 +37,10 @@ def test_worker_is_killed(shop: Processes, point: str) -> None:
     shop.run("work", 1, "once", fault=f"{point}:2:kill", code=KILLED)
     shop.check(orders=3, waiting=shop.count().waiting)
     shop.drain()
-    # The second message that ends is one for the receiver outside of the database.
-    repeated = int(point in {"after_outside_effect", "after_finish"})
-    shop.check(orders=3, effects=3, repeated=repeated)
+    counts = shop.check(orders=3, effects=3)
+    # The second message that ends is one for the receiver outside of the database; while others
+    # are claimed, such a message may run as well.
+    assert counts.repeated <= (point in {"after_claim", "after_outside_effect", "after_finish"})
 
 
 def test_receiver_that_kills_its_process_ends_dead(shop: Processes) -> None:

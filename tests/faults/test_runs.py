@@ -44,9 +44,12 @@ def test_run_that_outlives_its_lease_does_not_revive_a_dead_message(shop: Proces
 
 
 def test_message_that_is_carried_three_times_is_run_once(shop: Processes) -> None:
-    """Each of the three is given to a thread."""
+    """Each of the three is given to a thread, and the first of them waits for the others."""
     shop.send(1, 20)
-    shop.run("work", 6, "tripled")
+    worker = shop.start("work", 6, "tripled", fault="in_outside_receiver:1:wait")
+    shop.wait_for_effects(20)
+    (shop.folder / "go").touch()
+    end(worker)
     shop.check(orders=20, effects=20, repeated=0)
 
 
