@@ -44,8 +44,10 @@ StepStatus: TypeAlias = Literal[
     "dropped",
     "retrying",
     "dead",
+    "done",
 ]
-"""What happened to one receiver in one emission."""
+"""What happened to one receiver in one emission; ``done``: another process has deleted the message,
+because its receiver ran or it was discarded."""
 
 RequestKind: TypeAlias = Literal["request", "command", "none"]
 

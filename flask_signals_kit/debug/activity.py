@@ -34,7 +34,7 @@ class StepInfo:
     """The receiver."""
     status: str
     """``ran``, ``failed``, ``skipped``, ``other_sender``, ``not_reached``, ``muted``, ``waiting``,
-    ``dropped``, ``retrying`` or ``dead``."""
+    ``dropped``, ``retrying``, ``dead`` or ``done``."""
     reason: str | None
     """Why it has this status, if the status does not tell."""
     duration: float | None
@@ -491,7 +491,7 @@ def _steps(entry: JournalEntry, stored: Stored) -> Iterator[StepInfo]:
             duration=step.duration,
             error=step.error,
             raised=step.raised,
-            message=None if step.status in {"ran", "dropped"} else step.message,
+            message=None if step.status in {"ran", "dropped", "done"} else step.message,
         )
         if step.status == "failed" and not step.late:
             failed = f"receiver {number}, {named(step.receiver)}, raised {step.error}"

@@ -209,7 +209,13 @@ HEADS = ("Signal", "Receivers", "Delivery", "Place")
 OUTCOME = 14
 """The width of what happened to a receiver, such as ``other sender``."""
 
-COLOURS: dict[str, str | None] = {"ran": "green", "failed": "red", "dead": "red", "waiting": None}
+COLOURS: dict[str, str | None] = {
+    "ran": "green",
+    "failed": "red",
+    "dead": "red",
+    "waiting": None,
+    "done": None,
+}
 """The colours of what happened to a receiver; yellow for all else."""
 
 PLACE = 16

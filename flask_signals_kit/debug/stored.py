@@ -22,7 +22,7 @@ logger: logging.Logger = logging.getLogger("flask_signals_kit")
 Stored: TypeAlias = dict[int, Any]
 """The row of each message that the outbox was asked about; ``None`` if it is gone."""
 
-ELSEWHERE = "in another process"
+ELSEWHERE = "in another process: it ran or was discarded"
 
 
 def ask(app_signals: AppSignals, steps: Iterable[JournalStep]) -> Stored:
@@ -73,11 +73,9 @@ def updated(step: JournalStep, stored: Stored) -> JournalStep:
 
 
 def _gone(step: JournalStep) -> JournalStep:
-    """Return the step of a message that another process has deleted."""
-    if step.status == "dead":
-        return replace(step, status="dropped", dropped=f"discarded, or run again, {ELSEWHERE}")
+    """Return the step of a message that another process has deleted, for whatever reason."""
     return replace(
-        step, status="ran", started=None, duration=None, error=None, raised=None, dropped=None
+        step, status="done", started=None, duration=None, error=None, raised=None, dropped=None
     )
 
 
@@ -86,6 +84,8 @@ def why_stored(entry: JournalEntry, step: JournalStep) -> str:
     attempt = f"attempt {step.attempt}"
     if step.attempt <= (step.attempts or 0):  # not if it was retried by hand in another process
         attempt += f" of {step.attempts}"
+    if step.status == "done":
+        return ELSEWHERE
     if step.status == "ran":
         return _when(entry, step)
     if step.is_running:
@@ -100,8 +100,6 @@ def why_stored(entry: JournalEntry, step: JournalStep) -> str:
 
 def _when(entry: JournalEntry, step: JournalStep) -> str:
     """Return when a durable receiver has run, and in which attempt if not the first."""
-    if step.started is None:
-        return ELSEWHERE
-    after = step.started - entry.started
+    after = (step.started or entry.started) - entry.started
     text = f"at {clock(entry.time + after)}, {duration(after)} after the send"
     return f"{text}, in attempt {step.attempt}" if step.attempt > 1 else text

@@ -273,12 +273,21 @@ def run_elsewhere(shop: DurableShop, receiver: str) -> None:
 
 
 def test_worker_in_another_process_has_run_it(shop: DurableShop) -> None:
-    """Its row is gone."""
+    """Its row is gone, so nothing more is known."""
     shop.on(ignore)
     send(shop)
     run_elsewhere(shop, "ignore")
-    assert shown(shop) == ("ran", "in another process")
-    assert step(shop).duration is None
+    assert shown(shop) == ("done", "in another process: it ran or was discarded")
+    assert (step(shop).duration, step(shop).message) == (None, None)
+
+
+def test_waiting_message_that_was_discarded_is_not_said_to_have_run(shop: DurableShop) -> None:
+    """It may have run, or not: the row that would tell is gone."""
+    shop.on(ignore)
+    send(shop)
+    with shop.app.app_context():
+        assert [*shop.outbox.discard(shop.outbox.queries.where(number=1))] == [1]
+    assert shown(shop) == ("done", "in another process: it ran or was discarded")
 
 
 def test_worker_in_another_process_has_failed(shop: DurableShop) -> None:
@@ -311,7 +320,7 @@ def test_dead_message_is_retried_or_discarded_elsewhere(shop: DurableShop) -> No
     change(shop, "UPDATE signals_outbox SET due = 9e9, error = NULL, attempt = 2")
     assert shown(shop) == ("retrying", "attempt 2 is running")
     change(shop, "DELETE FROM signals_outbox")
-    assert shown(shop)[0] == "dropped"
+    assert shown(shop)[0] == "done"
 
 
 def test_database_that_cannot_be_read_leaves_the_step_waiting(shop: DurableShop) -> None:
