@@ -17,6 +17,7 @@ from .flow import Flow, flow, grouped
 from .flow_svg import to_file
 from .flow_text import to_dot, to_mermaid
 from .labels import clock, doc_parts, duration, label, named, near_file, short_file
+from .outbox import in_words
 from .outbox_cli import outbox
 from .outbox_problems import outbox_problems
 from .report import (
@@ -104,11 +105,12 @@ def explain_signal(name: str, receiver: str | None, url: str | None, as_json: bo
     explained, too: it is the URL of the running app, such as http://127.0.0.1:5000.
     """
     found = _report(name)
-    sent = None
+    sent = stored = None
     if url is not None:
         page_url = current_app.extensions[EXTENSION].settings.page_url
         sent = why.ask(url, page_url, name, receiver)
-    reasons = why.explain(name, found.find(name), receiver, sent)
+        stored = why.ask_outbox(url, page_url, found.find(name))
+    reasons = why.explain(name, found.find(name), receiver, sent, stored)
     if reasons is None:
         raise _no_signal(name)
     if as_json:
@@ -327,6 +329,9 @@ def _print_why(found: why.Why) -> None:
     for problem in found.problems:
         echo()
         _print_problem(problem)
+    if found.stored is not None:
+        echo()
+        echo(f"Outbox: {in_words(found.stored)}")
     if found.sent is not None:
         echo()
         echo("Last emissions, newest first" if found.sent else "No emissions are recorded.")

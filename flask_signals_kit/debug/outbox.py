@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from ..errors import ConfigurationError, OutboxError
 from ..records import Place
 from .labels import plain
 
@@ -88,6 +89,8 @@ class OutboxReport:
     """The number of messages of each status."""
     oldest_age: float | None
     """For how long the oldest message is due, in seconds; ``None`` if none is."""
+    run_by: str
+    """What runs the messages, in words."""
     receivers: tuple[ReceiverTotals, ...]
     """The receivers that have messages, by name."""
 
@@ -145,6 +148,7 @@ def outbox_report(app_signals: AppSignals) -> OutboxReport | None:
         app=plain(app_signals.app.name),
         counts=counts,
         oldest_age=age,
+        run_by=_run_by(app_signals),
         receivers=tuple(
             ReceiverTotals(
                 receiver=receiver,
@@ -155,6 +159,47 @@ def outbox_report(app_signals: AppSignals) -> OutboxReport | None:
             for (receiver, signal), totals in found.items()
         ),
     )
+
+
+NOT_HERE = "nothing in this process: start 'flask signals work'"
+"""What is said of messages that only workers of their own run."""
+
+
+def _run_by(app_signals: AppSignals) -> str:
+    engine = app_signals.settings.engine
+    if engine == "celery":
+        return "Celery workers"
+    if engine == "none" or app_signals.app.testing:
+        return NOT_HERE
+    return "threads of each process that serves requests"
+
+
+def in_words(counts: Mapping[str, int]) -> str:
+    """Return the number of messages of each status as a sentence without its full stop.
+
+    >>> in_words({"due": 0, "retrying": 2})
+    '2 messages are stored: 2 retrying'
+    """
+    number = sum(counts.values())
+    if not number:
+        return "no messages are stored"
+    each = ", ".join(f"{count:,} {status}" for status, count in counts.items() if count)
+    return f"{'1 message is' if number == 1 else f'{number:,} messages are'} stored: {each}"
+
+
+def counts_of_signal(app_signals: AppSignals, signal: str) -> dict[str, int] | None:
+    """Return the number of a signal's messages of each status.
+
+    :return: ``None`` if the app has no durable receivers, or if the database cannot be read.
+    """
+    try:
+        found = outbox_report(app_signals)
+    except (ConfigurationError, OutboxError):
+        return None
+    if found is None:
+        return None
+    own = [each.counts for each in found.receivers if each.signal == signal]
+    return {status: sum(each[status] for each in own) for status in STATUSES}
 
 
 def messages(

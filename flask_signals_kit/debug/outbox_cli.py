@@ -263,7 +263,8 @@ def _print_changed(app_signals: AppSignals, change: _Change, done: int) -> None:
 def _print_status(found: OutboxReport) -> None:
     echo(f"{', '.join(f'{number:,} {status}' for status, number in found.counts.items())}")
     if found.oldest_age is not None:
-        echo(f"The oldest is due for {duration(found.oldest_age)}")
+        echo(f"The oldest has been due for {duration(found.oldest_age)}")
+    echo_wrapped(f"Run by: {found.run_by}", indent=0)
     if not found.receivers:
         return
     echo()

@@ -1,6 +1,7 @@
 """The report of the outbox: its messages as plain records."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -93,6 +94,27 @@ def test_oldest_age_leaves_out_what_is_not_due(durable_shop: DurableShop) -> Non
     found = outbox_report(signals_of(durable_shop))
     assert found is not None
     assert (found.counts["retrying"], found.oldest_age) == (1, None)
+
+
+@pytest.mark.parametrize(
+    ("engine", "run_by"),
+    [
+        ("embedded", "threads of each process that serves requests"),
+        ("celery", "Celery workers"),
+        ("none", "nothing in this process: start 'flask signals work'"),
+    ],
+)
+def test_report_says_what_runs_the_messages(
+    durable_shop: DurableShop, engine: str, run_by: str
+) -> None:
+    """As the setting decides."""
+    durable_shop.on(pay)
+    app_signals = signals_of(durable_shop)
+    app_signals.settings = replace(app_signals.settings, engine=engine)
+    durable_shop.app.testing = False
+    found = outbox_report(app_signals)
+    assert found is not None
+    assert found.run_by == found.to_json()["run_by"] == run_by
 
 
 def test_app_without_durable_receivers_has_no_report(kit: SignalsKit) -> None:

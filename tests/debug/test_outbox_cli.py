@@ -40,7 +40,8 @@ def test_status_counts_the_messages(durable_shop: DurableShop) -> None:
     make_each_status(durable_shop)
     result = run(durable_shop)
     assert result.exit_code == 0
-    assert "2 due, 1 running, 1 retrying, 1 dead\nThe oldest is due for " in result.output
+    assert "2 due, 1 running, 1 retrying, 1 dead\nThe oldest has been due for " in result.output
+    assert "\nRun by: nothing in this process: start 'flask signals work'\n" in result.output
     table = result.output.partition("\n\n")[2].splitlines()
     assert re.split("  +", table[0]) == [
         "Receiver",

@@ -16,6 +16,8 @@ from sqlalchemy import text
 from flask_signals_kit import SignalsKit
 from flask_signals_kit.debug import activity
 from tests.debug.support import receive, run, waits
+from tests.debug.test_outbox import execute, make_each_status
+from tests.deliveries.durable.support import DurableShop
 from tests.support import Later, serving
 
 
@@ -274,6 +276,27 @@ def test_text_has_time_link_and_reason_of_each_emission(shop: Flask) -> None:
         rf"{__name__}\.is_large returned false\n$",
         output,
     )
+
+
+def test_running_app_says_how_many_messages_are_stored(durable_shop: DurableShop) -> None:
+    """Also without emissions; not of a signal without durable receivers, nor without the table."""
+    make_each_status(durable_shop)
+    app = durable_shop.app
+    durable_shop.kit.on("account_opened")(greet)
+    journal = durable_shop.kit.for_app(app).journal
+    assert journal is not None
+    journal._entries.clear()
+    with serving(app) as url:
+        output = ok(app, "account_funded", "--url", url)
+        assert (
+            "\nOutbox: 5 messages are stored: 2 due, 1 running, 1 retrying, 1 dead\n\n"
+            "No emissions are recorded.\n" in output
+        )
+        data = json.loads(ok(app, "account_funded", "--url", url, "--json"))
+        assert data["stored"] == {"due": 2, "running": 1, "retrying": 1, "dead": 1}
+        assert "Outbox" not in ok(app, "account_opened", "--url", url)
+        execute(durable_shop, "DROP TABLE signals_outbox")
+        assert "Outbox" not in ok(app, "account_funded", "--url", url)
 
 
 def test_text_has_the_place_where_a_receiver_raised(shop: Flask) -> None:

@@ -17,6 +17,7 @@ from flask import Response, request
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ...errors import SignalsKitError
+from ...records import DURABLE
 from .. import activity
 from ..activity import RequestFilter
 from ..flow import Flow, Node, flow, grouped, seen
@@ -34,7 +35,7 @@ from ..labels import (
     short_error,
     short_file,
 )
-from ..outbox import STATUSES
+from ..outbox import STATUSES, counts_of_signal, in_words
 from ..report import ORIGINS, POLICIES, TRAITS, Selection, SignalInfo, report
 from .outbox import outbox_page, read_outbox_filter, stored_message
 from .source import editor_url, source
@@ -212,6 +213,7 @@ class Views:
             similar=activity.similar_name(app_signals, name),
             table=activity.receivers_by_emission(activity.last_emissions(app_signals, name)),
             policies=POLICIES,
+            stored=_stored(app_signals, signal),
         )
 
     def requests(self, app_signals: AppSignals) -> Response:
@@ -385,6 +387,14 @@ class Views:
         """Return the URL of a path of the page, without a host."""
         url = _local(request.script_root + self._prefix + path)
         return f"{url}?{urlencode(query, doseq=True)}" if query else url
+
+
+def _stored(app_signals: AppSignals, signal: SignalInfo) -> str | None:
+    """Return how many messages of a signal are stored; ``None`` without durable receivers."""
+    if all(receiver.delivery != DURABLE for receiver in signal.receivers):
+        return None
+    counts = counts_of_signal(app_signals, signal.name)
+    return None if counts is None else in_words(counts)
 
 
 def _json(content: Any, status: int = 200) -> Response:

@@ -215,6 +215,39 @@ def test_json_of_an_id_that_is_no_number_is_empty(durable_shop: DurableShop) -> 
     assert (answer["messages"], answer["total"]) == ([], 0)
 
 
+def test_signal_view_links_to_the_stored_messages(durable_shop: DurableShop) -> None:
+    """After a restart the journal is empty, but messages wait."""
+    make_each_status(durable_shop)
+    durable_shop.on(ignore, signal="account_opened")
+    durable_shop.kit.on("account_closed")(ignore)
+    journal = durable_shop.kit.for_app(durable_shop.app).journal
+    assert journal is not None
+    journal._entries.clear()
+    client = client_of(durable_shop)
+    html = client.get("/_signals/signals/account_funded").text
+    link = '<a href="/_signals/outbox?signal=account_funded">'
+    assert f"{link}5 messages are stored: 2 due, 1 running, 1 retrying, 1 dead</a>" in html
+    assert "no messages are stored" in client.get("/_signals/signals/account_opened").text
+    assert "/outbox?signal" not in client.get("/_signals/signals/account_closed").text
+
+
+def test_signal_view_works_without_the_table(durable_shop: DurableShop) -> None:
+    """The Outbox view says what is wrong."""
+    durable_shop.on(ignore)
+    execute(durable_shop, "DROP TABLE signals_outbox")
+    response = client_of(durable_shop).get("/_signals/signals/account_funded")
+    assert (response.status_code, "/outbox?signal" in response.text) == (200, False)
+
+
+def test_view_says_what_runs_the_messages(durable_shop: DurableShop) -> None:
+    """In testing, no worker runs in this process."""
+    durable_shop.on(ignore)
+    shown = words(client_of(durable_shop).get("/_signals/outbox").text)
+    assert "Run by: nothing in this process: start 'flask signals work'" in shown
+    answer = client_of(durable_shop).get("/_signals/outbox.json").get_json()
+    assert answer["run_by"] == "nothing in this process: start 'flask signals work'"
+
+
 # -- refreshing -----------------------------------------------------------------------------------
 
 
