@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, DeadMessageError, PayloadError
 from ..records import Connection, Emission, Place, Receiver, Source, Status
 from .introspection import LazyEmission, carried_emission, frame_place, parent_emission, place_of
 
@@ -86,7 +86,7 @@ class LateResult:
         self.place: Place | None = None
         """The last frame of the exception's traceback."""
         self.reason: str | None = None
-        """Why the call was dropped, or its message is dead."""
+        """Why the call was dropped, or its message is dead; the text of an error of the kit."""
         self.attempt: int = 0
         """How often a stored call has begun in this process."""
         self.attempts: int | None = None
@@ -110,6 +110,8 @@ class LateResult:
         self.began, self.seconds = began, perf_counter() - began
         self.error = None if error is None else type(error).__qualname__
         self.place = None if error is None else frame_place(error)
+        is_own = isinstance(error, (DeadMessageError, PayloadError))
+        self.reason = str(error) if is_own else None
         self.status = status or ("ran" if error is None else "failed")
         self._end(self.seconds)
 

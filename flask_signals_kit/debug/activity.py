@@ -487,7 +487,7 @@ def _steps(entry: JournalEntry, stored: Stored) -> Iterator[StepInfo]:
             number=number,
             receiver=step.receiver,
             status=step.status,
-            reason=_reason(entry, step, failed),
+            reason=_reason(entry, step, failed, stored),
             duration=step.duration,
             error=step.error,
             raised=step.raised,
@@ -497,14 +497,17 @@ def _steps(entry: JournalEntry, stored: Stored) -> Iterator[StepInfo]:
             failed = f"receiver {number}, {named(step.receiver)}, raised {step.error}"
 
 
-def _reason(entry: JournalEntry, step: JournalStep, failed: str | None) -> str | None:
+def _reason(
+    entry: JournalEntry, step: JournalStep, failed: str | None, stored: Stored
+) -> str | None:
     """Return why a step has its status.
 
     :param failed: the receiver that raised before this one, if any.
+    :param stored: what the outbox says about messages.
     """
     connection = step.connection
     if step.attempts is not None:
-        return why_stored(entry, step)
+        return why_stored(entry, step, stored)
     match step.status:
         case "failed":
             return f"raised {step.error}" + (f", {_late(entry, step)}" if step.late else "")

@@ -10,6 +10,8 @@ from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
+from ..records import ASKED
+
 if TYPE_CHECKING:
     from ..records import Place
 
@@ -115,7 +117,7 @@ def age(seconds: float) -> str:
     return f"{int(seconds)} s"
 
 
-_ERROR = re.compile(r"[\w.<>]+ at (?P<place>.+:\d+)")
+_ERROR = re.compile(rf"(?:[\w.<>]+|{ASKED}) at (?P<place>.+:\d+)")
 
 
 def short_error(text: str) -> str:

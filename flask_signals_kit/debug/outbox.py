@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 STATUSES: dict[str, str] = {
     "due": "is due, or about to run",
     "running": "runs",
-    "retrying": "failed, and waits for its next attempt",
+    "retrying": "waits for its next attempt",
     "dead": "is not run again",
 }
 """What each status of a message means."""
@@ -48,7 +48,7 @@ class MessageInfo:
     queue: str | None
     """Its queue."""
     error: str | None
-    """Why the last run failed."""
+    """Why the last run failed, or where it asked to be run again."""
     message_id: str | None
     """The id of the message, which is also the idempotency key."""
     correlation_id: str | None

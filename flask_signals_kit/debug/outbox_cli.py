@@ -305,6 +305,13 @@ def _print_message(message: MessageInfo) -> None:
     for term, fact in _facts(message):
         if fact:
             echo_wrapped(f"{term:13}{fact}", indent=2, hanging=15)
+    if message.status == "dead":
+        echo()
+        number = message.id
+        text = (
+            f"'flask signals outbox retry {number}' runs it again; 'discard {number}' deletes it."
+        )
+        echo_wrapped(text, indent=0)
 
 
 def _facts(message: MessageInfo) -> Iterator[tuple[str, str | None]]:

@@ -186,7 +186,7 @@ def test_message_has_what_its_row_tells_but_no_values(durable_shop: DurableShop)
 
 
 def test_message_that_asks_to_be_run_later_is_retrying(durable_shop: DurableShop) -> None:
-    """It waits for its next attempt."""
+    """It waits for its next attempt; what is stored says that it asked, and where."""
 
     def ask(sender: Any, **extra: Any) -> None:
         raise RetryAfter(3600)
@@ -196,6 +196,8 @@ def test_message_that_asks_to_be_run_later_is_retrying(durable_shop: DurableShop
     durable_shop.work()
     [message] = messages(signals_of(durable_shop), limit=5)
     assert (message.status, message.attempt) == ("retrying", 1)
+    line = ask.__code__.co_firstlineno + 1
+    assert message.error == f"asked to be run again at {__file__}:{line}"
 
 
 def test_message_without_a_receiver_says_so(durable_shop: DurableShop) -> None:

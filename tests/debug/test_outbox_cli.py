@@ -95,6 +95,8 @@ def test_show_has_everything_but_values(durable_shop: DurableShop) -> None:
     assert result.output.startswith("Message 1  dead: it is not run again\n")
     assert re.search(r"^  Attempt +1 of 1$", result.output, re.MULTILINE)
     assert re.search(r"^  Error +LookupError at ", result.output, re.MULTILINE)
+    commands = "'flask signals outbox retry 1' runs it again; 'discard 1' deletes it."
+    assert result.output.endswith(f"\n\n{commands}\n")
     assert re.search(r"^  Payload +amount$", result.output, re.MULTILINE)
     assert re.search(r"^  Site +tests/debug/test_outbox\.py:\d+$", result.output, re.MULTILINE)
     as_json = run(durable_shop, "show", "1", "--json").output
@@ -177,7 +179,11 @@ def test_retried_message_runs(durable_shop: DurableShop) -> None:
 def test_retry_leaves_alone_what_is_not_dead(durable_shop: DurableShop) -> None:
     """By id this is an error; a filter does not match it."""
     make_each_status(durable_shop)
-    for number, reason in ((1, "is due"), (2, "runs at the moment"), (3, "failed, and waits")):
+    for number, reason in (
+        (1, "is due"),
+        (2, "runs at the moment"),
+        (3, "waits for its next attempt"),
+    ):
         result = run(durable_shop, "retry", str(number))
         assert result.exit_code == 1
         assert reason in result.stderr

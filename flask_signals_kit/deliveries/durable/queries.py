@@ -120,9 +120,15 @@ class Queries:
         return connection.execute(found).one_or_none()
 
     def states(self, connection: Connection, numbers: Sequence[int]) -> Sequence[Any]:
-        """Return id, status, attempt and error of those of these messages that are stored."""
+        """Return those of these messages that are stored, without headers and payload.
+
+        ``is_later`` tells whether a message is not due yet, by the database's clock.
+        """
         columns = self._table.c
-        found = select(columns.id, self._status, columns.attempt, columns.error)
+        is_later = (columns.due > Now()).label("is_later")
+        found = select(
+            columns.id, self._status, columns.attempt, columns.error, columns.due, is_later
+        )
         return connection.execute(found.where(columns.id.in_(numbers))).all()
 
 

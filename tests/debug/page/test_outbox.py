@@ -178,6 +178,17 @@ def test_message_shows_its_facts(durable_shop: DurableShop) -> None:
     assert message["message_id"] in shown
 
 
+def test_dead_message_names_the_commands_for_it(durable_shop: DurableShop) -> None:
+    """The view itself changes nothing."""
+    durable_shop.on(pay, max_attempts=1)
+    send(durable_shop)
+    client = client_of(durable_shop)
+    assert "flask signals" not in words(client.get("/_signals/outbox/1").text)
+    durable_shop.work()
+    shown = words(client.get("/_signals/outbox/1").text)
+    assert "flask signals outbox retry 1 or discard 1" in shown
+
+
 def test_message_names_what_caused_it(durable_shop: DurableShop) -> None:
     """By the id of the message whose receiver sent it."""
     sent: list[str | None] = []

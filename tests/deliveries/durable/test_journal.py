@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import subprocess
 import sys
 import textwrap
@@ -136,7 +137,14 @@ def test_step_that_asks_to_be_run_again_has_not_failed(shop: DurableShop) -> Non
     shop.on(ask)
     send(shop)
     run_one(shop)
-    assert shown(shop) == ("retrying", "attempt 1 of 20: it asked to be run again")
+    status, reason = shown(shop)
+    line = ask.__code__.co_firstlineno + 1
+    place = rf"{re.escape(FILE)}:{line}"
+    assert status == "retrying"
+    assert re.fullmatch(
+        rf"attempt 1 of 20: asked to be run again at {place}, next at \d\d:\d\d:\d\d",
+        re.sub(r"\d{4}-\d\d-\d\d ", "", reason or ""),  # just before midnight
+    )
     assert (shop.tally().calls, shop.tally().failures) == (1, 0)
 
 
@@ -175,13 +183,56 @@ def test_step_of_a_missing_receiver_says_so(shop: DurableShop) -> None:
     send(shop)
     shop.kit.disconnect(ignore)
     shop.work()
-    assert shown(shop)[0] == "retrying"
+    status, reason = shown(shop)
+    assert status == "retrying"
+    assert (reason or "").startswith("attempt 1 of 6: There is no durable receiver 'tests.")
+    assert ", next at " in (reason or "")
     for _ in range(5):
         shop.make_due()
         shop.work()
     status, reason = shown(shop)
     assert status == "dead"
-    assert "There is no durable receiver" in (reason or "")
+    assert (reason or "").startswith("attempt 6 of 6: There is no durable receiver 'tests.")
+
+
+def test_step_of_a_missing_receiver_needs_no_database(shop: DurableShop) -> None:
+    """The journal has the reason as well."""
+    shop.on(ignore)
+    send(shop)
+    shop.kit.disconnect(ignore)
+    shop.work()
+    change(shop, "DROP TABLE signals_outbox")
+    status, reason = shown(shop)
+    assert status == "retrying"
+    assert (reason or "").startswith("attempt 1 of 6: There is no durable receiver 'tests.")
+
+
+def test_step_says_that_a_worker_has_claimed_it(shop: DurableShop) -> None:
+    """And when it is due again, if that worker does not begin."""
+    shop.on(ignore)
+    send(shop)
+    assert len(shop.outbox.claim()) == 1
+    status, reason = shown(shop)
+    assert status == "waiting"
+    assert (reason or "").startswith("was claimed by a worker, and is due again at ")
+
+
+def test_step_whose_run_was_lost_says_so(shop: DurableShop) -> None:
+    """Its worker was killed, and its timeout has passed."""
+    shop.on(ignore, max_attempts=2)
+    send(shop)
+    change(shop, "UPDATE signals_outbox SET attempt = 1, due = 0")
+    assert shown(shop) == ("retrying", "attempt 1 of 2 did not end")
+
+
+def test_step_says_when_the_next_attempt_is(shop: DurableShop) -> None:
+    """After a failure in this process."""
+    shop.on(fail, max_attempts=2, backoff=lambda attempt: 3600)
+    send(shop)
+    shop.work()
+    status, reason = shown(shop)
+    assert status == "retrying"
+    assert (reason or "").startswith("attempt 1 of 2 raised LookupError, next at ")
 
 
 def test_step_is_dropped_by_a_rollback(any_shop: DurableShop) -> None:
@@ -301,7 +352,7 @@ def test_worker_in_another_process_has_failed(shop: DurableShop) -> None:
     run_elsewhere(shop, "fail")
     status, reason = shown(shop)
     assert status == "dead"
-    assert (reason or "").startswith(f"LookupError at {FILE}:")
+    assert (reason or "").startswith(f"attempt 2 of 2: LookupError at {FILE}:")
 
 
 def change(shop: DurableShop, statement: str) -> None:
