@@ -13,6 +13,7 @@ from .labels import plain
 if TYPE_CHECKING:
     from ..app.app_signals import AppSignals
     from ..app.outbox import Outbox
+    from ..deliveries.durable.queries import Queries
 
 STATUSES: dict[str, str] = {
     "due": "is due, or about to run",
@@ -88,7 +89,8 @@ class OutboxReport:
     counts: Mapping[str, int]
     """The number of messages of each status."""
     oldest_age: float | None
-    """For how long the oldest message is due, in seconds; ``None`` if none is."""
+    """For how long the oldest message has been due, in seconds; ``None`` if none is. That of a
+    message that has not begun counts from its send, whatever has claimed it since."""
     run_by: str
     """What runs the messages, in words."""
     receivers: tuple[ReceiverTotals, ...]
@@ -137,7 +139,7 @@ def outbox_report(app_signals: AppSignals) -> OutboxReport | None:
         return None
     with outbox.reading() as connection:
         rows = outbox.queries.totals(connection)
-        age = outbox.queries.oldest_age(connection)
+        age = _oldest_age(outbox.queries, connection)
     counts = dict.fromkeys(STATUSES, 0)
     found: dict[tuple[str, str], dict[str, int]] = {}
     for row in rows:
@@ -159,6 +161,19 @@ def outbox_report(app_signals: AppSignals) -> OutboxReport | None:
             for (receiver, signal), totals in found.items()
         ),
     )
+
+
+def _oldest_age(queries: Queries, connection: Any) -> float | None:
+    """Return for how long the oldest message has been due, or has waited for its first run."""
+    # Imported here, because it needs the extra "durable".
+    from ..deliveries.durable.payload import Headers
+
+    ages = [queries.oldest_age(connection)]
+    first = queries.first_not_begun(connection)
+    headers = None if first is None else Headers.from_text(first.headers)
+    if headers is not None:
+        ages.append(max(0.0, first.now - headers.sent_at))
+    return max((age for age in ages if age is not None), default=None)
 
 
 NOT_HERE = "nothing in this process: start 'flask signals work'"

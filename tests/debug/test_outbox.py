@@ -1,6 +1,7 @@
 """The report of the outbox: its messages as plain records."""
 
 import json
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -84,6 +85,38 @@ def test_report_of_an_empty_outbox_has_zeros(durable_shop: DurableShop) -> None:
     assert found is not None
     assert found.counts == dict.fromkeys(STATUSES, 0)
     assert (found.oldest_age, found.receivers) == (None, ())
+
+
+def test_oldest_age_grows_although_workers_claim_again_and_again(
+    durable_shop: DurableShop,
+) -> None:
+    """A claim makes a message due later; its first run is late since the send."""
+    durable_shop.on(pay)
+    send(durable_shop, 2)
+    [row, _] = durable_shop.messages()
+    headers = {**json.loads(row.headers), "sent_at": time.time() - 500}
+    with durable_shop.outside.begin() as connection:
+        statement = text("UPDATE signals_outbox SET headers = :headers WHERE id = 1")
+        connection.execute(statement, {"headers": json.dumps(headers)})
+    assert len(durable_shop.outbox.claim()) == 2
+    found = outbox_report(signals_of(durable_shop))
+    assert found is not None
+    assert (found.oldest_age or 0) > 499
+    execute(durable_shop, "UPDATE signals_outbox SET headers = '{'")
+    found = outbox_report(signals_of(durable_shop))
+    assert found is not None
+    assert found.oldest_age is None
+
+
+def test_oldest_age_is_that_of_a_late_retry_as_well(durable_shop: DurableShop) -> None:
+    """Or of a run that was lost: the higher age counts."""
+    durable_shop.on(pay)
+    send(durable_shop, 2)
+    change = "UPDATE signals_outbox SET attempt = 1, error = 'E', due = due - 900 WHERE id = 2"
+    execute(durable_shop, change)
+    found = outbox_report(signals_of(durable_shop))
+    assert found is not None
+    assert (found.oldest_age or 0) >= 900
 
 
 def test_oldest_age_leaves_out_what_is_not_due(durable_shop: DurableShop) -> None:

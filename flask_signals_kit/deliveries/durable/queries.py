@@ -34,6 +34,13 @@ class Queries:
         }
         self._status = case(*((each, name) for name, each in self._is.items())).label("status")
         self._age = select(now - func.min(columns.due))
+        # Without "due": each claim of a worker that does not begin moves it.
+        self._first = (
+            select(columns.headers, now.label("now"))
+            .where(columns.attempt == 0, columns.due.is_not(None))
+            .order_by(columns.id)
+            .limit(1)
+        )
         # Not "not running": that is null for a dead message.
         self.not_running: ColumnElement[bool] = or_(
             *(each for name, each in self._is.items() if name != "running")
@@ -99,6 +106,10 @@ class Queries:
         """Return for how long the oldest message is due, in seconds; ``None`` if none is."""
         age = connection.execute(self._age).scalar()
         return age if age is not None and age >= 0 else None
+
+    def first_not_begun(self, connection: Connection) -> Any:
+        """Return ``headers`` of the first message that has not begun, and ``now``; or ``None``."""
+        return connection.execute(self._first).one_or_none()
 
     def newest(
         self, connection: Connection, where: Sequence[Any], limit: int, before: int | None
