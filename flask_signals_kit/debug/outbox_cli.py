@@ -193,12 +193,13 @@ class _Change:
 
 
 @outbox.command("retry")
-@_changing("dead")
+@_changing("retrying", "dead")
 @errors_shown()
 def retry_messages(**options: Any) -> None:
-    """Make dead messages due again: the message ID, or all that match the filters.
+    """Make messages due now: the message ID, or all that match the filters.
 
-    Each gets as many further attempts as a new message. Messages that wait or run are not changed.
+    Without --status, filters match dead messages only. A dead message gets as many further attempts
+    as a new one; those of a retrying message stay as they are.
     """
     _change(_Change(verb="retry", past="retried", **options))
 
@@ -242,10 +243,17 @@ def _check_number(app_signals: AppSignals, change: _Change) -> None:
     if message is None:
         raise _no_message(number)
     if message.status == "running":
-        raise click.ClickException(f"Message {number} runs at the moment: it is not changed.")
-    if change.verb == "retry" and message.status != "dead":
         raise click.ClickException(
-            f"Message {number} is not dead: it {STATUSES[message.status]}, and is not changed."
+            f"Message {number} is running, so it is not changed. Try again when its run has ended."
+        )
+    if change.verb == "retry" and message.status == "due":
+        raise click.ClickException(
+            f"Message {number} is due already, so there is nothing to retry. Does a worker run?"
+        )
+    if change.verb == "retry" and message.status == "dead" and message.message_id is None:
+        raise click.ClickException(
+            f"Message {number} cannot run, because its headers are damaged. To delete it, run "
+            f"'flask signals outbox discard {number}'."
         )
 
 

@@ -176,14 +176,25 @@ def test_retried_message_runs(durable_shop: DurableShop) -> None:
     assert durable_shop.messages() == []
 
 
-def test_retry_leaves_alone_what_is_not_dead(durable_shop: DurableShop) -> None:
-    """By id this is an error; a filter does not match it."""
+def test_retry_makes_a_message_due_that_waits_for_its_next_attempt(
+    durable_shop: DurableShop,
+) -> None:
+    """By id, or by its status; its attempts stay as they are."""
     make_each_status(durable_shop)
-    for number, reason in (
-        (1, "is due"),
-        (2, "runs at the moment"),
-        (3, "waits for its next attempt"),
-    ):
+    assert run(durable_shop, "retry", "3").output == "1 message was retried.\n"
+    assert statuses(durable_shop) == {**EACH, 3: "due"}
+    message = find_message(signals_of(durable_shop), 3)
+    assert message is not None
+    assert (message.attempt, message.max_attempts) == (1, 2)
+    execute(durable_shop, "UPDATE signals_outbox SET due = due + 900 WHERE id = 3")
+    run(durable_shop, "retry", "--status", "retrying")
+    assert statuses(durable_shop) == {**EACH, 3: "due"}
+
+
+def test_retry_leaves_alone_what_is_due_or_running(durable_shop: DurableShop) -> None:
+    """By id this is an error; a filter matches dead messages only."""
+    make_each_status(durable_shop)
+    for number, reason in ((1, "is due already"), (2, "is running, so")):
         result = run(durable_shop, "retry", str(number))
         assert result.exit_code == 1
         assert reason in result.stderr
@@ -239,7 +250,12 @@ def test_retry_leaves_a_damaged_message_alone(durable_shop: DurableShop) -> None
     send(durable_shop)
     durable_shop.work()
     execute(durable_shop, "UPDATE signals_outbox SET headers = '{'")
-    assert run(durable_shop, "retry", "1").output == "No messages were retried.\n"
+    result = run(durable_shop, "retry", "1")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "Message 1 cannot run, because its headers are damaged." in result.stderr
+    assert "'flask signals outbox discard 1'" in result.stderr
+    result = run(durable_shop, "retry", "--status", "dead")
+    assert result.output == "No messages were retried.\n"
 
 
 # -- discarding -----------------------------------------------------------------------------------
@@ -259,7 +275,7 @@ def test_discard_leaves_alone_what_runs(durable_shop: DurableShop) -> None:
     make_each_status(durable_shop)
     result = run(durable_shop, "discard", "2")
     assert result.exit_code == 1
-    assert "Message 2 runs at the moment: it is not changed." in result.stderr
+    assert "Message 2 is running, so it is not changed." in result.stderr
     outbox = durable_shop.outbox
     with durable_shop.app.app_context():
         assert [*outbox.discard(outbox.queries.where(receiver="ledger"))] == [4]

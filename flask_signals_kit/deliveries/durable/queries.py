@@ -45,10 +45,11 @@ class Queries:
         self.not_running: ColumnElement[bool] = or_(
             *(each for name, each in self._is.items() if name != "running")
         )
+        self.retryable: ColumnElement[bool] = or_(self._is["dead"], self._is["retrying"])
         self._revive = (
             update(table)
             .where(columns.id == bindparam("row_id"), columns.attempt == bindparam("row_attempt"))
-            .where(self._is["dead"])
+            .where(self.retryable)
             .values(due=now, headers=bindparam("new_headers"))
         )
 
@@ -74,17 +75,20 @@ class Queries:
     def batch(
         self, connection: Connection, where: Sequence[Any], after: int, limit: int
     ) -> Sequence[Any]:
-        """Return id, attempt and headers of messages, those with the lowest ids first.
+        """Return id, attempt, due and headers of messages, those with the lowest ids first.
 
         :param after: only messages with higher ids.
         """
         columns = self._table.c
-        found = select(columns.id, columns.attempt, columns.headers).where(*where)
+        found = select(columns.id, columns.attempt, columns.due, columns.headers).where(*where)
         found = found.where(columns.id > after).order_by(columns.id).limit(limit)
         return connection.execute(found).all()
 
     def revive(self, connection: Connection, number: int, attempt: int, headers: str) -> bool:
-        """Make a dead message due, with new headers; return false if it has changed meanwhile."""
+        """Make a dead or retrying message due, with these headers.
+
+        :return: false if it has changed since.
+        """
         values = {"row_id": number, "row_attempt": attempt, "new_headers": headers}
         return connection.execute(self._revive, values).rowcount == 1
 
