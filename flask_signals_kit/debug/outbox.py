@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from ..core.names import is_glob
+from ..deliveries.durable.delivery import Durable
 from ..errors import ConfigurationError, OutboxError
 from ..records import Place
 from .labels import plain
@@ -13,6 +15,7 @@ from .labels import plain
 if TYPE_CHECKING:
     from ..app.app_signals import AppSignals
     from ..app.outbox import Outbox
+    from ..core.connection import LiveConnection
     from ..deliveries.durable.queries import Queries
 
 STATUSES: dict[str, str] = {
@@ -260,6 +263,31 @@ def find_message(app_signals: AppSignals, number: int) -> MessageInfo | None:
     with outbox.reading() as connection:
         row = outbox.queries.find(connection, number)
     return None if row is None else _message(outbox, row)
+
+
+def durable(app_signals: AppSignals) -> Iterator[LiveConnection]:
+    """Yield the connections of durable receivers."""
+    for registry in app_signals.registry.chain:
+        for connection in registry.connections:
+            if isinstance(connection.options.delivery, Durable):
+                yield connection
+
+
+def known_names(
+    app_signals: AppSignals, receivers: Iterable[ReceiverTotals]
+) -> tuple[list[str], list[str]]:
+    """Return the names of durable receivers and of their signals; patterns are left out.
+
+    :param receivers: the receivers that have messages.
+    """
+    # Imported here, because it needs the extra "durable".
+    from ..app.message_store import receiver_name
+
+    connections, stored = list(durable(app_signals)), list(receivers)
+    names = {receiver_name(each) for each in connections} | {each.receiver for each in stored}
+    signals = {each.target for each in connections if not is_glob(each.target)}
+    signals |= {each.signal for each in stored}
+    return sorted(map(plain, names)), sorted(map(plain, signals))
 
 
 def _message(outbox: Outbox, row: Any) -> MessageInfo:

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from flask.cli import AppGroup
 
+from ..errors import did_you_mean
 from .labels import duration, label, named, near_file
 from .outbox import (
     STATUSES,
     MessageInfo,
     OutboxReport,
     find_message,
+    known_names,
     message_to_json,
     messages,
     messages_to_json,
@@ -117,6 +119,7 @@ def list_messages(
 ) -> None:
     """List messages, the newest first."""
     app_signals, _ = current_outbox()
+    _check_names(app_signals, receiver, signal)
     found = messages(
         app_signals,
         status=status or "",
@@ -145,6 +148,21 @@ def show_message(message: int, as_json: bool) -> None:
     if found is None:
         raise _no_message(message)
     print_json(message_to_json(found)) if as_json else _print_message(found)
+
+
+def _check_names(app_signals: AppSignals, receiver: str, signal: str) -> None:
+    """Refuse names that neither a durable receiver nor a message has; an empty one is no filter.
+
+    :raises ClickException: with the most similar name.
+    """
+    found = outbox_report(app_signals) if receiver or signal else None
+    if found is None:
+        return
+    receivers, signals = known_names(app_signals, found.receivers)
+    signals += app_signals.known_names()
+    for what, name, known in (("receiver", receiver, receivers), ("signal", signal, signals)):
+        if name and name not in known:
+            raise click.ClickException(f"There is no {what} {name!r}.{did_you_mean(name, known)}")
 
 
 def _no_message(number: int) -> click.ClickException:
@@ -218,6 +236,7 @@ def discard_messages(**options: Any) -> None:
 def _change(change: _Change) -> None:
     wanted = change.wanted()
     app_signals, outbox = current_outbox()
+    _check_names(app_signals, change.receiver, change.signal)
     if change.message is not None:
         _check_number(app_signals, change)
     where = outbox.queries.where(number=change.message, **wanted)

@@ -83,7 +83,24 @@ def test_list_is_filtered_and_paged(durable_shop: DurableShop) -> None:
     last = run(durable_shop, "list", "--status", "due", "--before", "5").output
     assert "\n1   due" in last
     assert "more" not in last
-    assert run(durable_shop, "list", "--receiver", "nothing").output == "No messages.\n"
+    durable_shop.on(pay, signal="account_opened", uid="audit")
+    assert run(durable_shop, "list", "--receiver", "audit").output == "No messages.\n"
+
+
+@pytest.mark.parametrize("command", ["list", "retry", "discard"])
+def test_filter_by_an_unknown_name_is_an_error(durable_shop: DurableShop, command: str) -> None:
+    """With the most similar name; that of a receiver that is gone is known by its messages."""
+    durable_shop.on(pay, uid="ledger")
+    send(durable_shop)
+    durable_shop.kit.disconnect(pay)
+    for option, name, near in (
+        ("--receiver", "leger", "ledger"),
+        ("--signal", "acount_funded", "account_funded"),
+    ):
+        result = run(durable_shop, command, option, name)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert f"There is no {option[2:]} {name!r}. Did you mean {near!r}?" in result.stderr
+        assert run(durable_shop, command, option, near).exit_code == 0
 
 
 def test_show_has_everything_but_values(durable_shop: DurableShop) -> None:

@@ -178,6 +178,22 @@ def test_message_shows_its_facts(durable_shop: DurableShop) -> None:
     assert message["message_id"] in shown
 
 
+def test_filters_offer_the_known_names(durable_shop: DurableShop) -> None:
+    """Of receivers with and without messages, and of those that are gone."""
+    durable_shop.on(ignore, uid="audit")
+    durable_shop.on(pay, signal="account_opened", uid="ledger")
+    send(durable_shop)
+    durable_shop.kit.disconnect(ignore)
+    html = client_of(durable_shop).get("/_signals/outbox").text
+    for name, offered in (
+        ("receivers", ["audit", "ledger"]),
+        ("signals", ["account_funded", "account_opened"]),
+    ):
+        assert f'list="{name}"' in html
+        options = html.partition(f'<datalist id="{name}">')[2].partition("</datalist>")[0]
+        assert re.findall(r'value="(\w+)"', options) == offered
+
+
 def test_dead_message_names_the_commands_for_it(durable_shop: DurableShop) -> None:
     """The view itself changes nothing."""
     durable_shop.on(pay, max_attempts=1)
