@@ -25,6 +25,10 @@ NO_CONTEXT: AbstractContextManager[None] = nullcontext()
 LateStatus: TypeAlias = Literal["waiting", "ran", "failed", "dropped", "retrying", "dead"]
 """The status of a call that its delivery runs after the send."""
 
+LateWatcher: TypeAlias = Callable[[LateStatus, "float | None", "str | None", "Place | None"], None]
+"""Called with the status of a call, the seconds that its receiver ran, or ``None`` if it did not,
+the type of its exception and the last frame of the traceback."""
+
 
 class Delivery(Protocol):
     """Decides how a receiver gets an emission; the type of ``delivery=``.
@@ -74,8 +78,8 @@ class LateResult:
     )
 
     def __init__(self) -> None:
-        self._ended: deque[tuple[float | None, str | None, Place | None]] = deque()
-        self._watcher: Callable[[float | None, str | None, Place | None], None] | None = None
+        self._ended: deque[tuple[LateStatus, float | None, str | None, Place | None]] = deque()
+        self._watcher: LateWatcher | None = None
         self.status: LateStatus = "waiting"
         self.began: float | None = None
         """When the receiver ran, on ``time.perf_counter``."""
@@ -128,24 +132,23 @@ class LateResult:
     def die(self, reason: str) -> None:
         """Record that a stored call is not run again."""
         self.reason, self.status = reason, "dead"
+        self._end(None)
 
     def drop(self, reason: str | None) -> None:
         """Record that the receiver will not run."""
         self.reason, self.status = reason, "dropped"
         self._end(None)
 
-    def watch(self, watcher: Callable[[float | None, str | None, Place | None], None]) -> None:
-        """Call a function each time that the receiver has run, or once the call was dropped.
+    def watch(self, watcher: LateWatcher) -> None:
+        """Call a function each time that the receiver has run, or the call was dropped or is dead.
 
-        :param watcher: called with the seconds that it ran, or ``None`` if the call was dropped,
-            the type of its exception and the last frame of the traceback; perhaps in another
-            thread.
+        :param watcher: called perhaps in another thread.
         """
         self._watcher = watcher
         self._notify()
 
     def _end(self, seconds: float | None) -> None:
-        self._ended.append((seconds, self.error, self.place))
+        self._ended.append((self.status, seconds, self.error, self.place))
         self._notify()
 
     def _notify(self) -> None:

@@ -107,7 +107,7 @@ class RequestInfo:
     sent: int
     """The number of its emissions, including those that are no longer recorded."""
     failures: int
-    """How often a receiver failed."""
+    """How often a receiver failed; a durable one counts once its message is dead."""
     signals: tuple[str, ...]
     """The signals of its recorded emissions: domain signals, then others, each in alphabetical
     order."""

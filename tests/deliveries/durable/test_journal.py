@@ -68,6 +68,13 @@ def shown(shop: DurableShop) -> tuple[str, str | None]:
     return found.status, found.reason
 
 
+def request_failures(shop: DurableShop) -> int:
+    """Return the failures of the only request."""
+    app_signals = shop.kit.for_app(shop.app)
+    [request] = activity.describe(app_signals, activity.requests(app_signals))
+    return request.failures
+
+
 def test_step_waits_for_the_commit_and_then_for_a_worker(any_shop: DurableShop) -> None:
     """With each extension: once it is stored, the step has the number of its message."""
     any_shop.on(ignore)
@@ -99,7 +106,7 @@ def test_step_has_run(shop: DurableShop) -> None:
 
 
 def test_step_is_retried_until_it_has_run(shop: DurableShop) -> None:
-    """Each attempt counts as a call, and each failure as a failure of the request."""
+    """Each attempt counts as a call, and each failure as one of the receiver only."""
 
     def fail_once(sender: Any, **extra: Any) -> None:
         if current_emission.attempt == 1:
@@ -122,10 +129,28 @@ def test_step_is_retried_until_it_has_run(shop: DurableShop) -> None:
     assert (tally.calls, tally.failures) == (2, 1)
     assert tally.last_failure is not None
     assert tally.last_failure.emission == emission(shop).number
-    [request] = activity.describe(
-        shop.kit.for_app(shop.app), activity.requests(shop.kit.for_app(shop.app))
-    )
-    assert request.failures == 1
+    assert request_failures(shop) == 0
+
+
+def test_death_is_a_failure_of_the_request(shop: DurableShop) -> None:
+    """One for all attempts."""
+    shop.on(fail, max_attempts=3)
+    send(shop)
+    run_one(shop)
+    run_one(shop)
+    assert request_failures(shop) == 0
+    run_one(shop)
+    assert (request_failures(shop), shop.tally().failures) == (1, 3)
+
+
+def test_death_without_a_run_is_a_failure_of_the_request(shop: DurableShop) -> None:
+    """The message cannot be read; the receiver has not failed."""
+    shop.on(ignore)
+    send(shop)
+    change(shop, "UPDATE signals_outbox SET payload = '{'")
+    shop.work()
+    assert shown(shop)[0] == "dead"
+    assert (request_failures(shop), shop.tally().failures) == (1, 0)
 
 
 def test_step_that_asks_to_be_run_again_has_not_failed(shop: DurableShop) -> None:
