@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import click
@@ -31,7 +30,6 @@ from .report import (
     to_json,
 )
 from .terminal import (
-    GAP,
     column_widths,
     counted,
     current_signals,
@@ -43,7 +41,7 @@ from .terminal import (
     print_json,
     print_row,
     printable,
-    terminal_width,
+    room_for,
     wrapped,
 )
 from .work import work
@@ -239,7 +237,7 @@ def _print_list(found: Report, hidden: int) -> None:
 
 def _print_table(signals: Sequence[SignalInfo]) -> None:
     """Print one line for each receiver; if it does not fit, without the receivers' modules."""
-    room = (terminal_width() or sys.maxsize) - len(GAP) * (len(HEADS) - 1)
+    room = room_for(HEADS)
     rows = [row for signal in signals for row in _rows(signal)]
     widths = column_widths([HEADS, *rows])
     if sum(widths) > room:

@@ -11,7 +11,7 @@ import click
 from flask.cli import AppGroup
 
 from ..errors import did_you_mean
-from .labels import duration, label, named, near_file
+from .labels import duration, label, moment, named, near_file, short_error
 from .outbox import (
     STATUSES,
     MessageInfo,
@@ -24,6 +24,7 @@ from .outbox import (
     outbox_report,
 )
 from .terminal import (
+    column_widths,
     counted,
     current_outbox,
     echo,
@@ -32,6 +33,7 @@ from .terminal import (
     json_option,
     print_json,
     print_table,
+    room_for,
     show_progress,
 )
 
@@ -39,6 +41,12 @@ if TYPE_CHECKING:
     from ..app.app_signals import AppSignals
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+HEADS = ("ID", "Status", "Attempt", "Due", "Receiver", "Signal", "Error")
+"""The columns of the list."""
+
+ERROR = 24
+"""The width of errors in a list that would not fit the terminal."""
 
 SHOWN = 20
 """The number of messages that a dry run lists."""
@@ -310,20 +318,30 @@ def _print_messages(listed: list[MessageInfo]) -> None:
     if not listed:
         echo("No messages.")
         return
-    heads = ("ID", "Status", "Attempt", "Due", "Receiver", "Signal", "Error")
-    rows = [
-        (
-            str(each.id),
-            each.status,
-            _attempt(each),
-            _moment(each.due),
-            each.receiver,
-            each.signal,
-            each.error or "",
-        )
-        for each in listed
-    ]
-    print_table(heads, rows)
+    rows = [_row(each) for each in listed]
+    if sum(column_widths([HEADS, *rows])) > room_for(HEADS):
+        rows = [_row(each, brief=True) for each in listed]
+    print_table(HEADS, rows)
+
+
+def _row(message: MessageInfo, *, brief: bool = False) -> tuple[str, ...]:
+    """Return the cells of a message.
+
+    :param brief: leave out the modules of receivers, and the places of errors.
+    """
+    error = short_error(message.error or "")
+    if brief:
+        error = error.partition(" at ")[0]
+        error = error if len(error) <= ERROR else f"{error[: ERROR - 1]}…"
+    return (
+        str(message.id),
+        message.status,
+        _attempt(message),
+        "" if message.due is None else moment(message.due).partition(".")[0],
+        message.receiver.rpartition(".")[2] if brief else message.receiver,
+        message.signal,
+        error,
+    )
 
 
 def _print_message(message: MessageInfo) -> None:

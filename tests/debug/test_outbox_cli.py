@@ -74,6 +74,28 @@ def test_list_has_a_line_for_each_message(durable_shop: DurableShop) -> None:
     assert cells[3] == ["4", "dead", "2 of 2", "ledger", "account_funded", "E"]
 
 
+def test_list_fits_a_terminal(durable_shop: DurableShop) -> None:
+    """Without the receiver's module and the place of the error; wider, with both."""
+    durable_shop.on(pay, max_attempts=1)
+    send(durable_shop)
+    durable_shop.work()
+    send(durable_shop)
+    lines = run(durable_shop, "list", COLUMNS="80").output.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert re.split("  +", lines[3]) == [
+        "1",
+        "dead",
+        "1 of 1",
+        "pay",
+        "account_funded",
+        "LookupError",
+    ]
+    wide = run(durable_shop, "list", COLUMNS="200").output
+    assert "  tests.debug.test_outbox.pay  " in wide
+    assert "  LookupError at tests/debug/test_outbox.py:" in wide
+    assert re.search(r"^2 +due +0 of 1 +\d\d:\d\d:\d\d +tests", wide, re.MULTILINE)
+
+
 def test_list_is_filtered_and_paged(durable_shop: DurableShop) -> None:
     """The next page has lower ids; an empty list says so."""
     make_each_status(durable_shop)
