@@ -15,7 +15,7 @@ from .activity import StepInfo
 from .flow import Flow, flow, grouped
 from .flow_svg import to_file
 from .flow_text import to_dot, to_mermaid
-from .labels import clock, doc_parts, duration, label, named, near_file, short_file
+from .labels import brief_moment, clock, doc_parts, duration, label, named, near_file, short_file
 from .outbox import in_words
 from .outbox_cli import outbox
 from .outbox_problems import outbox_problems
@@ -360,6 +360,8 @@ def _print_step(step: StepInfo) -> None:
     reason = f": {step.reason}" if step.reason else ""
     if step.raised is not None:
         reason += f" at {label(step.raised, short_file)}"
+    if step.next_attempt is not None:
+        reason += f", next at {brief_moment(step.next_attempt)}"
     end = len(outcome)
     text = f"{outcome}{named(step.receiver)}{took}{reason}"
     first, *others = wrapped(text, indent=0, hanging=end)

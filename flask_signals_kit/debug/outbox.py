@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..core.names import is_glob
 from ..deliveries.durable.delivery import Durable
 from ..errors import ConfigurationError, OutboxError
 from ..records import Place
-from .labels import plain
+from .labels import fields_of, plain
 
 if TYPE_CHECKING:
     from ..app.app_signals import AppSignals
@@ -106,14 +106,14 @@ class OutboxReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON types."""
-        receivers = [_fields(each) for each in self.receivers]
-        return {**_fields(self), "receivers": receivers}
+        receivers = [fields_of(each) for each in self.receivers]
+        return {**fields_of(self), "receivers": receivers}
 
 
 def message_to_json(message: MessageInfo) -> dict[str, Any]:
     """Return one message as JSON types."""
-    site = None if message.site is None else _fields(message.site)
-    return {**_fields(message), "site": site}
+    site = None if message.site is None else fields_of(message.site)
+    return {**fields_of(message), "site": site}
 
 
 def messages_to_json(app_signals: AppSignals, listed: Sequence[MessageInfo]) -> dict[str, Any]:
@@ -122,12 +122,6 @@ def messages_to_json(app_signals: AppSignals, listed: Sequence[MessageInfo]) -> 
         "app": plain(app_signals.app.name),
         "messages": [message_to_json(message) for message in listed],
     }
-
-
-def _fields(record: Any) -> dict[str, Any]:
-    """Return the fields of a record; a tuple becomes a list."""
-    values = {field.name: getattr(record, field.name) for field in fields(record)}
-    return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
 
 def outbox_report(app_signals: AppSignals) -> OutboxReport | None:

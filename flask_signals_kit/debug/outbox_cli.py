@@ -11,7 +11,7 @@ import click
 from flask.cli import AppGroup
 
 from ..errors import did_you_mean
-from .labels import duration, label, moment, named, near_file, short_error
+from .labels import brief_moment, duration, label, named, near_file, short_error
 from .outbox import (
     STATUSES,
     MessageInfo,
@@ -252,8 +252,7 @@ def _change(change: _Change) -> None:
         total = outbox.queries.count(connection, where)
     if change.dry_run:
         if change.message is None and not change.as_json:
-            _print_messages(messages(app_signals, **wanted, limit=SHOWN))
-            echo(f"... and {total - SHOWN:,} more\n" if total > SHOWN else "")
+            _print_matching(messages(app_signals, **wanted, limit=SHOWN), total)
         _print_changed(app_signals, change, total)
         return
     if total > 1 and not change.yes:
@@ -261,6 +260,13 @@ def _change(change: _Change) -> None:
         click.confirm(question, abort=True, err=True)
     work = outbox.retry if change.verb == "retry" else outbox.discard
     _print_changed(app_signals, change, show_progress(change.past, work(where), total))
+
+
+def _print_matching(listed: list[MessageInfo], total: int) -> None:
+    """List what a dry run has found, if anything."""
+    if listed:
+        _print_messages(listed)
+        echo(f"... and {total - len(listed):,} more\n" if total > len(listed) else "")
 
 
 def _check_number(app_signals: AppSignals, change: _Change) -> None:
@@ -337,7 +343,7 @@ def _row(message: MessageInfo, *, brief: bool = False) -> tuple[str, ...]:
         str(message.id),
         message.status,
         _attempt(message),
-        "" if message.due is None else moment(message.due).partition(".")[0],
+        "" if message.due is None else brief_moment(message.due),
         message.receiver.rpartition(".")[2] if brief else message.receiver,
         message.signal,
         error,
@@ -371,11 +377,11 @@ def _facts(message: MessageInfo) -> Iterator[tuple[str, str | None]]:
     yield "Sent", _moment(message.sent_at)
     yield "Sender", message.sender
     yield "Payload", ", ".join(message.payload) or "none"
-    yield "Site", None if site is None else label(site, near_file) or named(site)
+    yield "Sent from", None if site is None else label(site, near_file) or named(site)
     yield "Request", message.request
     yield "Message id", message.message_id
     yield "Correlation", message.correlation_id
-    yield "Causation", message.causation_id
+    yield "Caused by", message.causation_id
 
 
 def _attempt(message: MessageInfo) -> str:

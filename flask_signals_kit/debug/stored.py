@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..records import ASKED
-from .labels import clock, duration, moment, plain, short_error
+from .labels import brief_moment, clock, duration, plain, short_error
 
 if TYPE_CHECKING:
     from ..app.app_signals import AppSignals
@@ -100,7 +100,7 @@ def why_stored(entry: JournalEntry, step: JournalStep, stored: Stored) -> str:
         return f"{_attempt(step)} is running"
     if step.status == "waiting":
         return _waits(step, row)
-    return f"{_attempt(step)}{_ended(step, row)}{_next(row)}"
+    return f"{_attempt(step)}{_ended(step, row)}"
 
 
 def _attempt(step: JournalStep) -> str:
@@ -113,7 +113,7 @@ def _waits(step: JournalStep, row: Any) -> str:
     if step.message is None:
         return "waits for the commit"
     if row is not None and row.is_later:
-        return f"was claimed by a worker, and is due again at {_time(row.due)}"
+        return f"was claimed by a worker, and is due again at {brief_moment(row.due)}"
     return "waits for a worker"
 
 
@@ -127,13 +127,14 @@ def _ended(step: JournalStep, row: Any) -> str:
     return f": {short_error(plain(reason))}"
 
 
-def _next(row: Any) -> str:
-    """Return when the next attempt is."""
-    return f", next at {_time(row.due)}" if row is not None and row.is_later else ""
+def next_attempt(step: JournalStep, stored: Stored) -> float | None:
+    """Return when a step that is retried runs next, in seconds since the epoch, if that is later.
 
-
-def _time(seconds: float) -> str:
-    return moment(seconds).partition(".")[0]
+    :param stored: the answer of :func:`ask`.
+    """
+    row = None if step.message is None else stored.get(step.message)
+    waits = step.status == "retrying" and not step.is_running
+    return row.due if waits and row is not None and row.is_later else None
 
 
 def _when(entry: JournalEntry, step: JournalStep) -> str:

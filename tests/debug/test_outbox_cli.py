@@ -137,7 +137,7 @@ def test_show_has_everything_but_values(durable_shop: DurableShop) -> None:
     commands = "'flask signals outbox retry 1' runs it again; 'discard 1' deletes it."
     assert result.output.endswith(f"\n\n{commands}\n")
     assert re.search(r"^  Payload +amount$", result.output, re.MULTILINE)
-    assert re.search(r"^  Site +tests/debug/test_outbox\.py:\d+$", result.output, re.MULTILINE)
+    assert re.search(r"^  Sent from +tests/debug/test_outbox\.py:\d+$", result.output, re.MULTILINE)
     as_json = run(durable_shop, "show", "1", "--json").output
     assert json.loads(as_json)["payload"] == ["amount"]
     assert "4111" not in result.output + as_json
@@ -338,6 +338,10 @@ def test_dry_run_changes_nothing(durable_shop: DurableShop) -> None:
     result = run(durable_shop, "discard", "--status", "due", "--dry-run")
     assert "\n5   due" in result.output
     assert result.output.endswith("\n\n2 messages would be discarded.\n")
+    execute(durable_shop, "UPDATE signals_outbox SET due = 0 WHERE id = 4")
+    result = run(durable_shop, "discard", "--status", "dead", "--dry-run")
+    assert result.output == "No messages would be discarded.\n"
+    execute(durable_shop, "UPDATE signals_outbox SET due = NULL WHERE id = 4")
     result = run(durable_shop, "retry", "4", "--dry-run")
     assert result.output == "1 message would be retried.\n"
     assert durable_shop.messages() == before

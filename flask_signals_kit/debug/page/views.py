@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -26,6 +25,7 @@ from ..flow_text import to_dot, to_mermaid
 from ..labels import (
     Located,
     age,
+    brief_moment,
     clock,
     doc_parts,
     duration,
@@ -150,10 +150,10 @@ class Views:
             auto_reload=False,
         )
         filters: dict[str, Any] = self._templates.filters
-        filters.update(doc_parts=doc_parts, duration=duration, camel_parts=_camel_parts)
+        filters.update(doc_parts=doc_parts, duration=duration)
         filters.update(place=_place, quote=_quote, clock=clock, iso=_iso)
         filters.update(editor_url=partial(editor_url, editor))
-        filters.update(moment=moment, age=age, short_error=short_error)
+        filters.update(moment=moment, brief_moment=brief_moment, age=age, short_error=short_error)
 
     def index(self, app_signals: AppSignals) -> Response:
         """Show the requests once a signal was sent, and the signals before."""
@@ -477,11 +477,6 @@ def _query(selection: Selection, page: int = 1) -> dict[str, Any]:
 
 def _place(thing: Located) -> str:
     return label(thing, short_file)
-
-
-def _camel_parts(name: str) -> list[str]:
-    """Return the parts of a class name between which a line may break."""
-    return re.split(r"(?<=[a-z0-9.>])(?=[A-Z])", name)
 
 
 def _sample(signal: SignalInfo) -> str:
