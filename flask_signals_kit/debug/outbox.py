@@ -167,9 +167,10 @@ def _oldest_age(queries: Queries, connection: Any) -> float | None:
 
     ages = [queries.oldest_age(connection)]
     first = queries.first_not_begun(connection)
-    headers = None if first is None else Headers.from_text(first.headers)
-    if headers is not None:
-        ages.append(max(0.0, first.now - headers.sent_at))
+    if first is not None:
+        headers = Headers.from_text(first.headers)
+        if headers is not None:
+            ages.append(max(0.0, first.now - headers.sent_at))
     return max((age for age in ages if age is not None), default=None)
 
 

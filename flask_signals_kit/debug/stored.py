@@ -89,13 +89,12 @@ def why_stored(entry: JournalEntry, step: JournalStep, stored: Stored) -> str:
     :param stored: the answer of :func:`ask`.
     """
     row = None if step.message is None else stored.get(step.message)
-    match step.status:
-        case "done":
-            return ELSEWHERE
-        case "ran":
-            return _when(entry, step)
-        case "dropped":
-            return plain(step.dropped or "discarded")
+    if step.status == "done":
+        return ELSEWHERE
+    if step.status == "ran":
+        return _when(entry, step)
+    if step.status == "dropped":
+        return plain(step.dropped or "discarded")
     if step.is_running:
         return f"{_attempt(step)} is running"
     if step.status == "waiting":

@@ -201,8 +201,7 @@ def _facts(signal: SignalInfo, number: int, receiver: ReceiverInfo) -> Iterator[
             if _stops(signal, other, receiver)
         ]
         if before:
-            one = "" if len(before) == 1 else "one of "
-            yield "reached", f"not if {one}{_receivers(before)} raises"
+            yield "reached", f"not if {_any_of(before)} raises"
         yield "on_error", _on_error(signal, receiver)
     if receiver.weak:
         yield "weak", "it is disconnected when it is garbage-collected"
@@ -248,15 +247,31 @@ def _stops(signal: SignalInfo, first: ReceiverInfo, second: ReceiverInfo) -> boo
 
 def _receivers(numbers: Iterable[int]) -> str:
     """Return numbers of receivers in words, such as ``receivers 1 to 3 and 5``."""
+    *most, last = _runs(numbers)
+    noun = "receivers" if most or " " in last else "receiver"
+    return f"{noun} {', '.join(most)} and {last}" if most else f"{noun} {last}"
+
+
+def _any_of(numbers: list[int]) -> str:
+    """Return alternatives in words: ``receiver 1 or 2``, or ``one of receivers 1 to 3``."""
+    *most, last = _runs(numbers)
+    if not most or any(" " in run for run in (*most, last)):
+        return f"one of {_receivers(numbers)}" if len(numbers) > 1 else f"receiver {last}"
+    return f"receiver {', '.join(most)} or {last}"
+
+
+def _runs(numbers: Iterable[int]) -> list[str]:
+    """Return numbers as texts; three or more in a row are one, such as ``1 to 3``."""
     runs: list[tuple[int, int]] = []
     for number in numbers:
         if runs and runs[-1][1] == number - 1:
             runs[-1] = (runs[-1][0], number)
         else:
             runs.append((number, number))
-    *most, last = (str(a) if a == b else f"{a} to {b}" for a, b in runs)
-    noun = "receivers" if most or runs[0][0] != runs[0][1] else "receiver"
-    return f"{noun} {', '.join(most)} and {last}" if most else f"{noun} {last}"
+    found: list[str] = []
+    for first, last in runs:
+        found += [f"{first} to {last}"] if last > first + 1 else map(str, range(first, last + 1))
+    return found
 
 
 # -- what a running app recorded ------------------------------------------------------------------

@@ -139,14 +139,17 @@ def test_policy_says_which_receivers_are_not_reached(shop: Flask) -> None:
 def test_numbers_of_many_receivers_are_short(shop: Flask) -> None:
     """As ranges."""
     kit = shop.extensions["signals_kit"]
-    for number in range(1, 7):
-        policy = "isolate" if number == 3 else "raise"
+    for number in range(1, 8):
+        policy = "isolate" if number == 4 else "raise"
         receiver: Callable[..., None] = lambda account, **extra: None  # noqa: E731
         receiver.__qualname__ = f"receiver_{number}"
         kit.on("account_funded", on_error=policy)(receiver)
     found = facts(shop, "account_funded")
-    assert found["receiver_6"]["order"] == "after receivers 1 to 5, with priority 0"
-    assert found["receiver_6"]["reached"] == "not if one of receivers 1 to 2 and 4 to 5 raises"
+    assert found["receiver_7"]["order"] == "after receivers 1 to 6, with priority 0"
+    assert found["receiver_7"]["reached"] == "not if one of receivers 1 to 3, 5 and 6 raises"
+    assert found["receiver_3"]["order"] == "after receivers 1 and 2, with priority 0"
+    assert found["receiver_3"]["reached"] == "not if receiver 1 or 2 raises"
+    assert found["receiver_2"]["reached"] == "not if receiver 1 raises"
 
 
 def test_delivery_weak_and_async_are_explained(shop: Flask) -> None:
