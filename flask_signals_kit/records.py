@@ -24,6 +24,9 @@ AFTER_COMMIT = "after_commit"
 DURABLE = "durable"
 """The name of the delivery that stores the call in the database until the receiver has run."""
 
+ASKED = "asked to be run again"
+"""What is stored, with the place, of a durable receiver that raised ``RetryAfter``."""
+
 IMMEDIATE = "immediate"
 """The name of the delivery that runs a receiver during the send."""
 

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,16 @@ def post_entry(key: str, *, account: int, amount: str, method: str) -> None:
         )
 
 
-def entries(account: int, *, limit: int = 20) -> list[Any]:
-    """Return the last entries of an account, newest first."""
+def entries(account: int, *, limit: int = 20) -> list[dict[str, Any]]:
+    """Return the last entries of an account, newest first; their times are aware."""
     with _connect() as connection:
         query = "SELECT * FROM ledger_entry WHERE account = ? ORDER BY rowid DESC LIMIT ?"
-        return connection.execute(query, (account, limit)).fetchall()
+        rows = connection.execute(query, (account, limit)).fetchall()
+    return [{**row, "posted_at": _utc(row["posted_at"])} for row in rows]
+
+
+def _utc(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
 def is_down() -> bool:

@@ -94,23 +94,23 @@ class Outbox(MessageStore):
     # -- changing by a command ----------------------------------------------------------------
 
     def retry(self, where: list[Any]) -> Iterator[int]:
-        """Make dead messages due again, in batches; each gets as many attempts as a new one.
+        """Make messages due that are dead or wait for their next attempt, in batches.
 
-        Messages that wait or run are not changed, nor those whose headers are damaged.
+        A dead one gets as many attempts as a new one. Other messages are not changed, nor dead ones
+        whose headers are damaged.
 
         :param where: the conditions of :meth:`.Queries.where`.
         :return: yields the number of the messages in each batch.
         :raises OutboxError: if the database cannot be used.
         """
         queries = self.queries
-        for rows in self._batches([*where, *queries.where(status="dead")]):
+        for rows in self._batches([*where, queries.retryable]):
             done = 0
             with writing(self.engine(), self.statements.table) as connection:
                 for row in rows:
-                    headers = Headers.from_text(row.headers)
+                    headers = row.headers if row.due is not None else _renewed(row)
                     if headers is not None:
-                        new = headers.renewed(row.attempt).to_text()
-                        done += queries.revive(connection, row.id, row.attempt, new)
+                        done += queries.revive(connection, row.id, row.attempt, headers)
             yield done
 
     def discard(self, where: list[Any]) -> Iterator[int]:
@@ -136,3 +136,9 @@ class Outbox(MessageStore):
                 return
             yield rows
             after = rows[-1].id
+
+
+def _renewed(row: Any) -> str | None:
+    """Return the headers of a dead message with new attempts; ``None`` if they are damaged."""
+    headers = Headers.from_text(row.headers)
+    return None if headers is None else headers.renewed(row.attempt).to_text()

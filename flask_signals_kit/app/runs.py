@@ -23,6 +23,7 @@ from ..deliveries.durable.delivery import (
 )
 from ..deliveries.durable.payload import Headers, decode, emission_of
 from ..errors import ConfigurationError, DeadMessageError, PayloadError, type_name
+from ..records import ASKED
 from .message_store import MessageStore, RunningMessage, running_message
 
 if TYPE_CHECKING:
@@ -306,7 +307,7 @@ class _Run:
             self.attempt,
             self.max_attempts,
             self,
-            "asked to be run again" if asked else "failed",
+            ASKED if asked else "failed",
             delay,
             exc_info=None if asked else error,
         )
@@ -352,5 +353,6 @@ def _shown(error: BaseException) -> str:
     if isinstance(error, (DeadMessageError, PayloadError)):
         return str(error)
     place = frame_place(error)
+    what = ASKED if isinstance(error, RetryAfter) else type_name(error)
     where = "" if place is None or not place.file else f" at {place.file}:{place.line}"
-    return f"{type_name(error)}{where}"
+    return f"{what}{where}"

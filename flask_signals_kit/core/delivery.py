@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, DeadMessageError, PayloadError
 from ..records import Connection, Emission, Place, Receiver, Source, Status
 from .introspection import LazyEmission, carried_emission, frame_place, parent_emission, place_of
 
@@ -24,6 +24,10 @@ NO_CONTEXT: AbstractContextManager[None] = nullcontext()
 
 LateStatus: TypeAlias = Literal["waiting", "ran", "failed", "dropped", "retrying", "dead"]
 """The status of a call that its delivery runs after the send."""
+
+LateWatcher: TypeAlias = Callable[[LateStatus, "float | None", "str | None", "Place | None"], None]
+"""Called with the status of a call, the seconds that its receiver ran, or ``None`` if it did not,
+the type of its exception and the last frame of the traceback."""
 
 
 class Delivery(Protocol):
@@ -74,8 +78,8 @@ class LateResult:
     )
 
     def __init__(self) -> None:
-        self._ended: deque[tuple[float | None, str | None, Place | None]] = deque()
-        self._watcher: Callable[[float | None, str | None, Place | None], None] | None = None
+        self._ended: deque[tuple[LateStatus, float | None, str | None, Place | None]] = deque()
+        self._watcher: LateWatcher | None = None
         self.status: LateStatus = "waiting"
         self.began: float | None = None
         """When the receiver ran, on ``time.perf_counter``."""
@@ -86,7 +90,7 @@ class LateResult:
         self.place: Place | None = None
         """The last frame of the exception's traceback."""
         self.reason: str | None = None
-        """Why the call was dropped, or its message is dead."""
+        """Why the call was dropped, or its message is dead; the text of an error of the kit."""
         self.attempt: int = 0
         """How often a stored call has begun in this process."""
         self.attempts: int | None = None
@@ -110,6 +114,8 @@ class LateResult:
         self.began, self.seconds = began, perf_counter() - began
         self.error = None if error is None else type(error).__qualname__
         self.place = None if error is None else frame_place(error)
+        is_own = isinstance(error, (DeadMessageError, PayloadError))
+        self.reason = str(error) if is_own else None
         self.status = status or ("ran" if error is None else "failed")
         self._end(self.seconds)
 
@@ -126,24 +132,23 @@ class LateResult:
     def die(self, reason: str) -> None:
         """Record that a stored call is not run again."""
         self.reason, self.status = reason, "dead"
+        self._end(None)
 
     def drop(self, reason: str | None) -> None:
         """Record that the receiver will not run."""
         self.reason, self.status = reason, "dropped"
         self._end(None)
 
-    def watch(self, watcher: Callable[[float | None, str | None, Place | None], None]) -> None:
-        """Call a function each time that the receiver has run, or once the call was dropped.
+    def watch(self, watcher: LateWatcher) -> None:
+        """Call a function each time that the receiver has run, or the call was dropped or is dead.
 
-        :param watcher: called with the seconds that it ran, or ``None`` if the call was dropped,
-            the type of its exception and the last frame of the traceback; perhaps in another
-            thread.
+        :param watcher: called perhaps in another thread.
         """
         self._watcher = watcher
         self._notify()
 
     def _end(self, seconds: float | None) -> None:
-        self._ended.append((seconds, self.error, self.place))
+        self._ended.append((self.status, seconds, self.error, self.place))
         self._notify()
 
     def _notify(self) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from .connection import LiveConnection, Roster
+    from .delivery import LateStatus
     from .environment import SignalContext
     from .introspection import Caller, Parent
 
@@ -44,8 +45,10 @@ StepStatus: TypeAlias = Literal[
     "dropped",
     "retrying",
     "dead",
+    "done",
 ]
-"""What happened to one receiver in one emission."""
+"""What happened to one receiver in one emission; ``done``: another process has deleted the message,
+because its receiver ran or it was discarded."""
 
 RequestKind: TypeAlias = Literal["request", "command", "none"]
 
@@ -100,7 +103,7 @@ class RequestRecord:
         self.emissions: int = 0
         """The number of its emissions, including those that the journal has dropped."""
         self.failures: int = 0
-        """How often a receiver of one of its emissions failed."""
+        """How often a receiver of one of its emissions failed, or its message is dead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -326,7 +329,8 @@ class Journal:
             tally = tallies[index]
             if status in {"failed", "contained"}:
                 error, place = type(value).__qualname__, frame_place(value)
-                self._count_failure(request, tally, error, began, number, place)
+                request.failures += 1
+                self._count_failure(tally, error, began, number, place)
                 recorded[index] = (status, (error, place))
                 continue
             tally.calls -= 1
@@ -342,29 +346,33 @@ class Journal:
         tally: Tally,
         began: float,
         number: int,
+        status: LateStatus,
         seconds: float | None,
         error: str | None,
         place: Place | None,
     ) -> None:
-        """Count a receiver that has run after the send, or was dropped."""
+        """Count a receiver that has run after the send, was dropped, or is not run again.
+
+        A failed attempt of a durable receiver is a failure of the receiver; that of the request is
+        the death of the message, because the attempts before it may yet lead to success.
+        """
+        request.failures += status in {"failed", "dead"}
+        tally.dropped += status == "dropped"
         if seconds is None:
-            tally.dropped += 1
             return
         tally.calls += 1
         tally.recent.append(seconds)
         if error is not None:
-            self._count_failure(request, tally, error, began, number, place)
+            self._count_failure(tally, error, began, number, place)
 
     def _count_failure(
         self,
-        request: RequestRecord,
         tally: Tally,
         error: str,
         began: float,
         number: int,
         place: Place | None,
     ) -> None:
-        request.failures += 1
         tally.failures += 1
         tally.last_failure = LastFailure(
             error=error, time=self.epoch(began), emission=number, place=place

@@ -8,7 +8,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from operator import itemgetter
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ..core.journal import Journal, JournalEntry, JournalStep, RequestKind, RequestRecord
 from ..errors import nearest
 from ..records import AFTER_COMMIT, IMMEDIATE, Place
-from .labels import duration, label, named, plain, short_file
-from .stored import Stored, ask, updated, why_stored
+from .labels import duration, fields_of, label, named, plain, short_file
+from .stored import Stored, ask, next_attempt, updated, why_stored
 
 if TYPE_CHECKING:
     from ..app.app_signals import AppSignals
@@ -34,7 +34,7 @@ class StepInfo:
     """The receiver."""
     status: str
     """``ran``, ``failed``, ``skipped``, ``other_sender``, ``not_reached``, ``muted``, ``waiting``,
-    ``dropped``, ``retrying`` or ``dead``."""
+    ``dropped``, ``retrying``, ``dead`` or ``done``."""
     reason: str | None
     """Why it has this status, if the status does not tell."""
     duration: float | None
@@ -45,6 +45,8 @@ class StepInfo:
     """The last frame of the exception's traceback."""
     message: int | None
     """The id of its message in the outbox, as long as that is stored."""
+    next_attempt: float | None
+    """When a step that is retried runs next, in seconds since the epoch, if that is not now."""
 
     @property
     def outcome(self) -> str:
@@ -107,7 +109,7 @@ class RequestInfo:
     sent: int
     """The number of its emissions, including those that are no longer recorded."""
     failures: int
-    """How often a receiver failed."""
+    """How often a receiver failed; a durable one counts once its message is dead."""
     signals: tuple[str, ...]
     """The signals of its recorded emissions: domain signals, then others, each in alphabetical
     order."""
@@ -381,7 +383,10 @@ def requests_to_json(
         "app": app_signals.app.name,
         "journal": app_signals.journal is not None,
         "requests": [
-            {**_fields(request), "emissions": [emission_to_json(each) for each in sent[request.id]]}
+            {
+                **fields_of(request),
+                "emissions": [emission_to_json(each) for each in sent[request.id]],
+            }
             for request in listed
         ],
     }
@@ -390,21 +395,15 @@ def requests_to_json(
 def emission_to_json(emission: EmissionInfo) -> dict[str, Any]:
     """Return one emission as JSON types."""
     return {
-        **_fields(emission),
-        "site": None if emission.site is None else _fields(emission.site),
+        **fields_of(emission),
+        "site": None if emission.site is None else fields_of(emission.site),
         "steps": [_step_to_json(step) for step in emission.steps],
     }
 
 
 def _step_to_json(step: StepInfo) -> dict[str, Any]:
-    raised = None if step.raised is None else _fields(step.raised)
-    return {**_fields(step), "receiver": _fields(step.receiver), "raised": raised}
-
-
-def _fields(record: Any) -> dict[str, Any]:
-    """Return the fields of a record; a tuple becomes a list."""
-    values = {field.name: getattr(record, field.name) for field in fields(record)}
-    return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
+    raised = None if step.raised is None else fields_of(step.raised)
+    return {**fields_of(step), "receiver": fields_of(step.receiver), "raised": raised}
 
 
 def _request(app_signals: AppSignals, record: RequestRecord, signals: set[str]) -> RequestInfo:
@@ -487,24 +486,28 @@ def _steps(entry: JournalEntry, stored: Stored) -> Iterator[StepInfo]:
             number=number,
             receiver=step.receiver,
             status=step.status,
-            reason=_reason(entry, step, failed),
+            reason=_reason(entry, step, failed, stored),
             duration=step.duration,
             error=step.error,
             raised=step.raised,
-            message=None if step.status in {"ran", "dropped"} else step.message,
+            message=None if step.status in {"ran", "dropped", "done"} else step.message,
+            next_attempt=next_attempt(step, stored),
         )
         if step.status == "failed" and not step.late:
             failed = f"receiver {number}, {named(step.receiver)}, raised {step.error}"
 
 
-def _reason(entry: JournalEntry, step: JournalStep, failed: str | None) -> str | None:
+def _reason(
+    entry: JournalEntry, step: JournalStep, failed: str | None, stored: Stored
+) -> str | None:
     """Return why a step has its status.
 
     :param failed: the receiver that raised before this one, if any.
+    :param stored: what the outbox says about messages.
     """
     connection = step.connection
     if step.attempts is not None:
-        return why_stored(entry, step)
+        return why_stored(entry, step, stored)
     match step.status:
         case "failed":
             return f"raised {step.error}" + (f", {_late(entry, step)}" if step.late else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import click
@@ -16,7 +15,8 @@ from .activity import StepInfo
 from .flow import Flow, flow, grouped
 from .flow_svg import to_file
 from .flow_text import to_dot, to_mermaid
-from .labels import clock, doc_parts, duration, label, named, near_file, short_file
+from .labels import brief_moment, clock, doc_parts, duration, label, named, near_file, short_file
+from .outbox import in_words
 from .outbox_cli import outbox
 from .outbox_problems import outbox_problems
 from .report import (
@@ -30,7 +30,6 @@ from .report import (
     to_json,
 )
 from .terminal import (
-    GAP,
     column_widths,
     counted,
     current_signals,
@@ -42,7 +41,7 @@ from .terminal import (
     print_json,
     print_row,
     printable,
-    terminal_width,
+    room_for,
     wrapped,
 )
 from .work import work
@@ -104,11 +103,12 @@ def explain_signal(name: str, receiver: str | None, url: str | None, as_json: bo
     explained, too: it is the URL of the running app, such as http://127.0.0.1:5000.
     """
     found = _report(name)
-    sent = None
+    sent = stored = None
     if url is not None:
         page_url = current_app.extensions[EXTENSION].settings.page_url
         sent = why.ask(url, page_url, name, receiver)
-    reasons = why.explain(name, found.find(name), receiver, sent)
+        stored = why.ask_outbox(url, page_url, found.find(name))
+    reasons = why.explain(name, found.find(name), receiver, sent, stored)
     if reasons is None:
         raise _no_signal(name)
     if as_json:
@@ -209,7 +209,13 @@ HEADS = ("Signal", "Receivers", "Delivery", "Place")
 OUTCOME = 14
 """The width of what happened to a receiver, such as ``other sender``."""
 
-COLOURS: dict[str, str | None] = {"ran": "green", "failed": "red", "dead": "red", "waiting": None}
+COLOURS: dict[str, str | None] = {
+    "ran": "green",
+    "failed": "red",
+    "dead": "red",
+    "waiting": None,
+    "done": None,
+}
 """The colours of what happened to a receiver; yellow for all else."""
 
 PLACE = 16
@@ -231,7 +237,7 @@ def _print_list(found: Report, hidden: int) -> None:
 
 def _print_table(signals: Sequence[SignalInfo]) -> None:
     """Print one line for each receiver; if it does not fit, without the receivers' modules."""
-    room = (terminal_width() or sys.maxsize) - len(GAP) * (len(HEADS) - 1)
+    room = room_for(HEADS)
     rows = [row for signal in signals for row in _rows(signal)]
     widths = column_widths([HEADS, *rows])
     if sum(widths) > room:
@@ -321,6 +327,9 @@ def _print_why(found: why.Why) -> None:
     for problem in found.problems:
         echo()
         _print_problem(problem)
+    if found.stored is not None:
+        echo()
+        echo(f"Outbox: {in_words(found.stored)}")
     if found.sent is not None:
         echo()
         echo("Last emissions, newest first" if found.sent else "No emissions are recorded.")
@@ -351,6 +360,8 @@ def _print_step(step: StepInfo) -> None:
     reason = f": {step.reason}" if step.reason else ""
     if step.raised is not None:
         reason += f" at {label(step.raised, short_file)}"
+    if step.next_attempt is not None:
+        reason += f", next at {brief_moment(step.next_attempt)}"
     end = len(outcome)
     text = f"{outcome}{named(step.receiver)}{took}{reason}"
     first, *others = wrapped(text, indent=0, hanging=end)

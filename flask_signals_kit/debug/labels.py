@@ -6,9 +6,12 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from datetime import datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..records import ASKED
 
 if TYPE_CHECKING:
     from ..records import Place
@@ -103,6 +106,11 @@ def moment(seconds: float) -> str:
     return clock(seconds) if found.date() == today else found.strftime("%Y-%m-%d %H:%M:%S")
 
 
+def brief_moment(seconds: float) -> str:
+    """Return a time as :func:`moment` does, without milliseconds."""
+    return moment(seconds).partition(".")[0]
+
+
 _UNITS = (("day", 86_400), ("h", 3600), ("min", 60))
 
 
@@ -115,7 +123,13 @@ def age(seconds: float) -> str:
     return f"{int(seconds)} s"
 
 
-_ERROR = re.compile(r"[\w.<>]+ at (?P<place>.+:\d+)")
+def fields_of(record: Any) -> dict[str, Any]:
+    """Return the fields of a record as JSON types; a tuple becomes a list."""
+    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
+
+
+_ERROR = re.compile(rf"(?:[\w.<>]+|{ASKED}) at (?P<place>.+:\d+)")
 
 
 def short_error(text: str) -> str:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..core.names import is_glob
+from ..deliveries.durable.delivery import Durable
+from ..errors import ConfigurationError, OutboxError
 from ..records import Place
-from .labels import plain
+from .labels import fields_of, plain
 
 if TYPE_CHECKING:
     from ..app.app_signals import AppSignals
     from ..app.outbox import Outbox
+    from ..core.connection import LiveConnection
+    from ..deliveries.durable.queries import Queries
 
 STATUSES: dict[str, str] = {
     "due": "is due, or about to run",
     "running": "runs",
-    "retrying": "failed, and waits for its next attempt",
+    "retrying": "waits for its next attempt",
     "dead": "is not run again",
 }
 """What each status of a message means."""
@@ -47,7 +52,7 @@ class MessageInfo:
     queue: str | None
     """Its queue."""
     error: str | None
-    """Why the last run failed."""
+    """Why the last run failed, or where it asked to be run again."""
     message_id: str | None
     """The id of the message, which is also the idempotency key."""
     correlation_id: str | None
@@ -87,7 +92,10 @@ class OutboxReport:
     counts: Mapping[str, int]
     """The number of messages of each status."""
     oldest_age: float | None
-    """For how long the oldest message is due, in seconds; ``None`` if none is."""
+    """For how long the oldest message has been due, in seconds; ``None`` if none is. That of a
+    message that has not begun counts from its send, whatever has claimed it since."""
+    run_by: str
+    """What runs the messages, in words."""
     receivers: tuple[ReceiverTotals, ...]
     """The receivers that have messages, by name."""
 
@@ -98,14 +106,14 @@ class OutboxReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON types."""
-        receivers = [_fields(each) for each in self.receivers]
-        return {**_fields(self), "receivers": receivers}
+        receivers = [fields_of(each) for each in self.receivers]
+        return {**fields_of(self), "receivers": receivers}
 
 
 def message_to_json(message: MessageInfo) -> dict[str, Any]:
     """Return one message as JSON types."""
-    site = None if message.site is None else _fields(message.site)
-    return {**_fields(message), "site": site}
+    site = None if message.site is None else fields_of(message.site)
+    return {**fields_of(message), "site": site}
 
 
 def messages_to_json(app_signals: AppSignals, listed: Sequence[MessageInfo]) -> dict[str, Any]:
@@ -114,12 +122,6 @@ def messages_to_json(app_signals: AppSignals, listed: Sequence[MessageInfo]) -> 
         "app": plain(app_signals.app.name),
         "messages": [message_to_json(message) for message in listed],
     }
-
-
-def _fields(record: Any) -> dict[str, Any]:
-    """Return the fields of a record; a tuple becomes a list."""
-    values = {field.name: getattr(record, field.name) for field in fields(record)}
-    return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
 
 def outbox_report(app_signals: AppSignals) -> OutboxReport | None:
@@ -134,7 +136,7 @@ def outbox_report(app_signals: AppSignals) -> OutboxReport | None:
         return None
     with outbox.reading() as connection:
         rows = outbox.queries.totals(connection)
-        age = outbox.queries.oldest_age(connection)
+        age = _oldest_age(outbox.queries, connection)
     counts = dict.fromkeys(STATUSES, 0)
     found: dict[tuple[str, str], dict[str, int]] = {}
     for row in rows:
@@ -145,6 +147,7 @@ def outbox_report(app_signals: AppSignals) -> OutboxReport | None:
         app=plain(app_signals.app.name),
         counts=counts,
         oldest_age=age,
+        run_by=_run_by(app_signals),
         receivers=tuple(
             ReceiverTotals(
                 receiver=receiver,
@@ -155,6 +158,61 @@ def outbox_report(app_signals: AppSignals) -> OutboxReport | None:
             for (receiver, signal), totals in found.items()
         ),
     )
+
+
+def _oldest_age(queries: Queries, connection: Any) -> float | None:
+    """Return for how long the oldest message has been due, or has waited for its first run."""
+    # Imported here, because it needs the extra "durable".
+    from ..deliveries.durable.payload import Headers
+
+    ages = [queries.oldest_age(connection)]
+    first = queries.first_not_begun(connection)
+    if first is not None:
+        headers = Headers.from_text(first.headers)
+        if headers is not None:
+            ages.append(max(0.0, first.now - headers.sent_at))
+    return max((age for age in ages if age is not None), default=None)
+
+
+NOT_HERE = "nothing in this process: start 'flask signals work'"
+"""What is said of messages that only workers of their own run."""
+
+
+def _run_by(app_signals: AppSignals) -> str:
+    engine = app_signals.settings.engine
+    if engine == "celery":
+        return "Celery workers"
+    if engine == "none" or app_signals.app.testing:
+        return NOT_HERE
+    return "threads of each process that serves requests"
+
+
+def in_words(counts: Mapping[str, int]) -> str:
+    """Return the number of messages of each status as a sentence without its full stop.
+
+    >>> in_words({"due": 0, "retrying": 2})
+    '2 messages are stored: 2 retrying'
+    """
+    number = sum(counts.values())
+    if not number:
+        return "no messages are stored"
+    each = ", ".join(f"{count:,} {status}" for status, count in counts.items() if count)
+    return f"{'1 message is' if number == 1 else f'{number:,} messages are'} stored: {each}"
+
+
+def counts_of_signal(app_signals: AppSignals, signal: str) -> dict[str, int] | None:
+    """Return the number of a signal's messages of each status.
+
+    :return: ``None`` if the app has no durable receivers, or if the database cannot be read.
+    """
+    try:
+        found = outbox_report(app_signals)
+    except (ConfigurationError, OutboxError):
+        return None
+    if found is None:
+        return None
+    own = [each.counts for each in found.receivers if each.signal == signal]
+    return {status: sum(each[status] for each in own) for status in STATUSES}
 
 
 def messages(
@@ -200,6 +258,31 @@ def find_message(app_signals: AppSignals, number: int) -> MessageInfo | None:
     with outbox.reading() as connection:
         row = outbox.queries.find(connection, number)
     return None if row is None else _message(outbox, row)
+
+
+def durable(app_signals: AppSignals) -> Iterator[LiveConnection]:
+    """Yield the connections of durable receivers."""
+    for registry in app_signals.registry.chain:
+        for connection in registry.connections:
+            if isinstance(connection.options.delivery, Durable):
+                yield connection
+
+
+def known_names(
+    app_signals: AppSignals, receivers: Iterable[ReceiverTotals]
+) -> tuple[list[str], list[str]]:
+    """Return the names of durable receivers and of their signals; patterns are left out.
+
+    :param receivers: the receivers that have messages.
+    """
+    # Imported here, because it needs the extra "durable".
+    from ..app.message_store import receiver_name
+
+    connections, stored = list(durable(app_signals)), list(receivers)
+    names = {receiver_name(each) for each in connections} | {each.receiver for each in stored}
+    signals = {each.target for each in connections if not is_glob(each.target)}
+    signals |= {each.signal for each in stored}
+    return sorted(map(plain, names)), sorted(map(plain, signals))
 
 
 def _message(outbox: Outbox, row: Any) -> MessageInfo:

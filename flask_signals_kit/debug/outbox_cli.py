@@ -10,18 +10,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from flask.cli import AppGroup
 
-from .labels import duration, label, named, near_file
+from ..errors import did_you_mean
+from .labels import brief_moment, duration, label, named, near_file, short_error
 from .outbox import (
     STATUSES,
     MessageInfo,
     OutboxReport,
     find_message,
+    known_names,
     message_to_json,
     messages,
     messages_to_json,
     outbox_report,
 )
 from .terminal import (
+    column_widths,
     counted,
     current_outbox,
     echo,
@@ -30,6 +33,7 @@ from .terminal import (
     json_option,
     print_json,
     print_table,
+    room_for,
     show_progress,
 )
 
@@ -37,6 +41,12 @@ if TYPE_CHECKING:
     from ..app.app_signals import AppSignals
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+HEADS = ("ID", "Status", "Attempt", "Due", "Receiver", "Signal", "Error")
+"""The columns of the list."""
+
+ERROR = 24
+"""The width of errors in a list that would not fit the terminal."""
 
 SHOWN = 20
 """The number of messages that a dry run lists."""
@@ -117,6 +127,7 @@ def list_messages(
 ) -> None:
     """List messages, the newest first."""
     app_signals, _ = current_outbox()
+    _check_names(app_signals, receiver, signal)
     found = messages(
         app_signals,
         status=status or "",
@@ -145,6 +156,21 @@ def show_message(message: int, as_json: bool) -> None:
     if found is None:
         raise _no_message(message)
     print_json(message_to_json(found)) if as_json else _print_message(found)
+
+
+def _check_names(app_signals: AppSignals, receiver: str, signal: str) -> None:
+    """Refuse names that neither a durable receiver nor a message has; an empty one is no filter.
+
+    :raises ClickException: with the most similar name.
+    """
+    found = outbox_report(app_signals) if receiver or signal else None
+    if found is None:
+        return
+    receivers, signals = known_names(app_signals, found.receivers)
+    signals += app_signals.known_names()
+    for what, name, known in (("receiver", receiver, receivers), ("signal", signal, signals)):
+        if name and name not in known:
+            raise click.ClickException(f"There is no {what} {name!r}.{did_you_mean(name, known)}")
 
 
 def _no_message(number: int) -> click.ClickException:
@@ -193,12 +219,13 @@ class _Change:
 
 
 @outbox.command("retry")
-@_changing("dead")
+@_changing("retrying", "dead")
 @errors_shown()
 def retry_messages(**options: Any) -> None:
-    """Make dead messages due again: the message ID, or all that match the filters.
+    """Make messages due now: the message ID, or all that match the filters.
 
-    Each gets as many further attempts as a new message. Messages that wait or run are not changed.
+    Without --status, filters match dead messages only. A dead message gets as many further attempts
+    as a new one; those of a retrying message stay as they are.
     """
     _change(_Change(verb="retry", past="retried", **options))
 
@@ -217,6 +244,7 @@ def discard_messages(**options: Any) -> None:
 def _change(change: _Change) -> None:
     wanted = change.wanted()
     app_signals, outbox = current_outbox()
+    _check_names(app_signals, change.receiver, change.signal)
     if change.message is not None:
         _check_number(app_signals, change)
     where = outbox.queries.where(number=change.message, **wanted)
@@ -224,8 +252,7 @@ def _change(change: _Change) -> None:
         total = outbox.queries.count(connection, where)
     if change.dry_run:
         if change.message is None and not change.as_json:
-            _print_messages(messages(app_signals, **wanted, limit=SHOWN))
-            echo(f"... and {total - SHOWN:,} more\n" if total > SHOWN else "")
+            _print_matching(messages(app_signals, **wanted, limit=SHOWN), total)
         _print_changed(app_signals, change, total)
         return
     if total > 1 and not change.yes:
@@ -235,6 +262,13 @@ def _change(change: _Change) -> None:
     _print_changed(app_signals, change, show_progress(change.past, work(where), total))
 
 
+def _print_matching(listed: list[MessageInfo], total: int) -> None:
+    """List what a dry run has found, if anything."""
+    if listed:
+        _print_messages(listed)
+        echo(f"... and {total - len(listed):,} more\n" if total > len(listed) else "")
+
+
 def _check_number(app_signals: AppSignals, change: _Change) -> None:
     """Refuse a message that does not exist, or that the command leaves alone."""
     number = change.message or 0
@@ -242,10 +276,17 @@ def _check_number(app_signals: AppSignals, change: _Change) -> None:
     if message is None:
         raise _no_message(number)
     if message.status == "running":
-        raise click.ClickException(f"Message {number} runs at the moment: it is not changed.")
-    if change.verb == "retry" and message.status != "dead":
         raise click.ClickException(
-            f"Message {number} is not dead: it {STATUSES[message.status]}, and is not changed."
+            f"Message {number} is running, so it is not changed. Try again when its run has ended."
+        )
+    if change.verb == "retry" and message.status == "due":
+        raise click.ClickException(
+            f"Message {number} is due already, so there is nothing to retry. Does a worker run?"
+        )
+    if change.verb == "retry" and message.status == "dead" and message.message_id is None:
+        raise click.ClickException(
+            f"Message {number} cannot run, because its headers are damaged. To delete it, run "
+            f"'flask signals outbox discard {number}'."
         )
 
 
@@ -263,7 +304,8 @@ def _print_changed(app_signals: AppSignals, change: _Change, done: int) -> None:
 def _print_status(found: OutboxReport) -> None:
     echo(f"{', '.join(f'{number:,} {status}' for status, number in found.counts.items())}")
     if found.oldest_age is not None:
-        echo(f"The oldest is due for {duration(found.oldest_age)}")
+        echo(f"The oldest has been due for {duration(found.oldest_age)}")
+    echo_wrapped(f"Run by: {found.run_by}", indent=0)
     if not found.receivers:
         return
     echo()
@@ -282,20 +324,30 @@ def _print_messages(listed: list[MessageInfo]) -> None:
     if not listed:
         echo("No messages.")
         return
-    heads = ("ID", "Status", "Attempt", "Due", "Receiver", "Signal", "Error")
-    rows = [
-        (
-            str(each.id),
-            each.status,
-            _attempt(each),
-            _moment(each.due),
-            each.receiver,
-            each.signal,
-            each.error or "",
-        )
-        for each in listed
-    ]
-    print_table(heads, rows)
+    rows = [_row(each) for each in listed]
+    if sum(column_widths([HEADS, *rows])) > room_for(HEADS):
+        rows = [_row(each, brief=True) for each in listed]
+    print_table(HEADS, rows)
+
+
+def _row(message: MessageInfo, *, brief: bool = False) -> tuple[str, ...]:
+    """Return the cells of a message.
+
+    :param brief: leave out the modules of receivers, and the places of errors.
+    """
+    error = short_error(message.error or "")
+    if brief:
+        error = error.partition(" at ")[0]
+        error = error if len(error) <= ERROR else f"{error[: ERROR - 1]}…"
+    return (
+        str(message.id),
+        message.status,
+        _attempt(message),
+        "" if message.due is None else brief_moment(message.due),
+        message.receiver.rpartition(".")[2] if brief else message.receiver,
+        message.signal,
+        error,
+    )
 
 
 def _print_message(message: MessageInfo) -> None:
@@ -304,6 +356,13 @@ def _print_message(message: MessageInfo) -> None:
     for term, fact in _facts(message):
         if fact:
             echo_wrapped(f"{term:13}{fact}", indent=2, hanging=15)
+    if message.status == "dead":
+        echo()
+        number = message.id
+        text = (
+            f"'flask signals outbox retry {number}' runs it again; 'discard {number}' deletes it."
+        )
+        echo_wrapped(text, indent=0)
 
 
 def _facts(message: MessageInfo) -> Iterator[tuple[str, str | None]]:
@@ -318,11 +377,11 @@ def _facts(message: MessageInfo) -> Iterator[tuple[str, str | None]]:
     yield "Sent", _moment(message.sent_at)
     yield "Sender", message.sender
     yield "Payload", ", ".join(message.payload) or "none"
-    yield "Site", None if site is None else label(site, near_file) or named(site)
+    yield "Sent from", None if site is None else label(site, near_file) or named(site)
     yield "Request", message.request
     yield "Message id", message.message_id
     yield "Correlation", message.correlation_id
-    yield "Causation", message.causation_id
+    yield "Caused by", message.causation_id
 
 
 def _attempt(message: MessageInfo) -> str:

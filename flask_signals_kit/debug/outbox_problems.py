@@ -5,13 +5,11 @@ The report itself asks no database: the page and ``kit.check()`` work without on
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ..deliveries.durable.delivery import Durable
 from ..errors import HOW_TO_CREATE
 from .labels import named
-from .outbox import ReceiverTotals, outbox_report
+from .outbox import ReceiverTotals, durable, outbox_report
 from .report import Problem
 
 if TYPE_CHECKING:
@@ -26,7 +24,7 @@ def outbox_problems(app_signals: AppSignals) -> list[Problem]:
     :raises OutboxError: if the database cannot be used.
     :raises ConfigurationError: if the database is not known.
     """
-    outbox, receiver = app_signals.outbox, next(_durable(app_signals), None)
+    outbox, receiver = app_signals.outbox, next(durable(app_signals), None)
     if outbox is None or receiver is None:
         return []
     missing = outbox.missing()
@@ -35,14 +33,6 @@ def outbox_problems(app_signals: AppSignals) -> list[Problem]:
     found = outbox_report(app_signals)
     totals = () if found is None else found.receivers
     return [_no_receiver(each) for each in totals if not each.exists]
-
-
-def _durable(app_signals: AppSignals) -> Iterator[LiveConnection]:
-    """Yield the connections of durable receivers."""
-    for registry in app_signals.registry.chain:
-        for connection in registry.connections:
-            if isinstance(connection.options.delivery, Durable):
-                yield connection
 
 
 def _incomplete(receiver: LiveConnection, missing: str) -> Problem:

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .labels import clock, duration, plain, short_error
+from ..records import ASKED
+from .labels import brief_moment, clock, duration, plain, short_error
 
 if TYPE_CHECKING:
     from ..app.app_signals import AppSignals
@@ -22,7 +23,10 @@ logger: logging.Logger = logging.getLogger("flask_signals_kit")
 Stored: TypeAlias = dict[int, Any]
 """The row of each message that the outbox was asked about; ``None`` if it is gone."""
 
-ELSEWHERE = "in another process"
+OWN = frozenset({"DeadMessageError", "PayloadError"})
+"""Errors of the kit: their texts say more than their types, and contain no values."""
+
+ELSEWHERE = "in another process: it ran or was discarded"
 
 
 def ask(app_signals: AppSignals, steps: Iterable[JournalStep]) -> Stored:
@@ -59,7 +63,7 @@ def updated(step: JournalStep, stored: Stored) -> JournalStep:
     is_dead = row.status == "dead"
     if row.attempt == step.attempt and is_dead == (step.status == "dead"):
         return step  # this process ran it last
-    is_again = row.error is not None or row.attempt > 1
+    is_again = row.attempt > 1 or (row.attempt == 1 and row.status != "running")
     return replace(
         step,
         status="dead" if is_dead else "retrying" if is_again else "waiting",
@@ -73,35 +77,67 @@ def updated(step: JournalStep, stored: Stored) -> JournalStep:
 
 
 def _gone(step: JournalStep) -> JournalStep:
-    """Return the step of a message that another process has deleted."""
-    if step.status == "dead":
-        return replace(step, status="dropped", dropped=f"discarded, or run again, {ELSEWHERE}")
+    """Return the step of a message that another process has deleted, for whatever reason."""
     return replace(
-        step, status="ran", started=None, duration=None, error=None, raised=None, dropped=None
+        step, status="done", started=None, duration=None, error=None, raised=None, dropped=None
     )
 
 
-def why_stored(entry: JournalEntry, step: JournalStep) -> str:
-    """Return why the step of a durable receiver has its status."""
-    attempt = f"attempt {step.attempt}"
-    if step.attempt <= (step.attempts or 0):  # not if it was retried by hand in another process
-        attempt += f" of {step.attempts}"
+def why_stored(entry: JournalEntry, step: JournalStep, stored: Stored) -> str:
+    """Return why the step of a durable receiver has its status.
+
+    :param stored: the answer of :func:`ask`.
+    """
+    row = None if step.message is None else stored.get(step.message)
+    if step.status == "done":
+        return ELSEWHERE
     if step.status == "ran":
         return _when(entry, step)
+    if step.status == "dropped":
+        return plain(step.dropped or "discarded")
     if step.is_running:
-        return f"{attempt} is running"
+        return f"{_attempt(step)} is running"
     if step.status == "waiting":
-        return "waits for the commit" if step.message is None else "waits for a worker"
-    if step.error is not None and step.status != "dropped":
-        return f"{attempt} raised {step.error}"
-    reason = short_error(plain(step.dropped or "it asked to be run again"))
-    return f"{attempt}: {reason}" if step.status == "retrying" else reason
+        return _waits(step, row)
+    return f"{_attempt(step)}{_ended(step, row)}"
+
+
+def _attempt(step: JournalStep) -> str:
+    if step.attempt <= (step.attempts or 0):  # not if it was retried by hand in another process
+        return f"attempt {step.attempt} of {step.attempts}"
+    return f"attempt {step.attempt}"
+
+
+def _waits(step: JournalStep, row: Any) -> str:
+    if step.message is None:
+        return "waits for the commit"
+    if row is not None and row.is_later:
+        return f"was claimed by a worker, and is due again at {brief_moment(row.due)}"
+    return "waits for a worker"
+
+
+def _ended(step: JournalStep, row: Any) -> str:
+    """Return how the last attempt ended."""
+    if step.error is not None and step.error not in OWN:
+        return f" raised {step.error}"
+    reason = step.dropped if row is None else row.error
+    if reason is None:
+        return f": {ASKED}" if row is None else " did not end"
+    return f": {short_error(plain(reason))}"
+
+
+def next_attempt(step: JournalStep, stored: Stored) -> float | None:
+    """Return when a step that is retried runs next, in seconds since the epoch, if that is later.
+
+    :param stored: the answer of :func:`ask`.
+    """
+    row = None if step.message is None else stored.get(step.message)
+    waits = step.status == "retrying" and not step.is_running
+    return row.due if waits and row is not None and row.is_later else None
 
 
 def _when(entry: JournalEntry, step: JournalStep) -> str:
     """Return when a durable receiver has run, and in which attempt if not the first."""
-    if step.started is None:
-        return ELSEWHERE
-    after = step.started - entry.started
+    after = (step.started or entry.started) - entry.started
     text = f"at {clock(entry.time + after)}, {duration(after)} after the send"
     return f"{text}, in attempt {step.attempt}" if step.attempt > 1 else text

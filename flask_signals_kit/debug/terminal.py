@@ -79,6 +79,11 @@ def column_widths(rows: Sequence[tuple[str, ...]]) -> list[int]:
     return [max(map(len, column)) for column in zip(*rows, strict=True)]
 
 
+def room_for(heads: Sequence[str]) -> int:
+    """Return the width that the terminal has for columns with these heads."""
+    return (terminal_width() or sys.maxsize) - len(GAP) * (len(heads) - 1)
+
+
 def print_row(row: Sequence[str], widths: list[int], styles: Sequence[dict[str, Any]] = ()) -> None:
     """Print a row of the list; of a text that is too long, its end is shown."""
     cells: list[str] = []
@@ -90,8 +95,7 @@ def print_row(row: Sequence[str], widths: list[int], styles: Sequence[dict[str, 
 
 def print_table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Print rows below their heads; where they do not fit, the widest columns are cut."""
-    widths = column_widths([heads, *rows])
-    room = (terminal_width() or sys.maxsize) - len(GAP) * (len(heads) - 1)
+    widths, room = column_widths([heads, *rows]), room_for(heads)
     while sum(widths) > room:
         widths[widths.index(max(widths))] -= 1
     for row in (heads, tuple("-" * width for width in widths), *rows):

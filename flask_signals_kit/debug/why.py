@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from http.client import HTTPException
 from typing import Any
@@ -77,10 +77,17 @@ class Why:
     """The problems that concern them."""
     sent: tuple[Sent, ...] | None
     """The last emissions, newest first; ``None`` if no running app was asked."""
+    stored: Mapping[str, int] | None
+    """The number of its messages of each status; ``None`` if it has no durable receivers, or if no
+    running app was asked."""
 
 
 def explain(
-    name: str, signal: SignalInfo | None, wanted: str | None, sent: list[Sent] | None
+    name: str,
+    signal: SignalInfo | None,
+    wanted: str | None,
+    sent: list[Sent] | None,
+    stored: Mapping[str, int] | None = None,
 ) -> Why | None:
     """Return why receivers run or do not run, or ``None`` if the signal is unknown.
 
@@ -88,6 +95,7 @@ def explain(
     :param signal: what the report contains about it.
     :param wanted: a part of the names of the receivers; all if ``None``.
     :param sent: the answer of :func:`ask`.
+    :param stored: the answer of :func:`ask_outbox`.
     :raises click.ClickException: the signal has no such receiver.
     """
     if signal is None and not sent:
@@ -100,6 +108,7 @@ def explain(
         decisions=() if signal is None else tuple(_decisions(signal, wanted)),
         problems=() if signal is None else tuple(_problems(signal, wanted)),
         sent=None if sent is None else tuple(sent),
+        stored=stored,
     )
     is_known = found.decisions or any(each.kind not in WHOLE for each in found.problems)
     if wanted is not None and not is_known and not any(each.emission.steps for each in sent or ()):
@@ -123,6 +132,8 @@ def why_to_json(why: Why) -> dict[str, Any]:
     problems = to_json(why.problems)
     answer = {"signal": why.name, "notes": list(why.notes), "receivers": receivers}
     found: dict[str, Any] = {**answer, "problems": problems}
+    if why.stored is not None:
+        found["stored"] = why.stored
     if why.sent is not None:
         found["emissions"] = [_sent_to_json(sent) for sent in why.sent]
     return found
@@ -190,8 +201,7 @@ def _facts(signal: SignalInfo, number: int, receiver: ReceiverInfo) -> Iterator[
             if _stops(signal, other, receiver)
         ]
         if before:
-            one = "" if len(before) == 1 else "one of "
-            yield "reached", f"not if {one}{_receivers(before)} raises"
+            yield "reached", f"not if {_any_of(before)} raises"
         yield "on_error", _on_error(signal, receiver)
     if receiver.weak:
         yield "weak", "it is disconnected when it is garbage-collected"
@@ -237,15 +247,31 @@ def _stops(signal: SignalInfo, first: ReceiverInfo, second: ReceiverInfo) -> boo
 
 def _receivers(numbers: Iterable[int]) -> str:
     """Return numbers of receivers in words, such as ``receivers 1 to 3 and 5``."""
+    *most, last = _runs(numbers)
+    noun = "receivers" if most or " " in last else "receiver"
+    return f"{noun} {', '.join(most)} and {last}" if most else f"{noun} {last}"
+
+
+def _any_of(numbers: list[int]) -> str:
+    """Return alternatives in words: ``receiver 1 or 2``, or ``one of receivers 1 to 3``."""
+    *most, last = _runs(numbers)
+    if not most or any(" " in run for run in (*most, last)):
+        return f"one of {_receivers(numbers)}" if len(numbers) > 1 else f"receiver {last}"
+    return f"receiver {', '.join(most)} or {last}"
+
+
+def _runs(numbers: Iterable[int]) -> list[str]:
+    """Return numbers as texts; three or more in a row are one, such as ``1 to 3``."""
     runs: list[tuple[int, int]] = []
     for number in numbers:
         if runs and runs[-1][1] == number - 1:
             runs[-1] = (runs[-1][0], number)
         else:
             runs.append((number, number))
-    *most, last = (str(a) if a == b else f"{a} to {b}" for a, b in runs)
-    noun = "receivers" if most or runs[0][0] != runs[0][1] else "receiver"
-    return f"{noun} {', '.join(most)} and {last}" if most else f"{noun} {last}"
+    found: list[str] = []
+    for first, last in runs:
+        found += [f"{first} to {last}"] if last > first + 1 else map(str, range(first, last + 1))
+    return found
 
 
 # -- what a running app recorded ------------------------------------------------------------------
@@ -276,6 +302,24 @@ def ask(url: str, page_url: str, name: str, wanted: str | None) -> list[Sent]:
     found = [sent for sent in found if sent.emission.signal == name]
     found.sort(key=lambda sent: sent.emission.number, reverse=True)
     return [_only(sent, wanted) for sent in found[:EXPLAINED]]
+
+
+def ask_outbox(url: str, page_url: str, signal: SignalInfo | None) -> dict[str, int] | None:
+    """Return how many messages of a signal a running app has stored, by status.
+
+    :param url: as in :func:`ask`.
+    :param page_url: as in :func:`ask`.
+    :param signal: the signal.
+    :return: ``None`` if it has no durable receivers, or if its outbox cannot be read.
+    """
+    if signal is None or all(receiver.delivery != DURABLE for receiver in signal.receivers):
+        return None
+    try:
+        answer = _fetch(f"{_page(url, page_url)}/outbox.json")
+        own = [each["counts"] for each in answer["receivers"] if each["signal"] == signal.name]
+        return {status: sum(each[status] for each in own) for status in answer["counts"]}
+    except (click.ClickException, KeyError, TypeError):
+        return None
 
 
 def _sent_to_json(sent: Sent) -> dict[str, Any]:

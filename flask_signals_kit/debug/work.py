@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import threading
@@ -60,7 +61,7 @@ def work(once: bool, concurrency: int, queue: str | None) -> None:
     # What a receiver sends wakes this worker, and does not start the embedded one.
     outbox.close(app_signals.app)
     outbox.embedded = worker
-    with _stopped_by_signals(worker), _progress(runs, outbox, queue):
+    with _stopped_by_signals(worker, runs.line), _progress(runs, outbox, queue):
         worker.work(once=once)
 
 
@@ -71,6 +72,7 @@ class _Runs:
         self.on_terminal: bool = sys.stdout.isatty()
         self.number: int = 0
         self.failed: int = 0
+        self.line: _Line = _Line()
         self._lock = threading.Lock()
 
     def ended(self, result: RunResult, seconds: float) -> None:
@@ -86,45 +88,91 @@ class _Runs:
                 )
 
 
+class _Line:
+    """The progress line of a terminal."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._width = 0
+
+    def show(self, text: str) -> None:
+        """Show a text in place of the last one."""
+        with self._lock:
+            click.echo(f"\r{text:{self._width or 1}}", nl=False)
+            self._width = len(text)
+
+    def clear(self) -> None:
+        """Make room for another line, until the next text is shown."""
+        with self._lock:
+            if self._width:
+                click.echo(f"\r{'':{self._width}}\r", nl=False)
+            self._width = 0
+
+    @contextmanager
+    def cleared_by_logs(self) -> Generator[None, None, None]:
+        """Clear the line before a log record is printed, whatever handler prints it."""
+        before = logging.getLogRecordFactory()
+
+        def make_record(*args: Any, **extra: Any) -> logging.LogRecord:
+            self.clear()
+            return before(*args, **extra)
+
+        logging.setLogRecordFactory(make_record)
+        try:
+            yield
+        finally:
+            logging.setLogRecordFactory(before)
+
+
 @contextmanager
 def _progress(runs: _Runs, outbox: Outbox, queue: str | None) -> Generator[None, None, None]:
-    """On a terminal, print how many messages have run, have failed and are due, in one line."""
+    """On a terminal, print in one line how many messages have run, have failed and are left."""
     if not runs.on_terminal:
         yield
         return
     ended = threading.Event()
 
     def show() -> None:
-        last = False
-        while not last:
-            last = ended.wait(EVERY)
-            line = f"{runs.number:,} run, {runs.failed:,} failed, {_due(outbox, queue)} due"
-            click.echo(f"\r{line:60}", nl=False)
+        left = _left(outbox, queue)
+        runs.line.show(f"{runs.number:,} run, {runs.failed:,} failed, {left}")
 
-    thread = threading.Thread(target=show, name="signals_progress")
+    def repeat() -> None:
+        while not ended.wait(EVERY):
+            show()
+
+    show()
+    thread = threading.Thread(target=repeat, name="signals_progress")
     thread.start()
     try:
-        yield
+        with runs.line.cleared_by_logs():
+            yield
     finally:
         ended.set()
         thread.join()
+        show()
         click.echo()
 
 
-def _due(outbox: Outbox, queue: str | None) -> str:
-    """Return the number of the messages that are due; ``?`` if the database cannot be used."""
+def _left(outbox: Outbox, queue: str | None) -> str:
+    """Return how many messages are due and retrying; ``?`` if the database cannot be used."""
     queries = outbox.queries
+    numbers = {"due": "?", "retrying": "?"}
     try:
         with outbox.reading() as connection:
-            where = queries.where(status="due", queue=queue or "")
-            return f"{queries.count(connection, where):,}"
+            for status in numbers:
+                where = queries.where(status=status, queue=queue or "")
+                numbers[status] = f"{queries.count(connection, where):,}"
     except OutboxError:
-        return "?"
+        pass
+    return ", ".join(f"{number} {status}" for status, number in numbers.items())
 
 
 @contextmanager
-def _stopped_by_signals(worker: Worker) -> Generator[None, None, None]:
-    """Stop a worker at the first SIGTERM or SIGINT, and end the process at the second."""
+def _stopped_by_signals(worker: Worker, line: _Line) -> Generator[None, None, None]:
+    """Stop a worker at the first SIGTERM or SIGINT, and end the process at the second.
+
+    :param line: the progress line, which makes room for what this prints.
+    """
 
     def stop(number: int, frame: Any) -> None:
         for each in STOPPING:
@@ -133,6 +181,7 @@ def _stopped_by_signals(worker: Worker) -> Generator[None, None, None]:
         threading.Thread(target=finish, name="signals_stop").start()
 
     def finish() -> None:
+        line.clear()
         click.echo("Stopping: what runs is finished; a second signal ends it at once.", err=True)
         worker.stop()
 

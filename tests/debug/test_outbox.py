@@ -1,6 +1,8 @@
 """The report of the outbox: its messages as plain records."""
 
 import json
+import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -85,6 +87,38 @@ def test_report_of_an_empty_outbox_has_zeros(durable_shop: DurableShop) -> None:
     assert (found.oldest_age, found.receivers) == (None, ())
 
 
+def test_oldest_age_grows_although_workers_claim_again_and_again(
+    durable_shop: DurableShop,
+) -> None:
+    """A claim makes a message due later; its first run is late since the send."""
+    durable_shop.on(pay)
+    send(durable_shop, 2)
+    [row, _] = durable_shop.messages()
+    headers = {**json.loads(row.headers), "sent_at": time.time() - 500}
+    with durable_shop.outside.begin() as connection:
+        statement = text("UPDATE signals_outbox SET headers = :headers WHERE id = 1")
+        connection.execute(statement, {"headers": json.dumps(headers)})
+    assert len(durable_shop.outbox.claim()) == 2
+    found = outbox_report(signals_of(durable_shop))
+    assert found is not None
+    assert (found.oldest_age or 0) > 499
+    execute(durable_shop, "UPDATE signals_outbox SET headers = '{'")
+    found = outbox_report(signals_of(durable_shop))
+    assert found is not None
+    assert found.oldest_age is None
+
+
+def test_oldest_age_is_that_of_a_late_retry_as_well(durable_shop: DurableShop) -> None:
+    """Or of a run that was lost: the higher age counts."""
+    durable_shop.on(pay)
+    send(durable_shop, 2)
+    change = "UPDATE signals_outbox SET attempt = 1, error = 'E', due = due - 900 WHERE id = 2"
+    execute(durable_shop, change)
+    found = outbox_report(signals_of(durable_shop))
+    assert found is not None
+    assert (found.oldest_age or 0) >= 900
+
+
 def test_oldest_age_leaves_out_what_is_not_due(durable_shop: DurableShop) -> None:
     """A message that waits for its next attempt is not late."""
     durable_shop.on(pay, backoff=later)
@@ -93,6 +127,27 @@ def test_oldest_age_leaves_out_what_is_not_due(durable_shop: DurableShop) -> Non
     found = outbox_report(signals_of(durable_shop))
     assert found is not None
     assert (found.counts["retrying"], found.oldest_age) == (1, None)
+
+
+@pytest.mark.parametrize(
+    ("engine", "run_by"),
+    [
+        ("embedded", "threads of each process that serves requests"),
+        ("celery", "Celery workers"),
+        ("none", "nothing in this process: start 'flask signals work'"),
+    ],
+)
+def test_report_says_what_runs_the_messages(
+    durable_shop: DurableShop, engine: str, run_by: str
+) -> None:
+    """As the setting decides."""
+    durable_shop.on(pay)
+    app_signals = signals_of(durable_shop)
+    app_signals.settings = replace(app_signals.settings, engine=engine)
+    durable_shop.app.testing = False
+    found = outbox_report(app_signals)
+    assert found is not None
+    assert found.run_by == found.to_json()["run_by"] == run_by
 
 
 def test_app_without_durable_receivers_has_no_report(kit: SignalsKit) -> None:
@@ -164,7 +219,7 @@ def test_message_has_what_its_row_tells_but_no_values(durable_shop: DurableShop)
 
 
 def test_message_that_asks_to_be_run_later_is_retrying(durable_shop: DurableShop) -> None:
-    """It waits for its next attempt."""
+    """It waits for its next attempt; what is stored says that it asked, and where."""
 
     def ask(sender: Any, **extra: Any) -> None:
         raise RetryAfter(3600)
@@ -174,6 +229,8 @@ def test_message_that_asks_to_be_run_later_is_retrying(durable_shop: DurableShop
     durable_shop.work()
     [message] = messages(signals_of(durable_shop), limit=5)
     assert (message.status, message.attempt) == ("retrying", 1)
+    line = ask.__code__.co_firstlineno + 1
+    assert message.error == f"asked to be run again at {__file__}:{line}"
 
 
 def test_message_without_a_receiver_says_so(durable_shop: DurableShop) -> None:

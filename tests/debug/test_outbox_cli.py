@@ -40,7 +40,8 @@ def test_status_counts_the_messages(durable_shop: DurableShop) -> None:
     make_each_status(durable_shop)
     result = run(durable_shop)
     assert result.exit_code == 0
-    assert "2 due, 1 running, 1 retrying, 1 dead\nThe oldest is due for " in result.output
+    assert "2 due, 1 running, 1 retrying, 1 dead\nThe oldest has been due for " in result.output
+    assert "\nRun by: nothing in this process: start 'flask signals work'\n" in result.output
     table = result.output.partition("\n\n")[2].splitlines()
     assert re.split("  +", table[0]) == [
         "Receiver",
@@ -73,6 +74,28 @@ def test_list_has_a_line_for_each_message(durable_shop: DurableShop) -> None:
     assert cells[3] == ["4", "dead", "2 of 2", "ledger", "account_funded", "E"]
 
 
+def test_list_fits_a_terminal(durable_shop: DurableShop) -> None:
+    """Without the receiver's module and the place of the error; wider, with both."""
+    durable_shop.on(pay, max_attempts=1)
+    send(durable_shop)
+    durable_shop.work()
+    send(durable_shop)
+    lines = run(durable_shop, "list", COLUMNS="80").output.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert re.split("  +", lines[3]) == [
+        "1",
+        "dead",
+        "1 of 1",
+        "pay",
+        "account_funded",
+        "LookupError",
+    ]
+    wide = run(durable_shop, "list", COLUMNS="200").output
+    assert "  tests.debug.test_outbox.pay  " in wide
+    assert "  LookupError at tests/debug/test_outbox.py:" in wide
+    assert re.search(r"^2 +due +0 of 1 +\d\d:\d\d:\d\d +tests", wide, re.MULTILINE)
+
+
 def test_list_is_filtered_and_paged(durable_shop: DurableShop) -> None:
     """The next page has lower ids; an empty list says so."""
     make_each_status(durable_shop)
@@ -82,7 +105,24 @@ def test_list_is_filtered_and_paged(durable_shop: DurableShop) -> None:
     last = run(durable_shop, "list", "--status", "due", "--before", "5").output
     assert "\n1   due" in last
     assert "more" not in last
-    assert run(durable_shop, "list", "--receiver", "nothing").output == "No messages.\n"
+    durable_shop.on(pay, signal="account_opened", uid="audit")
+    assert run(durable_shop, "list", "--receiver", "audit").output == "No messages.\n"
+
+
+@pytest.mark.parametrize("command", ["list", "retry", "discard"])
+def test_filter_by_an_unknown_name_is_an_error(durable_shop: DurableShop, command: str) -> None:
+    """With the most similar name; that of a receiver that is gone is known by its messages."""
+    durable_shop.on(pay, uid="ledger")
+    send(durable_shop)
+    durable_shop.kit.disconnect(pay)
+    for option, name, near in (
+        ("--receiver", "leger", "ledger"),
+        ("--signal", "acount_funded", "account_funded"),
+    ):
+        result = run(durable_shop, command, option, name)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert f"There is no {option[2:]} {name!r}. Did you mean {near!r}?" in result.stderr
+        assert run(durable_shop, command, option, near).exit_code == 0
 
 
 def test_show_has_everything_but_values(durable_shop: DurableShop) -> None:
@@ -94,8 +134,10 @@ def test_show_has_everything_but_values(durable_shop: DurableShop) -> None:
     assert result.output.startswith("Message 1  dead: it is not run again\n")
     assert re.search(r"^  Attempt +1 of 1$", result.output, re.MULTILINE)
     assert re.search(r"^  Error +LookupError at ", result.output, re.MULTILINE)
+    commands = "'flask signals outbox retry 1' runs it again; 'discard 1' deletes it."
+    assert result.output.endswith(f"\n\n{commands}\n")
     assert re.search(r"^  Payload +amount$", result.output, re.MULTILINE)
-    assert re.search(r"^  Site +tests/debug/test_outbox\.py:\d+$", result.output, re.MULTILINE)
+    assert re.search(r"^  Sent from +tests/debug/test_outbox\.py:\d+$", result.output, re.MULTILINE)
     as_json = run(durable_shop, "show", "1", "--json").output
     assert json.loads(as_json)["payload"] == ["amount"]
     assert "4111" not in result.output + as_json
@@ -173,10 +215,25 @@ def test_retried_message_runs(durable_shop: DurableShop) -> None:
     assert durable_shop.messages() == []
 
 
-def test_retry_leaves_alone_what_is_not_dead(durable_shop: DurableShop) -> None:
-    """By id this is an error; a filter does not match it."""
+def test_retry_makes_a_message_due_that_waits_for_its_next_attempt(
+    durable_shop: DurableShop,
+) -> None:
+    """By id, or by its status; its attempts stay as they are."""
     make_each_status(durable_shop)
-    for number, reason in ((1, "is due"), (2, "runs at the moment"), (3, "failed, and waits")):
+    assert run(durable_shop, "retry", "3").output == "1 message was retried.\n"
+    assert statuses(durable_shop) == {**EACH, 3: "due"}
+    message = find_message(signals_of(durable_shop), 3)
+    assert message is not None
+    assert (message.attempt, message.max_attempts) == (1, 2)
+    execute(durable_shop, "UPDATE signals_outbox SET due = due + 900 WHERE id = 3")
+    run(durable_shop, "retry", "--status", "retrying")
+    assert statuses(durable_shop) == {**EACH, 3: "due"}
+
+
+def test_retry_leaves_alone_what_is_due_or_running(durable_shop: DurableShop) -> None:
+    """By id this is an error; a filter matches dead messages only."""
+    make_each_status(durable_shop)
+    for number, reason in ((1, "is due already"), (2, "is running, so")):
         result = run(durable_shop, "retry", str(number))
         assert result.exit_code == 1
         assert reason in result.stderr
@@ -232,7 +289,12 @@ def test_retry_leaves_a_damaged_message_alone(durable_shop: DurableShop) -> None
     send(durable_shop)
     durable_shop.work()
     execute(durable_shop, "UPDATE signals_outbox SET headers = '{'")
-    assert run(durable_shop, "retry", "1").output == "No messages were retried.\n"
+    result = run(durable_shop, "retry", "1")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "Message 1 cannot run, because its headers are damaged." in result.stderr
+    assert "'flask signals outbox discard 1'" in result.stderr
+    result = run(durable_shop, "retry", "--status", "dead")
+    assert result.output == "No messages were retried.\n"
 
 
 # -- discarding -----------------------------------------------------------------------------------
@@ -252,7 +314,7 @@ def test_discard_leaves_alone_what_runs(durable_shop: DurableShop) -> None:
     make_each_status(durable_shop)
     result = run(durable_shop, "discard", "2")
     assert result.exit_code == 1
-    assert "Message 2 runs at the moment: it is not changed." in result.stderr
+    assert "Message 2 is running, so it is not changed." in result.stderr
     outbox = durable_shop.outbox
     with durable_shop.app.app_context():
         assert [*outbox.discard(outbox.queries.where(receiver="ledger"))] == [4]
@@ -276,6 +338,10 @@ def test_dry_run_changes_nothing(durable_shop: DurableShop) -> None:
     result = run(durable_shop, "discard", "--status", "due", "--dry-run")
     assert "\n5   due" in result.output
     assert result.output.endswith("\n\n2 messages would be discarded.\n")
+    execute(durable_shop, "UPDATE signals_outbox SET due = 0 WHERE id = 4")
+    result = run(durable_shop, "discard", "--status", "dead", "--dry-run")
+    assert result.output == "No messages would be discarded.\n"
+    execute(durable_shop, "UPDATE signals_outbox SET due = NULL WHERE id = 4")
     result = run(durable_shop, "retry", "4", "--dry-run")
     assert result.output == "1 message would be retried.\n"
     assert durable_shop.messages() == before

@@ -16,6 +16,8 @@ from sqlalchemy import text
 from flask_signals_kit import SignalsKit
 from flask_signals_kit.debug import activity
 from tests.debug.support import receive, run, waits
+from tests.debug.test_outbox import execute, make_each_status
+from tests.deliveries.durable.support import DurableShop
 from tests.support import Later, serving
 
 
@@ -137,14 +139,17 @@ def test_policy_says_which_receivers_are_not_reached(shop: Flask) -> None:
 def test_numbers_of_many_receivers_are_short(shop: Flask) -> None:
     """As ranges."""
     kit = shop.extensions["signals_kit"]
-    for number in range(1, 7):
-        policy = "isolate" if number == 3 else "raise"
+    for number in range(1, 8):
+        policy = "isolate" if number == 4 else "raise"
         receiver: Callable[..., None] = lambda account, **extra: None  # noqa: E731
         receiver.__qualname__ = f"receiver_{number}"
         kit.on("account_funded", on_error=policy)(receiver)
     found = facts(shop, "account_funded")
-    assert found["receiver_6"]["order"] == "after receivers 1 to 5, with priority 0"
-    assert found["receiver_6"]["reached"] == "not if one of receivers 1 to 2 and 4 to 5 raises"
+    assert found["receiver_7"]["order"] == "after receivers 1 to 6, with priority 0"
+    assert found["receiver_7"]["reached"] == "not if one of receivers 1 to 3, 5 and 6 raises"
+    assert found["receiver_3"]["order"] == "after receivers 1 and 2, with priority 0"
+    assert found["receiver_3"]["reached"] == "not if receiver 1 or 2 raises"
+    assert found["receiver_2"]["reached"] == "not if receiver 1 raises"
 
 
 def test_delivery_weak_and_async_are_explained(shop: Flask) -> None:
@@ -274,6 +279,27 @@ def test_text_has_time_link_and_reason_of_each_emission(shop: Flask) -> None:
         rf"{__name__}\.is_large returned false\n$",
         output,
     )
+
+
+def test_running_app_says_how_many_messages_are_stored(durable_shop: DurableShop) -> None:
+    """Also without emissions; not of a signal without durable receivers, nor without the table."""
+    make_each_status(durable_shop)
+    app = durable_shop.app
+    durable_shop.kit.on("account_opened")(greet)
+    journal = durable_shop.kit.for_app(app).journal
+    assert journal is not None
+    journal._entries.clear()
+    with serving(app) as url:
+        output = ok(app, "account_funded", "--url", url)
+        assert (
+            "\nOutbox: 5 messages are stored: 2 due, 1 running, 1 retrying, 1 dead\n\n"
+            "No emissions are recorded.\n" in output
+        )
+        data = json.loads(ok(app, "account_funded", "--url", url, "--json"))
+        assert data["stored"] == {"due": 2, "running": 1, "retrying": 1, "dead": 1}
+        assert "Outbox" not in ok(app, "account_opened", "--url", url)
+        execute(durable_shop, "DROP TABLE signals_outbox")
+        assert "Outbox" not in ok(app, "account_funded", "--url", url)
 
 
 def test_text_has_the_place_where_a_receiver_raised(shop: Flask) -> None:

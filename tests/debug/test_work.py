@@ -226,11 +226,10 @@ def test_second_signal_ends_it_at_once(shop: Process) -> None:
     assert due is not None
 
 
-def test_progress_is_shown_on_a_terminal(shop: Process) -> None:
-    """One line instead of one for each message."""
-    shop.send("acme", "beta")
+def screen(shop: Process, *arguments: str) -> list[str]:
+    """Run the command on a terminal until it ends; return what it printed, line by line."""
     main, terminal = pty.openpty()
-    worker = shop.work("--once", stdout=terminal, stderr=subprocess.DEVNULL)
+    worker = shop.work(*arguments, stdout=terminal, stderr=terminal)
     os.close(terminal)
     shown = b""
     while True:
@@ -243,8 +242,27 @@ def test_progress_is_shown_on_a_terminal(shop: Process) -> None:
         shown += part
     os.close(main)
     assert worker.wait(60) == 0
-    assert "receiver=" not in shown.decode()
-    assert shown.decode().rstrip().endswith("\r2 run, 0 failed, 0 due")
+    return shown.decode().split("\r\n")
+
+
+def test_progress_is_shown_on_a_terminal(shop: Process) -> None:
+    """One line instead of one for each message, from the start on."""
+    shop.send("acme", "beta")
+    shown = screen(shop, "--once")
+    assert shown[0].startswith("\r0 run, 0 failed, 2 due, 0 retrying\r")
+    assert shown[0].endswith("\r2 run, 0 failed, 0 due, 0 retrying")
+    assert shown[1:] == [""]
+
+
+def test_progress_makes_room_for_log_lines(shop: Process) -> None:
+    """They are written to standard error, which is the same terminal."""
+    shop.send("wrong")
+    shown = screen(shop, "--once")
+    visible = [line.rpartition("\r")[2] for line in shown]
+    assert visible[0].startswith("Message 1 of signal 'account_funded' is dead, for receiver")
+    blank = " " * len("0 run, 0 failed, 1 due, 0 retrying")
+    assert f"\r{blank}\r" in shown[0]
+    assert visible[-2:] == ["1 run, 1 failed, 0 due, 0 retrying", ""]
 
 
 def test_app_without_durable_receivers_is_an_error() -> None:

@@ -1,6 +1,7 @@
 """The ledger gets each payment once, even if it is down or the app is killed in between."""
 
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -40,7 +41,9 @@ def test_payment_is_posted(app: Flask, visitor: Visitor) -> None:
     assert posted(app) == before
     work(app)
     assert posted(app) == [*before, ("50.00", "wire")]
-    assert "€50.00 by wire" in visitor.read("/ledger/")
+    shown = visitor.read("/ledger/")
+    assert "€50.00 by wire" in shown
+    assert re.search(r"posted \d+ \w{3}, \d\d:\d\d UTC", shown)
 
 
 def test_ledger_that_is_down_gets_the_payment_later(app: Flask, visitor: Visitor) -> None:

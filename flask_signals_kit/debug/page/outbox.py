@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.datastructures import MultiDict
@@ -13,6 +14,7 @@ from ..outbox import (
     MessageInfo,
     OutboxReport,
     find_message,
+    known_names,
     messages,
     messages_to_json,
     outbox_report,
@@ -72,6 +74,10 @@ class OutboxPage:
     """How many messages match, on all pages."""
     older: int | None
     """``before`` of the next page, or ``None`` on the last one."""
+    receivers: Sequence[str]
+    """The known receivers, to choose one; a hundred at most."""
+    signals: Sequence[str]
+    """Their signals, to choose one; a hundred at most."""
 
     def to_json(self, app_signals: AppSignals) -> dict[str, Any]:
         """Return the content as JSON types."""
@@ -123,15 +129,13 @@ def outbox_page(app_signals: AppSignals, wanted: OutboxFilter) -> OutboxPage | N
     report = outbox_report(app_signals)
     if report is None:
         return None
+    receivers, signals = known_names(app_signals, report.receivers)
+    page = partial(OutboxPage, report=report, receivers=receivers[:PAGE], signals=signals[:PAGE])
     if wanted.id is not None:
         only = stored_message(app_signals, wanted.id)
         found = [] if only is None else [only]
-        return OutboxPage(report=report, messages=found, total=len(found), older=None)
+        return page(messages=found, total=len(found), older=None)
     listed = messages(app_signals, **wanted.query, limit=PAGE + 1, before=wanted.before)
     shown = [_safe(app_signals, message) for message in listed[:PAGE]]
-    return OutboxPage(
-        report=report,
-        messages=shown,
-        total=wanted.count(report),
-        older=shown[-1].id if len(listed) > PAGE else None,
-    )
+    older = shown[-1].id if len(listed) > PAGE else None
+    return page(messages=shown, total=wanted.count(report), older=older)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -17,6 +16,7 @@ from flask import Response, request
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ...errors import SignalsKitError
+from ...records import DURABLE
 from .. import activity
 from ..activity import RequestFilter
 from ..flow import Flow, Node, flow, grouped, seen
@@ -25,6 +25,7 @@ from ..flow_text import to_dot, to_mermaid
 from ..labels import (
     Located,
     age,
+    brief_moment,
     clock,
     doc_parts,
     duration,
@@ -34,7 +35,7 @@ from ..labels import (
     short_error,
     short_file,
 )
-from ..outbox import STATUSES
+from ..outbox import STATUSES, counts_of_signal, in_words
 from ..report import ORIGINS, POLICIES, TRAITS, Selection, SignalInfo, report
 from .outbox import outbox_page, read_outbox_filter, stored_message
 from .source import editor_url, source
@@ -149,10 +150,10 @@ class Views:
             auto_reload=False,
         )
         filters: dict[str, Any] = self._templates.filters
-        filters.update(doc_parts=doc_parts, duration=duration, camel_parts=_camel_parts)
+        filters.update(doc_parts=doc_parts, duration=duration)
         filters.update(place=_place, quote=_quote, clock=clock, iso=_iso)
         filters.update(editor_url=partial(editor_url, editor))
-        filters.update(moment=moment, age=age, short_error=short_error)
+        filters.update(moment=moment, brief_moment=brief_moment, age=age, short_error=short_error)
 
     def index(self, app_signals: AppSignals) -> Response:
         """Show the requests once a signal was sent, and the signals before."""
@@ -212,6 +213,7 @@ class Views:
             similar=activity.similar_name(app_signals, name),
             table=activity.receivers_by_emission(activity.last_emissions(app_signals, name)),
             policies=POLICIES,
+            stored=_stored(app_signals, signal),
         )
 
     def requests(self, app_signals: AppSignals) -> Response:
@@ -387,6 +389,14 @@ class Views:
         return f"{url}?{urlencode(query, doseq=True)}" if query else url
 
 
+def _stored(app_signals: AppSignals, signal: SignalInfo) -> str | None:
+    """Return how many messages of a signal are stored; ``None`` without durable receivers."""
+    if all(receiver.delivery != DURABLE for receiver in signal.receivers):
+        return None
+    counts = counts_of_signal(app_signals, signal.name)
+    return None if counts is None else in_words(counts)
+
+
 def _json(content: Any, status: int = 200) -> Response:
     body = json.dumps(content, ensure_ascii=False)
     return Response(_encode(f"{body}\n"), status, mimetype="application/json")
@@ -467,11 +477,6 @@ def _query(selection: Selection, page: int = 1) -> dict[str, Any]:
 
 def _place(thing: Located) -> str:
     return label(thing, short_file)
-
-
-def _camel_parts(name: str) -> list[str]:
-    """Return the parts of a class name between which a line may break."""
-    return re.split(r"(?<=[a-z0-9.>])(?=[A-Z])", name)
 
 
 def _sample(signal: SignalInfo) -> str:

@@ -34,14 +34,22 @@ class Queries:
         }
         self._status = case(*((each, name) for name, each in self._is.items())).label("status")
         self._age = select(now - func.min(columns.due))
+        # Without "due": each claim of a worker that does not begin moves it.
+        self._first = (
+            select(columns.headers, now.label("now"))
+            .where(columns.attempt == 0, columns.due.is_not(None))
+            .order_by(columns.id)
+            .limit(1)
+        )
         # Not "not running": that is null for a dead message.
         self.not_running: ColumnElement[bool] = or_(
             *(each for name, each in self._is.items() if name != "running")
         )
+        self.retryable: ColumnElement[bool] = or_(self._is["dead"], self._is["retrying"])
         self._revive = (
             update(table)
             .where(columns.id == bindparam("row_id"), columns.attempt == bindparam("row_attempt"))
-            .where(self._is["dead"])
+            .where(self.retryable)
             .values(due=now, headers=bindparam("new_headers"))
         )
 
@@ -67,17 +75,20 @@ class Queries:
     def batch(
         self, connection: Connection, where: Sequence[Any], after: int, limit: int
     ) -> Sequence[Any]:
-        """Return id, attempt and headers of messages, those with the lowest ids first.
+        """Return id, attempt, due and headers of messages, those with the lowest ids first.
 
         :param after: only messages with higher ids.
         """
         columns = self._table.c
-        found = select(columns.id, columns.attempt, columns.headers).where(*where)
+        found = select(columns.id, columns.attempt, columns.due, columns.headers).where(*where)
         found = found.where(columns.id > after).order_by(columns.id).limit(limit)
         return connection.execute(found).all()
 
     def revive(self, connection: Connection, number: int, attempt: int, headers: str) -> bool:
-        """Make a dead message due, with new headers; return false if it has changed meanwhile."""
+        """Make a dead or retrying message due, with these headers.
+
+        :return: false if it has changed since.
+        """
         values = {"row_id": number, "row_attempt": attempt, "new_headers": headers}
         return connection.execute(self._revive, values).rowcount == 1
 
@@ -100,6 +111,10 @@ class Queries:
         age = connection.execute(self._age).scalar()
         return age if age is not None and age >= 0 else None
 
+    def first_not_begun(self, connection: Connection) -> Any:
+        """Return ``headers`` of the first message that has not begun, and ``now``; or ``None``."""
+        return connection.execute(self._first).one_or_none()
+
     def newest(
         self, connection: Connection, where: Sequence[Any], limit: int, before: int | None
     ) -> Sequence[Any]:
@@ -120,9 +135,15 @@ class Queries:
         return connection.execute(found).one_or_none()
 
     def states(self, connection: Connection, numbers: Sequence[int]) -> Sequence[Any]:
-        """Return id, status, attempt and error of those of these messages that are stored."""
+        """Return those of these messages that are stored, without headers and payload.
+
+        ``is_later`` tells whether a message is not due yet, by the database's clock.
+        """
         columns = self._table.c
-        found = select(columns.id, self._status, columns.attempt, columns.error)
+        is_later = (columns.due > Now()).label("is_later")
+        found = select(
+            columns.id, self._status, columns.attempt, columns.error, columns.due, is_later
+        )
         return connection.execute(found.where(columns.id.in_(numbers))).all()
 
 

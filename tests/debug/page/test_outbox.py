@@ -167,7 +167,7 @@ def test_message_shows_its_facts(durable_shop: DurableShop) -> None:
         "Request GET /fund",
         "Payload amount method",
         "Sender str",
-        "Caused by message none",
+        "Caused by none",
     ):
         assert expected in shown
     assert re.search(r"Last error LookupError at \S*test_outbox\.py:\d+", shown)
@@ -176,6 +176,33 @@ def test_message_shows_its_facts(durable_shop: DurableShop) -> None:
     [message] = client.get("/_signals/outbox.json?id=1").get_json()["messages"]
     assert (message["id"], message["payload"]) == (1, ["amount", "method"])
     assert message["message_id"] in shown
+
+
+def test_filters_offer_the_known_names(durable_shop: DurableShop) -> None:
+    """Of receivers with and without messages, and of those that are gone."""
+    durable_shop.on(ignore, uid="audit")
+    durable_shop.on(pay, signal="account_opened", uid="ledger")
+    send(durable_shop)
+    durable_shop.kit.disconnect(ignore)
+    html = client_of(durable_shop).get("/_signals/outbox").text
+    for name, offered in (
+        ("receivers", ["audit", "ledger"]),
+        ("signals", ["account_funded", "account_opened"]),
+    ):
+        assert f'list="{name}"' in html
+        options = html.partition(f'<datalist id="{name}">')[2].partition("</datalist>")[0]
+        assert re.findall(r'value="(\w+)"', options) == offered
+
+
+def test_dead_message_names_the_commands_for_it(durable_shop: DurableShop) -> None:
+    """The view itself changes nothing."""
+    durable_shop.on(pay, max_attempts=1)
+    send(durable_shop)
+    client = client_of(durable_shop)
+    assert "flask signals" not in words(client.get("/_signals/outbox/1").text)
+    durable_shop.work()
+    shown = words(client.get("/_signals/outbox/1").text)
+    assert "flask signals outbox retry 1 or discard 1" in shown
 
 
 def test_message_names_what_caused_it(durable_shop: DurableShop) -> None:
@@ -192,7 +219,7 @@ def test_message_names_what_caused_it(durable_shop: DurableShop) -> None:
     durable_shop.work()
     [number] = ids(durable_shop)
     shown = words(client_of(durable_shop).get(f"/_signals/outbox/{number}").text)
-    assert f"Caused by message {sent[0]}" in shown
+    assert f"Caused by {sent[0]}" in shown
     assert f"Correlation {sent[0]}" in shown
 
 
@@ -203,7 +230,7 @@ def test_message_that_is_not_stored_is_404(durable_shop: DurableShop, number: in
     send(durable_shop)
     client = client_of(durable_shop)
     response = client.get(f"/_signals/outbox/{number}")
-    assert (response.status_code, "is not stored" in response.text) == (404, True)
+    assert (response.status_code, "it never existed" in response.text) == (404, True)
     assert client.get(f"/_signals/outbox.json?id={number}").get_json()["messages"] == []
 
 
@@ -213,6 +240,39 @@ def test_json_of_an_id_that_is_no_number_is_empty(durable_shop: DurableShop) -> 
     send(durable_shop)
     answer = client_of(durable_shop).get("/_signals/outbox.json?id=x").get_json()
     assert (answer["messages"], answer["total"]) == ([], 0)
+
+
+def test_signal_view_links_to_the_stored_messages(durable_shop: DurableShop) -> None:
+    """After a restart the journal is empty, but messages wait."""
+    make_each_status(durable_shop)
+    durable_shop.on(ignore, signal="account_opened")
+    durable_shop.kit.on("account_closed")(ignore)
+    journal = durable_shop.kit.for_app(durable_shop.app).journal
+    assert journal is not None
+    journal._entries.clear()
+    client = client_of(durable_shop)
+    html = client.get("/_signals/signals/account_funded").text
+    link = '<a href="/_signals/outbox?signal=account_funded">'
+    assert f"{link}5 messages are stored: 2 due, 1 running, 1 retrying, 1 dead</a>" in html
+    assert "no messages are stored" in client.get("/_signals/signals/account_opened").text
+    assert "/outbox?signal" not in client.get("/_signals/signals/account_closed").text
+
+
+def test_signal_view_works_without_the_table(durable_shop: DurableShop) -> None:
+    """The Outbox view says what is wrong."""
+    durable_shop.on(ignore)
+    execute(durable_shop, "DROP TABLE signals_outbox")
+    response = client_of(durable_shop).get("/_signals/signals/account_funded")
+    assert (response.status_code, "/outbox?signal" in response.text) == (200, False)
+
+
+def test_view_says_what_runs_the_messages(durable_shop: DurableShop) -> None:
+    """In testing, no worker runs in this process."""
+    durable_shop.on(ignore)
+    shown = words(client_of(durable_shop).get("/_signals/outbox").text)
+    assert "Run by: nothing in this process: start 'flask signals work'" in shown
+    answer = client_of(durable_shop).get("/_signals/outbox.json").get_json()
+    assert answer["run_by"] == "nothing in this process: start 'flask signals work'"
 
 
 # -- refreshing -----------------------------------------------------------------------------------

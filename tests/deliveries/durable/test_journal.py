@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import subprocess
 import sys
 import textwrap
@@ -67,6 +68,13 @@ def shown(shop: DurableShop) -> tuple[str, str | None]:
     return found.status, found.reason
 
 
+def request_failures(shop: DurableShop) -> int:
+    """Return the failures of the only request."""
+    app_signals = shop.kit.for_app(shop.app)
+    [request] = activity.describe(app_signals, activity.requests(app_signals))
+    return request.failures
+
+
 def test_step_waits_for_the_commit_and_then_for_a_worker(any_shop: DurableShop) -> None:
     """With each extension: once it is stored, the step has the number of its message."""
     any_shop.on(ignore)
@@ -98,7 +106,7 @@ def test_step_has_run(shop: DurableShop) -> None:
 
 
 def test_step_is_retried_until_it_has_run(shop: DurableShop) -> None:
-    """Each attempt counts as a call, and each failure as a failure of the request."""
+    """Each attempt counts as a call, and each failure as one of the receiver only."""
 
     def fail_once(sender: Any, **extra: Any) -> None:
         if current_emission.attempt == 1:
@@ -121,10 +129,28 @@ def test_step_is_retried_until_it_has_run(shop: DurableShop) -> None:
     assert (tally.calls, tally.failures) == (2, 1)
     assert tally.last_failure is not None
     assert tally.last_failure.emission == emission(shop).number
-    [request] = activity.describe(
-        shop.kit.for_app(shop.app), activity.requests(shop.kit.for_app(shop.app))
-    )
-    assert request.failures == 1
+    assert request_failures(shop) == 0
+
+
+def test_death_is_a_failure_of_the_request(shop: DurableShop) -> None:
+    """One for all attempts."""
+    shop.on(fail, max_attempts=3)
+    send(shop)
+    run_one(shop)
+    run_one(shop)
+    assert request_failures(shop) == 0
+    run_one(shop)
+    assert (request_failures(shop), shop.tally().failures) == (1, 3)
+
+
+def test_death_without_a_run_is_a_failure_of_the_request(shop: DurableShop) -> None:
+    """The message cannot be read; the receiver has not failed."""
+    shop.on(ignore)
+    send(shop)
+    change(shop, "UPDATE signals_outbox SET payload = '{'")
+    shop.work()
+    assert shown(shop)[0] == "dead"
+    assert (request_failures(shop), shop.tally().failures) == (1, 0)
 
 
 def test_step_that_asks_to_be_run_again_has_not_failed(shop: DurableShop) -> None:
@@ -136,7 +162,11 @@ def test_step_that_asks_to_be_run_again_has_not_failed(shop: DurableShop) -> Non
     shop.on(ask)
     send(shop)
     run_one(shop)
-    assert shown(shop) == ("retrying", "attempt 1 of 20: it asked to be run again")
+    status, reason = shown(shop)
+    line = ask.__code__.co_firstlineno + 1
+    place = rf"{re.escape(FILE)}:{line}"
+    assert status == "retrying"
+    assert re.fullmatch(rf"attempt 1 of 20: asked to be run again at {place}", reason or "")
     assert (shop.tally().calls, shop.tally().failures) == (1, 0)
 
 
@@ -175,13 +205,62 @@ def test_step_of_a_missing_receiver_says_so(shop: DurableShop) -> None:
     send(shop)
     shop.kit.disconnect(ignore)
     shop.work()
-    assert shown(shop)[0] == "retrying"
+    status, reason = shown(shop)
+    assert status == "retrying"
+    assert (reason or "").startswith("attempt 1 of 6: There is no durable receiver 'tests.")
+    assert step(shop).next_attempt == shop.messages()[0].due
     for _ in range(5):
         shop.make_due()
         shop.work()
     status, reason = shown(shop)
     assert status == "dead"
-    assert "There is no durable receiver" in (reason or "")
+    assert (reason or "").startswith("attempt 6 of 6: There is no durable receiver 'tests.")
+
+
+def test_step_of_a_missing_receiver_needs_no_database(shop: DurableShop) -> None:
+    """The journal has the reason as well."""
+    shop.on(ignore)
+    send(shop)
+    shop.kit.disconnect(ignore)
+    shop.work()
+    change(shop, "DROP TABLE signals_outbox")
+    status, reason = shown(shop)
+    assert status == "retrying"
+    assert (reason or "").startswith("attempt 1 of 6: There is no durable receiver 'tests.")
+
+
+def test_step_says_that_a_worker_has_claimed_it(shop: DurableShop) -> None:
+    """And when it is due again, if that worker does not begin."""
+    shop.on(ignore)
+    send(shop)
+    assert len(shop.outbox.claim()) == 1
+    status, reason = shown(shop)
+    assert status == "waiting"
+    assert (reason or "").startswith("was claimed by a worker, and is due again at ")
+
+
+def test_step_whose_run_was_lost_says_so(shop: DurableShop) -> None:
+    """Its worker was killed, and its timeout has passed."""
+    shop.on(ignore, max_attempts=2)
+    send(shop)
+    change(shop, "UPDATE signals_outbox SET attempt = 1, due = 0")
+    assert shown(shop) == ("retrying", "attempt 1 of 2 did not end")
+
+
+def test_step_says_when_the_next_attempt_is(shop: DurableShop) -> None:
+    """After a failure in this process."""
+    shop.on(fail, max_attempts=2, backoff=lambda attempt: 3600)
+    send(shop)
+    shop.work()
+    assert shown(shop) == ("retrying", "attempt 1 of 2 raised LookupError")
+    assert step(shop).next_attempt == shop.messages()[0].due
+    shop.make_due()
+    assert step(shop).next_attempt is None
+    html = shop.app.test_client().get(f"/_signals/emissions/{emission(shop).number}").text
+    assert ", next at " not in html
+    change(shop, "UPDATE signals_outbox SET due = 9e9")
+    html = shop.app.test_client().get(f"/_signals/emissions/{emission(shop).number}").text
+    assert re.search(r':\d+</code>, next at <time datetime="[^"]+">2255-', html)
 
 
 def test_step_is_dropped_by_a_rollback(any_shop: DurableShop) -> None:
@@ -273,12 +352,21 @@ def run_elsewhere(shop: DurableShop, receiver: str) -> None:
 
 
 def test_worker_in_another_process_has_run_it(shop: DurableShop) -> None:
-    """Its row is gone."""
+    """Its row is gone, so nothing more is known."""
     shop.on(ignore)
     send(shop)
     run_elsewhere(shop, "ignore")
-    assert shown(shop) == ("ran", "in another process")
-    assert step(shop).duration is None
+    assert shown(shop) == ("done", "in another process: it ran or was discarded")
+    assert (step(shop).duration, step(shop).message) == (None, None)
+
+
+def test_waiting_message_that_was_discarded_is_not_said_to_have_run(shop: DurableShop) -> None:
+    """It may have run, or not: the row that would tell is gone."""
+    shop.on(ignore)
+    send(shop)
+    with shop.app.app_context():
+        assert [*shop.outbox.discard(shop.outbox.queries.where(number=1))] == [1]
+    assert shown(shop) == ("done", "in another process: it ran or was discarded")
 
 
 def test_worker_in_another_process_has_failed(shop: DurableShop) -> None:
@@ -292,7 +380,7 @@ def test_worker_in_another_process_has_failed(shop: DurableShop) -> None:
     run_elsewhere(shop, "fail")
     status, reason = shown(shop)
     assert status == "dead"
-    assert (reason or "").startswith(f"LookupError at {FILE}:")
+    assert (reason or "").startswith(f"attempt 2 of 2: LookupError at {FILE}:")
 
 
 def change(shop: DurableShop, statement: str) -> None:
@@ -311,7 +399,7 @@ def test_dead_message_is_retried_or_discarded_elsewhere(shop: DurableShop) -> No
     change(shop, "UPDATE signals_outbox SET due = 9e9, error = NULL, attempt = 2")
     assert shown(shop) == ("retrying", "attempt 2 is running")
     change(shop, "DELETE FROM signals_outbox")
-    assert shown(shop)[0] == "dropped"
+    assert shown(shop)[0] == "done"
 
 
 def test_database_that_cannot_be_read_leaves_the_step_waiting(shop: DurableShop) -> None:
