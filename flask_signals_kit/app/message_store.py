@@ -231,9 +231,9 @@ class MessageStore:
     def _session_for(self, call: Call, delivery: Durable) -> tuple[Any, bool]:
         """Return the session to store a call in, and whether to commit it at once.
 
-        ``None`` stands for a transaction of its own. A transaction that was begun during this send
-        belongs to nobody if nothing is changed in it: an earlier receiver, or a predicate, has read
-        the database. It is committed, because on SQLite it holds the lock.
+        ``None`` stands for a transaction of its own. If a transaction was begun during this send,
+        and nothing is changed in it, an earlier receiver or a predicate has only read the database.
+        It is committed, because on SQLite it holds the lock.
         """
         pending: Any = call.transaction
         if pending is not None:

@@ -1,4 +1,4 @@
-"""Sends and runs in unusual places: nothing is lost, doubled or committed for somebody else."""
+"""Sends and runs in unusual places: nothing is lost or doubled, no other transaction is ended."""
 
 import threading
 from contextvars import copy_context
@@ -191,7 +191,7 @@ def test_session_of_the_delivery_is_rolled_back(shop: DurableShop) -> None:
     assert [message.due for message in shop.messages()] == [None]
 
 
-def test_transaction_of_an_enclosing_context_is_left_alone(shop: DurableShop) -> None:
+def test_transaction_of_an_enclosing_context_stays_open(shop: DurableShop) -> None:
     """Neither committed nor rolled back by a run."""
     if shop.engine.dialect.name == "sqlite":
         pytest.skip("the open transaction holds the lock")
