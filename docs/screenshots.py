@@ -1,7 +1,7 @@
 """Take new screenshots of the page: ``.venv/bin/python -m docs.screenshots``.
 
-They show the example app after some requests: a request, the signals and their flow, in light and
-dark. Needs Chromium.
+They show the example app after some requests: a request, the signals, their flow and the outbox, in
+light and dark. Needs Chromium.
 """
 # ruff: noqa: INP001 - Sphinx's folder is no package; this is run from the project's root.
 
@@ -59,10 +59,27 @@ def main() -> None:
             _use(page, url)
             for name, link in PICTURES.items():
                 page.get_by_role("link", name=link, exact=True).click()
-                for scheme, suffix in SCHEMES.items():
-                    page.emulate_media(color_scheme=scheme)
-                    page.screenshot(path=FOLDER / f"{name}{suffix}.png")
+                _take(page, name)
+            _fail_to_post(page, url)
+            page.goto(f"{url}/_signals/outbox")
+            _take(page, "outbox-page")
         browser.close()
+
+
+def _take(page: Page, name: str) -> None:
+    for scheme, suffix in SCHEMES.items():
+        page.emulate_media(color_scheme=scheme)
+        page.screenshot(path=FOLDER / f"{name}{suffix}.png")
+
+
+def _fail_to_post(page: Page, url: str) -> None:
+    """Pay while the ledger is down."""
+    page.goto(f"{url}/ledger/")
+    page.get_by_role("button", name="Take it down").click()
+    for amount in ("60", "75"):
+        page.goto(f"{url}/funding/wire")
+        fill(page, "Report transfer", amount_in_euros=amount)
+    page.wait_for_timeout(2500)  # until both have failed
 
 
 if __name__ == "__main__":
