@@ -77,7 +77,7 @@ def test_postgresql_is_stopped_and_started_under_load(server: Any, tmp_path: Pat
     shop = Processes(url.render_as_string(hide_password=False), tmp_path)
     try:
         with shop.working(2):
-            sender = shop.start("send", 1, 300)
+            sender = shop.start("send", 1, 1000)
             shop.wait_for_effects(20)
             stop(server)
             read_until(sender, "failed")

@@ -33,11 +33,11 @@ def test_sender_is_killed(shop: Processes, point: str) -> None:
 @pytest.mark.parametrize("point", some_long(WORKER_POINTS, "before_submit", "after_finish"))
 def test_worker_is_killed(shop: Processes, point: str) -> None:
     """Each message is run again, and has one effect in the database."""
-    shop.send(1, 3)
+    shop.send(1, 8)  # more messages than one claim takes
     shop.run("work", 1, "once", fault=f"{point}:2:kill", code=KILLED)
-    shop.check(orders=3, waiting=shop.count().waiting)
+    shop.check(orders=8, waiting=shop.count().waiting)
     shop.drain()
-    counts = shop.check(orders=3, effects=3)
+    counts = shop.check(orders=8, effects=8)
     # The second message that ends is one for the receiver outside of the database; while others
     # are claimed, such a message may run as well.
     assert counts.repeated <= (point in {"after_claim", "after_outside_effect", "after_finish"})
