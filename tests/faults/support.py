@@ -108,6 +108,7 @@ class Processes:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            pipesize=1 << 20,  # it is read at the end only, and an outage is logged at length
             start_new_session=True,  # so that it and its children are a group
         )
         self._started.append(process)
