@@ -26,6 +26,9 @@ STATUSES: dict[str, str] = {
 }
 """What each status of a message means."""
 
+HIGHEST = 2**63 - 1
+"""The highest id that the databases can store."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class MessageInfo:
@@ -152,7 +155,7 @@ def outbox_report(app_signals: AppSignals) -> OutboxReport | None:
             ReceiverTotals(
                 receiver=receiver,
                 signal=signal,
-                exists=outbox.max_attempts(signal, receiver) is not None,
+                exists=outbox.delivery_of(signal, receiver) is not None,
                 counts=totals,
             )
             for (receiver, signal), totals in found.items()
@@ -197,7 +200,12 @@ def in_words(counts: Mapping[str, int]) -> str:
     if not number:
         return "no messages are stored"
     each = ", ".join(f"{count:,} {status}" for status, count in counts.items() if count)
-    return f"{'1 message is' if number == 1 else f'{number:,} messages are'} stored: {each}"
+    return f"{stored(number)}: {each}"
+
+
+def stored(number: int) -> str:
+    """Return a number of stored messages as the beginning of a sentence."""
+    return "1 message is stored" if number == 1 else f"{number:,} messages are stored"
 
 
 def counts_of_signal(app_signals: AppSignals, signal: str) -> dict[str, int] | None:
@@ -241,6 +249,7 @@ def messages(
         return []
     queries = outbox.queries
     where = queries.where(status=status, receiver=receiver, signal=signal, queue=queue)
+    before = None if before is None else max(0, min(before, HIGHEST))
     with outbox.reading() as connection:
         rows = queries.newest(connection, where, limit, before)
     return [_message(outbox, row) for row in rows]
@@ -253,7 +262,7 @@ def find_message(app_signals: AppSignals, number: int) -> MessageInfo | None:
     :raises ConfigurationError: as :func:`outbox_report`.
     """
     outbox = app_signals.outbox
-    if outbox is None:
+    if outbox is None or not 0 < number <= HIGHEST:
         return None
     with outbox.reading() as connection:
         row = outbox.queries.find(connection, number)
@@ -290,14 +299,14 @@ def _message(outbox: Outbox, row: Any) -> MessageInfo:
     from ..deliveries.durable.payload import Headers, names_in, site_of
 
     headers: Any = Headers.from_text(row.headers)
-    most = outbox.max_attempts(row.signal, row.receiver)
+    delivery, spent = outbox.delivery_of(row.signal, row.receiver), headers.spent if headers else 0
     return MessageInfo(
         id=row.id,
         receiver=row.receiver,
         signal=row.signal,
         status=row.status,
         attempt=row.attempt,
-        max_attempts=most if most is None or headers is None else headers.spent + most,
+        max_attempts=None if delivery is None else spent + delivery.max_attempts,
         due=row.due,
         sent_at=headers and headers.sent_at,
         queue=row.queue,

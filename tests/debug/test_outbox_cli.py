@@ -143,13 +143,22 @@ def test_show_has_everything_but_values(durable_shop: DurableShop) -> None:
     assert "4111" not in result.output + as_json
 
 
-def test_unknown_message_is_an_error(durable_shop: DurableShop) -> None:
-    """The exit code is 1."""
+@pytest.mark.parametrize("number", ["7", "0", str(10**20)])
+def test_unknown_message_is_an_error(durable_shop: DurableShop, number: str) -> None:
+    """The exit code is 1, also for a number that the database cannot store."""
     durable_shop.on(pay)
     for command in ("show", "retry", "discard"):
-        result = run(durable_shop, command, "7")
+        result = run(durable_shop, command, number)
         assert result.exit_code == 1
-        assert "There is no message 7" in result.stderr
+        assert f"There is no message {number}:" in result.stderr
+
+
+def test_list_before_any_number(durable_shop: DurableShop) -> None:
+    """One that the database cannot store is as good as the highest, or the lowest."""
+    durable_shop.on(pay)
+    send(durable_shop)
+    assert "pay" in run(durable_shop, "list", "--before", str(10**20)).output
+    assert "No messages." in run(durable_shop, "list", "--before", str(-(10**20))).output
 
 
 def test_app_without_durable_receivers_is_an_error() -> None:

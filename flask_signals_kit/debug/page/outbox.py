@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 PAGE = 100
 """The number of messages on one page of the list, and the most receivers in the table."""
 
-HIGHEST = 2**63 - 1
-"""The highest id that the databases can store."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxFilter:
@@ -99,7 +96,7 @@ def read_outbox_filter(arguments: MultiDict[str, str]) -> OutboxFilter:
         status=status if status in STATUSES else "",
         receiver=arguments.get("receiver", "").strip(),
         signal=arguments.get("signal", "").strip(),
-        before=None if before is None else max(0, min(before, HIGHEST)),
+        before=before,
     )
 
 
@@ -108,7 +105,7 @@ def stored_message(app_signals: AppSignals, number: int) -> MessageInfo | None:
 
     :raises SignalsKitError: as :func:`outbox_page`.
     """
-    found = find_message(app_signals, number) if 0 < number <= HIGHEST else None
+    found = find_message(app_signals, number)
     return None if found is None else _safe(app_signals, found)
 
 
