@@ -1,4 +1,4 @@
-"""Fixtures: a Redis, and shops whose durable receivers run on Celery."""
+"""Fixtures: shops whose durable receivers run on Celery."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,19 +7,6 @@ import pytest
 
 from tests.contrib.support import CeleryShop
 from tests.redis_server import RedisServer
-
-
-@pytest.fixture
-def sqlite(tmp_path: Path) -> str:
-    """Give the URL of an SQLite file."""
-    return f"sqlite:///{tmp_path / 'shop.sqlite'}"
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest) -> str:
-    """Give the URL of an empty database."""
-    url: str = request.getfixturevalue(request.param)
-    return url
 
 
 @pytest.fixture

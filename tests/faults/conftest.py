@@ -33,30 +33,24 @@ def _note(shop: Processes, test: str) -> None:
 
 @pytest.fixture
 def sqlite(tmp_path: Path) -> str:
-    """Give the URL of an SQLite file."""
+    """Give the URL of an SQLite file, with a longer wait for its lock."""
     return f"sqlite:///{tmp_path / 'shop.sqlite'}?timeout=20"
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest) -> str:
-    """Give the URL of an empty database."""
-    url: str = request.getfixturevalue(request.param)
-    return url
 
 
 @pytest.fixture
 def shop(request: pytest.FixtureRequest, database: str, tmp_path: Path) -> Iterator[Processes]:
     """Give a shop on each database."""
-    shop = Processes(database, tmp_path)
-    yield shop
-    _note(shop, request.node.name)
-    shop.close()
+    yield from _shop(request, database, tmp_path)
 
 
 @pytest.fixture
 def sqlite_shop(request: pytest.FixtureRequest, sqlite: str, tmp_path: Path) -> Iterator[Processes]:
     """Give a shop on an SQLite file."""
-    shop = Processes(sqlite, tmp_path)
+    yield from _shop(request, sqlite, tmp_path)
+
+
+def _shop(request: pytest.FixtureRequest, database: str, folder: Path) -> Iterator[Processes]:
+    shop = Processes(database, folder)
     yield shop
     _note(shop, request.node.name)
     shop.close()

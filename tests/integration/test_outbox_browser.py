@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from axe_playwright_python.base import AXE_SCRIPT
 from sqlalchemy import text
 
 from tests.deliveries.durable.support import DurableShop
-from tests.integration.test_page_browser import CONTRASTS, LONG
-from tests.integration.test_requests_browser import CUT_OFF
+from tests.integration.test_page_browser import LONG
+from tests.integration.test_requests_browser import check_views
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -126,18 +125,6 @@ def test_views_are_accessible_and_readable(
     page.set_viewport_size({"width": width, "height": 800})
     shop.kit.disconnect(ignore)
     numbers = [message.id for message in shop.messages()]
-    check(page, url, [*VIEWS, *(f"/outbox/{number}" for number in numbers)], width)
+    check_views(page, url, [*VIEWS, *(f"/outbox/{number}" for number in numbers)], width)
     change(shop, "DROP TABLE signals_outbox")
-    check(page, url, ["/outbox", "/outbox/1"], width)
-
-
-def check(page: Page, url: str, paths: list[str], width: int) -> None:
-    """Check each view."""
-    for path in paths:
-        page.goto(url + path)
-        page.evaluate(AXE_SCRIPT)
-        found = page.evaluate("axe.run()")["violations"]
-        assert [(each["id"], each["nodes"][0]["html"]) for each in found] == [], path
-        assert page.evaluate("document.documentElement.scrollWidth") == width, path
-        assert [text for text in page.evaluate(CONTRASTS) if text[0] < 4.5] == [], path
-        assert page.evaluate(CUT_OFF) == [], path
+    check_views(page, url, ["/outbox", "/outbox/1"], width)

@@ -255,8 +255,14 @@ def test_views_are_accessible_and_readable(
     """Axe finds nothing, nothing is cut off, and the contrast is high enough."""
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({"width": width, "height": 800})
-    for path in (*paths(served), "/signals", "/flow", "/requests?q=none", "/emissions/0"):
-        page.goto(served.url + path)
+    others = ["/signals", "/flow", "/requests?q=none", "/emissions/0"]
+    check_views(page, served.url, [*paths(served), *others], width)
+
+
+def check_views(page: "Page", url: str, paths: list[str], width: int) -> None:
+    """Check that each view is accessible and readable in a window of this width."""
+    for path in paths:
+        page.goto(url + path)
         page.evaluate(AXE_SCRIPT)
         found = page.evaluate("axe.run()")["violations"]
         assert [(each["id"], each["nodes"][0]["html"]) for each in found] == [], path

@@ -356,20 +356,6 @@ def test_damaged_payload_makes_the_message_dead(shop: DurableShop, payload: str)
     assert "stored" in message.error
 
 
-def test_damaged_headers_make_the_message_dead(shop: DurableShop) -> None:
-    """They are needed for the emission only."""
-    ran: list[Any] = []
-    shop.on(lambda sender, **extra: ran.append(sender))
-    with shop.open():
-        shop.funded.send("acme")
-    with shop.outside.begin() as connection:
-        connection.execute(text("UPDATE signals_outbox SET headers = '{'"))
-    shop.work()
-    [message] = shop.messages()
-    assert message.due is None
-    assert ran == []
-
-
 def test_reason_of_a_dead_message_has_no_value(shop: DurableShop, ran: list[Any]) -> None:
     """It is stored and shown; types may be named."""
 

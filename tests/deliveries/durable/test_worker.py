@@ -12,10 +12,11 @@ from tests.deliveries.durable.support import DurableShop
 
 
 def test_damaged_headers_are_the_reason_of_a_dead_message(shop: DurableShop) -> None:
-    """It is reported once, and not tried for ever."""
+    """It is reported once, and not tried for ever; the receiver is not called."""
     reported: list[Any] = []
     shop.kit.on_exception(lambda app, exception, **details: reported.append(details["source"]))
-    shop.on(lambda sender, **extra: None)
+    ran: list[Any] = []
+    shop.on(lambda sender, **extra: ran.append(sender))
     with shop.open():
         shop.funded.send("acme")
     with shop.outside.begin() as connection:
@@ -25,6 +26,7 @@ def test_damaged_headers_are_the_reason_of_a_dead_message(shop: DurableShop) -> 
     assert (message.due, message.attempt) == (None, 1)
     assert message.error.startswith("The stored headers are damaged")
     assert reported == ["delivery"]
+    assert ran == []
 
 
 def test_look_for_messages_does_not_wait_for_a_writer(shop: DurableShop) -> None:
