@@ -35,7 +35,12 @@ from ..deliveries.durable.table import (
 from ..deliveries.sources import SessionSource, in_greenlet, is_async
 from ..deliveries.sqlite import engine_label
 from ..deliveries.transactions import has_changes, listen_to_flushes, pending_in
-from ..errors import ConfigurationError, DeadMessageError, DuplicateReceiverError
+from ..errors import (
+    HOW_TO_CREATE,
+    ConfigurationError,
+    DeadMessageError,
+    DuplicateReceiverError,
+)
 
 if TYPE_CHECKING:
     from ..core.connection import LiveConnection
@@ -293,7 +298,7 @@ class MessageStore:
             if missing:
                 raise ConfigurationError(
                     f"There is no {missing} in {engine_label(connection.engine)}, which durable "
-                    "receivers need: create it with db.create_all(), or by a migration."
+                    f"receivers need. {HOW_TO_CREATE}"
                 )
             self._has_table = True
         return self.statements.insert(connection, values)
@@ -333,9 +338,9 @@ class MessageStore:
             late.request = self.signals.requests.of(call._context.name, sys._getframe())
         self._results[message] = late
 
-    def result_of(self, message: str | None) -> LateResult:
+    def result_of(self, message: str) -> LateResult:
         """Return the result of a call; a new one if this process has not recorded its send."""
-        return self._results.get(message or "") or LateResult()
+        return self._results.get(message) or LateResult()
 
     def contract_of(self, signal: str) -> Contract | None:
         """Return the contract of a signal."""
@@ -366,17 +371,12 @@ class MessageStore:
         """
         return reading(self.engine(), self.statements.table)
 
-    def emission_of(self, message: str) -> int | None:
+    def emission_number(self, message: str) -> int | None:
         """Return the number of a message's emission, as long as the journal of this process has it.
 
         :param message: the id of the message, which is also the idempotency key.
         """
         return self.result_of(message).number
-
-    def max_attempts(self, signal: str, receiver: str) -> int | None:
-        """Return how often a receiver is run at most; ``None`` if there is none of this name."""
-        live = self.find(signal, receiver)
-        return None if live is None else live.options.delivery.max_attempts
 
     def missing(self) -> str | None:
         """Name what the database lacks of the table, and the database; ``None`` if it is complete.

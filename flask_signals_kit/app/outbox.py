@@ -28,8 +28,11 @@ class Engine(Protocol):
     def submit(self, message: int, attempt: int, queue: str | None, /) -> None:
         """Let a worker call ``outbox.run(message, attempt)``, at any time.
 
-        ``message`` is the id of a message. The message may be carried twice or
-        lost: it is due again until it has run.
+        The message may be carried twice or lost: it is due again until it has run.
+
+        :param message: the id of the message.
+        :param attempt: how often it had run when it was claimed.
+        :param queue: its queue.
         """
 
 
@@ -58,7 +61,7 @@ class Outbox(MessageStore):
 
         Call this again and again, in one process or in many.
 
-        :param engine: its ``submit(id, attempt, queue)`` is called for each message.
+        :param engine: its ``submit(message, attempt, queue)`` is called for each message.
         :param limit: how many messages at most.
         :param queue: the only queue, or ``None`` for all.
         :param resend: the time after which a message that has not begun is due again, in seconds.

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from threading import get_ident
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -76,7 +75,7 @@ def run(store: MessageStore, message: int, attempt: int) -> RunResult | None:
     running = running_message.set(begun.context)
     try:
         with begun.joined():
-            status = begun.finish()
+            status = begun.execute()
     finally:
         running_message.reset(running)
         carried_emission.reset(carried)
@@ -169,7 +168,7 @@ class _Run:
         finally:
             late.is_running = False
 
-    def finish(self) -> RunStatus:
+    def execute(self) -> RunStatus:
         """Call the receiver; store the result if it does not return."""
         live = self.connection
         if live is None or self.receiver is None:
@@ -229,9 +228,9 @@ class _Run:
 
     def _decode(self) -> tuple[Any, dict[str, Any]]:
         """Return the sender and the payload; names that are no longer declared are left out."""
-        contract, version, upgrade = self.store.contract_of(self.signal), self.headers.version, None
-        if contract is not None and contract.upgrade is not None and version < contract.version:
-            upgrade = partial(_call_upgrade, contract.upgrade, version)
+        contract, version = self.store.contract_of(self.signal), self.headers.version
+        declared = contract.upgrade if contract and version < contract.version else None
+        upgrade = None if declared is None else lambda payload: declared(payload, version)
         hints, load = self.store.hints_of_signal(self.signal), self._load
         sender, payload = decode(self.row.payload, self.store.app, hints, load, upgrade)
         missing = [] if contract is None else [n for n in contract.required if n not in payload]
@@ -262,10 +261,10 @@ class _Run:
                     other.commit()
             if session is None:
                 with self.store.engine().begin() as connection:
-                    self._finish(connection)
+                    self._delete(connection)
             else:
                 clause = {"clause": self.store.statements.table}
-                self._finish(session.connection(bind_arguments=clause))
+                self._delete(session.connection(bind_arguments=clause))
                 session.commit()
         except BaseException:
             self._roll_back()
@@ -281,7 +280,11 @@ class _Run:
         found = self.store.sessions_here(self.delivery)
         return (session for session in found if session.in_transaction())
 
-    def _finish(self, connection: Any) -> None:
+    def _delete(self, connection: Any) -> None:
+        """Delete the message, which has run.
+
+        :raises _OutrunError: if another worker has begun it.
+        """
         if not self.store.statements.finish(connection, self.message, self.attempt):
             raise _OutrunError
 
@@ -340,12 +343,6 @@ class _Run:
         self.store.signals.hooks.report(
             error, "delivery", signal=self.signal, receiver=self.receiver
         )
-
-
-def _call_upgrade(
-    upgrade: Callable[[dict[str, Any], int], Any], version: int, payload: dict[str, Any]
-) -> Any:
-    return upgrade(payload, version)
 
 
 def _shown(error: BaseException) -> str:

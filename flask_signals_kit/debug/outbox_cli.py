@@ -270,7 +270,7 @@ def _print_matching(listed: list[MessageInfo], total: int) -> None:
 
 
 def _check_number(app_signals: AppSignals, change: _Change) -> None:
-    """Refuse a message that does not exist, or that the command leaves alone."""
+    """Refuse a message that does not exist, or that the command does not change."""
     number = change.message or 0
     message = find_message(app_signals, number)
     if message is None:

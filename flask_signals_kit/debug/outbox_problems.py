@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import HOW_TO_CREATE
 from .labels import named
-from .outbox import ReceiverTotals, durable, outbox_report
+from .outbox import ReceiverTotals, durable, outbox_report, stored
 from .report import Problem
 
 if TYPE_CHECKING:
@@ -47,11 +47,10 @@ def _incomplete(receiver: LiveConnection, missing: str) -> Problem:
 
 def _no_receiver(totals: ReceiverTotals) -> Problem:
     name, number = totals.receiver, sum(totals.counts.values())
-    stored = "1 message is" if number == 1 else f"{number:,} messages are"
     return Problem(
         kind="no_receiver",
         signal=totals.signal,
-        message=f"{stored} stored for receiver {name!r} of signal {totals.signal!r}, which does "
+        message=f"{stored(number)} for receiver {name!r} of signal {totals.signal!r}, which does "
         "not exist.",
         fix=f"Import its module, or connect the new receiver with uid={name!r}; then run 'flask "
         f"signals outbox retry --receiver {name}'. To delete the messages, use 'discard'.",

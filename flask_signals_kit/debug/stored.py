@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ..errors import DeadMessageError, PayloadError
 from ..records import ASKED
 from .labels import brief_moment, clock, duration, plain, short_error
 
@@ -23,7 +24,7 @@ logger: logging.Logger = logging.getLogger("flask_signals_kit")
 Stored: TypeAlias = dict[int, Any]
 """The row of each message that the outbox was asked about; ``None`` if it is gone."""
 
-OWN = frozenset({"DeadMessageError", "PayloadError"})
+OWN = frozenset({DeadMessageError.__name__, PayloadError.__name__})
 """Errors of the kit: their texts say more than their types, and contain no values."""
 
 ELSEWHERE = "in another process: it ran or was discarded"
@@ -47,6 +48,7 @@ def ask(app_signals: AppSignals, steps: Iterable[JournalStep]) -> Stored:
 
 
 def _is_over(step: JournalStep) -> bool:
+    """Tell whether a step has ended, or runs in this process: its row says nothing more."""
     return step.status in {"ran", "dropped"} or step.is_running
 
 
