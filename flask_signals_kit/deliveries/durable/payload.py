@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import fields, is_dataclass
+from datetime import datetime
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any, TypeAlias, get_type_hints
@@ -57,7 +60,10 @@ class Headers(msgspec.Struct, omit_defaults=True):
     traceparent: str | None = None
     """The trace that the send belongs to, as in the HTTP header of that name."""
     spent: int = 0
-    """The attempts that were used up when the message was last retried by a command."""
+    """The attempts that do not count: those before a command retried it, and those in processes
+    without the receiver."""
+    missed: int = 0
+    """How often a process without the receiver has begun the message."""
 
     def to_text(self) -> str:
         """Return it as text."""
@@ -68,7 +74,11 @@ class Headers(msgspec.Struct, omit_defaults=True):
 
         :param attempt: how often it has run.
         """
-        return msgspec.structs.replace(self, spent=attempt)
+        return msgspec.structs.replace(self, spent=attempt, missed=0)
+
+    def without_receiver(self) -> Headers:
+        """Return the headers of a message that was begun where its receiver does not exist."""
+        return msgspec.structs.replace(self, spent=self.spent + 1, missed=self.missed + 1)
 
     @classmethod
     def from_text(cls, text: str) -> Headers | None:
@@ -150,10 +160,11 @@ def _encode_model(signal: str, name: str, value: Any) -> tuple[msgspec.Raw, str]
     try:
         raw = msgspec.Raw(msgspec.json.encode(identity))
         is_same = _is_same(_key_of(state.mapper, raw), tuple(identity))
-    except Exception as error:
-        raise _refused(signal, name, value, "has a primary key that is no JSON") from error
+    except Exception:  # noqa: BLE001  not "from" it: its text may contain the value
+        raise _refused(signal, name, value, "has a primary key that is no JSON") from None
     if not is_same:
-        raise _refused(signal, name, value, "has a primary key that would not keep its type")
+        why = "has a primary key that would not keep its type: give the column's type a python_type"
+        raise _refused(signal, name, value, why)
     return raw, path
 
 
@@ -173,25 +184,42 @@ def _encode_value(signal: str, name: str, value: Any, hints: Hints) -> msgspec.R
         raw = msgspec.json.encode(value)
         if _is_same(msgspec.json.decode(raw, type=hints.get(name, Any)), value):
             return msgspec.Raw(raw)
-    except Exception as error:
-        raise _refused(signal, name, value, f"cannot be stored as JSON{declared}") from error
+    except Exception:  # noqa: BLE001  as above
+        raise _refused(signal, name, value, f"cannot be stored as JSON{declared}") from None
     how = ": declare it by @kit.declare, with a type that can be imported at run time"
     raise _refused(signal, name, value, f"would not keep its type or value{declared or how}")
 
 
 def _is_same(read: Any, value: Any) -> bool:
-    """Tell whether what was read is what was stored, also inside of lists and dicts."""
+    """Tell whether what was read is what was stored, also inside of collections and records."""
     if type(read) is not type(value):
         numbers = (int, float, Decimal)  # an integer may stand for the others
         return type(value) is int and type(read) in numbers and bool(read == value)
-    if type(value) is dict:
-        return read.keys() == value.keys() and all(_is_same(read[k], value[k]) for k in value)
-    if type(value) in {list, tuple}:
-        return len(read) == len(value) and all(map(_is_same, read, value))
-    equal: Any = type(value).__eq__
-    if equal is object.__eq__:  # such as a dataclass with eq=False
-        return msgspec.json.encode(read) == msgspec.json.encode(value)
+    parts = _parts(value)
+    if parts is not None:
+        others = _parts(read) or []
+        return len(others) == len(parts) and all(map(_is_same, others, parts))
+    if isinstance(value, datetime):  # those of a repeated hour never equal those of other zones
+        return [read.replace(tzinfo=None), read.utcoffset()] == [
+            value.replace(tzinfo=None),
+            value.utcoffset(),
+        ]
+    if isinstance(value, AbstractSet):
+        return bool(read == value) and {*map(type, read)} == {*map(type, value)}
     return bool(read == value)
+
+
+def _parts(value: Any) -> list[Any] | None:
+    """Return what a collection or a record consists of, in its order; ``None`` for other values."""
+    if isinstance(value, dict):
+        return [*value.keys(), *value.values()]
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    if is_dataclass(value):
+        return [getattr(value, field.name) for field in fields(value)]
+    if isinstance(value, msgspec.Struct):
+        return list(msgspec.structs.astuple(value))
+    return None
 
 
 def _shown(hint: Any) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import enum
+import traceback
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import ForeignKey, text
+from sqlalchemy import ForeignKey, String, TypeDecorator, inspect, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from flask_signals_kit import DeclarationError, PayloadError
@@ -33,6 +35,75 @@ class Line:
 
     text: str
     price: Decimal
+
+
+@dataclass(eq=False)
+class Reading:
+    """A record that compares by identity, and whose values may be of any type."""
+
+    of: Any
+    at: datetime | None = None
+
+
+class Pair(NamedTuple):
+    """A record whose values may be of any type."""
+
+    first: Any
+
+
+class Size(enum.IntEnum):
+    """A number that JSON reads as a plain one."""
+
+    BIG = 1
+
+
+class Unit(enum.StrEnum):
+    """A text that JSON reads as a plain one."""
+
+    EUR = "eur"
+
+
+BERLIN = ZoneInfo("Europe/Berlin")
+REPEATED = [datetime(2026, 10, 25, 2, 30, fold=fold, tzinfo=BERLIN) for fold in (0, 1)]
+"""The time that clocks show twice when summer ends."""
+
+
+class Uuid(TypeDecorator[UUID]):
+    """A type of the app's own, which does not say what its values are."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Any) -> Any:
+        """Store it as text."""
+        return None if value is None else str(value)
+
+    def process_result_value(self, value: Any, dialect: Any) -> Any:
+        """Read it from text."""
+        return None if value is None else UUID(value)
+
+
+class PlainUuid(Uuid):
+    """The same type, which does."""
+
+    cache_ok = True
+    python_type = UUID
+
+
+class Ticket(Base):
+    """A model whose key is of a type of the app's own."""
+
+    __tablename__ = "ticket"
+
+    code: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
+
+
+class PlainTicket(Base):
+    """A model whose key is of a type that says what its values are."""
+
+    __tablename__ = "plain_ticket"
+
+    code: Mapped[UUID] = mapped_column(PlainUuid, primary_key=True)
 
 
 class Coupon(Base):
@@ -118,6 +189,56 @@ def test_other_types_must_be_declared(shop: DurableShop, ran: list[Any], value: 
     assert shop.messages() == []
 
 
+@pytest.mark.parametrize("at", REPEATED)
+def test_time_of_a_repeated_hour_is_kept(shop: DurableShop, ran: list[Any], at: datetime) -> None:
+    """Its zone becomes an offset, with which Python finds it unequal."""
+
+    @shop.kit.declare
+    def sale_made(sender: str, *, at: datetime, reading: Reading) -> None: ...
+
+    with shop.open():
+        shop.kit.send("sale_made", "acme", at=at, reading=Reading(1, at))
+    shop.work()
+    [(_, payload)] = ran
+    for read in (payload["at"], payload["reading"].at):
+        assert (read.isoformat(), read.timestamp()) == (at.isoformat(), at.timestamp())
+
+
+@pytest.mark.parametrize(
+    ("hint", "value"),
+    [
+        (Reading, Reading(Decimal(1))),
+        (Reading, Reading(Size.BIG)),
+        (Pair, Pair(Unit.EUR)),
+        (dict[str, int], {Unit.EUR: 1}),
+        (set[str], {Unit.EUR}),
+    ],
+)
+def test_other_types_inside_of_a_record_are_refused(
+    shop: DurableShop, ran: list[Any], hint: Any, value: Any
+) -> None:
+    """Although some equal what would be read."""
+
+    def sale_made(sender: str, *, value: Any) -> None: ...
+
+    sale_made.__annotations__["value"] = hint
+    shop.kit.declare(sale_made)
+    with shop.open(), pytest.raises(PayloadError, match="would not keep its type or value"):
+        shop.kit.send("sale_made", "acme", value=value)
+
+
+def test_refusal_has_no_value_in_its_traceback(shop: DurableShop, ran: list[Any]) -> None:
+    """The error that caused it would show it."""
+
+    @shop.kit.declare
+    def sale_made(sender: str, *, method: Method) -> None: ...
+
+    with shop.open(), pytest.raises(PayloadError) as caught:
+        shop.kit.send("sale_made", "acme", method="secret-4111")
+    shown = "".join(traceback.format_exception(caught.value, chain=True)).replace(__file__, "")
+    assert "Invalid enum value" not in shown
+
+
 @pytest.mark.parametrize(("hint", "value"), [(Decimal, "five"), (int, "5"), (date, 3), (Line, 3)])
 def test_value_of_another_type_is_refused(
     shop: DurableShop, ran: list[Any], hint: Any, value: Any
@@ -190,6 +311,19 @@ def test_instance_that_is_gone_makes_the_message_dead(shop: DurableShop, ran: li
     assert message.error == (
         f"The instance of {Account.__module__}:Account that was sent does not exist any more."
     )
+
+
+def test_key_of_a_type_of_the_app_needs_its_python_type(shop: DurableShop, ran: list[Any]) -> None:
+    """Else it would be read as a text."""
+    with shop.open() as session:
+        session.add_all([ticket := Ticket(code=CODE), plain := PlainTicket(code=CODE)])
+        session.flush()
+        with pytest.raises(PayloadError, match="give the column's type a python_type"):
+            shop.kit.send("sale_made", ticket)
+        shop.kit.send("sale_made", plain)
+        session.commit()
+    shop.work()
+    assert [inspect(sender).identity for sender, _ in ran] == [(CODE,)]
 
 
 def test_instance_that_is_not_stored_is_refused(shop: DurableShop, ran: list[Any]) -> None:
