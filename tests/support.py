@@ -2,6 +2,7 @@
 
 import gc
 import os
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -206,6 +207,18 @@ class Later:
         calls, self.calls = self.calls, []
         for call in calls:
             call.run_contained()
+
+
+def wait_until(
+    condition: Callable[[], Any],
+    what: str = "what the test waits for",
+    log: Callable[[], str] = str,
+) -> None:
+    """Return when a condition holds; fail after a minute, with a log."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, f"Not within a minute: {what}\n{log()}"
+        time.sleep(0.02)
 
 
 def together(*work: Callable[[], Any]) -> list[Any]:

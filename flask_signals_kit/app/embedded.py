@@ -51,7 +51,8 @@ class Worker:
         self._concurrency = concurrency
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="signals_outbox")
         self._lock = threading.Lock()
-        self._claimed: set[int] = set()
+        self._claimed: dict[int, int | None] = {}
+        """By message, the attempt that was claimed while its run had not ended."""
         self._woken = threading.Event()
         self._stopped = False
         self._failing = False
@@ -59,26 +60,39 @@ class Worker:
     def submit(self, message: int, attempt: int, queue: str | None, /) -> None:
         """Run a message in one of the threads."""
         with self._lock:
-            if message in self._claimed:  # its run takes too long: leave it to another process
+            if message in self._claimed:  # its run is ending, or takes too long
+                self._claimed[message] = attempt
                 return
-            self._claimed.add(message)
+            self._claimed[message] = None
         self._pool.submit(self._run, message, attempt)
 
     def _run(self, message: int, attempt: int) -> None:
+        """Run a message, and run it again if it was claimed meanwhile."""
+        claimed: int | None = attempt
+        while claimed is not None:
+            self._run_once(message, claimed)
+            with self._lock:
+                claimed, self._claimed[message] = self._claimed[message], None
+                if claimed is None:
+                    del self._claimed[message]
+        if len(self._claimed) <= self._concurrency:
+            self._woken.set()
+
+    def _run_once(self, message: int, attempt: int) -> None:
         outbox = self._outbox()
+        if outbox is None or self._stopped:
+            return
+        started = time.perf_counter()
         try:
-            if outbox is not None and not self._stopped:
-                started = time.perf_counter()
-                result = outbox.run(message, attempt)
-                if result is not None and self._ended is not None:
-                    self._ended(result, time.perf_counter() - started)
+            result = outbox.run(message, attempt)
         except BaseException:
             logger.exception("The run of message %d ended; it is due again later", message)
-        finally:
-            with self._lock:
-                self._claimed.discard(message)
-            if len(self._claimed) <= self._concurrency:
-                self._woken.set()
+            return
+        if result is not None and self._ended is not None:
+            try:
+                self._ended(result, time.perf_counter() - started)
+            except Exception:
+                logger.exception("The result of message %d could not be shown", message)
 
     def wake(self) -> None:
         """Look at the outbox now: a message was stored."""

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -92,21 +92,26 @@ class _Line:
     """The progress line of a terminal."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may log while this thread prints
         self._width = 0
 
     def show(self, text: str) -> None:
         """Show a text in place of the last one."""
         with self._lock:
-            click.echo(f"\r{text:{self._width or 1}}", nl=False)
+            self._print(f"\r{text:{self._width or 1}}")
             self._width = len(text)
 
     def clear(self) -> None:
         """Make room for another line, until the next text is shown."""
         with self._lock:
-            if self._width:
-                click.echo(f"\r{'':{self._width}}\r", nl=False)
-            self._width = 0
+            width, self._width = self._width, 0
+            if width:
+                self._print(f"\r{'':{width}}\r")
+
+    @staticmethod
+    def _print(text: str) -> None:
+        with suppress(OSError):  # the terminal was closed; receivers go on
+            click.echo(text, nl=False)
 
     @contextmanager
     def cleared_by_logs(self) -> Generator[None, None, None]:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,18 +16,9 @@ from sqlalchemy import create_engine, text
 
 from tests.contrib.celery_shop import account_funded, create_app, db, report_asked
 from tests.redis_server import RedisServer
+from tests.support import wait_until
 
 ROOT = Path(__file__).parents[2]
-
-
-def wait_until(condition: Callable[[], Any], what: str, log: Callable[[], str]) -> None:
-    """Return when a condition holds; fail after a minute, with a log."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if condition():
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"Not within a minute: {what}\n{log()}")
 
 
 class CeleryShop:

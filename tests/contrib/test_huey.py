@@ -14,8 +14,9 @@ from flask import Flask
 from sqlalchemy import create_engine, text
 
 from tests.contrib.celery_shop import account_funded, create_app, db
-from tests.contrib.support import ROOT, wait_until
+from tests.contrib.support import ROOT
 from tests.docs.support import text_of
+from tests.support import wait_until
 
 SHOP = """
 from tests.contrib import celery_shop

@@ -1,13 +1,16 @@
 """``flask signals work``: a worker in a process of its own."""
 
+import contextlib
+import gc
+import logging
 import os
 import pty
 import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +21,11 @@ from sqlalchemy.exc import OperationalError
 
 from flask_signals_kit import SignalsKit
 from flask_signals_kit.app.embedded import Worker
+from flask_signals_kit.debug.work import _Line
 from tests.debug.support import run
 from tests.debug.test_outbox import execute, pay, send
 from tests.deliveries.durable.support import DurableShop
+from tests.support import wait_until
 
 APP = """
 import os, time
@@ -120,14 +125,6 @@ class Process:
                 process.kill()
                 process.communicate()
         self.engine.dispose()
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait, but not for ever."""
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -306,3 +303,57 @@ def test_command_replaces_the_embedded_worker(durable_shop: DurableShop) -> None
     result = run(durable_shop.app, "work", "--once")
     assert (result.exit_code, len(lines(result.output))) == (0, 2)
     assert isinstance(durable_shop.outbox.embedded, Worker)
+
+
+# -- the progress line ----------------------------------------------------------------------------
+
+
+class LogsWhenCollected:
+    """A cycle that the garbage collector ends; it logs then, as a transaction of the kit may."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+    def __del__(self) -> None:
+        logging.getLogger("shop").warning("collected")
+
+
+def test_progress_line_may_be_interrupted_by_a_log(caplog: pytest.LogCaptureFixture) -> None:
+    """The garbage collector runs anywhere, also while the line is printed."""
+    line = _Line()
+
+    def show() -> None:
+        with line.cleared_by_logs():
+            for number in range(100):
+                LogsWhenCollected()
+                line.show(f"{number} run")
+
+    thread = threading.Thread(target=show, daemon=True)
+    before = gc.get_threshold()
+    gc.set_threshold(5)
+    try:
+        thread.start()
+        thread.join(20)
+    finally:
+        gc.set_threshold(*before)
+    assert not thread.is_alive()
+    assert "collected" in caplog.messages
+
+
+def test_closed_terminal_does_not_fail_a_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The receiver that logs goes on."""
+    screen, side = pty.openpty()
+    line = _Line()
+    with os.fdopen(side, "w", buffering=1) as terminal:
+        monkeypatch.setattr(sys, "stdout", terminal)
+        with line.cleared_by_logs():
+            line.show("3 run, 0 failed")
+            os.close(screen)
+            logging.getLogger("shop").warning("a receiver logs")
+            line.show("4 run, 0 failed")
+        monkeypatch.undo()
+        with contextlib.suppress(OSError):
+            terminal.close()
+    assert caplog.messages == ["a receiver logs"]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from flask_signals_kit import RetryAfter
 from flask_signals_kit.app.embedded import Worker
 from tests.deliveries.durable.support import DurableShop
 
@@ -73,3 +74,48 @@ def test_signal_handler_can_stop_a_worker(shop: DurableShop) -> None:
         handler.join(10)
         assert not handler.is_alive()
     worker.work()
+
+
+def test_message_that_is_claimed_while_its_run_ends_is_run_again(shop: DurableShop) -> None:
+    """It is due at once, and the end of the app context takes a while."""
+    attempts: list[int] = []
+    claimed = threading.Event()
+
+    def ask(sender: Any, **extra: Any) -> None:
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise RetryAfter(0)
+
+    shop.on(ask)
+    worker = Worker(shop.outbox, 1)
+
+    @shop.app.teardown_appcontext
+    def claim(error: BaseException | None) -> None:
+        if len(attempts) == 1 and not claimed.is_set():
+            claimed.set()
+            assert shop.outbox.forward(worker) == 1
+
+    with shop.open():
+        shop.funded.send("acme")
+    worker.work(once=True)
+    assert len(attempts) == 2
+    assert shop.messages() == []
+
+
+def test_result_that_cannot_be_shown_is_logged(
+    shop: DurableShop, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The worker goes on."""
+    ran: list[Any] = []
+    shop.on(lambda sender, **extra: ran.append(sender))
+
+    def show(result: Any, seconds: float) -> None:
+        raise BrokenPipeError
+
+    with shop.open():
+        shop.funded.send("acme")
+        shop.funded.send("initech")
+    Worker(shop.outbox, 1, ended=show).work(once=True)
+    assert len(ran) == 2
+    logged = [record.message for record in caplog.records if record.levelno == logging.ERROR]
+    assert logged == [f"The result of message {n} could not be shown" for n in (1, 2)]
