@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 
 from flask import Flask
 
-from ..compat import is_current, trace_of_request
+from ..compat import call_inside, is_current, trace_of_request
 from ..core.delivery import Call, LateResult
 from ..core.introspection import is_reloaded
 from ..deliveries.durable.delivery import Durable
@@ -34,7 +34,7 @@ from ..deliveries.durable.table import (
 )
 from ..deliveries.sources import SessionSource, in_greenlet, is_async
 from ..deliveries.sqlite import engine_label
-from ..deliveries.transactions import has_changes, listen_to_flushes, pending_in
+from ..deliveries.transactions import has_changes, listen_to_begins, pending_in
 from ..errors import (
     HOW_TO_CREATE,
     ConfigurationError,
@@ -55,12 +55,24 @@ class RunningMessage:
     """Where it is stored."""
     headers: Headers
     """Its headers."""
-    session: Any
-    """The session of the run, or ``None``."""
+    delivery: Durable
+    """The delivery of its receiver."""
+    app_context: Any
+    """The app context of the run."""
     thread: int
-    """The identifier of the thread."""
+    """The identifier of the thread that its receiver runs in."""
     is_open: bool = True
     """Whether the transaction of the run has not ended yet."""
+
+    @property
+    def session(self) -> Any:
+        """The session of the run, or ``None``; another one if the receiver has removed it."""
+        return call_inside(self.app_context, lambda: self.store.session(self.delivery))
+
+    def joined_session(self, store: MessageStore) -> Any:
+        """Return the session in which a message is stored with the end of this one, or ``None``."""
+        is_here = self.store is store and self.thread == get_ident()
+        return self.session if self.is_open and is_here else None
 
 
 running_message: ContextVar[RunningMessage | None] = ContextVar("signals_kit_message", default=None)
@@ -111,7 +123,7 @@ class MessageStore:
     def __init__(self, app_signals: Any, metadata: Any, engine: Any = None) -> None:
         self._app_signals: Callable[[], Any] = weakref.ref(app_signals)
         self.statements: Statements = Statements(outbox_table(metadata))
-        listen_to_flushes()
+        listen_to_begins()
         self._engine = engine
         self._process = os.getpid()
         self._has_table = False
@@ -218,48 +230,41 @@ class MessageStore:
         if pending is not None and pending.has_ended and not pending.is_committed:
             pending.keep(call)  # an earlier receiver of the same emission has rolled it back
             return
-        session, ends = self._session_for(call, delivery)
-        if session is None:
-            values = self._values(call, delivery)
-            with self.engine().begin() as connection:
-                message = self._insert(connection, values)
-            self._committed(call._late, message)
+        session, begun = self._session_for(call, delivery)
+        if session is not None:
+            self._store_in(session, call, delivery, begun)
             return
-        message = self._insert_in(session, call, delivery)
-        if ends:
-            session.commit()
-            self._committed(call._late, message)
-        else:
-            waiting: Any = pending_in(session)
-            waiting.keep(_Stored(call, partial(self._committed, call._late, message)))
+        values = self._values(call, delivery)
+        with self.engine().begin() as connection:
+            message = self._insert(connection, values)
+        self._committed(call._late, message)
 
     def _session_for(self, call: Call, delivery: Durable) -> tuple[Any, bool]:
-        """Return the session to store a call in, and whether to commit it at once.
+        """Return the session to store a call in, and whether it has begun during this send.
 
-        ``None`` stands for a transaction of its own. If a transaction was begun during this send,
-        and nothing is changed in it, an earlier receiver or a predicate has only read the database.
-        It is committed, because on SQLite it holds the lock.
+        ``None`` stands for a transaction of its own.
         """
         pending: Any = call.transaction
-        if pending is not None:
-            return (None if pending.is_committed else pending.session), False
-        running = running_message.get()
-        if (
-            running is not None
-            and running.is_open
-            and running.store is self
-            and running.session is not None
-            and running.thread == get_ident()
-        ):
-            return running.session, False  # it commits with the end of the running message
+        if pending is None:
+            running = running_message.get()
+            session = None if running is None else running.joined_session(self)
+            if session is not None:
+                return session, False  # it commits with the end of the running message
+        elif not pending.is_committed:
+            return pending.session, False
+        elif not pending.has_ended:
+            return None, False  # a listener of the commit sends: its session runs no statement
         begun: Any = self.signals.sessions.transaction(
             delivery.session, call._sender, call._payload
         )
-        if begun is None:
-            return None, False
-        return begun.session, not has_changes(begun.session)
+        return (None, False) if begun is None else (begun.session, True)
 
-    def _insert_in(self, session: Any, call: Call, delivery: Durable) -> int:
+    def _store_in(self, session: Any, call: Call, delivery: Durable, begun: bool) -> None:
+        """Store a call in the open transaction of a session.
+
+        :param begun: whether an earlier receiver, or a predicate, has begun it during this send. If
+            it has only read the database, it is committed: on SQLite it may hold the lock.
+        """
         if is_async(session) and not in_greenlet():
             raise ConfigurationError(
                 "A durable receiver's message cannot be stored in an AsyncSession here: send the "
@@ -267,8 +272,15 @@ class MessageStore:
             )
         if not session._flushing:  # as in SQLAlchemy's own events
             session.flush()  # so that new instances have their primary key
+        has_only_read = begun and not has_changes(session)
         connection = session.connection(bind_arguments={"clause": self.statements.table})
-        return self._insert(connection, self._values(call, delivery))
+        message = self._insert(connection, self._values(call, delivery))
+        if has_only_read:
+            session.commit()
+            self._committed(call._late, message)
+        else:
+            waiting: Any = pending_in(session)
+            waiting.keep(_Stored(call, partial(self._committed, call._late, message)))
 
     def _committed(self, late: LateResult | None, message: int) -> None:
         if late is not None:

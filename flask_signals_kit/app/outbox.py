@@ -75,7 +75,9 @@ class Outbox(MessageStore):
     def run_due(self) -> int:
         """Run the messages that are due here, one after the other, until none is due.
 
-        For tests and scripts. Receivers run in app contexts of their own.
+        For tests and scripts. Receivers run in app contexts of their own. If a session does not
+        belong to the app context, but to the thread, end its transaction before: the runs commit
+        it, or roll it back.
 
         :return: how many runs there were, including those that failed.
         """

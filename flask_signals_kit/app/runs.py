@@ -10,6 +10,7 @@ from threading import get_ident
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from ..compat import active_contexts
 from ..core.delivery import Call, add_note
 from ..core.introspection import LazyEmission, carried_emission, frame_place
 from ..deliveries.durable.delivery import (
@@ -55,8 +56,12 @@ class _OutrunError(Exception):
     """The message is another worker's now."""
 
 
-_UNKNOWN = Durable(max_attempts=6)
-"""The delivery of a receiver that is not found: for 16 minutes, a release may just be replaced."""
+MISSES = 6
+"""How often a message is begun where its receiver does not exist, before it is dead: for 16
+minutes, a release may just be replaced. These attempts do not count."""
+
+_UNKNOWN = Durable()
+"""The delivery of a receiver that is not found."""
 
 _DAMAGED = Headers(id="", correlation="", sent_at=0.0, sender="?")
 
@@ -96,17 +101,23 @@ def _begin(store: MessageStore, message: int, attempt: int) -> _Run | None:
         live = store.find(row.signal, row.receiver)
         delivery: Durable = _UNKNOWN if live is None else live.options.delivery
         headers = Headers.from_text(row.headers) or _DAMAGED
-        is_used_up = row.attempt > headers.spent + delivery.max_attempts
+        is_used_up = live is not None and row.attempt > headers.spent + delivery.max_attempts
         if is_used_up:
             connection.rollback()  # the run does not begin
         elif delivery.timeout != TIMEOUT:
             store.statements.lease(connection, message, row.attempt, delivery.timeout)
+    used_up = None
+    if is_used_up:
+        with store.reading() as connection:
+            used_up = store.statements.error(connection, message) or (
+                f"it did not end within {delivery.timeout:g} s, or its process was killed"
+            )
     late = store.result_of(headers.id)
     return _Run(
         store=store,
         message=message,
-        attempt=attempt if is_used_up else row.attempt,
-        is_used_up=is_used_up,
+        attempt=attempt if used_up else row.attempt,
+        used_up=used_up,
         row=row,
         headers=headers,
         connection=live,
@@ -115,7 +126,11 @@ def _begin(store: MessageStore, message: int, attempt: int) -> _Run | None:
         late=late,
         began=perf_counter(),
         context=RunningMessage(
-            store=store, headers=headers, session=store.session(delivery), thread=get_ident()
+            store=store,
+            headers=headers,
+            delivery=delivery,
+            app_context=next(active_contexts()),
+            thread=get_ident(),
         ),
     )
 
@@ -127,7 +142,8 @@ class _Run:
     store: MessageStore
     message: int
     attempt: int
-    is_used_up: bool
+    used_up: str | None
+    """How the last run ended, if the attempts are used up; then this one does not begin."""
     row: Any
     headers: Headers
     connection: LiveConnection | None
@@ -170,15 +186,14 @@ class _Run:
 
     def execute(self) -> RunStatus:
         """Call the receiver; store the result if it does not return."""
-        live = self.connection
-        if live is None or self.receiver is None:
-            return self._fail(self._no_receiver())
+        missing = None if self.headers is _DAMAGED else self._missing()
+        if missing is not None:
+            return self._miss(missing)
         try:
-            call = self._prepare(live)
+            call = self._prepare()
         except (DeadMessageError, PayloadError) as error:
             self._roll_back()
-            self._make_dead(error, str(error))
-            return "dead"
+            return self._make_dead(error, str(error))
         except Exception as error:  # noqa: BLE001  of the database, or of the upgrade
             self._roll_back()
             return self._fail(error)
@@ -201,13 +216,22 @@ class _Run:
         self.late.ran(self.began, None)
         return "ran"
 
-    def _no_receiver(self) -> DeadMessageError:
-        return DeadMessageError(
-            f"There is no durable receiver {self.row.receiver!r} of signal {self.signal!r}: it "
-            "was renamed or removed, or its module is not imported here."
-        )
+    def _missing(self) -> str | None:
+        """Describe why another release of the app must run the message; ``None`` if not so."""
+        if self.receiver is None:
+            return (
+                f"There is no durable receiver {self.row.receiver!r} of signal {self.signal!r}: it "
+                "was renamed or removed, or its module is not imported here."
+            )
+        contract, version = self.store.contract_of(self.signal), self.headers.version
+        if contract is not None and version > contract.version:
+            return (
+                f"The message was stored by version {version} of signal {self.signal!r}; here it "
+                f"is declared with version {contract.version}."
+            )
+        return None
 
-    def _prepare(self, live: LiveConnection) -> Call:
+    def _prepare(self) -> Call:
         """Return the call of the receiver.
 
         :raises DeadMessageError: if the attempts are used up.
@@ -215,16 +239,31 @@ class _Run:
         """
         if self.headers is _DAMAGED:
             raise PayloadError("The stored headers are damaged.")
-        if self.is_used_up:
+        if self.used_up is not None:
             raise DeadMessageError(
-                f"Receiver {self.row.receiver!r} of signal {self.signal!r} has begun "
-                f"{self.attempt} times, and its last run did not end within "
-                f"{self.delivery.timeout:g} s."
+                f"Receiver {self.row.receiver!r} of signal {self.signal!r} has used up its "
+                f"attempts ({self.attempt - self.headers.spent}). The last one: {self.used_up}."
             )
+        live: Any = self.connection
         sender, payload = self._decode()
         context = self.store.signals.namespace.signal(self.signal).context
         number = self.emission.emission.number or 0
-        return Call(context, live, self.receiver, sender, payload, self.emission, None, number)
+        receiver = self._in_its_thread(self.receiver) if live.is_async else self.receiver
+        return Call(context, live, receiver, sender, payload, self.emission, None, number)
+
+    def _in_its_thread(self, receiver: Any) -> Any:
+        """Let the messages that an async receiver sends be stored with the end of this one.
+
+        Its event loop may run in another thread, while this one waits.
+        """
+        session = self.context.session
+
+        async def run(sender: Any, /, **payload: Any) -> Any:
+            if self.context.session is session:  # not if each thread has a session of its own
+                self.context.thread = get_ident()
+            return await receiver(sender, **payload)
+
+        return run
 
     def _decode(self) -> tuple[Any, dict[str, Any]]:
         """Return the sender and the payload; names that are no longer declared are left out."""
@@ -244,7 +283,7 @@ class _Run:
         return sender, payload
 
     def _load(self, kind: type, key: Any) -> Any:
-        session = self.store.session(self.delivery)
+        session = self.context.session
         if session is None:
             raise ConfigurationError(f"There is no session to load {kind.__qualname__} with.")
         return session.get(kind, key)
@@ -255,7 +294,7 @@ class _Run:
         try:
             yield
             self.context.is_open = False  # what the commit runs sends messages of their own
-            session = self.store.session(self.delivery)
+            session = self.context.session
             for other in self._open_sessions():
                 if other is not session:
                     other.commit()
@@ -295,14 +334,9 @@ class _Run:
         asked = isinstance(error, RetryAfter)
         self.late.ran(self.began, None if asked else error, "retrying")
         if self.attempt >= self.max_attempts:
-            self._make_dead(error, _shown(error))
-            return "dead"
+            return self._make_dead(error, _shown(error))
         delay = self._delay(error)
-        with self.store.engine().begin() as connection:
-            owned = self.store.statements.retry(
-                connection, self.message, self.attempt, delay, _shown(error)
-            )
-        if not owned:
+        if not self._try_again(delay, _shown(error)):
             return "too_slow"
         logger.log(
             logging.INFO if asked else logging.WARNING,
@@ -316,6 +350,33 @@ class _Run:
         )
         return "failed"
 
+    def _miss(self, reason: str) -> RunStatus:
+        """Leave the message to a process that can run it; the attempt does not count."""
+        error, headers = DeadMessageError(reason), self.headers.without_receiver()
+        self.late.begin(headers.missed, MISSES)
+        self.late.ran(self.began, error, "retrying")
+        if headers.missed >= MISSES:
+            return self._make_dead(error, reason)
+        delay = default_backoff(headers.missed)
+        if not self._try_again(delay, reason, headers.to_text()):
+            return "too_slow"
+        logger.warning(
+            "Message %d cannot be run here, %d of %d times; it is due again in %.0f s: %s",
+            self.message,
+            headers.missed,
+            MISSES,
+            delay,
+            reason,
+        )
+        return "failed"
+
+    def _try_again(self, delay: float, reason: str, headers: str | None = None) -> bool:
+        """Make the message due after a time in seconds; return false if it is another worker's."""
+        with self.store.engine().begin() as connection:
+            return self.store.statements.retry(
+                connection, self.message, self.attempt, delay, reason, headers
+            )
+
     def _delay(self, error: BaseException) -> float:
         if isinstance(error, RetryAfter):
             return error.seconds
@@ -326,11 +387,11 @@ class _Run:
             logger.exception("The function backoff of %s failed; the default is used", self)
             return default_backoff(attempt)
 
-    def _make_dead(self, error: BaseException, reason: str) -> None:
-        """Make a message dead, and report it."""
+    def _make_dead(self, error: BaseException, reason: str) -> RunStatus:
+        """Make a message dead and report it, unless another worker has begun it or did the same."""
         with self.store.engine().begin() as connection:
             if not self.store.statements.kill(connection, self.message, self.attempt, reason):
-                return
+                return "too_slow"
         self.late.die(reason)
         logger.error(
             "Message %d of signal %r is dead, for receiver %s: %s",
@@ -343,6 +404,7 @@ class _Run:
         self.store.signals.hooks.report(
             error, "delivery", signal=self.signal, receiver=self.receiver
         )
+        return "dead"
 
 
 def _shown(error: BaseException) -> str:

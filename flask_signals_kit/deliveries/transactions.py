@@ -361,30 +361,43 @@ def pending_in(session: Session) -> Pending | None:
     return getattr(transaction, _PENDING, None) or Pending(transaction)
 
 
-_CHANGED = "_signals_kit_changed"
-"""Set on a root ``SessionTransaction`` in which something was flushed."""
+_CHANGES = "signals_kit_changes"
+"""The key in a connection's ``info``: SQLite's count of changed rows when its transaction began."""
+
+_HAS_WRITTEN = "SELECT pg_current_xact_id_if_assigned() IS NOT NULL"
+"""PostgreSQL gives a transaction an id when it writes."""
 
 
 def has_changes(session: Session) -> bool:
-    """Tell whether instances were added, changed or deleted in the open transaction of a session.
+    """Tell whether the open transaction of a session has written anything, in any way.
 
-    Call :func:`listen_to_flushes` before.
+    Call :func:`listen_to_begins` before the transaction begins.
     """
-    changed = getattr(session.get_transaction(), _CHANGED, False)
-    return bool(changed or session.new or session.dirty or session.deleted)
+    return any(map(_has_written, _connections_of(session.get_transaction())))
+
+
+def _has_written(connection: Any) -> bool:
+    if connection.dialect.name == "sqlite":
+        return bool(_total_changes(connection) != connection.info.get(_CHANGES))
+    return bool(connection.exec_driver_sql(_HAS_WRITTEN).scalar())
 
 
 @cache
-def listen_to_flushes() -> None:
-    """Note which transactions have changed something."""
+def listen_to_begins() -> None:
+    """Note how many rows SQLite has changed on a connection when a transaction begins."""
     from sqlalchemy import event
     from sqlalchemy.orm import Session as OrmSession
 
-    event.listen(OrmSession, "after_flush", _note_change)
+    event.listen(OrmSession, "after_begin", _note_changes)
 
 
-def _note_change(session: Session, context: Any) -> None:
-    setattr(session.get_transaction(), _CHANGED, True)
+def _note_changes(session: Session, transaction: Any, connection: Any) -> None:
+    if connection.dialect.name == "sqlite" and not transaction.nested:
+        connection.info[_CHANGES] = _total_changes(connection)
+
+
+def _total_changes(connection: Any) -> Any:
+    return connection.connection.driver_connection.total_changes
 
 
 def is_unusable(session: Session) -> bool:

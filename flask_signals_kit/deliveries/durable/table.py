@@ -111,9 +111,10 @@ class Statements:
             True: self._claim(due.where(columns.queue == bindparam("only")).cte("due")),
         }
         same = (columns.id == bindparam("row_id"), columns.attempt == bindparam("row_attempt"))
+        alive = (*same, columns.due.is_not(None))
         self._begin = (
             update(table)
-            .where(*same, columns.due.is_not(None))
+            .where(*alive)
             .values(attempt=columns.attempt + 1, due=now + bindparam("timeout"), error=null())
             .returning(
                 columns.receiver, columns.signal, columns.payload, columns.headers, columns.attempt
@@ -123,10 +124,15 @@ class Statements:
         self._finish = delete(table).where(*same)
         self._retry = (
             update(table)
-            .where(*same)
-            .values(due=now + bindparam("delay"), error=bindparam("reason"))
+            .where(*alive)
+            .values(
+                due=now + bindparam("delay"),
+                error=bindparam("reason"),
+                headers=func.coalesce(bindparam("new_headers"), columns.headers),
+            )
         )
-        self._kill = update(table).where(*same).values(due=null(), error=bindparam("reason"))
+        self._kill = update(table).where(*alive).values(due=null(), error=bindparam("reason"))
+        self._error = select(columns.error).where(columns.id == bindparam("row_id"))
         following = select(func.min(columns.due) - now)
         self._next = {
             False: following,
@@ -194,14 +200,29 @@ class Statements:
         return connection.execute(self._finish, values).rowcount == 1
 
     def retry(
-        self, connection: Connection, number: int, attempt: int, delay: float, reason: str
+        self,
+        connection: Connection,
+        number: int,
+        attempt: int,
+        delay: float,
+        reason: str,
+        headers: str | None = None,
     ) -> bool:
-        """Make a message due again after a time in seconds; return false as :meth:`finish`."""
+        """Make a message due again after a time in seconds.
+
+        :param headers: its new headers, or ``None`` to leave them.
+        :return: false if it is another worker's now, or dead.
+        """
         values = {"row_id": number, "row_attempt": attempt, "delay": delay, "reason": reason}
-        return connection.execute(self._retry, values).rowcount == 1
+        return connection.execute(self._retry, {**values, "new_headers": headers}).rowcount == 1
+
+    def error(self, connection: Connection, number: int) -> str | None:
+        """Return the error of a message's last run; ``None`` if that run has not ended."""
+        found: str | None = connection.execute(self._error, {"row_id": number}).scalar()
+        return found
 
     def kill(self, connection: Connection, number: int, attempt: int, reason: str) -> bool:
-        """Make a message dead; return false as :meth:`finish`."""
+        """Make a message dead; return false if it is another worker's now, or dead already."""
         values = {"row_id": number, "row_attempt": attempt, "reason": reason}
         return connection.execute(self._kill, values).rowcount == 1
 

@@ -332,23 +332,6 @@ def test_run_that_was_too_slow_stores_nothing(
     assert any("took too long" in record.message for record in log.records)
 
 
-def test_run_that_never_ends_uses_up_its_attempts(shop: DurableShop) -> None:
-    """As if the process was killed in each run."""
-    reported: list[Exception] = []
-    shop.kit.on_exception(lambda app, exception, **details: reported.append(exception))
-    shop.on(lambda sender, **extra: None, max_attempts=2)
-    with shop.open():
-        shop.funded.send("acme")
-    for _ in range(2):
-        with shop.outside.begin() as connection:
-            connection.execute(text("UPDATE signals_outbox SET attempt = attempt + 1"))
-    shop.work()
-    [message] = shop.messages()
-    assert (message.due, message.attempt) == (None, 2)
-    assert "has begun 2 times, and its last run did not end" in message.error
-    assert len(reported) == 1
-
-
 def test_look_at_the_outbox_waits_for_no_writer(shop: DurableShop) -> None:
     """On SQLite, another transaction may hold the lock for longer than a worker would wait."""
     shop.on(lambda sender, **extra: None)
@@ -461,44 +444,6 @@ def test_trace_of_the_request_is_kept(
 
 
 # -- receivers that are no longer there -----------------------------------------------------------
-
-
-def test_message_of_a_missing_receiver_is_tried_again(shop: DurableShop) -> None:
-    """Another process may have the next release already; at last the message is dead."""
-    reported: list[str] = []
-    shop.kit.on_exception(lambda app, exception, **details: reported.append(str(exception)))
-
-    def gone(sender: Any, **extra: Any) -> None: ...
-
-    shop.on(gone)
-    with shop.open():
-        shop.funded.send("acme")
-    shop.kit.disconnect(gone)
-    for attempt in range(1, 7):
-        shop.work()
-        [message] = shop.messages()
-        assert (message.attempt, message.due is None) == (attempt, attempt == 6)
-        assert message.error.startswith("There is no durable receiver")
-        shop.make_due()
-    assert reported == [shop.messages()[0].error]
-
-
-def test_receiver_that_comes_back_gets_its_message(shop: DurableShop) -> None:
-    """As when a release is replaced by the next one."""
-    ran: list[Any] = []
-
-    def back(sender: Any, **extra: Any) -> None:
-        ran.append(sender)
-
-    shop.on(back)
-    with shop.open():
-        shop.funded.send("acme")
-    shop.kit.disconnect(back)
-    shop.work()
-    shop.on(back)
-    shop.make_due()
-    shop.work()
-    assert ran == ["acme"]
 
 
 def test_uid_is_the_name_of_a_receiver(shop: DurableShop) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import MetaData, event, text
-from sqlalchemy.orm import scoped_session, sessionmaker
+from sqlalchemy import MetaData, event, insert, text
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from werkzeug.local import LocalProxy
 
 from flask_signals_kit import (
@@ -23,6 +23,7 @@ from flask_signals_kit.app.embedded import Worker
 from flask_signals_kit.deliveries.durable.payload import encode
 from tests.deliveries.durable.support import DurableShop, now
 from tests.deliveries.support import Account, Base
+from tests.support import wait_until
 
 
 @pytest.fixture
@@ -44,10 +45,23 @@ def send_in_a_context(shop: DurableShop) -> None:
 
 def send_in_a_thread(shop: DurableShop) -> None:
     """Send in a thread that has the context of the receiver."""
-    with shop.app.app_context():
-        thread = threading.Thread(target=copy_context().run, args=(shop.opened.send, "nested"))
-        thread.start()
-        thread.join()
+    thread = threading.Thread(target=copy_context().run, args=(shop.opened.send, "nested"))
+    thread.start()
+    thread.join()
+
+
+def send_after_removing_the_session(shop: DurableShop) -> None:
+    """Send in the next session, after the one of the run was used and removed."""
+    shop.session.query(Account).count()
+    shop._session.remove()  # type: ignore[attr-defined]
+    shop.opened.send("nested")
+
+
+def send_after_removing_the_session_in_a_context(shop: DurableShop) -> None:
+    """Do the same, but send in an app context of its own."""
+    shop.session.query(Account).count()
+    shop._session.remove()  # type: ignore[attr-defined]
+    send_in_a_context(shop)
 
 
 def send_in_another_app(shop: DurableShop) -> None:
@@ -56,7 +70,16 @@ def send_in_another_app(shop: DurableShop) -> None:
         send_in_a_context(shop)
 
 
-@pytest.mark.parametrize("send", [send_in_a_context, send_in_a_thread, send_in_another_app])
+@pytest.mark.parametrize(
+    "send",
+    [
+        send_in_a_context,
+        send_in_a_thread,
+        send_in_another_app,
+        send_after_removing_the_session,
+        send_after_removing_the_session_in_a_context,
+    ],
+)
 def test_send_elsewhere_in_a_run_is_not_lost(shop: DurableShop, ran: list[Any], send: Any) -> None:
     """It is stored with the run, or at once."""
     shop.on(lambda sender, **extra: send(shop))
@@ -64,6 +87,72 @@ def test_send_elsewhere_in_a_run_is_not_lost(shop: DurableShop, ran: list[Any], 
         shop.funded.send("acme")
     shop.work()
     assert ran == ["nested"]
+
+
+def test_thread_of_a_receiver_does_not_use_its_session(shop: DurableShop, ran: list[Any]) -> None:
+    """What the thread sends is stored at once: the receiver may use the session meanwhile."""
+    stored: list[int] = []
+
+    def receive(sender: Any, **extra: Any) -> None:
+        send_in_a_thread(shop)
+        stored.append(len(shop.messages()))
+
+    shop.on(receive)
+    with shop.open():
+        shop.funded.send("acme")
+    shop.work()
+    assert (stored, ran) == ([2], ["nested"])
+
+
+def test_async_receiver_that_fails_sends_nothing(shop: DurableShop, ran: list[Any]) -> None:
+    """Its event loop runs in another thread, while that of the run waits."""
+
+    async def send_and_fail(sender: Any, **extra: Any) -> None:
+        shop.opened.send("doubled")
+        raise LookupError
+
+    shop.on(send_and_fail, max_attempts=3)
+    with shop.open():
+        shop.funded.send("acme")
+    shop.work()
+    assert shop.messages()[0].attempt == 3
+    assert ran == []
+
+
+def test_async_receiver_with_a_session_for_each_thread(database: str) -> None:
+    """Its thread has another session, which the run does not commit: the message is stored."""
+    shop, got = DurableShop(database, "use_session"), list[Any]()
+
+    async def send(sender: Any, **extra: Any) -> None:
+        shop.opened.send("kept")
+
+    shop.on(send)
+    shop.on(lambda sender, **extra: got.append(sender), signal="account_opened")
+    with shop.open():
+        shop.funded.send("acme")
+    shop.work()
+    shop.close()
+    assert got == ["kept"]
+
+
+def test_app_context_that_removes_the_session_of_the_run(database: str) -> None:
+    """In SQLAlchemy's recipe for Flask, each app context removes the session of its thread."""
+    shop, got = DurableShop(database, "use_session"), list[Any]()
+
+    def send(sender: Any, **extra: Any) -> None:
+        with shop.app.app_context():
+            pass
+        shop.opened.send("kept")
+        shop.session.add(Account(name="written"))
+
+    shop.on(send)
+    shop.on(lambda sender, **extra: got.append(sender), signal="account_opened")
+    with shop.open():
+        shop.funded.send("acme")
+    shop.work()
+    rows = shop.rows()
+    shop.close()
+    assert (got, rows) == (["kept"], ["written"])
 
 
 def test_send_of_an_exception_hook_is_not_lost(shop: DurableShop, ran: list[Any]) -> None:
@@ -125,30 +214,84 @@ def test_send_after_a_run_in_its_context_is_not_lost(shop: DurableShop, ran: lis
 # -- transactions ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("does", ["reads", "writes"])
-def test_earlier_receiver_that_begins_a_transaction(shop: DurableShop, does: str) -> None:
+def read(session: Session) -> None:
+    """Read the database."""
+    session.query(Account).count()
+
+
+def add(session: Session) -> None:
+    """Add an instance, which is not flushed yet."""
+    session.add(Account(name="booked"))
+
+
+def insert_by_core(session: Session) -> None:
+    """Write by a statement."""
+    session.execute(insert(Account).values(name="booked", balance=0))
+
+
+def insert_in_bulk(session: Session) -> None:
+    """Write by a method that flushes nothing."""
+    session.bulk_save_objects([Account(name="booked")])
+
+
+def insert_on_the_connection(session: Session) -> None:
+    """Write past the session."""
+    session.connection().execute(insert(Account).values(name="booked", balance=0))
+
+
+WRITES = [add, insert_by_core, insert_in_bulk, insert_on_the_connection]
+
+
+@pytest.mark.parametrize("book", [read, *WRITES])
+def test_earlier_receiver_that_begins_a_transaction(shop: DurableShop, book: Any) -> None:
     """What it has read is ended; what it has written waits for the sender, as the message does."""
-
-    @shop.kit.on("account_funded", priority=1)
-    def book(sender: Any, **extra: Any) -> None:
-        if does == "writes":
-            shop.session.add(Account(name="booked"))
-            shop.session.flush()
-        else:
-            shop.session.query(Account).count()
-
+    shop.kit.on("account_funded", priority=1)(lambda sender, **extra: book(shop.session))
     shop.on(lambda sender, **extra: None)
     with shop.open() as session:
         shop.funded.send("acme")
-        assert len(shop.messages()) == (does == "reads")
+        assert len(shop.messages()) == (book is read)
         session.rollback()
-    assert len(shop.messages()) == (does == "reads")
+    assert len(shop.messages()) == (book is read)
     with shop.open() as session:
         assert session.query(Account).count() == 0
         session.rollback()
         shop.funded.send("acme")
         session.commit()
-    assert len(shop.messages()) == 1 + (does == "reads")
+    assert len(shop.messages()) == 1 + (book is read)
+
+
+@pytest.mark.parametrize("book", [read, *WRITES])
+def test_earlier_receiver_that_commits_and_begins_another_transaction(
+    shop: DurableShop, book: Any
+) -> None:
+    """On SQLite it has the lock, so the message is stored in it."""
+
+    @shop.kit.on("account_funded", priority=1)
+    def commit(sender: Any, **extra: Any) -> None:
+        shop.session.commit()
+        book(shop.session)
+
+    shop.on(lambda sender, **extra: None)
+    with shop.open() as session:
+        session.add(Account(name="acme"))
+        shop.funded.send("acme")
+        session.commit()
+    assert len(shop.messages()) == 1
+    assert shop.rows()[0] == "acme"
+
+
+def test_listener_of_a_commit_may_send(shop: DurableShop) -> None:
+    """The session runs no statement then, so the message has a transaction of its own."""
+    shop.on(lambda sender, **extra: None)
+
+    def send(session: Any) -> None:
+        shop.funded.send("acme")
+
+    with shop.open() as session:
+        session.add(Account(name="acme"))
+        event.listen(session, "after_commit", send)
+        session.commit()
+    assert len(shop.messages()) == 1
 
 
 def test_predicate_that_reads_does_not_lock_the_message_out(shop: DurableShop) -> None:
@@ -292,6 +435,7 @@ def test_hung_receiver_takes_one_thread(shop: DurableShop) -> None:
         with shop.open():
             shop.funded.send("acme")
         assert hangs.wait(30)
+        wait_until(lambda: (shop.outbox.seconds_to_next() or 0) > 1)  # it was claimed once more
         for _ in range(5):
             others.clear()
             with shop.open():
