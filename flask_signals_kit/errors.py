@@ -132,12 +132,15 @@ def type_name(value: Any) -> str:
     if value is None:
         return "None"
     is_class = issubclass(type(value), type)
-    kind = value if is_class else type(value)
-    name: str = kind.__qualname__
-    module = kind.__module__
+    return f"type {name_of_type(value)}" if is_class else name_of_type(type(value))
+
+
+def name_of_type(kind: type) -> str:
+    """Return the name of a type, such as ``shop.models.Account``; builtins have no module."""
+    module: Any = kind.__module__
     if isinstance(module, str) and module != "builtins":  # a class may set anything
-        name = f"{module}.{name}"
-    return f"type {name}" if is_class else name
+        return f"{module}.{kind.__qualname__}"
+    return kind.__qualname__
 
 
 def sender_label(sender: Any) -> str:

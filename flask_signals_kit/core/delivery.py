@@ -257,24 +257,23 @@ class Call:
     def _run_here(self, within: AbstractContextManager[Any]) -> Any:
         """Call the receiver in the current app context."""
         receiver = self._run_async if self._connection.is_async else self._receiver
-        began = perf_counter()
-        token = None
-        if self._late is not None:
-            parent = (self.number, self._connection.order) if self.number else None
-            token = parent_emission.set(parent)
+        if self._late is None:
+            with within:
+                value = receiver(self._sender, **self._payload)
+            self.value = value
+            return value
+        parent = (self.number, self._connection.order) if self.number else None
+        token, began = parent_emission.set(parent), perf_counter()
         try:
             with within:
                 value = receiver(self._sender, **self._payload)
             self.value = value
         except BaseException as error:
-            if self._late is not None:
-                self._late.ran(began, error)
+            self._late.ran(began, error)
             raise
         finally:
-            if token is not None:
-                parent_emission.reset(token)
-        if self._late is not None:
-            self._late.ran(began, None)
+            parent_emission.reset(token)
+        self._late.ran(began, None)
         return value
 
     def _run_async(self, sender: Any, /, **payload: Any) -> Any:

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from ..errors import type_name
+from ..errors import name_of_type, type_name
 from ..records import Emission, Place
 
 
@@ -351,8 +351,11 @@ def signature_of(target: Any, *, follow_wrapped: bool = True) -> inspect.Signatu
         return inspect.signature(_innermost(target), follow_wrapped=follow_wrapped, **how)
 
 
-Caller: TypeAlias = tuple[str, str, str, int]
-"""The place of a call: module, name, file and line."""
+Caller: TypeAlias = tuple[str, types.CodeType, int]
+"""The place of a call: the module, its code, and the index of the instruction.
+
+Python takes some time to find the line, which most sends do not need.
+"""
 
 # A `with` block of the kit is entered through contextlib.
 _INTERNAL_MODULES = (f"{__name__.partition('.')[0]}.", "blinker.", "contextlib")
@@ -370,8 +373,7 @@ def find_caller(frame: types.FrameType | None) -> Caller | None:
         if type(module) is not str:
             module = ""
         if not module.startswith(_INTERNAL_MODULES):
-            code = frame.f_code
-            return module, code.co_qualname, code.co_filename, frame.f_lineno
+            return module, frame.f_code, frame.f_lasti
         frame = frame.f_back
     return None
 
@@ -380,8 +382,14 @@ def place_of_caller(caller: Caller | None) -> Place | None:
     """Return the place of a caller."""
     if caller is None:
         return None
-    module, name, file, line = caller
-    return Place(module=module, name=name, file=_text(file), line=line)
+    module, code, index = caller
+    lines = (line for start, end, line in code.co_lines() if start <= index < end)
+    return Place(
+        module=module,
+        name=code.co_qualname,
+        file=_text(code.co_filename),
+        line=next(lines, code.co_firstlineno),
+    )
 
 
 def frame_place(error: BaseException) -> Place | None:
@@ -391,10 +399,10 @@ def frame_place(error: BaseException) -> Place | None:
         return None
     while traceback.tb_next is not None:
         traceback = traceback.tb_next
-    code = traceback.tb_frame.f_code
-    module = traceback.tb_frame.f_globals.get("__name__")
+    frame = traceback.tb_frame
+    module = frame.f_globals.get("__name__")
     name = module if type(module) is str else ""
-    return place_of_caller((name, code.co_qualname, code.co_filename, traceback.tb_lineno))
+    return place_of_caller((name, frame.f_code, traceback.tb_lasti))
 
 
 LONGEST_CHAIN = 8
@@ -453,8 +461,11 @@ class LazyEmission:
         number: int | None = None,
     ) -> None:
         self._signal = signal
-        is_proxy = hasattr(type(sender), "_get_current_object")
-        self._sender = type_name(sender_behind(sender) if is_proxy else sender)
+        if hasattr(type(sender), "_get_current_object"):
+            sender = sender_behind(sender)
+        kind = type(sender)
+        is_named = sender is None or issubclass(kind, type)
+        self._sender: str | type = type_name(sender) if is_named else kind
         self._payload = tuple(payload)
         self._site = find_caller(frame)
         self._request = request
@@ -474,9 +485,10 @@ class LazyEmission:
     def emission(self) -> Emission:
         """The record."""
         if self._record is None:
+            kind = self._sender
             self._record = Emission(
                 signal=self._signal,
-                sender=self._sender,
+                sender=kind if isinstance(kind, str) else name_of_type(kind),
                 payload=self._payload,
                 site=place_of_caller(self._site),
                 request=self._request,

@@ -8,6 +8,7 @@ import time
 import tracemalloc
 import weakref
 from collections.abc import Callable, Iterator
+from types import CodeType
 from typing import Any
 
 import flask.signals
@@ -486,7 +487,7 @@ def test_journal_keeps_no_app_alive() -> None:
 
 
 def test_journal_contains_plain_values_only() -> None:
-    """Texts, numbers and records of them, whatever is sent."""
+    """Texts, numbers and records of them, whatever is sent; and the code of the send."""
     environment = JournalEnvironment()
     shop, journal = Namespace(environment), environment.journal
     signal = shop.signal("account_funded")
@@ -506,7 +507,7 @@ def test_journal_contains_plain_values_only() -> None:
             todo += [getattr(value, slot) for slot in value.__slots__]
         elif isinstance(value, (tuple, list)):
             todo += value
-    assert found - allowed == {Place, Connection, RequestRecord, Roster, Tally}
+    assert found - allowed == {CodeType, Place, Connection, RequestRecord, Roster, Tally}
 
 
 # -- on and off -----------------------------------------------------------------------------------

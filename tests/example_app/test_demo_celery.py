@@ -13,7 +13,7 @@ from socket import socket
 
 import pytest
 
-from tests.contrib.support import wait_until
+from tests.support import wait_until
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from sqlalchemy.exc import OperationalError
@@ -81,13 +82,14 @@ def work(app: Any, concurrency: str = "2", mode: str = "") -> None:
     assert outbox is not None
     worker = Worker(outbox, int(concurrency))
     if mode == "tripled":
+        run = worker._run_once
 
-        def submit(message: int, attempt: int, queue: str | None, /) -> None:
-            worker._claimed.add(message)
-            for _ in range(3):  # not by the worker's own method, which leaves out what it runs
-                worker._pool.submit(worker._run, message, attempt)
+        def run_thrice(message: int, attempt: int) -> None:
+            with ThreadPoolExecutor(3) as pool:
+                for _ in range(3):
+                    pool.submit(run, message, attempt)
 
-        worker.submit = submit  # type: ignore[method-assign]
+        worker._run_once = run_thrice  # type: ignore[method-assign]
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())
     say("ready")
     worker.work(once=mode != "")

@@ -44,6 +44,11 @@ class DurableShop(Shop):
         """Run messages until none is due."""
         Worker(self.outbox, 1).work(once=True)
 
+    def run_once(self) -> None:
+        """Run the first message once, whenever it is due."""
+        [message, *_] = self.messages()
+        self.outbox.run(message.id, message.attempt)
+
     def messages(self) -> list[Any]:
         """Return the rows of the outbox."""
         with self.outside.connect() as connection:

@@ -32,12 +32,6 @@ def runs() -> Runs:
     return Runs()
 
 
-def run_once(shop: DurableShop) -> None:
-    """Run the first message once, whenever it is due."""
-    [message, *_] = shop.messages()
-    shop.outbox.run(message.id, message.attempt)
-
-
 @contextmanager
 def disconnected(shop: DurableShop, receiver: Any, **options: Any) -> Iterator[None]:
     """Disconnect a receiver for the length of a block, as in a process of the last release."""
@@ -91,8 +85,8 @@ def test_attempt_without_the_receiver_does_not_count(shop: DurableShop, runs: Ru
     with shop.open():
         shop.funded.send("acme")
     with disconnected(shop, runs, uid="post", max_attempts=1):
-        run_once(shop)
-    run_once(shop)
+        shop.run_once()
+    shop.run_once()
     assert (runs.number, shop.messages()) == (1, [])
 
 
@@ -104,13 +98,13 @@ def test_message_that_has_failed_often_survives_a_process_without_its_receiver(
     with shop.open():
         shop.funded.send("acme")
     for _ in range(8):
-        run_once(shop)
+        shop.run_once()
     with disconnected(shop, runs, uid="post", max_attempts=9):
         for _ in range(5):
-            run_once(shop)
+            shop.run_once()
     assert shop.messages()[0].due is not None
     runs.fails = False
-    run_once(shop)
+    shop.run_once()
     assert (runs.number, shop.messages()) == (9, [])
 
 
@@ -123,10 +117,10 @@ def test_retry_by_a_command_allows_processes_without_the_receiver_again(
         shop.funded.send("acme")
     shop.kit.disconnect(runs)
     for _ in range(6):
-        run_once(shop)
+        shop.run_once()
     assert shop.messages()[0].due is None
     assert sum(shop.outbox.retry([])) == 1
-    run_once(shop)
+    shop.run_once()
     assert shop.messages()[0].due is not None
 
 
@@ -153,10 +147,10 @@ def test_last_error_stays_if_a_release_allows_fewer_attempts(shop: DurableShop, 
     with shop.open():
         shop.funded.send("acme")
     for _ in range(3):
-        run_once(shop)
+        shop.run_once()
     shop.kit.disconnect(runs)
     shop.on(runs, uid="post", max_attempts=2)
-    run_once(shop)
+    shop.run_once()
     [message] = shop.messages()
     assert (message.due, runs.number) == (None, 3)
     assert "used up its attempts (3). The last one: LookupError at " in message.error
@@ -168,13 +162,13 @@ def test_message_of_a_newer_version_is_left_to_its_release(database: str, runs: 
     old, new = release(database, 1, runs), release(database, 2, runs)
     with new.open():
         new.kit.send("sale_made", "acme", amount=5)
-    run_once(old)
+    old.run_once()
     [message] = old.messages()
     assert message.error == (
         "The message was stored by version 2 of signal 'sale_made'; here it is declared with "
         "version 1."
     )
-    run_once(new)
+    new.run_once()
     assert (runs.number, new.messages()) == (1, [])
     old.close()
     new.close()

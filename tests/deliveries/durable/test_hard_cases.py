@@ -2,6 +2,7 @@
 
 import threading
 from contextvars import copy_context
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -102,6 +103,25 @@ def test_thread_of_a_receiver_does_not_use_its_session(shop: DurableShop, ran: l
         shop.funded.send("acme")
     shop.work()
     assert (stored, ran) == ([2], ["nested"])
+
+
+def test_send_in_another_app_is_stored_in_its_database(shop: DurableShop, tmp_path: Path) -> None:
+    """The run of this app's message does not commit it."""
+    other, got = DurableShop(f"sqlite:///{tmp_path / 'other.sqlite'}"), list[Any]()
+    other.on(lambda sender, **extra: got.append(sender))
+
+    def send(sender: Any, **extra: Any) -> None:
+        with other.open():
+            other.funded.send("there")
+
+    shop.on(send)
+    with shop.open():
+        shop.funded.send("acme")
+    shop.run_once()
+    there = other.messages()
+    other.work()
+    other.close()
+    assert (len(there), got) == (1, ["there"])
 
 
 def test_async_receiver_that_fails_sends_nothing(shop: DurableShop, ran: list[Any]) -> None:
