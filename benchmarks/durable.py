@@ -170,20 +170,24 @@ def delivery_against_loop(shop: Shop) -> float:
 
 
 def _loop(shop: Shop) -> None:
-    """Claim and run messages as a worker does, by the statements alone."""
+    """Claim and run messages as a worker does, by plain SQLAlchemy Core."""
     statements, engine = shop.outbox.statements, shop.engine
+    following, claims = statements._next[False], statements._claims[False]
     while True:
         with engine.connect() as connection:
-            if (statements.seconds_to_next(connection, None) or 1) > 0:
+            if (connection.execute(following).scalar() or 1) > 0:
                 return
         with engine.begin() as connection:
-            claimed = statements.claim(connection, AHEAD, None, RESEND)
+            given = {"limit": AHEAD, "resend": RESEND}
+            claimed = connection.execute(claims, given).all()
         for row in claimed:
-            message, attempt = row["id"], row["attempt"]
+            values = {"row_id": row.id, "row_attempt": row.attempt}
             with engine.begin() as connection:
-                assert statements.begin(connection, message, attempt, 300.0) is not None
+                begun = connection.execute(statements._begin, {**values, "timeout": 300.0})
+                assert begun.one_or_none() is not None
+            values["row_attempt"] += 1
             with engine.begin() as connection:
-                statements.finish(connection, message, attempt + 1)
+                connection.execute(statements._finish, values)
 
 
 def claim_with_many(shop: Shop) -> float:

@@ -30,13 +30,16 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, CursorResult
 from sqlalchemy.exc import StatementError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import Executable
 from sqlalchemy.sql.functions import FunctionElement
 
 NAME = "signals_outbox"
+
+STORED = ("receiver", "signal", "payload", "headers", "queue")
+"""The columns that a send fills."""
 
 DIALECTS = frozenset({"sqlite", "postgresql"})
 """The databases that the statements work on."""
@@ -96,8 +99,11 @@ class Statements:
 
     def __init__(self, table: Table) -> None:
         self.table: Table = table
+        self._compiled: dict[Any, _Compiled] = {}
         columns, now = table.c, Now()
-        self._insert = insert(table).values(due=now, attempt=0)
+        given: dict[str, Any] = {name: bindparam(f"new_{name}") for name in STORED}
+        new = insert(table).values(**given, due=now, attempt=0)
+        self._insert = new.returning(columns.id)
         # A common table expression: PostgreSQL may evaluate a plain subselect more than once.
         due = (
             select(columns.id)
@@ -158,11 +164,11 @@ class Statements:
     def insert(self, connection: Connection, values: dict[str, Any]) -> int:
         """Store a message, which is due at once; return its id."""
         try:
-            stored: Any = connection.execute(self._insert, values).inserted_primary_key
+            given = {f"new_{name}": value for name, value in values.items()}
+            number: int = self._execute(connection, self._insert, given).scalar_one()
         except StatementError as error:
             error.hide_parameters = True  # they contain the payload
             raise
-        number: int = stored[0]
         return number
 
     def claim(
@@ -177,7 +183,7 @@ class Statements:
         values: dict[str, Any] = {"limit": limit, "resend": resend}
         if queue is not None:
             values["only"] = queue
-        rows = connection.execute(self._claims[queue is not None], values)
+        rows = self._execute(connection, self._claims[queue is not None], values)
         return [dict(row) for row in rows.mappings()]
 
     def begin(self, connection: Connection, number: int, attempt: int, timeout: float) -> Any:
@@ -187,17 +193,17 @@ class Statements:
         :param timeout: the time until it is due again if it does not end, in seconds.
         """
         values = {"row_id": number, "row_attempt": attempt, "timeout": timeout}
-        return connection.execute(self._begin, values).one_or_none()
+        return self._execute(connection, self._begin, values).one_or_none()
 
     def lease(self, connection: Connection, number: int, attempt: int, timeout: float) -> None:
         """Change the time until a run that has begun counts as lost."""
         values = {"row_id": number, "row_attempt": attempt, "timeout": timeout}
-        connection.execute(self._lease, values)
+        self._execute(connection, self._lease, values)
 
     def finish(self, connection: Connection, number: int, attempt: int) -> bool:
         """Delete a message; return false if it is another worker's now."""
         values = {"row_id": number, "row_attempt": attempt}
-        return connection.execute(self._finish, values).rowcount == 1
+        return self._execute(connection, self._finish, values).rowcount == 1
 
     def retry(
         self,
@@ -213,31 +219,74 @@ class Statements:
         :param headers: its new headers, or ``None`` to leave them.
         :return: false if it is another worker's now, or dead.
         """
-        values = {"row_id": number, "row_attempt": attempt, "delay": delay, "reason": reason}
-        return connection.execute(self._retry, {**values, "new_headers": headers}).rowcount == 1
+        values: dict[str, Any] = {"row_id": number, "row_attempt": attempt}
+        values |= {"delay": delay, "reason": reason}
+        values["new_headers"] = headers
+        return self._execute(connection, self._retry, values).rowcount == 1
 
     def error(self, connection: Connection, number: int) -> str | None:
         """Return the error of a message's last run; ``None`` if that run has not ended."""
-        found: str | None = connection.execute(self._error, {"row_id": number}).scalar()
+        found: str | None = self._execute(connection, self._error, {"row_id": number}).scalar()
         return found
 
     def kill(self, connection: Connection, number: int, attempt: int, reason: str) -> bool:
         """Make a message dead; return false if it is another worker's now, or dead already."""
         values = {"row_id": number, "row_attempt": attempt, "reason": reason}
-        return connection.execute(self._kill, values).rowcount == 1
+        return self._execute(connection, self._kill, values).rowcount == 1
 
     def seconds_to_next(self, connection: Connection, queue: str | None) -> float | None:
         """Return the time until the next message is due, or ``None`` without any."""
         values = {} if queue is None else {"only": queue}
-        found: float | None = connection.execute(self._next[queue is not None], values).scalar()
+        found: float | None = self._execute(
+            connection, self._next[queue is not None], values
+        ).scalar()
         return found
+
+    def _execute(
+        self, connection: Connection, statement: Executable, values: dict[str, Any]
+    ) -> CursorResult[Any]:
+        """Execute a statement with values for its parameters.
+
+        It is compiled once for each dialect. SQLAlchemy's own cache needs a key, which takes longer
+        to build than SQLite takes to insert a row.
+        """
+        schemas = connection.get_execution_options().get("schema_translate_map")
+        key = (statement, connection.dialect, None if schemas is None else (*schemas.items(),))
+        text = self._compiled.get(key)
+        if text is None:
+            text = self._compiled[key] = _Compiled(statement, connection.dialect, schemas)
+        return connection.exec_driver_sql(text.sql, text.parameters(values))
+
+
+class _Compiled:
+    """A statement as the text that a driver gets.
+
+    :param statement: the statement.
+    :param dialect: its dialect.
+    :param schemas: the connection's other names of schemas, or ``None``.
+    """
+
+    def __init__(self, statement: Any, dialect: Any, schemas: dict[Any, Any] | None) -> None:
+        how = {} if schemas is None else {"schema_translate_map": schemas}
+        compiled = statement.compile(
+            dialect=dialect, render_schema_translate=schemas is not None, **how
+        )
+        self.sql: str = compiled.string
+        self._defaults: dict[str, Any] = compiled.construct_params(_check=False)
+        self._names: list[str] | None = compiled.positiontup if compiled.positional else None
+
+    def parameters(self, values: dict[str, Any]) -> Any:
+        """Return the parameters as the driver takes them."""
+        named = {**self._defaults, **values}
+        return named if self._names is None else tuple(named[name] for name in self._names)
 
 
 def missing_part(table: Table, connection: Connection) -> str | None:
     """Name what a database lacks of the table; return ``None`` if it is complete."""
-    inspector = inspect(connection)
-    if not inspector.has_table(NAME, schema=table.schema):
+    schemas = connection.get_execution_options().get("schema_translate_map") or {}
+    inspector, schema = inspect(connection), schemas.get(table.schema, table.schema)
+    if not inspector.has_table(NAME, schema=schema):
         return f"table {NAME!r}"
-    existing = {column["name"] for column in inspector.get_columns(NAME, schema=table.schema)}
+    existing = {column["name"] for column in inspector.get_columns(NAME, schema=schema)}
     missing = [repr(column.name) for column in table.columns if column.name not in existing]
     return f"column {', '.join(missing)} in table {NAME!r}" if missing else None

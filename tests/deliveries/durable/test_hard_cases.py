@@ -512,6 +512,34 @@ def test_schema_of_the_metadata_is_that_of_the_table(postgresql: str) -> None:
     engine.dispose()
 
 
+def test_translated_schema_is_that_of_the_table(tmp_path: Path) -> None:
+    """As in an app that keeps each tenant's tables in a schema of its own."""
+    from sqlalchemy import create_engine
+
+    plain = create_engine(f"sqlite:///{tmp_path / 'main.sqlite'}")
+    attach = f"ATTACH DATABASE '{tmp_path / 'tenant.sqlite'}' AS tenant"
+    event.listen(plain, "connect", lambda connection, record: connection.execute(attach))
+    engine = plain.execution_options(schema_translate_map={None: "tenant"})
+    metadata, kit, got = MetaData(), SignalsKit(), list[Any]()
+    kit.use_session(scoped_session(sessionmaker(engine)))
+    kit.use_outbox(metadata, engine)
+    kit.on("sale_made", delivery="durable")(lambda sender, **extra: got.append(sender))
+    app = Flask("shop")
+    app.testing = True
+    kit.init_app(app)
+    metadata.create_all(engine)
+    with plain.connect() as connection:
+        tables = connection.execute(text("SELECT name FROM tenant.sqlite_master")).scalars()
+        assert "signals_outbox" in tables.all()
+    with app.app_context():
+        kit.send("sale_made", "acme")
+        outbox = kit.for_app(app).outbox
+        assert outbox is not None
+        outbox.run_due()
+    assert got == ["acme"]
+    plain.dispose()
+
+
 def test_proxy_is_stored_as_what_it_stands_for(shop: DurableShop) -> None:
     """As Flask-Login's ``current_user``."""
     got: list[Any] = []
