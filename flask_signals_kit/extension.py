@@ -38,7 +38,7 @@ from .errors import (
 from .exception_hooks import ExceptionHooks
 from .records import Emission
 from .settings import Settings, read_settings
-from .testing import Captured, capture
+from .testing.capture import Captured, capture
 
 if TYPE_CHECKING:
     from .debug.page import Page

@@ -1,0 +1,5 @@
+"""What tests of an app need."""
+
+from .capture import Captured
+
+__all__ = ["Captured"]
