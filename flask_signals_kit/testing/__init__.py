@@ -1,5 +1,6 @@
-"""What tests of an app need."""
+"""What tests of an app need: captured emissions, and payloads of signals."""
 
 from .capture import Captured
+from .payloads import payloads
 
-__all__ = ["Captured"]
+__all__ = ["Captured", "payloads"]
