@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 from flask import current_app
-from flask.cli import AppGroup
+from flask.cli import AppGroup, ScriptInfo
 
 from ..app.app_signals import EXTENSION
 from ..errors import ConfigurationError, OutboxError
@@ -158,9 +158,16 @@ def _read_lock(lock: Path) -> str:
         return lock.read_text(encoding="utf-8")
     except OSError as error:
         raise click.ClickException(
-            f"{lock} cannot be read: {error.strerror}. "
-            f"Write it with 'flask signals list --format lock > {lock}'."
+            f"{lock} cannot be read: {error.strerror}. Write it with '{_list_command(lock)}'."
         ) from error
+
+
+def _list_command(lock: Path) -> str:
+    """Return the command that writes a lock."""
+    script = click.get_current_context().find_object(ScriptInfo)
+    name = None if script is None else script.app_import_path
+    app = f"--app {name} " if name else ""
+    return f"flask {app}signals list --format lock > {lock}"
 
 
 def _problems_in_database() -> list[Problem]:
@@ -434,7 +441,7 @@ def _print_changes(changes: Sequence[str], lock: Path) -> None:
         echo(click.style(line, fg=COLOURS_OF_CHANGES.get(line[0])))
     echo()
     echo_wrapped(f"The receivers differ from {lock}. If they should, update it:", indent=0)
-    echo(f"  flask signals list --format lock > {lock}")
+    echo(f"  {_list_command(lock)}")
 
 
 def _print_problem(problem: Problem) -> None:

@@ -33,10 +33,10 @@ def payloads(
     >>> from flask_signals_kit.testing import payloads
     >>> kit = SignalsKit()
     >>> @kit.declare
-    ... def account_funded(sender: str, *, amount: int, method: str) -> None:
+    ... def account_funded(sender: str, *, amount: int, note: str = "") -> None:
     ...     "Money arrived in an account."
     >>> payloads(account_funded)
-    fixed_dictionaries({'amount': integers(), 'method': text()})
+    fixed_dictionaries({'amount': integers()}, optional={'note': text()})
     """
     try:
         from hypothesis import strategies as st

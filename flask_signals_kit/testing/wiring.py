@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from blinker import ANY
 from flask import current_app, has_app_context
 
+from ..app.api import Target
 from ..app.app_signals import EXTENSION, AppSignals
+from ..core.delivery import Delivery
 from ..core.introspection import place_of, receiver_key, sender_key
 from ..errors import (
     AppContextError,
@@ -22,9 +24,7 @@ from ..errors import (
 from ..records import IMMEDIATE, OnError, Receiver
 
 if TYPE_CHECKING:
-    from ..app.api import Target
     from ..core.connection import LiveConnection
-    from ..core.delivery import Delivery
 
 
 class ExpectedOptions(TypedDict, total=False):
