@@ -245,14 +245,14 @@ class SignalsKit(Api):
 
         :param receiver: the receiver.
         :param signal: a name or a handle.
-        :param overrides: values of the payload, by name, and ``sender``. What is missing is made up
-            from the types that the signal declares; a payload with a default is left out. The app
-            is the sender, if the signal does not declare another type.
+        :param overrides: values of the payload, by name, and ``sender``. For the others, samples of
+            the declared types are used; a payload with a default is left out. The app is the sender
+            if the signal does not declare another type.
         :return: what the receiver returned.
         :raises AppContextError: without a current app.
         :raises UnknownSignalError: for a name that is not declared.
         :raises ContractError: for a receiver that cannot take the payload, an override that is not
-            in the payload, or a type, such as a model, that no sample can be made of.
+            in the payload, or a type, such as a model, that there is no sample of.
         :raises Exception: what the receiver raised.
 
         >>> from flask import Flask

@@ -135,17 +135,17 @@ def type_for(contract: Contract, hints: Mapping[str, Any], name: str, how: str) 
 
 
 def no_value(contract: Contract, name: str, reason: str, how: str) -> ContractError:
-    """Return the error for a value that the test must pass.
+    """Return the error for a value that the caller must pass.
 
     :param name: the name of the payload, or :data:`SENDER`.
-    :param reason: why it cannot be made up, as a part of a sentence.
+    :param reason: why there is no sample or strategy, as a part of a sentence.
     :param how: the code that passes it, with braces for the name.
     """
     what = "The sender" if name == SENDER else f"Payload {name!r}"
     declared = f", declared in {contract.place}," if contract.place else ""
     return ContractError(
-        f"{what} of signal {contract.signal!r}{declared} cannot be made up: {reason}. "
-        f"Pass it, as in {how.format(name)}."
+        f"{what} of signal {contract.signal!r}{declared} must be passed: {reason}. "
+        f"Write {how.format(name)}."
     )
 
 

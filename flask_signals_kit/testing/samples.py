@@ -88,7 +88,7 @@ def is_model(kind: Any) -> bool:
 
 
 def why_no_model(kind: type) -> str:
-    """Return the reason why no instance of a model is made up."""
+    """Return the reason why there is no sample of a model."""
     return f"{kind.__qualname__} is a model, and its instances belong to a session"
 
 

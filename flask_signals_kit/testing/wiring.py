@@ -131,10 +131,18 @@ def _delivery_differences(actual: Any, expected: Any) -> Iterator[str]:
     elif type(actual) is not type(expected):
         yield f"delivery is {name!r}, not {type_name(expected)}"
     else:
-        for attribute, value in vars(expected).items():
-            own = getattr(actual, attribute)
-            if own != value and not attribute.startswith("_"):
-                yield f"{attribute} of its delivery is {_shown(own)}, not {_shown(value)}"
+        settings = _settings(actual)
+        for setting, value in _settings(expected).items():
+            if settings.get(setting) != value:
+                own = _shown(settings.get(setting))
+                yield f"{setting} of its delivery is {own}, not {_shown(value)}"
+
+
+def _settings(delivery: Any) -> dict[str, Any]:
+    """Return the public attributes of a delivery; a session is another object each time."""
+    names = getattr(delivery, "__dict__", {}) or getattr(delivery, "__slots__", ())
+    public = (name for name in names if not name.startswith("_") and name != "session")
+    return {name: getattr(delivery, name) for name in public}
 
 
 def _shown(value: Any) -> str:

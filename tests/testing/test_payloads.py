@@ -10,22 +10,12 @@ import pytest
 from flask import Flask
 from hypothesis import find, given
 from hypothesis import strategies as st
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from flask_signals_kit import ContractError, DeclarationError, SignalsKit
+from flask_signals_kit import ConfigurationError, ContractError, DeclarationError, SignalsKit
 from flask_signals_kit.testing import payloads
+from tests.testing.models import Campaign
 
 kit = SignalsKit()
-
-
-class Base(DeclarativeBase):
-    pass
-
-
-class Campaign(Base):
-    __tablename__ = "campaigns"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str]
 
 
 class Method(Enum):
@@ -115,7 +105,7 @@ def test_model_needs_a_strategy() -> None:
     text = refusal(campaigns_archived)
     assert f"Payload 'campaigns' of signal 'campaigns_archived', declared in {__name__}." in text
     assert "Campaign is a model" in text
-    assert text.endswith("Pass it, as in payloads(campaigns_archived, campaigns=strategy).")
+    assert text.endswith("Write payloads(campaigns_archived, campaigns=strategy).")
 
 
 @pytest.mark.parametrize("name", ["gateway", "ledger"])
@@ -125,7 +115,7 @@ def test_type_that_hypothesis_cannot_make_needs_a_strategy(name: str) -> None:
     text = refusal(gateway_chosen, **dict.fromkeys(others, st.none()))
     assert f"Payload '{name}'" in text
     assert "Hypothesis cannot make it: " in text
-    assert text.endswith(f"Pass it, as in payloads(gateway_chosen, {name}=strategy).")
+    assert text.endswith(f"Write payloads(gateway_chosen, {name}=strategy).")
 
 
 def test_type_that_does_not_exist_at_run_time_needs_a_strategy() -> None:
@@ -149,25 +139,20 @@ def test_signal_without_a_declared_payload_is_refused(signal: Any) -> None:
         payloads(signal)
 
 
-def test_missing_hypothesis_is_explained() -> None:
-    """The kit and ``kit.call`` work without it."""
-    code = (
-        "import sys; sys.modules['hypothesis'] = None\n"
-        "from flask import Flask\n"
-        "from flask_signals_kit import SignalsKit, ConfigurationError\n"
-        "from flask_signals_kit.testing import payloads\n"
-        "app = Flask('shop'); kit = SignalsKit(app)\n"
-        "@kit.declare\n"
-        "def account_funded(sender, *, amount: int) -> None: ...\n"
-        "with app.app_context():\n"
-        "    assert kit.call(lambda app, *, amount: amount, account_funded) == 1\n"
-        "try:\n"
-        "    payloads(account_funded)\n"
-        "except ConfigurationError as error:\n"
-        "    print(error)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == (
+def test_missing_hypothesis_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says what to install."""
+    monkeypatch.setitem(sys.modules, "hypothesis", None)
+    with pytest.raises(ConfigurationError) as failure:
+        payloads(account_funded)
+    assert str(failure.value) == (
         "payloads() needs Hypothesis: install the kit with its extra, "
-        "pip install 'flask-signals-kit[hypothesis]'.\n"
+        "pip install 'flask-signals-kit[hypothesis]'."
     )
+
+
+def test_kit_does_not_import_hypothesis() -> None:
+    """Only ``payloads`` does, so ``kit.call`` works without it."""
+    code = (
+        "import sys; import flask_signals_kit.testing.call; assert 'hypothesis' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

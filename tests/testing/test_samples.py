@@ -14,25 +14,16 @@ from typing import (
     NotRequired,
     Optional,
     TypedDict,
-    TypeVar,
     Union,
 )
 from uuid import UUID
 
 import pytest
-from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
-from typing_extensions import TypeAliasType
+from sqlalchemy.orm import Mapped, MappedAsDataclass, mapped_column
+from typing_extensions import TypeAliasType, TypeVar
 
 from flask_signals_kit.testing.samples import NoSampleError, sample
-
-
-class Base(DeclarativeBase):
-    pass
-
-
-class Account(Base):
-    __tablename__ = "accounts"
-    id: Mapped[int] = mapped_column(primary_key=True)
+from tests.testing.models import Base, Campaign
 
 
 class Invoice(MappedAsDataclass, Base):
@@ -74,6 +65,7 @@ class Point(NamedTuple):
 
 
 T = TypeVar("T")
+PAIR: Any = TypeAliasType("Pair", tuple[T, T], type_params=(T,))
 
 
 @pytest.mark.parametrize(
@@ -94,8 +86,8 @@ def test_datetime_has_a_time_zone() -> None:
     [
         (None | int, 1),
         (Optional[int], 1),  # noqa: UP045
-        (Union[Account, int], 1),  # noqa: UP007
-        (Account | None, None),
+        (Union[Campaign, int], 1),  # noqa: UP007
+        (Campaign | None, None),
         (Literal["card", "wire"], "card"),
         (Annotated[int, ["unhashable"]], 1),
         (NewType("Cents", int), 1),
@@ -133,8 +125,10 @@ def test_sample_of_a_composed_type(kind: Any, expected: Any) -> None:
         (Any, "no sample of Any can be built"),
         (T, "no sample of ~T can be built"),
         (Iterator[int], "no sample of collections.abc.Iterator[int] can be built"),
-        (Account, "Account is a model, and its instances belong to a session"),
-        (list[Account], "Account is a model, and its instances belong to a session"),
+        (Campaign, "Campaign is a model, and its instances belong to a session"),
+        (Campaign | object, "Campaign is a model, and its instances belong to a session"),
+        (PAIR[int], "no sample of Pair[int] can be built"),
+        (list[Campaign], "Campaign is a model, and its instances belong to a session"),
         (Invoice, "Invoice is a model, and its instances belong to a session"),
         (Positive, "Positive does not accept its sample: too small"),
         (Exception, "no sample of Exception can be built"),

@@ -8,8 +8,9 @@ import flask
 import pytest
 from blinker import ANY
 from flask import Flask
+from sqlalchemy import MetaData, create_engine
 
-from flask_signals_kit import AppContextError, Call, NotInitializedError, SignalsKit
+from flask_signals_kit import AppContextError, Call, Durable, NotInitializedError, SignalsKit
 from flask_signals_kit.testing import assert_connected
 
 
@@ -95,28 +96,51 @@ def test_bound_method_is_found(kit: SignalsKit) -> None:
 
 def test_given_options_pass_if_all_are_equal(kit: SignalsKit) -> None:
     """The others may differ."""
-    kit.on(
-        "account_funded",
-        sender="acme",
-        priority=5,
-        when=is_large,
-        delivery=Later(),
-        on_error="isolate",
-        uid="thanks",
-        weak=True,
-    )(thank)
-    assert_connected(
-        "account_funded",
-        thank,
-        sender="acme",
-        priority=5,
-        when=is_large,
-        delivery=Later(),
-        on_error="isolate",
-        uid="thanks",
-        weak=True,
-    )
+    options: dict[str, Any] = {
+        "sender": "acme",
+        "priority": 5,
+        "when": is_large,
+        "on_error": "isolate",
+        "uid": "thanks",
+        "weak": True,
+    }
+    kit.on("account_funded", delivery=Later(), **options)(thank)
+    assert_connected("account_funded", thank, delivery=Later(), **options)
     assert_connected("account_funded", thank, delivery="later")
+
+
+class Slotted:
+    """A delivery without a ``__dict__``."""
+
+    __slots__ = ("name", "queue")
+
+    def __init__(self, queue: str) -> None:
+        self.name = "slotted"
+        self.queue = queue
+
+    def deliver(self, call: Call) -> None:
+        """Do nothing."""
+
+
+def test_delivery_with_slots_is_compared(kit: SignalsKit) -> None:
+    """By their values."""
+    kit.on("account_funded", delivery=Slotted("mails"))(thank)
+    assert_connected("account_funded", thank, delivery=Slotted("mails"))
+    text = failure("account_funded", thank, delivery=Slotted("prints"))
+    assert "but queue of its delivery is 'mails', not 'prints'." in text
+
+
+def test_session_of_a_delivery_is_not_compared(kit: SignalsKit) -> None:
+    """``kit.on`` and the test each make an object that finds it."""
+
+    def session() -> Any:
+        return None
+
+    kit.use_outbox(MetaData(), create_engine("sqlite://"))
+    kit.on("account_funded", delivery=Durable(max_attempts=8, session=session))(thank)
+    assert_connected("account_funded", thank, delivery=Durable(max_attempts=8, session=session))
+    text = failure("account_funded", thank, delivery=Durable(session=session))
+    assert "but max_attempts of its delivery is 8, not 20." in text
 
 
 def test_defaults_can_be_compared(kit: SignalsKit) -> None:
