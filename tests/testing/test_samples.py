@@ -14,13 +14,14 @@ from typing import (
     NotRequired,
     Optional,
     TypedDict,
+    TypeVar,
     Union,
 )
 from uuid import UUID
 
 import pytest
 from sqlalchemy.orm import Mapped, MappedAsDataclass, mapped_column
-from typing_extensions import TypeAliasType, TypeVar
+from typing_extensions import TypeAliasType
 
 from flask_signals_kit.testing.samples import NoSampleError, sample
 from tests.testing.models import Base, Campaign
@@ -65,7 +66,7 @@ class Point(NamedTuple):
 
 
 T = TypeVar("T")
-PAIR: Any = TypeAliasType("Pair", tuple[T, T], type_params=(T,))
+PAIR: Any = TypeAliasType("Pair", tuple[T, T], type_params=(T,))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
