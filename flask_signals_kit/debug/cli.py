@@ -157,9 +157,12 @@ def _read_lock(lock: Path) -> str:
     try:
         return lock.read_text(encoding="utf-8")
     except OSError as error:
-        raise click.ClickException(
-            f"{lock} cannot be read: {error.strerror}. Write it with '{_list_command(lock)}'."
-        ) from error
+        reason = error.strerror
+    except UnicodeDecodeError:  # Windows PowerShell writes UTF-16
+        reason = "it is not UTF-8"
+    raise click.ClickException(
+        f"{lock} cannot be read: {reason}. Write it with '{_list_command(lock)}'."
+    )
 
 
 def _list_command(lock: Path) -> str:

@@ -292,13 +292,21 @@ def test_json_has_the_difference(lock: Path) -> None:
     assert "lock" not in json.loads(run(app, "check", "--json").output)
 
 
-def test_lock_that_cannot_be_read_is_explained(tmp_path: Path) -> None:
-    """The error says how to write it."""
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(None, "No such file or directory"), ("# Receivers".encode("utf-16"), "it is not UTF-8")],
+)
+def test_lock_that_cannot_be_read_is_explained(
+    tmp_path: Path, content: bytes | None, reason: str
+) -> None:
+    """The error says how to write it; Windows PowerShell redirects as UTF-16."""
     file = tmp_path / "signals.lock"
+    if content is not None:
+        file.write_bytes(content)
     result = check(make_app(), file)
     assert result.exit_code == 1
     assert result.stderr == (
-        f"Error: {file} cannot be read: No such file or directory. "
+        f"Error: {file} cannot be read: {reason}. "
         f"Write it with 'flask signals list --format lock > {file}'.\n"
     )
 
