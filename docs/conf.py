@@ -38,6 +38,10 @@ nitpick_ignore_regex = [
     (r"py:.*", rf"({elsewhere})(\.\w+)*"),
     # The default, which needs no framework, is all that a user of Signal needs.
     (r"py:.*", r"flask_signals_kit\.core\.environment\.Environment"),
+    # What assert_connected compares is listed in its description.
+    (r"py:.*", r"flask_signals_kit\.testing\.wiring\.ExpectedOptions"),
+    # Hypothesis is imported for type checkers only, so its names have no module here.
+    (r"py:.*", r"SearchStrategy"),
     # Type variables: S is a sender, P a payload, R a result, F any function.
     (r"py:.*", r"(flask_signals_kit(\.\w+)+|typing)\.~?[SPRF]|~?[SPRF]|Connected"),
 ]

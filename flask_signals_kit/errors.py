@@ -42,7 +42,7 @@ class DeclarationError(SignalsKitError, ValueError):
 
 
 class UnknownSignalError(SignalsKitError, LookupError):
-    """An undeclared signal name, under ``SIGNALS_KIT_STRICT`` or in a bridge."""
+    """An undeclared signal name: under ``SIGNALS_KIT_STRICT``, in a bridge or in ``kit.call``."""
 
 
 class ReceiverError(SignalsKitError, TypeError):
@@ -50,7 +50,7 @@ class ReceiverError(SignalsKitError, TypeError):
 
 
 class ContractError(SignalsKitError, TypeError):
-    """A receiver or a payload that does not match the signal's declaration."""
+    """A receiver or a payload that does not match the declaration, or cannot be made from it."""
 
 
 class DuplicateReceiverError(SignalsKitError, ValueError):

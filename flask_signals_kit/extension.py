@@ -6,10 +6,10 @@ import importlib
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import click
 from flask import Blueprint, Flask
@@ -38,11 +38,13 @@ from .errors import (
 from .exception_hooks import ExceptionHooks
 from .records import Emission
 from .settings import Settings, read_settings
-from .testing import Captured, capture
+from .testing.capture import Captured, capture
 
 if TYPE_CHECKING:
     from .debug.page import Page
     from .debug.report import Problem
+
+R = TypeVar("R")
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
@@ -224,6 +226,52 @@ class SignalsKit(Api):
         names = [self._target(signal) for signal in signals]
         with capture(app_signals, names, run_after_commit) as captured:
             yield captured
+
+    @overload
+    def call(
+        self, receiver: Callable[..., Coroutine[Any, Any, R]], signal: Target, /, **overrides: Any
+    ) -> R: ...
+
+    @overload
+    def call(self, receiver: Callable[..., R], signal: Target, /, **overrides: Any) -> R: ...
+
+    def call(self, receiver: Callable[..., Any], signal: Target, /, **overrides: Any) -> Any:
+        """Call one receiver, connected or not, with a sample of a signal's payload. For tests.
+
+        The receiver is checked as if it were connected. No other receiver runs, and the options of
+        the connection, such as ``when`` and ``delivery``, have no effect. An async receiver is
+        run to its end, as by :meth:`send`, even if an event loop is running in this thread.
+        ``current_emission`` is available in the receiver; the journal records nothing.
+
+        :param receiver: the receiver.
+        :param signal: a name or a handle.
+        :param overrides: values of the payload, by name, and ``sender``. For the others, samples of
+            the declared types are used; a payload with a default is left out. The app is the sender
+            if the signal does not declare another type.
+        :return: what the receiver returned.
+        :raises AppContextError: without a current app.
+        :raises UnknownSignalError: for a name that is not declared.
+        :raises ContractError: for a receiver that cannot take the payload, an override that is not
+            in the payload, or a type, such as a model, that there is no sample of.
+        :raises Exception: what the receiver raised.
+
+        >>> from flask import Flask
+        >>> from flask_signals_kit import SignalsKit
+        >>> app = Flask("shop")
+        >>> kit = SignalsKit(app)
+        >>> @kit.declare
+        ... def account_funded(sender: str, *, amount: int, method: str) -> None:
+        ...     "Money arrived in an account."
+        >>> def thank(account, *, amount, **extra):
+        ...     return f"{account}, thanks for {amount}"
+        >>> with app.app_context():
+        ...     kit.call(thank, account_funded, sender="acme")
+        'acme, thanks for 1'
+        """
+        from .testing.call import call  # not imported in a process that runs no tests
+
+        app_signals = self._current("call a receiver")
+        return call(app_signals, receiver, self._target(signal), overrides)
 
     @staticmethod
     def begin_immediate(engine: Any, mode: str = "IMMEDIATE") -> None:

@@ -5,8 +5,18 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from types import FunctionType, NoneType, UnionType
-from typing import Annotated, Any, ForwardRef, Literal, TypeAlias, Union, get_args, get_origin
+from types import FunctionType, NoneType, SimpleNamespace, UnionType
+from typing import (
+    Annotated,
+    Any,
+    ForwardRef,
+    Literal,
+    TypeAlias,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from ..core.introspection import parameters_of, place_of, signature_of
 from ..errors import ContractError, DeclarationError, sender_label
@@ -15,6 +25,8 @@ from ..records import Place, Receiver, same_function
 RESERVED = ("sender", "_async_wrapper", "_sync_wrapper")
 """Names that a payload cannot have: blinker's ``send`` would consume or refuse them."""
 
+SENDER = "sender"
+"""The name of the sender among the types of a stub; no payload has this name."""
 
 Upgrade: TypeAlias = Callable[[dict[str, Any], int], dict[str, Any]]
 """Takes a stored payload, as JSON types by name, and the version that stored it."""
@@ -276,6 +288,25 @@ def contract_from(
         version=version,
         upgrade=upgrade,
     )
+
+
+def hints_of(stub: Callable[..., Any] | None) -> dict[str, Any]:
+    """Return the types that a stub declares; those that cannot be imported are missing.
+
+    The sender's type has the name ``sender``, whatever the stub calls it.
+    """
+    if stub is None:
+        return {}
+    hints: dict[str, Any] = {}
+    first = stub.__code__.co_varnames[0]
+    for name, annotation in getattr(stub, "__annotations__", {}).items():
+        alone = SimpleNamespace(__annotations__={name: annotation}, __globals__=stub.__globals__)
+        try:
+            hint = get_type_hints(alone, include_extras=True)[name]
+        except Exception:  # noqa: BLE001, S112  imported for type checkers only
+            continue
+        hints[SENDER if name == first else name] = hint
+    return hints
 
 
 def _types(parameters: list[inspect.Parameter]) -> tuple[tuple[str, str], ...]:

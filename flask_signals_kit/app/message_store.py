@@ -22,7 +22,7 @@ from ..compat import call_inside, is_current, trace_of_request
 from ..core.delivery import Call, LateResult
 from ..core.introspection import is_reloaded
 from ..deliveries.durable.delivery import Durable
-from ..deliveries.durable.payload import Headers, encode, hints_of
+from ..deliveries.durable.payload import Headers, encode
 from ..deliveries.durable.queries import Queries, reading
 from ..deliveries.durable.table import (
     DIALECTS,
@@ -41,10 +41,10 @@ from ..errors import (
     DeadMessageError,
     DuplicateReceiverError,
 )
+from .contract import Contract, hints_of
 
 if TYPE_CHECKING:
     from ..core.connection import LiveConnection
-    from .contract import Contract
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

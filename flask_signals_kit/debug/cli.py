@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import click
 from flask import current_app
-from flask.cli import AppGroup
+from flask.cli import AppGroup, ScriptInfo
 
 from ..app.app_signals import EXTENSION
 from ..errors import ConfigurationError, OutboxError
@@ -16,6 +17,7 @@ from .flow import Flow, flow, grouped
 from .flow_svg import to_file
 from .flow_text import to_dot, to_mermaid
 from .labels import brief_moment, clock, doc_parts, duration, label, named, near_file, short_file
+from .lock import HEADER, compare_lock, to_lock
 from .outbox import in_words
 from .outbox_cli import outbox
 from .outbox_problems import outbox_problems
@@ -53,6 +55,14 @@ signals.add_command(work)
 
 @signals.command("list")
 @click.argument("pattern", required=False)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["table", "json", "lock"]),
+    default="table",
+    show_default=True,
+    help="A table, JSON, or lines for 'flask signals check --lock'.",
+)
 @json_option
 @click.option(
     "--all",
@@ -60,7 +70,7 @@ signals.add_command(work)
     is_flag=True,
     help="Also list signals of Flask and other extensions that have no receivers.",
 )
-def list_signals(pattern: str | None, as_json: bool, show_all: bool) -> None:
+def list_signals(pattern: str | None, kind: str, as_json: bool, show_all: bool) -> None:
     """List the signals with their receivers in calling order, one receiver per line.
 
     PATTERN is part of a signal's name, or a glob such as 'account_*'.
@@ -71,8 +81,11 @@ def list_signals(pattern: str | None, as_json: bool, show_all: bool) -> None:
     hidden = len(matching.signals) - len(found.signals)
     if pattern is not None and not found.signals:
         raise click.ClickException(_nothing_like(pattern, hidden, everything))
-    if as_json:
+    if as_json or kind == "json":
         print_json(found.to_json())
+    elif kind == "lock":
+        for line in (HEADER, *to_lock(found)):
+            click.echo(line)
     else:
         _print_list(found, hidden)
 
@@ -118,22 +131,46 @@ def explain_signal(name: str, receiver: str | None, url: str | None, as_json: bo
 
 
 @signals.command("check")
+@click.option(
+    "--lock",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also compare the receivers with this file, which 'list --format lock' has written.",
+)
 @json_option
 @click.pass_context
-def check_signals(context: click.Context, as_json: bool) -> None:
+def check_signals(context: click.Context, lock: Path | None, as_json: bool) -> None:
     """Print the problems; the exit code is 1 if there are any."""
     found = _report()
+    changes = [] if lock is None else compare_lock(_read_lock(lock), str(lock), found)
     problems = (*found.problems, *_problems_in_database())
     if as_json:
-        print_json({"app": found.app, "problems": to_json(problems)})
-    elif problems:
-        for problem in problems:
-            _print_problem(problem)
-            echo()
-        echo(counted(len(problems), "problem"))
+        compared = {} if lock is None else {"lock": changes}
+        print_json({"app": found.app, "problems": to_json(problems), **compared})
     else:
-        echo(f"{_tally(found)}.")
-    context.exit(1 if problems else 0)
+        _print_check(found, problems)
+        if lock is not None:
+            _print_changes(changes, lock)
+    context.exit(1 if problems or changes else 0)
+
+
+def _read_lock(lock: Path) -> str:
+    try:
+        return lock.read_text(encoding="utf-8")
+    except OSError as error:
+        reason = error.strerror
+    except UnicodeDecodeError:  # Windows PowerShell writes UTF-16
+        reason = "it is not UTF-8"
+    raise click.ClickException(
+        f"{lock} cannot be read: {reason}. Write it with '{_list_command(lock)}'."
+    )
+
+
+def _list_command(lock: Path) -> str:
+    """Return the command that writes a lock."""
+    script = click.get_current_context().find_object(ScriptInfo)
+    name = None if script is None else script.app_import_path
+    app = f"--app {name} " if name else ""
+    return f"flask {app}signals list --format lock > {lock}"
 
 
 def _problems_in_database() -> list[Problem]:
@@ -385,6 +422,29 @@ def _print_heading(signal: SignalInfo) -> None:
     echo_groups([heading, *others], *([mark] for mark in marks), hanging=4)
     if signal.doc:
         echo_wrapped("".join(part for part, _ in doc_parts(signal.doc)), indent=2)
+
+
+def _print_check(found: Report, problems: Sequence[Problem]) -> None:
+    for problem in problems:
+        _print_problem(problem)
+        echo()
+    echo(counted(len(problems), "problem") if problems else f"{_tally(found)}.")
+
+
+COLOURS_OF_CHANGES = {"-": "red", "+": "green", "@": "cyan"}
+"""The colours of a diff, by the first character of the line."""
+
+
+def _print_changes(changes: Sequence[str], lock: Path) -> None:
+    if not changes:
+        echo(f"The receivers are those in {lock}.")
+        return
+    echo()
+    for line in changes:
+        echo(click.style(line, fg=COLOURS_OF_CHANGES.get(line[0])))
+    echo()
+    echo_wrapped(f"The receivers differ from {lock}. If they should, update it:", indent=0)
+    echo(f"  {_list_command(lock)}")
 
 
 def _print_problem(problem: Problem) -> None:

@@ -11,7 +11,7 @@ import pytest
 from flask import Flask
 
 import flask_signals_kit
-from flask_signals_kit import SignalsKit
+from flask_signals_kit import SignalsKit, testing
 from flask_signals_kit.catalogue import BUILTIN_PAYLOADS, CATALOGUE
 from flask_signals_kit.core.journal import StepStatus
 from flask_signals_kit.debug.cli import signals
@@ -69,6 +69,14 @@ def test_reference_has_every_public_name_once() -> None:
     page = text_of("docs/reference.md")
     names = re.findall(r"^\.\. (?:auto\w+|py:data):: (\w+)$", page, re.MULTILINE)
     assert sorted(names) == sorted(flask_signals_kit.__all__)
+
+
+def test_reference_has_every_name_for_tests() -> None:
+    """What only ``flask_signals_kit.testing`` has stands there, too, with its module."""
+    page = text_of("docs/reference.md")
+    names = re.findall(r"^\.\. auto\w+:: flask_signals_kit\.testing\.(\w+)$", page, re.MULTILINE)
+    only_there = {*testing.__all__} - {*flask_signals_kit.__all__}
+    assert sorted(names) == sorted(only_there)
 
 
 def test_every_error_is_explained() -> None:

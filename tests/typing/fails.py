@@ -11,6 +11,7 @@ import blinker
 from flask import Flask
 
 from flask_signals_kit import SignalsKit
+from flask_signals_kit.testing import assert_connected, payloads
 
 kit = SignalsKit()
 
@@ -271,3 +272,12 @@ def has_another_exception(app: Flask, exception: str, **extra: Any) -> None:
 
 kit.on_exception(accept_both)  # E: call-overload | reportArgumentType
 kit.on_exception(sources=["requests"])  # E: list-item | reportArgumentType
+
+
+# -- in tests -------------------------------------------------------------------------------------
+
+kit.call(3, funded)  # E: call-overload | reportArgumentType reportCallIssue
+assert_connected(funded, accept_both, prority=5)  # E: call-arg | reportCallIssue
+assert_connected(funded, accept_both, priority="5")  # E: arg-type | reportArgumentType
+payloads("funded")  # E: arg-type | reportArgumentType
+payloads(funded, amount=5)  # E: arg-type | reportArgumentType

@@ -9,9 +9,12 @@ from functools import partial
 from typing import Any, assert_type
 
 import blinker
+from blinker import ANY
 from flask import Flask, current_app
+from hypothesis.strategies import just
 
 from flask_signals_kit import DomainSignal, Outcome, SignalsKit
+from flask_signals_kit.testing import assert_connected, payloads
 
 kit = SignalsKit()
 
@@ -304,6 +307,27 @@ def connect_for_a_while() -> None:
         pass
 
 
+# -- in tests -------------------------------------------------------------------------------------
+
+
+def ask(account: Account, *, quantity: int) -> int:
+    """Be a receiver that no decorator has changed."""
+    return quantity
+
+
+async def ask_later(account: Account, *, quantity: int) -> int:
+    """Be an async one."""
+    return quantity
+
+
+def check_receivers() -> None:
+    """Call receivers alone, and check their connections; called inside an app context."""
+    assert_type(kit.call(ask, price_asked, sender=account), int)
+    assert_type(kit.call(ask_later, "price_asked", sender=account), int)
+    assert_connected(price_asked, with_the_result, sender=ANY, priority=0, delivery="immediate")
+    payloads(price_asked, quantity=just(5))
+
+
 def main() -> None:
     """Run it all."""
     app = Flask("shop")
@@ -313,3 +337,4 @@ def main() -> None:
         send()
         asyncio.run(send_async())
         connect_for_a_while()
+        check_receivers()

@@ -12,8 +12,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import fields, is_dataclass
 from datetime import datetime
 from decimal import Decimal
-from types import SimpleNamespace
-from typing import Any, TypeAlias, get_type_hints
+from typing import Any, TypeAlias
 
 import msgspec
 from sqlalchemy import inspect
@@ -96,26 +95,6 @@ class Values(msgspec.Struct):
     """JSON by name; for a model instance, the primary key."""
     models: dict[str, str] = {}
     """The class of each model instance, such as ``shop.models:Account``."""
-
-
-def hints_of(stub: Callable[..., Any] | None) -> dict[str, Any]:
-    """Return the types that a stub declares; those that cannot be imported are missing.
-
-    The sender's type has the name ``sender``, whatever the stub calls it.
-    """
-    if stub is None:
-        return {}
-    hints: dict[str, Any] = {}
-    first = stub.__code__.co_varnames[0]
-    for name, annotation in getattr(stub, "__annotations__", {}).items():
-        alone = SimpleNamespace(__annotations__={name: annotation}, __globals__=stub.__globals__)
-        try:
-            hints[SENDER if name == first else name] = get_type_hints(alone, include_extras=True)[
-                name
-            ]
-        except Exception:  # noqa: BLE001, S112  imported for type checkers only
-            continue
-    return hints
 
 
 def encode(signal: str, app: Any, sender: Any, payload: dict[str, Any], hints: Hints) -> str:

@@ -11,14 +11,14 @@ from operator import attrgetter
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-from .core.names import is_glob
-from .records import Emission
+from ..core.names import is_glob
+from ..records import Emission
 
 if TYPE_CHECKING:
-    from .app.app_signals import AppSignals
-    from .core.delivery import Call
-    from .core.observation import Observation
-    from .deliveries.transactions import Pending
+    from ..app.app_signals import AppSignals
+    from ..core.delivery import Call
+    from ..core.observation import Observation
+    from ..deliveries.transactions import Pending
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -1,0 +1,165 @@
+"""Payloads of a declared signal: a sample of each type, or what Hypothesis generates."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, get_args
+
+from ..app.contract import SENDER, Contract, hints_of
+from ..app.handle import DomainSignal
+from ..errors import ConfigurationError, ContractError, DeclarationError, did_you_mean, type_name
+from .samples import NoSampleError, is_model, sample, why_no_model
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+
+def payloads(
+    signal: DomainSignal[Any, ..., Any], /, **strategies: SearchStrategy[Any]
+) -> SearchStrategy[dict[str, Any]]:
+    """Return a Hypothesis strategy for the payloads of a signal, as dictionaries by name.
+
+    It generates each name by the type that the stub declares, with Hypothesis's ``from_type``.
+    Names that a send may omit are sometimes missing.
+
+    :param signal: a handle that ``@kit.declare`` returned.
+    :param strategies: strategies by the names of the payload, to use instead. They are required for
+        SQLAlchemy models, and for types that Hypothesis has no strategy for.
+    :raises ConfigurationError: if Hypothesis is not installed.
+    :raises DeclarationError: for a signal without a declared payload.
+    :raises ContractError: for a name that is not in the payload, or one without a strategy.
+
+    >>> from flask_signals_kit import SignalsKit
+    >>> from flask_signals_kit.testing import payloads
+    >>> kit = SignalsKit()
+    >>> @kit.declare
+    ... def account_funded(sender: str, *, amount: int, note: str = "") -> None:
+    ...     "Money arrived in an account."
+    >>> payloads(account_funded)
+    fixed_dictionaries({'amount': integers()}, optional={'note': text()})
+    """
+    try:
+        from hypothesis import strategies as st
+    except ImportError as error:
+        raise ConfigurationError(
+            "payloads() needs Hypothesis: install the kit with its extra, "
+            "pip install 'flask-signals-kit[hypothesis]'."
+        ) from error
+    contract = getattr(signal, "contract", None)
+    if contract is None:
+        raise DeclarationError(
+            f"payloads() needs the handle of a signal with a declared payload, not "
+            f"{getattr(signal, 'name', None) or type_name(signal)!r}: declare it by @kit.declare."
+        )
+    check_names(contract, strategies, "payloads")
+    hints, how = hints_of(contract.stub), f"payloads({signal.name}, {{}}=strategy)"
+    chosen = dict(strategies)
+    for name in contract.names:
+        if name not in chosen:
+            kind = type_for(contract, hints, name, how)
+            chosen[name] = _generated(contract, name, kind, how)
+    optional = {name: chosen.pop(name) for name in contract.optional}
+    return st.fixed_dictionaries(chosen, optional=optional)
+
+
+def _generated(contract: Contract, name: str, kind: Any, how: str) -> SearchStrategy[Any]:
+    """Return Hypothesis's strategy for a type.
+
+    Of a model, Hypothesis would make instances without values: their constructor needs none.
+    """
+    from hypothesis import strategies as st
+
+    model = next(filter(is_model, _parts(kind)), None)
+    if model is not None:
+        raise no_value(contract, name, why_no_model(model), how)
+    strategy: SearchStrategy[Any] = st.from_type(kind)
+    try:
+        strategy.validate()
+    except Exception as error:  # of Hypothesis, and a TypeError for some protocols
+        raise no_value(contract, name, f"Hypothesis cannot make it: {error}", how) from error
+    return strategy
+
+
+def _parts(kind: Any) -> Iterator[Any]:
+    """Yield a type and the types that it consists of."""
+    yield kind
+    for argument in get_args(kind):
+        yield from _parts(argument)
+
+
+def sample_payload(contract: Contract, given: Collection[str], how: str) -> dict[str, Any]:
+    """Return samples for the payload names that a send must pass.
+
+    :param given: names that need no sample.
+    :param how: as in :func:`no_value`.
+    :raises ContractError: for a name that has no sample.
+    """
+    hints = hints_of(contract.stub)
+    return {
+        name: sample_value(contract, hints, name, how)
+        for name in contract.required
+        if name not in given
+    }
+
+
+def sample_value(contract: Contract, hints: Mapping[str, Any], name: str, how: str) -> Any:
+    """Return a sample of the declared type of a payload name or of the sender.
+
+    :raises ContractError: if there is none.
+    """
+    kind = type_for(contract, hints, name, how)
+    try:
+        return sample(kind)
+    except NoSampleError as error:
+        raise no_value(contract, name, error.reason, how) from error
+    except RecursionError as error:
+        raise no_value(contract, name, "its type contains itself", how) from error
+
+
+def type_for(contract: Contract, hints: Mapping[str, Any], name: str, how: str) -> Any:
+    """Return the declared type of a payload name or of the sender.
+
+    :param hints: the declared types that exist at run time.
+    :param how: as in :func:`no_value`.
+    :raises ContractError: if none is declared, or if it does not exist at run time.
+    """
+    if name in hints:
+        return hints[name]
+    text = contract.sender_type if name == SENDER else dict(contract.types).get(name)
+    if text is None:
+        raise no_value(contract, name, "its type is not declared", how)
+    reason = (
+        f"its type {text} does not exist at run time; it may be imported for type checkers only"
+    )
+    raise no_value(contract, name, reason, how)
+
+
+def no_value(contract: Contract, name: str, reason: str, how: str) -> ContractError:
+    """Return the error for a value that the caller must pass.
+
+    :param name: the name of the payload, or :data:`SENDER`.
+    :param reason: why there is no sample or strategy, as a part of a sentence.
+    :param how: the code that passes it, with braces for the name.
+    """
+    what = "The sender" if name == SENDER else f"Payload {name!r}"
+    declared = f", declared in {contract.place}," if contract.place else ""
+    return ContractError(
+        f"{what} of signal {contract.signal!r}{declared} must be passed: {reason}. "
+        f"Write {how.format(name)}."
+    )
+
+
+def check_names(contract: Contract, names: Collection[str], function: str) -> None:
+    """Refuse names that are not in the payload.
+
+    :param function: the function that they were passed to.
+    :raises ContractError: with the names, and the payload.
+    """
+    unknown = [name for name in names if name not in contract.names]
+    if unknown and not contract.open:
+        declared = f", declared in {contract.place}" if contract.place else ""
+        raise ContractError(
+            f"{function}() got {', '.join(map(repr, unknown))}, but the payload of signal "
+            f"{contract.signal!r}{declared}, is {', '.join(contract.names) or 'empty'}."
+            f"{did_you_mean(unknown[0], contract.names)}"
+        )

@@ -1,0 +1,159 @@
+"""Sample values of types, for a receiver that a test calls alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from types import NoneType, UnionType
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
+from uuid import UUID
+
+SIMPLE: Mapping[Any, Any] = {
+    NoneType: None,
+    bool: True,
+    int: 1,
+    float: 1.0,
+    Decimal: Decimal(1),
+    str: "text",
+    bytes: b"bytes",
+    date: date(2000, 1, 1),
+    datetime: datetime(2000, 1, 1, 12, tzinfo=UTC),
+    time: time(12),
+    timedelta: timedelta(days=1),
+    UUID: UUID(int=1),
+}
+"""The samples of types without parts."""
+
+COLLECTIONS: tuple[Any, ...] = (list, set, frozenset, dict)
+"""What samples of collections are made of; the first one that has the type is used."""
+
+
+class NoSampleError(Exception):
+    """A type that no sample can be built of.
+
+    :param reason: why, as a part of a sentence.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def sample(kind: Any) -> Any:
+    """Return a sample value of a type.
+
+    A collection has one item. Of a union, the first type is used that a sample can be built of, and
+    ``None`` only if there is no other. What has a default is left out.
+
+    :param kind: the type, as an annotation that has been evaluated.
+    :raises NoSampleError: if none can be built.
+
+    >>> sample(dict[str, int | None])
+    {'text': 1}
+    """
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is None:
+        return _of_class(kind)
+    if origin is Annotated:
+        return sample(arguments[0])
+    if origin is Literal:
+        return arguments[0]
+    if origin is Union or origin is UnionType:
+        return _of_union(arguments)
+    if origin is tuple:
+        return tuple(sample(argument) for argument in arguments if argument is not ...)
+    if isinstance(origin, type):
+        for collection in COLLECTIONS:
+            if issubclass(collection, origin):
+                items = tuple(map(sample, arguments))
+                return collection([items] if collection is dict and items else items)
+    raise _no_sample(kind)
+
+
+def is_model(kind: Any) -> bool:
+    """Tell whether this is a mapped class of SQLAlchemy."""
+    return isinstance(kind, type) and hasattr(kind, "__mapper__")
+
+
+def why_no_model(kind: type) -> str:
+    """Return the reason why there is no sample of a model."""
+    return f"{kind.__qualname__} is a model, and its instances belong to a session"
+
+
+def _of_class(kind: Any) -> Any:
+    if kind in SIMPLE:
+        return SIMPLE[kind]
+    if not isinstance(kind, type):  # NewType; `type Name = ...`, since Python 3.12
+        named = getattr(kind, "__supertype__", None) or getattr(kind, "__value__", None)
+        if named is None:
+            raise _no_sample(kind)
+        return sample(named)
+    if is_model(kind):
+        raise NoSampleError(why_no_model(kind))
+    if kind in COLLECTIONS:
+        return kind()
+    if issubclass(kind, Enum) and len(kind):
+        return next(iter(kind))
+    required = _required(kind)
+    if required is None:
+        raise _no_sample(kind)
+    return _make(kind, required)
+
+
+def _required(kind: Any) -> list[str] | None:
+    """Return the names that a value of a class needs; ``None`` for a class that is not known."""
+    if is_typeddict(kind):
+        return sorted(kind.__required_keys__)
+    if is_dataclass(kind):
+        return [
+            field.name
+            for field in fields(kind)
+            if field.init and field.default is MISSING and field.default_factory is MISSING
+        ]
+    if issubclass(kind, tuple):
+        defaults = getattr(kind, "_field_defaults", {})
+        return [name for name in getattr(kind, "_fields", ()) if name not in defaults]
+    return None
+
+
+def _make(kind: Any, required: list[str]) -> Any:
+    """Return an instance of a class, with samples for the names that it needs."""
+    try:
+        hints = get_type_hints(kind)
+    except NameError as error:
+        reason = f"{kind.__qualname__} has a type that does not exist at run time"
+        raise NoSampleError(f"{reason}: {error}") from error
+    values = {name: sample(hints.get(name, Any)) for name in required}
+    try:
+        return kind(**values)
+    except Exception as error:
+        reason = f"{kind.__qualname__} does not accept its sample"
+        raise NoSampleError(f"{reason}: {error}") from error
+
+
+def _of_union(kinds: tuple[Any, ...]) -> Any:
+    """Return a sample of the first type that one can be built of; ``None`` comes last."""
+    failures: list[NoSampleError] = []
+    for kind in sorted(kinds, key=lambda kind: kind is NoneType):
+        try:
+            return sample(kind)
+        except NoSampleError as error:
+            failures.append(error)
+    raise failures[0]
+
+
+def _no_sample(kind: Any) -> NoSampleError:
+    name = kind.__qualname__ if isinstance(kind, type) else str(kind)
+    return NoSampleError(f"no sample of {name} can be built")
