@@ -11,9 +11,9 @@ from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
+from secrets import token_hex
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 from weakref import WeakValueDictionary
 
 from flask import Flask
@@ -317,7 +317,7 @@ class MessageStore:
 
     def _values(self, call: Call, delivery: Durable) -> dict[str, Any]:
         name, lazy, running = call._context.name, call._emission, running_message.get()
-        emission, message = lazy.emission, uuid4().hex
+        emission, message = lazy.emission, token_hex(16)
         if call._late is not None:
             self._remember(message, call._late, call, delivery)
         if lazy.correlation_id is None:

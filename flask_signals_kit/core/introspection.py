@@ -380,9 +380,11 @@ def find_caller(frame: types.FrameType | None) -> Caller | None:
 
 def place_of_caller(caller: Caller | None) -> Place | None:
     """Return the place of a caller."""
-    if caller is None:
-        return None
-    module, code, index = caller
+    return None if caller is None else _place_of_call(*caller)
+
+
+@functools.lru_cache(maxsize=1024)
+def _place_of_call(module: str, code: types.CodeType, index: int) -> Place:
     lines = (line for start, end, line in code.co_lines() if start <= index < end)
     return Place(
         module=module,

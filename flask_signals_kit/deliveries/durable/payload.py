@@ -174,6 +174,8 @@ def _is_same(read: Any, value: Any) -> bool:
     if type(read) is not type(value):
         numbers = (int, float, Decimal)  # an integer may stand for the others
         return type(value) is int and type(read) in numbers and bool(read == value)
+    if type(value) in _PLAIN:
+        return bool(read == value)
     parts = _parts(value)
     if parts is not None:
         others = _parts(read) or []
@@ -186,6 +188,9 @@ def _is_same(read: Any, value: Any) -> bool:
     if isinstance(value, AbstractSet):
         return bool(read == value) and {*map(type, read)} == {*map(type, value)}
     return bool(read == value)
+
+
+_PLAIN = frozenset({str, int, float, bool, type(None), Decimal})
 
 
 def _parts(value: Any) -> list[Any] | None:
