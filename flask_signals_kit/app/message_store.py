@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -23,7 +22,7 @@ from ..core.delivery import Call, LateResult
 from ..core.introspection import is_reloaded
 from ..deliveries.durable.delivery import Durable
 from ..deliveries.durable.payload import Headers, encode, hints_of
-from ..deliveries.durable.queries import Queries, reading
+from ..deliveries.durable.queries import Queries, engine_of, reading
 from ..deliveries.durable.table import (
     DIALECTS,
     NAME,
@@ -85,19 +84,29 @@ class Claimed:
     """Its headers, as text."""
 
 
-class _Stored:
-    """Stands for a stored message among the calls that wait for a commit."""
+class StoredCall:
+    """Stands for a stored message among the calls that wait for a commit.
 
-    def __init__(self, call: Call, committed: Callable[[], None]) -> None:
+    :param call: the call of the durable receiver.
+    :param message: the id of the message.
+    :param store: where it is stored.
+    """
+
+    def __init__(self, call: Call, message: int, store: MessageStore) -> None:
         self._call = call
-        self._committed = committed
+        self._store = store
+        self.message: int = message
+        self.is_committed: bool = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._call, name)
 
     def run_contained(self, within: AbstractContextManager[Any] | None = None) -> None:
-        """Report that the transaction has committed: the message is due."""
-        self._committed()
+        """Note that the transaction has committed: the message is due."""
+        self.is_committed = True
+        if self._call._late is not None:
+            self._call._late.message = self.message
+        self._store.wake()
 
 
 class MessageStore:
@@ -113,6 +122,7 @@ class MessageStore:
         self.statements: Statements = Statements(outbox_table(metadata))
         listen_to_flushes()
         self._engine = engine
+        self._is_given = engine is not None
         self._process = os.getpid()
         self._has_table = False
         self._hints: dict[str, tuple[Any, dict[str, Any]]] = {}
@@ -140,18 +150,23 @@ class MessageStore:
     def engine(self) -> Any:
         """Return the engine of the table.
 
+        In the app's context it is that of the current session, which a test may have replaced.
+
         :raises ConfigurationError: if it is not known, or its database cannot be used.
         """
-        if self._engine is None:
+        is_here, bind = is_current(self.app), self._engine
+        if not self._is_given and (is_here or bind is None):
             # Only outside of the app's context: the end of another one may close the session.
-            with nullcontext() if is_current(self.app) else self.app.app_context():
+            with nullcontext() if is_here else self.app.app_context():
                 session = self.session(None)
-                if session is None:
-                    raise ConfigurationError(
-                        f"The database of {NAME} is not known: name it, as in "
-                        "kit.use_outbox(metadata, engine)."
-                    )
-                self._engine = session.get_bind(clause=self.statements.table).engine
+                if session is not None:
+                    bind = session.get_bind(clause=self.statements.table)
+                    self._engine = bind.engine
+        if self._engine is None:
+            raise ConfigurationError(
+                f"The database of {NAME} is not known: name it, as in "
+                "kit.use_outbox(metadata, engine)."
+            )
         if self._process != os.getpid():  # forked: connections must not be shared with the parent
             self._engine.dispose(close=False)
             self._process = os.getpid()
@@ -162,7 +177,7 @@ class MessageStore:
                 f"Durable receivers need an engine of SQLite or PostgreSQL that is not async; this "
                 f"one is of {kind if dialect.is_async else dialect.name}."
             )
-        return self._engine
+        return engine_of(bind)
 
     def session(self, delivery: Durable | None) -> Any:
         """Return the session of a receiver; create it if need be."""
@@ -222,16 +237,17 @@ class MessageStore:
         if session is None:
             values = self._values(call, delivery)
             with self.engine().begin() as connection:
-                message = self._insert(connection, values)
-            self._committed(call._late, message)
-            return
-        message = self._insert_in(session, call, delivery)
-        if ends:
-            session.commit()
-            self._committed(call._late, message)
+                stored = StoredCall(call, self._insert(connection, values), self)
         else:
-            waiting: Any = pending_in(session)
-            waiting.keep(_Stored(call, partial(self._committed, call._late, message)))
+            stored = StoredCall(call, self._insert_in(session, call, delivery), self)
+            if ends:
+                session.commit()
+        waiting = None if session is None or ends else pending_in(session)
+        if waiting is None:
+            stored.run_contained()
+        else:
+            waiting.keep(stored)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        self.signals.sessions.notify_kept(waiting, stored)
 
     def _session_for(self, call: Call, delivery: Durable) -> tuple[Any, bool]:
         """Return the session to store a call in, and whether to commit it at once.
@@ -269,11 +285,6 @@ class MessageStore:
             session.flush()  # so that new instances have their primary key
         connection = session.connection(bind_arguments={"clause": self.statements.table})
         return self._insert(connection, self._values(call, delivery))
-
-    def _committed(self, late: LateResult | None, message: int) -> None:
-        if late is not None:
-            late.message = message
-        self.wake()
 
     def wake(self) -> None:
         """Let the engine of this process know that a message is due."""

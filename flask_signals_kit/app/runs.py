@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from threading import get_ident
 from time import perf_counter
@@ -49,10 +49,16 @@ class RunResult:
     """The signal's name."""
     status: RunStatus
     """How it ended."""
+    error: BaseException | None = None
+    """What the receiver raised, or why it could not run; ``None`` if it asked to be run again."""
 
 
 class _OutrunError(Exception):
     """The message is another worker's now."""
+
+
+class _UsedUpError(Exception):
+    """The message has no attempts left."""
 
 
 _UNKNOWN = Durable(max_attempts=6)
@@ -68,39 +74,49 @@ def run(store: MessageStore, message: int, attempt: int) -> RunResult | None:
     :param attempt: how often it had run when it was claimed.
     :return: how the run ended; ``None`` if the message has begun since it was claimed.
     """
-    begun = _begin(store, message, attempt)
+    begun = None
+    with suppress(_UsedUpError), store.engine().begin() as connection:
+        begun = _begin(store, connection, message, attempt)
+        if begun is not None and begun.is_used_up:
+            raise _UsedUpError  # the run does not begin
     if begun is None:
         return None
-    carried = carried_emission.set(begun.emission)
-    running = running_message.set(begun.context)
-    try:
-        with begun.joined():
-            status = begun.execute()
-    finally:
-        running_message.reset(running)
-        carried_emission.reset(carried)
+    with begun.joined():
+        status, error = begun.execute()
     return RunResult(
         message=message,
         attempt=begun.attempt,
         receiver=begun.row.receiver,
         signal=begun.signal,
         status=status,
+        error=error,
     )
 
 
-def _begin(store: MessageStore, message: int, attempt: int) -> _Run | None:
-    with store.engine().begin() as connection:
-        row = store.statements.begin(connection, message, attempt, TIMEOUT)
-        if row is None:
-            return None
-        live = store.find(row.signal, row.receiver)
-        delivery: Durable = _UNKNOWN if live is None else live.options.delivery
-        headers = Headers.from_text(row.headers) or _DAMAGED
-        is_used_up = row.attempt > headers.spent + delivery.max_attempts
-        if is_used_up:
-            connection.rollback()  # the run does not begin
-        elif delivery.timeout != TIMEOUT:
-            store.statements.lease(connection, message, row.attempt, delivery.timeout)
+def run_before_commit(store: MessageStore, message: int, session: Any) -> None:
+    """Run a message in the transaction that has stored it, which is still open. For tests.
+
+    :param message: the id of the message.
+    :param session: the session of the transaction; it is not committed.
+    :raises Exception: what the receiver raised, or why it could not run.
+    """
+    connection = session.connection(bind_arguments={"clause": store.statements.table})
+    begun = _begin(store, connection, message, 0)
+    if begun is not None:
+        with begun.joined():
+            begun.execute_in(connection)
+
+
+def _begin(store: MessageStore, connection: Any, message: int, attempt: int) -> _Run | None:
+    row = store.statements.begin(connection, message, attempt, TIMEOUT)
+    if row is None:
+        return None
+    live = store.find(row.signal, row.receiver)
+    delivery: Durable = _UNKNOWN if live is None else live.options.delivery
+    headers = Headers.from_text(row.headers) or _DAMAGED
+    is_used_up = row.attempt > headers.spent + delivery.max_attempts
+    if not is_used_up and delivery.timeout != TIMEOUT:
+        store.statements.lease(connection, message, row.attempt, delivery.timeout)
     late = store.result_of(headers.id)
     return _Run(
         store=store,
@@ -163,13 +179,20 @@ class _Run:
         if requests is not None and late.request is not None:
             requests.resume(late.request)
         late.begin(self.attempt, self.max_attempts)
+        carried = carried_emission.set(self.emission)
+        running = running_message.set(self.context)
         try:
             yield
         finally:
+            running_message.reset(running)
+            carried_emission.reset(carried)
             late.is_running = False
 
-    def execute(self) -> RunStatus:
-        """Call the receiver; store the result if it does not return."""
+    def execute(self) -> tuple[RunStatus, BaseException | None]:
+        """Call the receiver; store the result if it does not return.
+
+        :return: how it ended, and the failure.
+        """
         live = self.connection
         if live is None or self.receiver is None:
             return self._fail(self._no_receiver())
@@ -178,7 +201,7 @@ class _Run:
         except (DeadMessageError, PayloadError) as error:
             self._roll_back()
             self._make_dead(error, str(error))
-            return "dead"
+            return "dead", error
         except Exception as error:  # noqa: BLE001  of the database, or of the upgrade
             self._roll_back()
             return self._fail(error)
@@ -186,20 +209,45 @@ class _Run:
             call.run(self._own_transaction())
         except _OutrunError:
             logger.warning("The run of %s took too long: another worker has begun it.", self)
-            return "too_slow"
+            return "too_slow", None
         except Discard as asked:
-            logger.info("%s is discarded: %s", self, asked.reason)
             with self.store.engine().begin() as connection:
-                self.store.statements.finish(connection, self.message, self.attempt)
-            self.late.drop(f"discarded: {asked.reason}")
-            return "discarded"
+                self._discard(connection, asked)
+            return "discarded", None
         except Exception as error:  # noqa: BLE001  of the receiver
             return self._fail(error)
         except BaseException as error:  # such as SystemExit: it ends this thread
             self._fail(error)
             raise
         self.late.ran(self.began, None)
-        return "ran"
+        return "ran", None
+
+    def execute_in(self, connection: Any) -> None:
+        """Call the receiver, and delete its message, in a transaction that stays open.
+
+        :param connection: the connection of the transaction.
+        :raises Exception: what the receiver raised, or why it could not run.
+        """
+        live = self.connection
+        try:
+            if live is None or self.receiver is None:
+                raise self._no_receiver()
+            self._prepare(live).run()
+        except RetryAfter:
+            self.late.ran(self.began, None, "retrying")
+        except Discard as asked:
+            self._discard(connection, asked)
+        except Exception as error:
+            self.late.ran(self.began, error)
+            raise
+        else:
+            self.store.statements.finish(connection, self.message, self.attempt)
+            self.late.ran(self.began, None)
+
+    def _discard(self, connection: Any, asked: Discard) -> None:
+        logger.info("%s is discarded: %s", self, asked.reason)
+        self.store.statements.finish(connection, self.message, self.attempt)
+        self.late.drop(f"discarded: {asked.reason}")
 
     def _no_receiver(self) -> DeadMessageError:
         return DeadMessageError(
@@ -290,20 +338,20 @@ class _Run:
 
     # -- failures -----------------------------------------------------------------------------
 
-    def _fail(self, error: BaseException) -> RunStatus:
+    def _fail(self, error: BaseException) -> tuple[RunStatus, BaseException | None]:
         add_note(error, self.emission.emission)
         asked = isinstance(error, RetryAfter)
         self.late.ran(self.began, None if asked else error, "retrying")
         if self.attempt >= self.max_attempts:
             self._make_dead(error, _shown(error))
-            return "dead"
+            return "dead", error
         delay = self._delay(error)
         with self.store.engine().begin() as connection:
             owned = self.store.statements.retry(
                 connection, self.message, self.attempt, delay, _shown(error)
             )
         if not owned:
-            return "too_slow"
+            return "too_slow", None
         logger.log(
             logging.INFO if asked else logging.WARNING,
             "Attempt %d of %d of %s %s; the next one is in %.0f s",
@@ -314,7 +362,7 @@ class _Run:
             delay,
             exc_info=None if asked else error,
         )
-        return "failed"
+        return "failed", None if asked else error
 
     def _delay(self, error: BaseException) -> float:
         if isinstance(error, RetryAfter):

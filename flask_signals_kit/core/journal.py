@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .delivery import LateStatus
     from .environment import SignalContext
     from .introspection import Caller, Parent
+    from .observation import Observation
 
 _UNINFORMATIVE = frozenset({"LocalProxy", "NoneType"})
 """Types that do not describe a sender."""
@@ -224,6 +225,8 @@ send."""
 
 _order_of = attrgetter("order")
 
+_NOT_MUTED: frozenset[int] = frozenset()
+
 _Detail: TypeAlias = "tuple[str, Place | None] | LateResult | None"
 """The type of an exception and the last frame of its traceback, or the result of a call that its
 delivery runs later."""
@@ -256,7 +259,7 @@ class Journal:
         frame: FrameType,
         number: int,
         parent: Parent | None,
-        muted: bool,
+        muted: tuple[LiveConnection, ...],
     ) -> None:
         """Record one emission that is over.
 
@@ -270,7 +273,7 @@ class Journal:
         :param frame: the frame of the send, or one that it called.
         :param number: the number of the emission.
         :param parent: the emission that it was sent in.
-        :param muted: whether the signal was muted.
+        :param muted: the connections that were not called because they were muted.
         """
         request = self._request_of(context.name, frame)
         if request.excluded:
@@ -309,7 +312,7 @@ class Journal:
                 times,
                 roster,
                 None if is_whole else tuple(map(_order_of, connections)),
-                muted,
+                _NOT_MUTED if not muted else frozenset(map(_order_of, muted)),
                 exceptional
                 and self._count_exceptional(exceptional, tallies, request, began, number),
             )
@@ -327,15 +330,13 @@ class Journal:
         recorded: _Exceptional = {}
         for index, (status, value) in exceptional.items():
             tally = tallies[index]
-            if status in {"failed", "contained"}:
-                error, place = type(value).__qualname__, frame_place(value)
+            recorded[index] = status, detail = _without_values(status, value)
+            if isinstance(detail, tuple):
                 request.failures += 1
-                self._count_failure(tally, error, began, number, place)
-                recorded[index] = (status, (error, place))
+                self._count_failure(tally, detail[0], began, number, detail[1])
                 continue
             tally.calls -= 1
             tally.recent.pop()
-            recorded[index] = (status, value)
             if isinstance(value, LateResult):
                 value.watch(partial(self._count_late, request, tally, began, number))
         return recorded
@@ -441,7 +442,7 @@ class Journal:
         times: list[float],
         roster: Roster,
         orders: tuple[int, ...] | None,
-        muted: bool,
+        muted: frozenset[int],
         exceptional: _Exceptional | None,
     ) -> JournalEntry:
         return JournalEntry(
@@ -470,6 +471,50 @@ class Journal:
         )
 
 
+def entry_of(observation: Observation, request: RequestRecord) -> Callable[[], JournalEntry]:
+    """Return a function that returns an observed emission as a journal records it.
+
+    What its deliveries have done since is included.
+
+    :param observation: the emission.
+    :param request: the request that it counts to.
+    """
+    emission, times, roster = observation.emission, observation.times, observation.roster
+    number, parent = observation.number, observation.parent
+    orders = tuple(map(_order_of, observation.connections))
+    muted = frozenset(map(_order_of, observation.muted))
+    details = observation.exceptional or {}
+    exceptional = {index: _without_values(*each) for index, each in details.items()}
+    thread, began = get_ident(), time.time() - observation.duration
+
+    def entry() -> JournalEntry:
+        return JournalEntry(
+            number=number,
+            parent=None if parent is None else parent[0],
+            parent_order=None if parent is None else parent[1],
+            time=began,
+            signal=emission.signal,
+            sender=emission.sender,
+            payload=emission.payload,
+            site=emission.site,
+            request=request,
+            thread=thread,
+            task=None,
+            started=times[0],
+            duration=times[-1] - times[0],
+            steps=tuple(_steps(times, roster, orders, muted, exceptional)),
+        )
+
+    return entry
+
+
+def _without_values(status: Status, value: Any) -> tuple[Status, _Detail]:
+    """Return a receiver's status with plain values: an exception would keep its frames."""
+    if status in {"failed", "contained"}:
+        return status, (type(value).__qualname__, frame_place(value))
+    return status, value
+
+
 def _key(raw: tuple[Any, ...]) -> tuple[str, RequestRecord]:
     """Return the signal and the request of a recorded emission."""
     return raw[2], raw[7]
@@ -485,13 +530,14 @@ def _steps(
     times: list[float],
     roster: Roster,
     orders: tuple[int, ...],
-    muted: bool,
+    muted: frozenset[int],
     exceptional: _Exceptional,
 ) -> list[JournalStep]:
     """Return a step for every connection, in calling order.
 
     :param times: when the emission began, and when each of the called receivers ended.
     :param orders: the orders of the connections that were called, then of those not reached.
+    :param muted: the orders of the muted ones.
     """
     called: dict[int, JournalStep] = {}
     connections = roster.connections
@@ -509,7 +555,7 @@ def _steps(
             steps.append(JournalStep(connection=connection, status="not_reached"))
         elif order in roster.scoped:  # perhaps of another thread
             continue
-        elif muted:
+        elif order in muted:
             steps.append(JournalStep(connection=connection, status="muted"))
         elif connection.sender is not None and roster.receivers[order] not in receivers:
             steps.append(JournalStep(connection=connection, status="other_sender"))
