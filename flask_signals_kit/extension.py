@@ -253,6 +253,28 @@ class SignalsKit(Api):
         with capture(app_signals, names, self._target, runs) as captured:
             yield captured
 
+    @contextmanager
+    def isolated(self) -> Generator[None, None, None]:
+        """Undo what a ``with`` block connects, declares and disconnects. For tests.
+
+        When the block ends, receivers, declarations, bridges, exception hooks and sessions of the
+        kit and of each of its apps are those that there were when it began. Blocks can be nested.
+        This applies to all threads.
+
+        >>> from flask_signals_kit import SignalsKit
+        >>> kit = SignalsKit()
+        >>> account_funded = kit.signal("account_funded", "Money arrived in an account.")
+        >>> with kit.isolated():
+        ...     _ = account_funded.connect(print)
+        ...     _ = kit.signal("account_closed")
+        >>> kit.registry.is_declared("account_closed")
+        False
+        """
+        from .testing.isolation import isolated  # imported in tests only
+
+        with isolated(self.registry):
+            yield
+
     @staticmethod
     def begin_immediate(engine: Any, mode: str = "IMMEDIATE") -> None:
         """Make an SQLite engine begin transactions explicitly, so that savepoints work.

@@ -287,6 +287,20 @@ class Signal(blinker.NamedSignal):
         if "receiver_disconnected" in self.__dict__ and self.receiver_disconnected.receivers:
             self.receiver_disconnected.send(self, receiver=receiver, sender=sender)
 
+    def _snapshot(self) -> Callable[[], None]:
+        """Return a function that restores the signal's own connections, and its mute."""
+        restore_own = self._own.snapshot()
+        excluded, is_muted = [*(self._excluded or ())], self._muted_everywhere
+
+        def restore() -> None:
+            restore_own()
+            with self._lock:
+                self._excluded = weakref.WeakSet(excluded) if excluded else None
+                self._muted_everywhere = is_muted
+            self.changed()
+
+        return restore
+
     def _clear_state(self) -> None:
         self._own.clear(self.name)
 

@@ -538,7 +538,7 @@ def _reason(
         case "not_reached":
             return failed or "an earlier receiver raised"
         case "muted":
-            return "muted by kit.capture" if is_partial else "the signal was muted"
+            return "by kit.capture" if is_partial else "the signal was muted"
         case "waiting":
             commit = connection.delivery == AFTER_COMMIT
             return "waits for the commit" if commit else f"waits for {connection.delivery}"

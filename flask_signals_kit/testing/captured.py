@@ -193,7 +193,7 @@ class CapturedSignals(list[Captured]):
         for name in map(self._name_of, signals):
             if name not in sent:  # this takes the signals up to the one that is found
                 raise AssertionError(self._with_tree(f"Signal {name!r} was not sent{before}."))
-            before = f" after {name!r}"
+            before += f"{', ' if before else ' after '}{name!r}"
 
     # -- receivers ----------------------------------------------------------------------------
 
@@ -274,7 +274,7 @@ class CapturedSignals(list[Captured]):
         text = f"Receiver {receiver_label(receiver)} {what}"
         if parts:
             words = dict.fromkeys(step_in_words(part.step) for part in parts)
-            return self._with_tree(f"{text}. It {'; '.join(words)}.")
+            return self._with_tree(f"{text} ({'; '.join(words)}).")
         near = None
         if isinstance(receiver, str):
             near = nearest(receiver, {named(part.connection.receiver) for part in self._parts()})
