@@ -154,7 +154,8 @@ class MessageStore:
 
         :raises ConfigurationError: if it is not known, or its database cannot be used.
         """
-        is_here, bind = is_current(self.app), self._engine
+        bind: Any = self._engine
+        is_here = is_current(self.app)
         if not self._is_given and (is_here or bind is None):
             # Only outside of the app's context: the end of another one may close the session.
             with nullcontext() if is_here else self.app.app_context():

@@ -330,7 +330,8 @@ class Journal:
         recorded: _Exceptional = {}
         for index, (status, value) in exceptional.items():
             tally = tallies[index]
-            recorded[index] = status, detail = _without_values(status, value)
+            detail = _detail(status, value)
+            recorded[index] = (status, detail)
             if isinstance(detail, tuple):
                 request.failures += 1
                 self._count_failure(tally, detail[0], began, number, detail[1])
@@ -484,7 +485,9 @@ def entry_of(observation: Observation, request: RequestRecord) -> Callable[[], J
     orders = tuple(map(_order_of, observation.connections))
     muted = frozenset(map(_order_of, observation.muted))
     details = observation.exceptional or {}
-    exceptional = {index: _without_values(*each) for index, each in details.items()}
+    exceptional: _Exceptional = {
+        index: (status, _detail(status, value)) for index, (status, value) in details.items()
+    }
     thread, began = get_ident(), time.time() - observation.duration
 
     def entry() -> JournalEntry:
@@ -508,11 +511,12 @@ def entry_of(observation: Observation, request: RequestRecord) -> Callable[[], J
     return entry
 
 
-def _without_values(status: Status, value: Any) -> tuple[Status, _Detail]:
-    """Return a receiver's status with plain values: an exception would keep its frames."""
+def _detail(status: Status, value: Any) -> _Detail:
+    """Return plain values for what a receiver raised: an exception would keep its frames."""
     if status in {"failed", "contained"}:
-        return status, (type(value).__qualname__, frame_place(value))
-    return status, value
+        return type(value).__qualname__, frame_place(value)
+    detail: LateResult | None = value
+    return detail
 
 
 def _key(raw: tuple[Any, ...]) -> tuple[str, RequestRecord]:

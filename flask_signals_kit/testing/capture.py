@@ -143,7 +143,9 @@ class _Scope:
         connected = [*self._connected()]
         for receiver in (*(runs.only or ()), *runs.except_):
             if not any(_is_among([receiver], connection) for connection in connected):
-                names = {connection.options.uid or named(connection.place) for connection in connected}
+                names = {
+                    connection.options.uid or named(connection.place) for connection in connected
+                }
                 near = did_you_mean(receiver, names) if isinstance(receiver, str) else ""
                 raise ReceiverError(
                     f"kit.capture got the receiver {receiver_label(receiver)}, which is not "

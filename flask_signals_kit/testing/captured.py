@@ -267,7 +267,9 @@ class CapturedSignals(list[Captured]):
             return self._with_tree(text + suggestion(nearest(name, {e.signal for e in self})))
         near = min(similar, key=lambda captured: len(_differences(captured, sender, payload)))
         differs = "; ".join(_differences(near, sender, payload))
-        return self._with_tree(f"{text}\nThe most similar one, {near.signal}{_values(near)}: {differs}.")
+        return self._with_tree(
+            f"{text}\nThe most similar one, {near.signal}{_values(near)}: {differs}."
+        )
 
     def _about(self, receiver: Receiver | str, what: str, parts: list[_Part]) -> str:
         """Describe what happened to a receiver."""

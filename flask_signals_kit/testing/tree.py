@@ -41,5 +41,5 @@ def _step(step: StepInfo) -> str:
 
 
 def step_in_words(step: StepInfo) -> str:
-    """Return what happened to a receiver, and why, such as ``skipped: is_active returned false``."""
+    """Return what happened to a receiver and why, such as ``muted: the signal was muted``."""
     return step.outcome if step.reason is None else f"{step.outcome}: {step.reason}"

@@ -102,7 +102,7 @@ class WithFlaskSQLAlchemy(Suite):
     @contextmanager
     def rolled_back(self) -> Iterator[None]:
         with self.app.app_context():
-            engines: dict[Any, Any] = self.db.engines
+            engines: Any = self.db.engines
             engine = engines[None]
             with engine.connect() as connection, connection.begin() as transaction:
                 engines[None] = connection
@@ -174,9 +174,7 @@ class WithSQLAlchemy(Suite):
     def rolled_back(self) -> Iterator[None]:
         self._session.remove()
         with self._engine.connect() as connection, connection.begin() as transaction:
-            self._session.configure(
-                bind=connection, join_transaction_mode="create_savepoint"
-            )
+            self._session.configure(bind=connection, join_transaction_mode="create_savepoint")
             try:
                 with self.app.app_context():
                     yield

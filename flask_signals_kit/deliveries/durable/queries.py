@@ -172,10 +172,11 @@ class JoinedConnection:
             yield self._connection
 
 
-def engine_of(bind: Engine | Connection) -> Any:
+def engine_of(bind: Any) -> Any:
     """Return the engine of a session's bind, or what stands for it in a test."""
-    is_joined = isinstance(bind, Connection) and bind.in_transaction()
-    return JoinedConnection(bind) if is_joined else bind.engine
+    if isinstance(bind, Connection) and bind.in_transaction():
+        return JoinedConnection(bind)
+    return bind.engine
 
 
 @contextmanager
