@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from blinker import ANY
 
+from ..app.api import Named
 from ..core.journal import RequestRecord, entry_of
 from ..debug.activity import StepInfo, describe_entries, in_order
 from ..debug.labels import named
 from ..errors import nearest, suggestion
+from ..records import Emission, Receiver
 from .matching import (
     differences,
     is_receiver,
@@ -25,11 +27,10 @@ from .matching import (
 from .tree import INDENT, render, step_in_words
 
 if TYPE_CHECKING:
-    from ..app.api import Named
     from ..app.app_signals import AppSignals
     from ..core.journal import JournalEntry
     from ..core.observation import Observation
-    from ..records import Connection, Emission, Receiver
+    from ..records import Connection
 
 SKIPPED = frozenset({"skipped", "other_sender", "not_reached", "muted", "dropped"})
 """The statuses of a receiver that was not called, and will not be."""
