@@ -158,9 +158,10 @@ class _Scope:
         for name, signal in self._app_signals.namespace.copy().items():
             if self.includes(name):
                 yield from signal.live_connections  # type: ignore[attr-defined]
-        for registry in self._app_signals.registry.chain:
-            for glob in registry.globs:  # of signals that are not sent yet
-                yield from registry.connections.of(glob)
+        if self._globs:  # they may match signals that are not sent yet, which globs connect to
+            for registry in self._app_signals.registry.chain:
+                for glob in registry.globs:
+                    yield from registry.connections.of(glob)
 
 
 class _PassiveObserver:

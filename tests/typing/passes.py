@@ -11,7 +11,7 @@ from typing import Any, assert_type
 import blinker
 from flask import Flask, current_app
 
-from flask_signals_kit import DomainSignal, Outcome, SignalsKit
+from flask_signals_kit import Captured, CapturedSignals, DomainSignal, Outcome, SignalsKit
 
 kit = SignalsKit()
 
@@ -304,6 +304,17 @@ def connect_for_a_while() -> None:
         pass
 
 
+def capture() -> None:
+    """Capture, and assert; called inside an app context."""
+    with kit.capture(account_funded, "account_*", only=["ledger"], except_=[ledger.send]) as sent:
+        account_funded.send(account, amount=1, method="card")
+    assert_type(sent, CapturedSignals)
+    assert_type(sent[0], Captured)
+    assert_type(sent.assert_sent(account_funded, sender=account, amount=lambda n: n > 0), Captured)
+    sent.assert_order(account_funded)
+    sent.assert_called(ledger)
+
+
 def main() -> None:
     """Run it all."""
     app = Flask("shop")
@@ -313,3 +324,4 @@ def main() -> None:
         send()
         asyncio.run(send_async())
         connect_for_a_while()
+        capture()
