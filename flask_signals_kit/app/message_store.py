@@ -122,7 +122,7 @@ class MessageStore:
         self.statements: Statements = Statements(outbox_table(metadata))
         listen_to_flushes()
         self._engine = engine
-        self._is_given = engine is not None
+        self._found_engine: Any = None
         self._process = os.getpid()
         self._has_table = False
         self._hints: dict[str, tuple[Any, dict[str, Any]]] = {}
@@ -154,24 +154,16 @@ class MessageStore:
 
         :raises ConfigurationError: if it is not known, or its database cannot be used.
         """
-        bind: Any = self._engine
-        is_here = is_current(self.app)
-        if not self._is_given and (is_here or bind is None):
-            # Only outside of the app's context: the end of another one may close the session.
-            with nullcontext() if is_here else self.app.app_context():
-                session = self.session(None)
-                if session is not None:
-                    bind = session.get_bind(clause=self.statements.table)
-                    self._engine = bind.engine
-        if self._engine is None:
+        bind = self._engine or self._bind_of_session()
+        if bind is None:
             raise ConfigurationError(
                 f"The database of {NAME} is not known: name it, as in "
                 "kit.use_outbox(metadata, engine)."
             )
         if self._process != os.getpid():  # forked: connections must not be shared with the parent
-            self._engine.dispose(close=False)
+            bind.engine.dispose(close=False)
             self._process = os.getpid()
-        dialect = self._engine.dialect
+        dialect = bind.dialect
         if dialect.name not in DIALECTS or dialect.is_async:
             kind = f"{dialect.name} with the async driver {dialect.driver}"
             raise ConfigurationError(
@@ -179,6 +171,27 @@ class MessageStore:
                 f"one is of {kind if dialect.is_async else dialect.name}."
             )
         return engine_of(bind)
+
+    def _bind_of_session(self) -> Any:
+        """Return the engine of the current session, or the connection that it is bound to.
+
+        Outside of the app's context it is the engine that was found last.
+        """
+        is_here = is_current(self.app)
+        if is_here or self._found_engine is None:
+            # Only outside of the app's context: the end of another one may close the session.
+            with nullcontext() if is_here else self.app.app_context():
+                session = self.session(None)
+                if session is not None:
+                    bind = session.get_bind(clause=self.statements.table)
+                    self._found_engine = bind.engine
+                    return bind
+        return self._found_engine
+
+    @property
+    def known_engine(self) -> Any:
+        """The engine of the table, if it is known without a session; else ``None``."""
+        return self._engine or self._found_engine
 
     def session(self, delivery: Durable | None) -> Any:
         """Return the session of a receiver; create it if need be."""

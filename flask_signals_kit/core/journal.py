@@ -225,6 +225,8 @@ send."""
 
 _order_of = attrgetter("order")
 
+_FAILED: frozenset[Status] = frozenset({"failed", "contained"})
+
 _NOT_MUTED: frozenset[int] = frozenset()
 
 _Detail: TypeAlias = "tuple[str, Place | None] | LateResult | None"
@@ -330,14 +332,15 @@ class Journal:
         recorded: _Exceptional = {}
         for index, (status, value) in exceptional.items():
             tally = tallies[index]
-            detail = _detail(status, value)
-            recorded[index] = (status, detail)
-            if isinstance(detail, tuple):
+            if status in _FAILED:
+                error, place = detail = _raised(value)
                 request.failures += 1
-                self._count_failure(tally, detail[0], began, number, detail[1])
+                self._count_failure(tally, error, began, number, place)
+                recorded[index] = (status, detail)
                 continue
             tally.calls -= 1
             tally.recent.pop()
+            recorded[index] = (status, value)
             if isinstance(value, LateResult):
                 value.watch(partial(self._count_late, request, tally, began, number))
         return recorded
@@ -486,7 +489,8 @@ def entry_of(observation: Observation, request: RequestRecord) -> Callable[[], J
     muted = frozenset(map(_order_of, observation.muted))
     details = observation.exceptional or {}
     exceptional: _Exceptional = {
-        index: (status, _detail(status, value)) for index, (status, value) in details.items()
+        index: (status, _raised(value) if status in _FAILED else value)
+        for index, (status, value) in details.items()
     }
     thread, began = get_ident(), time.time() - observation.duration
 
@@ -511,12 +515,9 @@ def entry_of(observation: Observation, request: RequestRecord) -> Callable[[], J
     return entry
 
 
-def _detail(status: Status, value: Any) -> _Detail:
-    """Return plain values for what a receiver raised: an exception would keep its frames."""
-    if status in {"failed", "contained"}:
-        return type(value).__qualname__, frame_place(value)
-    detail: LateResult | None = value
-    return detail
+def _raised(error: BaseException) -> tuple[str, Place | None]:
+    """Return type and place of an exception, which would keep its frames."""
+    return type(error).__qualname__, frame_place(error)
 
 
 def _key(raw: tuple[Any, ...]) -> tuple[str, RequestRecord]:

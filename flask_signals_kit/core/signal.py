@@ -491,9 +491,9 @@ class Signal(blinker.NamedSignal):
             plan.check_payload(payload)
         scopes = _scopes.get()
         reached = plan.reached(sender, scopes)
-        limits = [limit.allows for limit in plan.restrictions if limit.scope in scopes]
-        if not limits:
+        if not plan.restrictions:
             return reached, ()
+        limits = [limit.allows for limit in plan.restrictions if limit.scope in scopes]
         muted = tuple(c for c in reached if not all(allows(c) for allows in limits))
         return tuple(c for c in reached if c not in muted), muted
 
