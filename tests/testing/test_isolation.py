@@ -4,6 +4,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Iterator
+from importlib import reload
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,13 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import create_engine
 from sqlalchemy.orm import scoped_session, sessionmaker
 
-from flask_signals_kit import DuplicateReceiverError, Durable, Signal, SignalsKit
+from flask_signals_kit import (
+    ConfigurationError,
+    DuplicateReceiverError,
+    Durable,
+    Signal,
+    SignalsKit,
+)
 from tests.deliveries.support import Account, Base
 from tests.support import make_app, read_back, results, send_mail, write_down
 
@@ -147,6 +154,59 @@ def test_bridges_of_the_block_are_undone(kit: SignalsKit, app: Flask) -> None:
         assert paid.receivers
     assert not paid.receivers
     kit.signal("invoice_paid")
+
+
+def test_name_that_was_bridged_in_the_block_is_a_name_as_before(
+    kit: SignalsKit, app: Flask
+) -> None:
+    """The third-party signal no longer reaches its receivers."""
+    theirs = blinker.Namespace()
+    results(kit, app, "invoice_paid")
+    with kit.isolated():
+        kit.bridge(theirs.signal("invoice_paid"))
+    seen: list[Any] = []
+    kit.on("invoice_paid")(lambda sender, **extra: seen.append(sender))
+    with app.app_context():
+        theirs.signal("invoice_paid").send("theirs")
+    assert seen == []
+
+
+def test_receiver_of_a_module_that_was_reloaded_in_the_block_is_restored(
+    kit: SignalsKit, app: Flask, modules: Path
+) -> None:
+    """The reloaded one replaces it again in a later block."""
+    (modules / "wired_mails.py").write_text("def thank(sender, **extra):\n    return 'thanks'\n")
+    import wired_mails  # type: ignore[import-not-found]
+
+    first = kit.on("account_funded")(wired_mails.thank)
+    reload(wired_mails)
+    for _ in range(2):
+        with kit.isolated():
+            kit.on("account_funded")(wired_mails.thank)
+            with app.app_context():
+                [(receiver, _)] = kit.send("account_funded")
+            assert receiver is wired_mails.thank
+        with app.app_context():
+            assert kit.send("account_funded") == [(first, "thanks")]
+
+
+def test_sessions_of_the_block_are_forgotten(kit: SignalsKit, app: Flask) -> None:
+    """After-commit receivers are refused without one, as before."""
+    with kit.isolated():
+        kit.use_session(lambda: None)
+        kit.on("account_funded", delivery="after_commit")(write_down)
+    with pytest.raises(ConfigurationError, match="has no SQLAlchemy session"):
+        kit.on("account_funded", delivery="after_commit")(write_down)
+
+
+def test_outbox_of_the_block_is_closed(kit: SignalsKit, app: Flask) -> None:
+    """An app without durable receivers has none."""
+    with kit.isolated():
+        kit.use_outbox(Base.metadata)
+        kit.use_session(lambda: None)
+        kit.on("account_funded", delivery="durable")(write_down)
+        assert kit.for_app(app).outbox is not None
+    assert kit.for_app(app).outbox is None
 
 
 def test_relay_of_a_flask_signal_follows(kit: SignalsKit, app: Flask) -> None:

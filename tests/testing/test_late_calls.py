@@ -1,6 +1,8 @@
 """What `kit.capture` runs when its block ends: after-commit receivers and durable messages."""
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any
 
 import pytest
@@ -242,6 +244,30 @@ def test_after_commit_and_durable_receivers_run_in_the_order_of_the_sends(
         "durable initech",
         "after commit initech",
     ]
+
+
+def test_calls_of_other_threads_wait(shop: DurableShop) -> None:
+    """Their session is in use there."""
+    ran = shop.listen()
+    shop.on(lambda sender, **extra: ran.append("durable"))
+    sent, over = Event(), Event()
+
+    def fund_elsewhere() -> None:
+        with shop.open() as session:
+            session.add(Account(name="acme"))
+            shop.funded.send("acme")
+            sent.set()
+            over.wait(10)
+            session.rollback()
+
+    with ThreadPoolExecutor(1) as pool, shop.app.app_context():
+        with shop.kit.capture(run_after_commit=True, run_durable=True) as captured:
+            elsewhere = pool.submit(fund_elsewhere)
+            assert sent.wait(10)
+        over.set()
+        elsewhere.result()
+    captured.assert_sent("account_funded")
+    assert ran == []
 
 
 # -- failures of after-commit receivers -----------------------------------------------------------
