@@ -132,7 +132,8 @@ oldest: tree ## run the library's tests with the oldest Flask, blinker and SQLAl
 	$(BIN)/python -m pip -qq install --target build/oldest -r tests/oldest.txt
 	cd $(TREE) && PYTHONPATH=$(CURDIR)/build/oldest $(CURDIR)/$(BIN)/pytest -q -n auto \
 		--ignore-glob='*/test_model.py' --ignore-glob='*/test_hammer.py' \
-		tests/test_*.py tests/app tests/bridge tests/core tests/debug tests/deliveries tests/exception_hooks
+		tests/test_*.py tests/app tests/bridge tests/core tests/debug tests/deliveries tests/exception_hooks \
+		tests/testing
 
 # A git URL, or a folder with a repository or a work tree.
 FLASK_SOURCE ?= https://github.com/pallets/flask

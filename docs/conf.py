@@ -90,6 +90,8 @@ def leave_parameters_out(
 
 def setup(app: Sphinx) -> None:
     """Set up the hooks of autodoc."""
+    # It is imported on first use, so that only type checkers find it in the module.
+    flask_signals_kit.extension.CapturedSignals = flask_signals_kit.CapturedSignals
     for kind in CALLED_BY_USERS:
         # It looks the annotations of functions up, but takes those of constructors as they are.
         kind.__init__.__annotations__ = get_type_hints(kind.__init__)

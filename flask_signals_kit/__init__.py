@@ -1,6 +1,7 @@
 """Domain signals for Flask that you can see, trust and test."""
 
 import typing as _t
+from importlib import import_module as _import_module
 
 from .app.app_signals import AppSignals
 from .app.handle import DomainSignal
@@ -29,10 +30,10 @@ from .errors import (
 from .exception_hooks import DEFAULT_IGNORED
 from .extension import SignalsKit, current_emission
 from .records import Connection, Deferred, Emission, Failed, Ok, Outcome, Place, RecordedRequest
-from .testing import Captured
 
 if _t.TYPE_CHECKING:
     from .debug.report import Problem
+    from .testing import Captured, CapturedSignals
 
 __version__ = "0.1.0.dev0"
 
@@ -44,6 +45,7 @@ __all__ = [  # noqa: RUF022 - sorted as Python sorts, which a test checks
     "AsyncReceiverError",
     "Call",
     "Captured",
+    "CapturedSignals",
     "ConfigurationError",
     "Connection",
     "ContractError",
@@ -79,15 +81,17 @@ __all__ = [  # noqa: RUF022 - sorted as Python sorts, which a test checks
 ]
 
 
-def __getattr__(name: str) -> _t.Any:
-    """Import ``Problem`` on first use: most processes do not need the report."""
-    if name == "Problem":
-        from .debug.report import Problem
+_LATE = {"Captured": ".testing", "CapturedSignals": ".testing", "Problem": ".debug.report"}
+"""The modules of names that most processes do not need."""
 
-        return Problem
+
+def __getattr__(name: str) -> _t.Any:
+    """Import a name on first use, if most processes do not need it."""
+    if name in _LATE:
+        return getattr(_import_module(_LATE[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    """List the public names, including the one that is not imported yet."""
+    """List the public names, including those that are not imported yet."""
     return sorted({*globals(), *__all__})

@@ -225,6 +225,12 @@ class Relays:
         if relay is not None:
             relay.sync(wait=wait)
 
+    def remove(self, name: str) -> None:
+        """Remove the relay of a signal, if there is one."""
+        relay = self._relays.pop(name, None)
+        if relay is not None:
+            relay.close()
+
     def close(self) -> None:
         """Remove every relay."""
         relays, self._relays = self._relays, {}

@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from itertools import count
+from operator import attrgetter
 from types import FrameType, FunctionType
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -242,6 +243,13 @@ class ExceptionHooks:
             others = [other for other in self._hooks if not registration.replaces(other)]
             self._hooks = [*others, registration]
             self._install()
+
+    def replace(self, registrations: Iterable[HookRegistration]) -> None:
+        """Replace all hooks by others, in the order in which they were registered."""
+        with self._lock:
+            self._hooks = []
+            for registration in sorted(registrations, key=attrgetter("number")):
+                self.add(registration)
 
     def _install(self) -> None:
         app = self._app()

@@ -6,7 +6,7 @@ import importlib
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextlib import contextmanager
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -36,13 +36,13 @@ from .errors import (
     type_name,
 )
 from .exception_hooks import ExceptionHooks
-from .records import Emission
+from .records import Emission, Receiver
 from .settings import Settings, read_settings
-from .testing.capture import Captured, capture
 
 if TYPE_CHECKING:
     from .debug.page import Page
     from .debug.report import Problem
+    from .testing import CapturedSignals
 
 R = TypeVar("R")
 
@@ -198,19 +198,37 @@ class SignalsKit(Api):
 
     @contextmanager
     def capture(
-        self, *signals: Target, run_after_commit: bool = False
-    ) -> Generator[list[Captured], None, None]:
+        self,
+        *signals: Target,
+        run: bool = True,
+        only: Iterable[Receiver | str] | None = None,
+        except_: Iterable[Receiver | str] = (),
+        run_after_commit: bool = False,
+        run_durable: bool = False,
+        contain: bool = False,
+    ) -> Generator[CapturedSignals, None, None]:
         """Record the emissions of the current app while a ``with`` block runs. For tests.
 
-        Receivers run as usual. Emissions are listed in the order in which they were sent.
+        Receivers run as usual, unless ``run``, ``only`` or ``except_`` limit which receivers of the
+        captured signals run. As :meth:`DomainSignal.muted` does, these apply to the current thread
+        or task only.
 
         :param signals: names, globs or handles; every domain signal of the app if omitted. An
             undeclared name is logged, or raises under ``SIGNALS_KIT_STRICT``.
+        :param run: if false, no receiver runs: a send returns ``[]``, and is recorded.
+        :param only: the only receivers that run. A receiver is given as the function, or as a
+            string: its ``uid``, or its module and name.
+        :param except_: receivers that do not run.
         :param run_after_commit: when the block ends without an exception, run the after-commit
             receivers that still wait, in the order of a commit, and those that start to wait
             meanwhile. Use it in tests whose outer transaction is always rolled back.
-        :return: yields a list of :class:`Captured`.
+        :param run_durable: when the block ends without an exception, run each message that was
+            stored in it, once.
+        :param contain: log and report the failures of the receivers that run when the block ends,
+            as after a real commit. Otherwise the first failure is raised, and the rest do not run.
+        :return: yields a list of :class:`Captured`, which has assertions.
         :raises AppContextError: without a current app.
+        :raises ReceiverError: for a receiver that is not connected to a captured signal.
 
         >>> from flask import Flask
         >>> from flask_signals_kit import SignalsKit
@@ -222,9 +240,19 @@ class SignalsKit(Api):
         >>> [(captured.sender, captured.payload) for captured in sent]
         [('acme', {'amount': 5})]
         """
+        from .testing.capture import Runs, capture  # imported in tests only
+
+        runs = Runs(
+            run=run,
+            only=None if only is None else tuple(only),
+            except_=tuple(except_),
+            after_commit=run_after_commit,
+            durable=run_durable,
+            contain=contain,
+        )
         app_signals = self._current("capture signals")
         names = [self._target(signal) for signal in signals]
-        with capture(app_signals, names, run_after_commit) as captured:
+        with capture(app_signals, names, self._target, runs) as captured:
             yield captured
 
     @overload
@@ -272,6 +300,28 @@ class SignalsKit(Api):
 
         app_signals = self._current("call a receiver")
         return call(app_signals, receiver, self._target(signal), overrides)
+
+    @contextmanager
+    def isolated(self) -> Generator[None, None, None]:
+        """Undo what a ``with`` block connects, declares and disconnects. For tests.
+
+        When the block ends, receivers, declarations, bridges, exception hooks and sessions of the
+        kit and of each of its apps are those that there were when it began. Blocks can be nested.
+        This applies to all threads.
+
+        >>> from flask_signals_kit import SignalsKit
+        >>> kit = SignalsKit()
+        >>> account_funded = kit.signal("account_funded", "Money arrived in an account.")
+        >>> with kit.isolated():
+        ...     _ = account_funded.connect(print)
+        ...     _ = kit.signal("account_closed")
+        >>> kit.registry.is_declared("account_closed")
+        False
+        """
+        from .testing.isolation import isolated  # imported in tests only
+
+        with isolated(self.registry):
+            yield
 
     @staticmethod
     def begin_immediate(engine: Any, mode: str = "IMMEDIATE") -> None:

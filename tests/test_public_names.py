@@ -23,6 +23,7 @@ PUBLIC = [
     "AsyncReceiverError",
     "Call",
     "Captured",
+    "CapturedSignals",
     "ConfigurationError",
     "Connection",
     "ContractError",

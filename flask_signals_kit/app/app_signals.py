@@ -401,6 +401,32 @@ class AppSignals(Api):
         for signal in self._matching(connection.target) if receiver is not None else ():
             signal.notify_disconnected(receiver, sender)
 
+    def _snapshot(self) -> Callable[[], None]:
+        """Return a function that restores what belongs to this app alone."""
+        restore_registry = self.registry.snapshot()
+        signals = {name: signal._snapshot() for name, signal in self._signals().items()}
+        unknown, had_outbox = self.unknown.copy(), self.outbox is not None
+
+        def restore() -> None:
+            restore_registry()
+            for name in self._signals():
+                if self.registry.source(name) is None:
+                    self.relays.remove(name)
+                if name not in signals:
+                    del self.namespace[name]
+            for restore_signal in signals.values():
+                restore_signal()
+            self.unknown = unknown
+            if self.outbox is not None and not had_outbox:
+                self.outbox.close(self.app)
+                self.outbox = None
+
+        return restore
+
+    def _sync_hooks(self) -> None:
+        """Have exactly the exception hooks of the app and its kit."""
+        self.hooks.replace([*self.kit.hooks, *self.registry.hooks])
+
     def check_connection(self, connection: LiveConnection) -> None:
         """Refuse a connection that is not possible in this app."""
         if self.settings.strict:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
 from secrets import token_hex
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ from ..core.delivery import Call, LateResult
 from ..core.introspection import is_reloaded
 from ..deliveries.durable.delivery import Durable
 from ..deliveries.durable.payload import Headers, encode
-from ..deliveries.durable.queries import Queries, reading
+from ..deliveries.durable.queries import Queries, engine_of, reading
 from ..deliveries.durable.table import (
     DIALECTS,
     NAME,
@@ -45,6 +44,7 @@ from .contract import Contract, hints_of
 
 if TYPE_CHECKING:
     from ..core.connection import LiveConnection
+    from ..deliveries.transactions import Pending
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -97,19 +97,29 @@ class Claimed:
     """Its headers, as text."""
 
 
-class _Stored:
-    """Stands for a stored message among the calls that wait for a commit."""
+class StoredCall:
+    """Stands for a stored message among the calls that wait for a commit.
 
-    def __init__(self, call: Call, committed: Callable[[], None]) -> None:
+    :param call: the call of the durable receiver.
+    :param message: the id of the message.
+    :param store: where it is stored.
+    """
+
+    def __init__(self, call: Call, message: int, store: MessageStore) -> None:
         self._call = call
-        self._committed = committed
+        self._store = store
+        self.message: int = message
+        self.is_committed: bool = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._call, name)
 
     def run_contained(self, within: AbstractContextManager[Any] | None = None) -> None:
-        """Report that the transaction has committed: the message is due."""
-        self._committed()
+        """Note that the transaction has committed: the message is due."""
+        self.is_committed = True
+        if self._call._late is not None:
+            self._call._late.message = self.message
+        self._store.wake()
 
 
 class MessageStore:
@@ -125,8 +135,9 @@ class MessageStore:
         self.statements: Statements = Statements(outbox_table(metadata))
         listen_to_begins()
         self._engine = engine
+        self._found_engine: Any = None
         self._process = os.getpid()
-        self._has_table = False
+        self._checked_engine: Any = None
         self._hints: dict[str, tuple[Any, dict[str, Any]]] = {}
         self._results: WeakValueDictionary[str, LateResult] = WeakValueDictionary()
         """The results that the journal shows, by the id of the message."""
@@ -152,29 +163,48 @@ class MessageStore:
     def engine(self) -> Any:
         """Return the engine of the table.
 
+        In the app's context it is that of the current session, which a test may have replaced.
+
         :raises ConfigurationError: if it is not known, or its database cannot be used.
         """
-        if self._engine is None:
-            # Only outside of the app's context: the end of another one may close the session.
-            with nullcontext() if is_current(self.app) else self.app.app_context():
-                session = self.session(None)
-                if session is None:
-                    raise ConfigurationError(
-                        f"The database of {NAME} is not known: name it, as in "
-                        "kit.use_outbox(metadata, engine)."
-                    )
-                self._engine = session.get_bind(clause=self.statements.table).engine
+        bind = self._engine or self._bind_of_session()
+        if bind is None:
+            raise ConfigurationError(
+                f"The database of {NAME} is not known: name it, as in "
+                "kit.use_outbox(metadata, engine)."
+            )
         if self._process != os.getpid():  # forked: connections must not be shared with the parent
-            self._engine.dispose(close=False)
+            bind.engine.dispose(close=False)
             self._process = os.getpid()
-        dialect = self._engine.dialect
+        dialect = bind.dialect
         if dialect.name not in DIALECTS or dialect.is_async:
             kind = f"{dialect.name} with the async driver {dialect.driver}"
             raise ConfigurationError(
                 f"Durable receivers need an engine of SQLite or PostgreSQL that is not async; this "
                 f"one is of {kind if dialect.is_async else dialect.name}."
             )
-        return self._engine
+        return engine_of(bind)
+
+    def _bind_of_session(self) -> Any:
+        """Return the engine of the current session, or the connection that it is bound to.
+
+        Outside of the app's context it is the engine that was found last.
+        """
+        is_here = is_current(self.app)
+        if is_here or self._found_engine is None:
+            # Only outside of the app's context: the end of another one may close the session.
+            with nullcontext() if is_here else self.app.app_context():
+                session = self.session(None)
+                if session is not None:
+                    bind = session.get_bind(clause=self.statements.table)
+                    self._found_engine = bind.engine
+                    return bind
+        return self._found_engine
+
+    @property
+    def known_engine(self) -> Any:
+        """The engine of the table, if it is known without a session; else ``None``."""
+        return self._engine or self._found_engine
 
     def session(self, delivery: Durable | None) -> Any:
         """Return the session of a receiver; create it if need be."""
@@ -231,13 +261,18 @@ class MessageStore:
             pending.keep(call)  # an earlier receiver of the same emission has rolled it back
             return
         session, begun = self._session_for(call, delivery)
-        if session is not None:
-            self._store_in(session, call, delivery, begun)
-            return
-        values = self._values(call, delivery)
-        with self.engine().begin() as connection:
-            message = self._insert(connection, values)
-        self._committed(call._late, message)
+        if session is None:
+            waiting, values = None, self._values(call, delivery)
+            with self.engine().begin() as connection:
+                message = self._insert(connection, values)
+        else:
+            waiting, message = self._store_in(session, call, delivery, begun)
+        stored = StoredCall(call, message, self)
+        if waiting is None:
+            stored.run_contained()
+        else:
+            waiting.keep(stored)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        self.signals.sessions.notify_kept(waiting, stored)
 
     def _session_for(self, call: Call, delivery: Durable) -> tuple[Any, bool]:
         """Return the session to store a call in, and whether it has begun during this send.
@@ -259,11 +294,14 @@ class MessageStore:
         )
         return (None, False) if begun is None else (begun.session, True)
 
-    def _store_in(self, session: Any, call: Call, delivery: Durable, begun: bool) -> None:
+    def _store_in(
+        self, session: Any, call: Call, delivery: Durable, begun: bool
+    ) -> tuple[Pending | None, int]:
         """Store a call in the open transaction of a session.
 
         :param begun: whether an earlier receiver, or a predicate, has begun it during this send. If
             it has only read the database, it is committed: on SQLite it may hold the lock.
+        :return: what waits for the commit, or ``None`` after it; and the id of the message.
         """
         if is_async(session) and not in_greenlet():
             raise ConfigurationError(
@@ -277,15 +315,8 @@ class MessageStore:
         message = self._insert(connection, self._values(call, delivery))
         if has_only_read:
             session.commit()
-            self._committed(call._late, message)
-        else:
-            waiting: Any = pending_in(session)
-            waiting.keep(_Stored(call, partial(self._committed, call._late, message)))
-
-    def _committed(self, late: LateResult | None, message: int) -> None:
-        if late is not None:
-            late.message = message
-        self.wake()
+            return None, message
+        return pending_in(session), message
 
     def wake(self) -> None:
         """Let the engine of this process know that a message is due."""
@@ -298,6 +329,13 @@ class MessageStore:
             self.embedded.close(app)
 
     def _insert(self, connection: Any, values: dict[str, Any]) -> int:
+        if connection.engine is not self._checked_engine:
+            self._check_database(connection)
+            self._checked_engine = connection.engine
+        return self.statements.insert(connection, values)
+
+    def _check_database(self, connection: Any) -> None:
+        """Refuse a connection to another database than that of the table, or to one without it."""
         engine = self.engine()
         if connection.engine is not engine and connection.engine.url != engine.url:
             raise ConfigurationError(
@@ -305,15 +343,12 @@ class MessageStore:
                 f"{engine_label(engine)}: a durable receiver's message is stored in the sender's "
                 "transaction, so both must be one database."
             )
-        if not self._has_table:
-            missing = missing_part(self.statements.table, connection)
-            if missing:
-                raise ConfigurationError(
-                    f"There is no {missing} in {engine_label(connection.engine)}, which durable "
-                    f"receivers need. {HOW_TO_CREATE}"
-                )
-            self._has_table = True
-        return self.statements.insert(connection, values)
+        missing = missing_part(self.statements.table, connection)
+        if missing:
+            raise ConfigurationError(
+                f"There is no {missing} in {engine_label(connection.engine)}, which durable "
+                f"receivers need. {HOW_TO_CREATE}"
+            )
 
     def _values(self, call: Call, delivery: Durable) -> dict[str, Any]:
         name, lazy, running = call._context.name, call._emission, running_message.get()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import types
 import weakref
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
@@ -309,10 +309,7 @@ class Registry:
             if self._orders and (orders := self._orders.get(_order_key(connection))):
                 connection.order = orders.pop(0)
             replaced = self.connections.add(connection, former)
-            if connection.options.uid is not None:
-                named = self._by_uid.get(connection.options.uid) or weakref.WeakSet()
-                named.add(connection)
-                self._by_uid[connection.options.uid] = named
+            self._remember_uid(connection)
         return replaced
 
     def restore(self, connection: LiveConnection, replaced: list[LiveConnection]) -> None:
@@ -355,6 +352,39 @@ class Registry:
             self.connections.remove(connection)
             self.forget_uid(connection)
         return found
+
+    def snapshot(self) -> Callable[[], None]:
+        """Return a function that restores the present declarations, bridges and connections."""
+        with self.lock:
+            restore_connections = self.connections.snapshot()
+            declarations, bridged = self.declarations.copy(), self.bridged.copy()
+            codes = self._codes.copy()
+            orders = {key: numbers.copy() for key, numbers in self._orders.items()}
+            handles = [(handle, vars(handle).copy()) for handle in declarations.values()]
+            hooks, sessions, outbox = self.hooks, self.sessions, self.outbox
+
+        def restore() -> None:
+            with self.lock:
+                names = {*self.declarations, *declarations, *(self.bridged.keys() - bridged)}
+                self.declarations, self.bridged = declarations, bridged
+                self.hooks, self.sessions, self.outbox = hooks, sessions, outbox
+                self._codes, self._orders = codes, orders
+                for handle, attributes in handles:
+                    vars(handle).update(attributes)
+            restore_connections()
+            with self.lock:
+                self._by_uid = {}
+                for connection in self.connections:
+                    self._remember_uid(connection)
+            for name in names:
+                self._notify_declared(name)
+
+        return restore
+
+    def _remember_uid(self, connection: LiveConnection) -> None:
+        uid = connection.options.uid
+        if uid is not None:
+            self._by_uid.setdefault(uid, weakref.WeakSet()).add(connection)
 
     def forget_uid(self, connection: LiveConnection) -> None:
         """Drop the ``uid`` of a connection that ended, if no other connection has it.

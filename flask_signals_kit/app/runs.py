@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import get_ident
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -50,10 +50,23 @@ class RunResult:
     """The signal's name."""
     status: RunStatus
     """How it ended."""
+    error: BaseException | None = None
+    """What the receiver raised, or why it could not run; ``None`` if neither."""
 
 
 class _OutrunError(Exception):
     """The message is another worker's now."""
+
+
+class _UsedUpError(Exception):
+    """The message has no attempts left, so the run does not begin.
+
+    :param run: the run.
+    """
+
+    def __init__(self, run: _Run) -> None:
+        super().__init__()
+        self.run = run
 
 
 MISSES = 6
@@ -73,51 +86,56 @@ def run(store: MessageStore, message: int, attempt: int) -> RunResult | None:
     :param attempt: how often it had run when it was claimed.
     :return: how the run ended; ``None`` if the message has begun since it was claimed.
     """
-    begun = _begin(store, message, attempt)
+    try:
+        with store.engine().begin() as connection:
+            begun = _begin(store, connection, message, attempt)
+    except _UsedUpError as used_up:
+        begun = replace(used_up.run, attempt=attempt, used_up=_last_end(used_up.run))
     if begun is None:
         return None
-    carried = carried_emission.set(begun.emission)
-    running = running_message.set(begun.context)
-    try:
-        with begun.joined():
-            status = begun.execute()
-    finally:
-        running_message.reset(running)
-        carried_emission.reset(carried)
+    with begun.joined():
+        status, error = begun.execute()
     return RunResult(
         message=message,
         attempt=begun.attempt,
         receiver=begun.row.receiver,
         signal=begun.signal,
         status=status,
+        error=error,
     )
 
 
-def _begin(store: MessageStore, message: int, attempt: int) -> _Run | None:
-    with store.engine().begin() as connection:
-        row = store.statements.begin(connection, message, attempt, TIMEOUT)
-        if row is None:
-            return None
-        live = store.find(row.signal, row.receiver)
-        delivery: Durable = _UNKNOWN if live is None else live.options.delivery
-        headers = Headers.from_text(row.headers) or _DAMAGED
-        is_used_up = live is not None and row.attempt > headers.spent + delivery.max_attempts
-        if is_used_up:
-            connection.rollback()  # the run does not begin
-        elif delivery.timeout != TIMEOUT:
-            store.statements.lease(connection, message, row.attempt, delivery.timeout)
-    used_up = None
-    if is_used_up:
-        with store.reading() as connection:
-            used_up = store.statements.error(connection, message) or (
-                f"it did not end within {delivery.timeout:g} s, or its process was killed"
-            )
+def run_before_commit(store: MessageStore, message: int, session: Any) -> None:
+    """Run a message in the transaction that has stored it, which is still open. For tests.
+
+    :param message: the id of the message.
+    :param session: the session of the transaction; it is not committed.
+    :raises Exception: what the receiver raised, or why it could not run.
+    """
+    connection = session.connection(bind_arguments={"clause": store.statements.table})
+    begun = _begin(store, connection, message, 0)
+    if begun is not None:
+        with begun.joined():
+            begun.execute_in(connection)
+
+
+def _begin(store: MessageStore, connection: Any, message: int, attempt: int) -> _Run | None:
+    """Begin a run.
+
+    :return: ``None`` if the message has begun since it was claimed.
+    :raises _UsedUpError: if it has no attempts left; the caller rolls back.
+    """
+    row = store.statements.begin(connection, message, attempt, TIMEOUT)
+    if row is None:
+        return None
+    live = store.find(row.signal, row.receiver)
+    delivery: Durable = _UNKNOWN if live is None else live.options.delivery
+    headers = Headers.from_text(row.headers) or _DAMAGED
     late = store.result_of(headers.id)
-    return _Run(
+    begun = _Run(
         store=store,
         message=message,
-        attempt=attempt if used_up else row.attempt,
-        used_up=used_up,
+        attempt=row.attempt,
         row=row,
         headers=headers,
         connection=live,
@@ -133,6 +151,18 @@ def _begin(store: MessageStore, message: int, attempt: int) -> _Run | None:
             thread=get_ident(),
         ),
     )
+    if live is not None and row.attempt > begun.max_attempts:
+        raise _UsedUpError(begun)
+    if delivery.timeout != TIMEOUT:
+        store.statements.lease(connection, message, row.attempt, delivery.timeout)
+    return begun
+
+
+def _last_end(run: _Run) -> str:
+    """Describe how the last run of a message ended."""
+    with run.store.reading() as connection:
+        error = run.store.statements.error(connection, run.message)
+    return error or f"it did not end within {run.delivery.timeout:g} s, or its process was killed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -142,8 +172,6 @@ class _Run:
     store: MessageStore
     message: int
     attempt: int
-    used_up: str | None
-    """How the last run ended, if the attempts are used up; then this one does not begin."""
     row: Any
     headers: Headers
     connection: LiveConnection | None
@@ -152,6 +180,8 @@ class _Run:
     late: LateResult
     began: float
     context: RunningMessage
+    used_up: str | None = None
+    """How the last run ended, if the attempts are used up; then this one does not begin."""
 
     @property
     def signal(self) -> str:
@@ -179,57 +209,94 @@ class _Run:
         if requests is not None and late.request is not None:
             requests.resume(late.request)
         late.begin(self.attempt, self.max_attempts)
+        carried = carried_emission.set(self.emission)
+        running = running_message.set(self.context)
         try:
             yield
         finally:
+            running_message.reset(running)
+            carried_emission.reset(carried)
             late.is_running = False
 
-    def execute(self) -> RunStatus:
-        """Call the receiver; store the result if it does not return."""
-        missing = None if self.headers is _DAMAGED else self._missing()
-        if missing is not None:
-            return self._miss(missing)
+    def execute(self) -> tuple[RunStatus, BaseException | None]:
+        """Call the receiver; store the result if it does not return.
+
+        :return: how it ended, and the failure.
+        """
+        try:
+            self._check_release()
+        except DeadMessageError as error:
+            return self._miss(error), error
         try:
             call = self._prepare()
         except (DeadMessageError, PayloadError) as error:
             self._roll_back()
-            return self._make_dead(error, str(error))
+            return self._make_dead(error, str(error)), error
         except Exception as error:  # noqa: BLE001  of the database, or of the upgrade
             self._roll_back()
-            return self._fail(error)
+            return self._fail(error), error
         try:
             call.run(self._own_transaction())
         except _OutrunError:
             logger.warning("The run of %s took too long: another worker has begun it.", self)
-            return "too_slow"
+            return "too_slow", None
         except Discard as asked:
-            logger.info("%s is discarded: %s", self, asked.reason)
             with self.store.engine().begin() as connection:
-                self.store.statements.finish(connection, self.message, self.attempt)
-            self.late.drop(f"discarded: {asked.reason}")
-            return "discarded"
+                self._discard(connection, asked)
+            return "discarded", None
+        except RetryAfter as asked:
+            return self._fail(asked), None
         except Exception as error:  # noqa: BLE001  of the receiver
-            return self._fail(error)
+            return self._fail(error), error
         except BaseException as error:  # such as SystemExit: it ends this thread
             self._fail(error)
             raise
         self.late.ran(self.began, None)
-        return "ran"
+        return "ran", None
 
-    def _missing(self) -> str | None:
-        """Describe why another release of the app must run the message; ``None`` if not so."""
+    def execute_in(self, connection: Any) -> None:
+        """Call the receiver, and delete its message, in a transaction that stays open.
+
+        :param connection: the connection of the transaction.
+        :raises Exception: what the receiver raised, or why it could not run.
+        """
+        try:
+            self._check_release()
+            self._prepare().run()
+        except RetryAfter:
+            self.late.ran(self.began, None, "retrying")
+        except Discard as asked:
+            self._discard(connection, asked)
+        except Exception as error:
+            self.late.ran(self.began, error)
+            raise
+        else:
+            self.store.statements.finish(connection, self.message, self.attempt)
+            self.late.ran(self.began, None)
+
+    def _discard(self, connection: Any, asked: Discard) -> None:
+        logger.info("%s is discarded: %s", self, asked.reason)
+        self.store.statements.finish(connection, self.message, self.attempt)
+        self.late.drop(f"discarded: {asked.reason}")
+
+    def _check_release(self) -> None:
+        """Refuse a message that another release of the app must run.
+
+        :raises DeadMessageError: if its receiver or its version does not exist here.
+        """
+        if self.headers is _DAMAGED:
+            return  # so that it is dead at once
         if self.receiver is None:
-            return (
+            raise DeadMessageError(
                 f"There is no durable receiver {self.row.receiver!r} of signal {self.signal!r}: it "
                 "was renamed or removed, or its module is not imported here."
             )
         contract, version = self.store.contract_of(self.signal), self.headers.version
         if contract is not None and version > contract.version:
-            return (
+            raise DeadMessageError(
                 f"The message was stored by version {version} of signal {self.signal!r}; here it "
                 f"is declared with version {contract.version}."
             )
-        return None
 
     def _prepare(self) -> Call:
         """Return the call of the receiver.
@@ -350,9 +417,9 @@ class _Run:
         )
         return "failed"
 
-    def _miss(self, reason: str) -> RunStatus:
+    def _miss(self, error: DeadMessageError) -> RunStatus:
         """Leave the message to a process that can run it; the attempt does not count."""
-        error, headers = DeadMessageError(reason), self.headers.without_receiver()
+        reason, headers = str(error), self.headers.without_receiver()
         self.late.begin(headers.missed, MISSES)
         self.late.ran(self.began, error, "retrying")
         if headers.missed >= MISSES:

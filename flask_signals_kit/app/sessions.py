@@ -35,24 +35,24 @@ T = TypeVar("T")
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
 
-KeptObserver: TypeAlias = Callable[[Pending, "Call"], None]
-"""Called with each call that starts to wait for a commit."""
+KeptObserver: TypeAlias = Callable[["Pending | None", Any], None]
+"""Called with each call that starts to wait for a commit, and each durable message: with the calls
+of the transaction, or ``None`` for a message that is committed, and with the call."""
 
 
 class _Observed:
-    """A transaction whose calls an observer gets."""
+    """A transaction whose calls the observers get."""
 
-    def __init__(self, pending: Pending, observers: tuple[KeptObserver, ...]) -> None:
+    def __init__(self, pending: Pending, kept: KeptObserver) -> None:
         self._pending = pending
-        self._observers = observers
+        self._kept = kept
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._pending, name)
 
     def keep(self, call: Call) -> None:
         self._pending.keep(call)
-        for observer in self._observers:
-            observer(self._pending, call)
+        self._kept(self._pending, call)
 
 
 class Sessions:
@@ -118,7 +118,7 @@ class Sessions:
         pending = self._pending(session, sender, payload)
         if pending is None or not self._kept_observers:
             return pending
-        return _Observed(pending, self._kept_observers)
+        return _Observed(pending, self.notify_kept)
 
     def _pending(
         self, session: Callable[[], Any] | None, sender: Any, payload: dict[str, Any]
@@ -185,6 +185,11 @@ class Sessions:
         finally:
             with self._lock:
                 self._kept_observers = tuple(w for w in self._kept_observers if w is not observer)
+
+    def notify_kept(self, pending: Pending | None, call: Any) -> None:
+        """Call the observers with a call that waits for a commit, or with a durable message."""
+        for observer in self._kept_observers:
+            observer(pending, call)
 
     def check(self, connection: LiveConnection) -> None:
         """Refuse a receiver that waits for a session if the app has none.

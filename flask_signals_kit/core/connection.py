@@ -416,6 +416,25 @@ class Connections:
             self._by_target.pop(target, None)
         self._notify(target)
 
+    def snapshot(self) -> Callable[[], None]:
+        """Return a function that restores the present connections, in their order."""
+        with self._lock:
+            saved = {target: by_receiver.copy() for target, by_receiver in self._by_target.items()}
+
+        def restore() -> None:
+            with self._lock:
+                present, self._by_target = self._by_target, saved
+                self._version += 1
+                every = [c for by in saved.values() for some in [*by.values()] for c in some]
+                for connection in every:
+                    if not connection.is_alive:  # it was collected meanwhile
+                        self._swap(connection, None)
+            for target in {**present, **saved}:
+                if present.get(target) != saved.get(target):
+                    self._notify(target)
+
+        return restore
+
     def notify(self, connections: Iterable[LiveConnection]) -> None:
         """Report that these connections were added or removed."""
         for target in dict.fromkeys(connection.target for connection in connections):

@@ -53,7 +53,7 @@ class Delivery(Protocol):
 
 
 class LateResult:
-    """The result of a call that its delivery runs after the send, for a journal.
+    """The result of a call that its delivery runs after the send, for a journal or an observer.
 
     A delivery may run the call again: the attributes tell of the last time. A call that is stored
     in an outbox is found there by its message, so another process may run it.
@@ -201,7 +201,8 @@ class Call:
         self._emission = emission
         self._failure: Exception | None = None
         self._is_delivered = False
-        self._late = None if context.environment.journal is None else LateResult()
+        is_watched = context.environment.journal is not None or context.observers
+        self._late = LateResult() if is_watched else None
         self.is_refused: bool = False
         """Whether it could not be stored: then the send has failed, and not the receiver."""
         self.number: int = number

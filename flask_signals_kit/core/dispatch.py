@@ -51,8 +51,8 @@ class Dispatch:
     :param context: the signal's context.
     :param on_error: the signal's failure policy.
     :param roster: every connection of the signal, or ``None`` without observers and journal.
-    :param connections: the connections that the emission reaches, in calling order; ``None`` if
-        the signal is muted.
+    :param connections: the connections that the emission reaches, in calling order.
+    :param muted: those that are not called because they are muted.
     :param sender: the sender.
     :param payload: the payload, by name.
     :param asynchronous: whether async receivers are awaited.
@@ -85,7 +85,8 @@ class Dispatch:
         context: SignalContext,
         on_error: OnError,
         roster: Roster | None,
-        connections: tuple[LiveConnection, ...] | None,
+        connections: tuple[LiveConnection, ...],
+        muted: tuple[LiveConnection, ...],
         sender: Any,
         payload: dict[str, Any],
         asynchronous: bool,
@@ -95,10 +96,10 @@ class Dispatch:
         self.context: SignalContext = context
         self.on_error: OnError = on_error
         self.roster: Roster | None = roster
-        self.connections: tuple[LiveConnection, ...] = connections or ()
+        self.connections: tuple[LiveConnection, ...] = connections
         self.sender: Any = sender
         self.payload: dict[str, Any] = payload
-        self.muted: bool = connections is None
+        self.muted: tuple[LiveConnection, ...] = muted
         self.asynchronous: bool = asynchronous
         self.wrapper: Wrapper | None = wrapper
         self.steps: list[Step] = []
@@ -448,7 +449,7 @@ def send_observed(
             frame,
             number,
             parent,
-            False,
+            (),
         )
         exceptional = None  # as in `results`
     return sent
@@ -465,11 +466,13 @@ def _notify(
     frame: types.FrameType,
     number: int,
     parent: Parent | None,
-    muted: bool,
+    muted: tuple[LiveConnection, ...],
 ) -> None:
     """Record an emission that is over in the journal, and call the signal's observers."""
     journal = context.environment.journal
-    if journal is not None and roster is not None:
+    if roster is None:
+        return
+    if journal is not None:
         try:
             journal.record(
                 context,
@@ -488,7 +491,19 @@ def _notify(
             logger.exception("The journal cannot record an emission of signal %r", context.name)
     if context.observers:
         notify_observers(
-            Observation(context, sender, payload, connections, times, exceptional, frame, number)
+            Observation(
+                context,
+                roster,
+                sender,
+                payload,
+                connections,
+                times,
+                exceptional,
+                frame,
+                number,
+                parent,
+                muted,
+            )
         )
 
 

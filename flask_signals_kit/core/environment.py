@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias
 
 from ..errors import AsyncReceiverError
@@ -25,6 +26,18 @@ class Transaction(Protocol):
         """Keep a call until the transaction and those that enclose it have committed."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Restriction:
+    """Limits which receivers of some signals run in one ``with`` block."""
+
+    scope: object
+    """Identifies the block; other threads and tasks are not in it."""
+    applies_to: Callable[[str], bool]
+    """Tells by the name of a signal whether its receivers are limited."""
+    allows: Callable[[LiveConnection], bool]
+    """Tells whether a connection is called."""
+
+
 class Environment:
     """The environment of signals without a framework; a subclass adds an app.
 
@@ -33,6 +46,9 @@ class Environment:
 
     journal: Any = None
     """The :class:`~.journal.Journal` that records the emissions, or ``None``."""
+
+    restrictions: tuple[Restriction, ...] = ()
+    """The blocks that limit which receivers run."""
 
     # -- when a signal computes its plan ------------------------------------------------------
 

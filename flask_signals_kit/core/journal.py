@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .delivery import LateStatus
     from .environment import SignalContext
     from .introspection import Caller, Parent
+    from .observation import Observation
 
 _UNINFORMATIVE = frozenset({"LocalProxy", "NoneType"})
 """Types that do not describe a sender."""
@@ -224,6 +225,10 @@ send."""
 
 _order_of = attrgetter("order")
 
+_FAILED: frozenset[Status] = frozenset({"failed", "contained"})
+
+_NOT_MUTED: frozenset[int] = frozenset()
+
 _Detail: TypeAlias = "tuple[str, Place | None] | LateResult | None"
 """The type of an exception and the last frame of its traceback, or the result of a call that its
 delivery runs later."""
@@ -256,7 +261,7 @@ class Journal:
         frame: FrameType,
         number: int,
         parent: Parent | None,
-        muted: bool,
+        muted: tuple[LiveConnection, ...],
     ) -> None:
         """Record one emission that is over.
 
@@ -270,7 +275,7 @@ class Journal:
         :param frame: the frame of the send, or one that it called.
         :param number: the number of the emission.
         :param parent: the emission that it was sent in.
-        :param muted: whether the signal was muted.
+        :param muted: the connections that were not called because they were muted.
         """
         request = self._request_of(context.name, frame)
         if request.excluded:
@@ -309,7 +314,7 @@ class Journal:
                 times,
                 roster,
                 None if is_whole else tuple(map(_order_of, connections)),
-                muted,
+                _NOT_MUTED if not muted else frozenset(map(_order_of, muted)),
                 exceptional
                 and self._count_exceptional(exceptional, tallies, request, began, number),
             )
@@ -327,11 +332,11 @@ class Journal:
         recorded: _Exceptional = {}
         for index, (status, value) in exceptional.items():
             tally = tallies[index]
-            if status in {"failed", "contained"}:
-                error, place = type(value).__qualname__, frame_place(value)
+            if status in _FAILED:
+                error, place = detail = _raised(value)
                 request.failures += 1
                 self._count_failure(tally, error, began, number, place)
-                recorded[index] = (status, (error, place))
+                recorded[index] = (status, detail)
                 continue
             tally.calls -= 1
             tally.recent.pop()
@@ -441,7 +446,7 @@ class Journal:
         times: list[float],
         roster: Roster,
         orders: tuple[int, ...] | None,
-        muted: bool,
+        muted: frozenset[int],
         exceptional: _Exceptional | None,
     ) -> JournalEntry:
         return JournalEntry(
@@ -470,6 +475,51 @@ class Journal:
         )
 
 
+def entry_of(observation: Observation, request: RequestRecord) -> Callable[[], JournalEntry]:
+    """Return a function that returns an observed emission as a journal records it.
+
+    What its deliveries have done since is included.
+
+    :param observation: the emission.
+    :param request: the request that it counts to.
+    """
+    emission, times, roster = observation.emission, observation.times, observation.roster
+    number, parent = observation.number, observation.parent
+    orders = tuple(map(_order_of, observation.connections))
+    muted = frozenset(map(_order_of, observation.muted))
+    details = observation.exceptional or {}
+    exceptional: _Exceptional = {
+        index: (status, _raised(value) if status in _FAILED else value)
+        for index, (status, value) in details.items()
+    }
+    thread, began = get_ident(), time.time() - observation.duration
+
+    def entry() -> JournalEntry:
+        return JournalEntry(
+            number=number,
+            parent=None if parent is None else parent[0],
+            parent_order=None if parent is None else parent[1],
+            time=began,
+            signal=emission.signal,
+            sender=emission.sender,
+            payload=emission.payload,
+            site=emission.site,
+            request=request,
+            thread=thread,
+            task=None,
+            started=times[0],
+            duration=times[-1] - times[0],
+            steps=tuple(_steps(times, roster, orders, muted, exceptional)),
+        )
+
+    return entry
+
+
+def _raised(error: BaseException) -> tuple[str, Place | None]:
+    """Return type and place of an exception, which would keep its frames."""
+    return type(error).__qualname__, frame_place(error)
+
+
 def _key(raw: tuple[Any, ...]) -> tuple[str, RequestRecord]:
     """Return the signal and the request of a recorded emission."""
     return raw[2], raw[7]
@@ -485,13 +535,14 @@ def _steps(
     times: list[float],
     roster: Roster,
     orders: tuple[int, ...],
-    muted: bool,
+    muted: frozenset[int],
     exceptional: _Exceptional,
 ) -> list[JournalStep]:
     """Return a step for every connection, in calling order.
 
     :param times: when the emission began, and when each of the called receivers ended.
     :param orders: the orders of the connections that were called, then of those not reached.
+    :param muted: the orders of the muted ones.
     """
     called: dict[int, JournalStep] = {}
     connections = roster.connections
@@ -509,7 +560,7 @@ def _steps(
             steps.append(JournalStep(connection=connection, status="not_reached"))
         elif order in roster.scoped:  # perhaps of another thread
             continue
-        elif muted:
+        elif order in muted:
             steps.append(JournalStep(connection=connection, status="muted"))
         elif connection.sender is not None and roster.receivers[order] not in receivers:
             steps.append(JournalStep(connection=connection, status="other_sender"))

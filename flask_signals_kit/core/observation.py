@@ -11,8 +11,9 @@ from ..records import Connection, Emission, Status
 from .introspection import LazyEmission, place_of
 
 if TYPE_CHECKING:
-    from .connection import LiveConnection
+    from .connection import LiveConnection, Roster
     from .environment import SignalContext
+    from .introspection import Parent
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
@@ -29,6 +30,7 @@ class Observation:
     ``RuntimeError``, because receivers, exceptions and frames are not kept.
 
     :param context: the signal's context.
+    :param roster: every connection of the signal.
     :param sender: the sender.
     :param payload: the payload, by name.
     :param connections: the connections that it called, in order; then those that it did not reach,
@@ -36,6 +38,9 @@ class Observation:
     :param times: when it began, and when each receiver ended, on ``time.perf_counter``.
     :param exceptional: the status and value of each receiver that did not simply return, by index.
     :param frame: the frame of the send, or one that it called.
+    :param number: its number, in the order in which emissions begin.
+    :param parent: the emission that it was sent in.
+    :param muted: the connections that were not called because they were muted.
     """
 
     __slots__ = (
@@ -43,8 +48,11 @@ class Observation:
         "context",
         "exceptional",
         "frame",
+        "muted",
         "number",
+        "parent",
         "payload",
+        "roster",
         "sender",
         "times",
     )
@@ -52,6 +60,7 @@ class Observation:
     def __init__(
         self,
         context: SignalContext,
+        roster: Roster,
         sender: Any,
         payload: dict[str, Any],
         connections: tuple[LiveConnection, ...],
@@ -59,8 +68,11 @@ class Observation:
         exceptional: dict[int, tuple[Status, Any]] | None,
         frame: types.FrameType,
         number: int,
+        parent: Parent | None,
+        muted: tuple[LiveConnection, ...],
     ) -> None:
         self.context: SignalContext = context
+        self.roster: Roster = roster
         self.sender: Any = sender
         self.payload: dict[str, Any] = payload
         self.connections: tuple[LiveConnection, ...] = connections
@@ -68,6 +80,8 @@ class Observation:
         self.exceptional: dict[int, tuple[Status, Any]] | None = exceptional
         self.frame: types.FrameType | None = frame
         self.number: int = number
+        self.parent: Parent | None = parent
+        self.muted: tuple[LiveConnection, ...] = muted
 
     @property
     def signal(self) -> str:
@@ -125,7 +139,7 @@ def notify_observers(observation: Observation) -> None:
                 )
     finally:  # an observer that stores the observation must not keep the send alive
         observation.frame = observation.exceptional = None
-        observation.connections = ()
+        observation.connections = observation.muted = ()
 
 
 def make_emission(

@@ -12,7 +12,7 @@ from .introspection import sender_key
 
 if TYPE_CHECKING:
     from ..records import OnError, Receiver
-    from .environment import PayloadCheck
+    from .environment import PayloadCheck, Restriction
 
 
 class Plan:
@@ -23,6 +23,7 @@ class Plan:
     :param on_error: the signal's failure policy.
     :param check_payload: checks the payload of each send, or ``None``.
     :param muted: whether the signal is muted for any thread or task.
+    :param restrictions: the blocks that limit which of its receivers run.
     :param is_observed: whether there are observers or a journal.
     """
 
@@ -38,6 +39,7 @@ class Plan:
         "is_plain",
         "on_error",
         "plain_receivers",
+        "restrictions",
         "roster",
         "scoped",
         "version",
@@ -51,6 +53,7 @@ class Plan:
         on_error: OnError,
         check_payload: PayloadCheck | None,
         muted: bool,
+        restrictions: tuple[Restriction, ...] = (),
         is_observed: bool = False,
         version: object = None,
     ) -> None:
@@ -67,7 +70,8 @@ class Plan:
         self.any_sender: tuple[LiveConnection, ...] = distinct(self.by_sender.pop(None, []))
         self._receivers: dict[Hashable, Any] | None = None
         self._merged: dict[Hashable, tuple[LiveConnection, ...]] = {}
-        unchecked = not self.scoped and not muted and check_payload is None
+        self.restrictions: tuple[Restriction, ...] = restrictions
+        unchecked = not (self.scoped or muted or restrictions) and check_payload is None
         # A plain send only calls the receivers, or their deliveries.
         self.is_plain: bool = (
             all(c.is_plain or c.options.is_only_delivered for c in ranked)

@@ -29,7 +29,7 @@ from ..settings import check_on_error
 from .connection import DEFAULTS, Connections, LiveConnection, Options
 from .delivery import Call, Delivery
 from .dispatch import Dispatch, Results, Wrapper, finish, send_observed, send_with_deliveries
-from .environment import Environment, SignalContext
+from .environment import Environment, Restriction, SignalContext
 from .introspection import carried_emission, explain_recursion, receiver_key, sender_key
 from .observation import Observer, make_emission
 from .plan import Plan
@@ -287,6 +287,20 @@ class Signal(blinker.NamedSignal):
         if "receiver_disconnected" in self.__dict__ and self.receiver_disconnected.receivers:
             self.receiver_disconnected.send(self, receiver=receiver, sender=sender)
 
+    def _snapshot(self) -> Callable[[], None]:
+        """Return a function that restores the signal's own connections, and its mute."""
+        restore_own = self._own.snapshot()
+        excluded, is_muted = [*(self._excluded or ())], self._muted_everywhere
+
+        def restore() -> None:
+            restore_own()
+            with self._lock:
+                self._excluded = weakref.WeakSet(excluded) if excluded else None
+                self._muted_everywhere = is_muted
+            self.changed()
+
+        return restore
+
     def _clear_state(self) -> None:
         self._own.clear(self.name)
 
@@ -375,6 +389,9 @@ class Signal(blinker.NamedSignal):
                     on_error=environment.on_error(self.name) or self._on_error,
                     check_payload=environment.check_payload(self.name),
                     muted=self._muted_everywhere or bool(self._mutes),
+                    restrictions=tuple(
+                        limit for limit in environment.restrictions if limit.applies_to(self.name)
+                    ),
                     is_observed=bool(self.context.observers) or environment.journal is not None,
                     version=version,
                 )
@@ -438,13 +455,13 @@ class Signal(blinker.NamedSignal):
         if plan is None or plan.version is not self._version:
             plan = self._make_plan()
         if not plan.is_plain or plan.roster is not None:
-            reached = self._checked(plan, sender, payload)
+            reached, muted = self._checked(plan, sender, payload)
             if not reached and plan.roster is None:
                 return []
             on_error, roster = plan.on_error, plan.roster
             del plan  # it references receivers that this send may not reach
             dispatch = Dispatch(
-                self.context, on_error, roster, reached, sender, payload, False, wrapper
+                self.context, on_error, roster, reached, muted, sender, payload, False, wrapper
             )
             finish(dispatch.run())
             return dispatch.results()
@@ -463,16 +480,22 @@ class Signal(blinker.NamedSignal):
 
     def _checked(
         self, plan: Plan, sender: Any, payload: dict[str, Any]
-    ) -> tuple[LiveConnection, ...] | None:
-        """Check a send before any receiver runs; return the connections that it calls.
+    ) -> tuple[tuple[LiveConnection, ...], tuple[LiveConnection, ...]]:
+        """Check a send before any receiver runs.
 
-        :return: ``None`` if the signal is muted.
+        :return: the connections that it calls, and those that it does not because they are muted.
         """
         if (self._mutes or self._muted_everywhere) and self.is_muted:
-            return None
+            return (), plan.connections
         if plan.check_payload is not None:
             plan.check_payload(payload)
-        return plan.reached(sender, _scopes.get())
+        scopes = _scopes.get()
+        reached = plan.reached(sender, scopes)
+        if not plan.restrictions:
+            return reached, ()
+        limits = [limit.allows for limit in plan.restrictions if limit.scope in scopes]
+        muted = tuple(c for c in reached if not all(allows(c) for allows in limits))
+        return tuple(c for c in reached if c not in muted), muted
 
     def _dispatch(
         self,
@@ -484,12 +507,13 @@ class Signal(blinker.NamedSignal):
     ) -> Dispatch:
         """Check a send that is async or robust, and return its dispatch."""
         plan = self._current_plan()
-        connections = self._checked(plan, sender, payload)
+        connections, muted = self._checked(plan, sender, payload)
         return Dispatch(
             self.context,
             plan.on_error,
             plan.roster,
             connections,
+            muted,
             sender,
             payload,
             asynchronous,
@@ -612,12 +636,44 @@ class Namespace(blinker.Namespace):
             cast(Signal, signal).observe(observer)
         return _once(partial(self._unobserve, observer))
 
+    def _restrict(
+        self, change: Callable[[tuple[Restriction, ...]], tuple[Restriction, ...]]
+    ) -> None:
+        with self._lock:
+            self._environment.restrictions = change(self._environment.restrictions)
+            signals = list(self.values())
+        for signal in signals:
+            cast(Signal, signal).invalidate()
+
     def _unobserve(self, observer: Observer) -> None:
         with self._lock:
             self._observers = _without(observer, self._observers)
             signals = list(self.values())
         for signal in signals:
             cast(Signal, signal)._unobserve(observer)
+
+
+@contextmanager
+def restricted(
+    namespace: Namespace,
+    applies_to: Callable[[str], bool],
+    allows: Callable[[LiveConnection], bool],
+) -> Generator[None, None, None]:
+    """Call only some receivers while a ``with`` block runs, in the current thread or task only.
+
+    Blocks can be nested: then a receiver is called if each of them allows it.
+
+    :param namespace: the namespace.
+    :param applies_to: tells by the name of a signal whether its receivers are limited.
+    :param allows: tells whether a connection is called.
+    """
+    with _scope() as scope:
+        limit = Restriction(scope=scope, applies_to=applies_to, allows=allows)
+        namespace._restrict(lambda limits: (*limits, limit))
+        try:
+            yield
+        finally:
+            namespace._restrict(lambda limits: tuple(each for each in limits if each is not limit))
 
 
 def _without(observer: Observer, observers: tuple[Observer, ...]) -> tuple[Observer, ...]:

@@ -325,6 +325,16 @@ def _emissions(
                 break
         return entries
 
+    return describe_entries(app_signals, select)
+
+
+def describe_entries(
+    app_signals: AppSignals, select: Callable[[], list[JournalEntry]]
+) -> list[EmissionInfo]:
+    """Return the records of emissions, in the order in which they began.
+
+    :param select: returns the emissions; it may be called twice, to see what has happened since.
+    """
     entries, stored = _joined(app_signals, select)
     entries.sort(key=lambda entry: entry.number)
     parents = {entry.number: _Parent(entry) for entry in entries}
@@ -450,7 +460,7 @@ class _Parent:
     @cached_property
     def _numbers(self) -> dict[int, int]:
         """The number of each step, by the order of its connection."""
-        steps = enumerate(_in_order(self._entry), 1)
+        steps = enumerate(in_order(self._entry), 1)
         return {step.connection.order: number for number, step in steps}
 
     @cached_property
@@ -473,20 +483,21 @@ class _Parent:
         return number if child.started <= end else None
 
 
-def _in_order(entry: JournalEntry) -> list[JournalStep]:
+def in_order(entry: JournalEntry) -> list[JournalStep]:
     """Return the steps in the order in which they run: deliveries follow what runs immediately."""
     return sorted(entry.steps, key=lambda step: step.connection.delivery != IMMEDIATE)
 
 
 def _steps(entry: JournalEntry, stored: Stored) -> Iterator[StepInfo]:
     failed: str | None = None
-    for number, recorded in enumerate(_in_order(entry), 1):
+    is_partial = {"muted"} < {step.status for step in entry.steps}
+    for number, recorded in enumerate(in_order(entry), 1):
         step = updated(recorded, stored)
         yield StepInfo(
             number=number,
             receiver=step.receiver,
             status=step.status,
-            reason=_reason(entry, step, failed, stored),
+            reason=_reason(entry, step, failed, is_partial, stored),
             duration=step.duration,
             error=step.error,
             raised=step.raised,
@@ -498,11 +509,16 @@ def _steps(entry: JournalEntry, stored: Stored) -> Iterator[StepInfo]:
 
 
 def _reason(
-    entry: JournalEntry, step: JournalStep, failed: str | None, stored: Stored
+    entry: JournalEntry,
+    step: JournalStep,
+    failed: str | None,
+    is_partial: bool,
+    stored: Stored,
 ) -> str | None:
     """Return why a step has its status.
 
     :param failed: the receiver that raised before this one, if any.
+    :param is_partial: whether some receivers were muted, and others were not.
     :param stored: what the outbox says about messages.
     """
     connection = step.connection
@@ -522,7 +538,7 @@ def _reason(
         case "not_reached":
             return failed or "an earlier receiver raised"
         case "muted":
-            return "the signal was muted"
+            return "by kit.capture" if is_partial else "the signal was muted"
         case "waiting":
             commit = connection.delivery == AFTER_COMMIT
             return "waits for the commit" if commit else f"waits for {connection.delivery}"

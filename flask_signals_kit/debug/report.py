@@ -716,8 +716,8 @@ def _engines(app_signals: AppSignals, connection: LiveConnection) -> list[Any]:
     """Return the engines that a receiver may wait for, and that of its messages, if known."""
     delivery, outbox = connection.options.delivery, app_signals.outbox
     found = app_signals.sessions.engines(delivery)
-    if isinstance(delivery, Durable) and outbox is not None and outbox._engine is not None:
-        found.append(outbox._engine)
+    if isinstance(delivery, Durable) and outbox is not None and outbox.known_engine is not None:
+        found.append(outbox.known_engine)
     return found
 
 

@@ -143,18 +143,13 @@ def source_of(session: Any) -> SessionSource:
     :raises ConfigurationError: for anything else; a plain ``sessionmaker`` has no current session.
     """
     if _registry_of(session) is not None:
-        return _scoped(session, lambda: _configured_binds(session.session_factory))
+        return SessionSource(lambda: session, lambda: _configured_binds(session.session_factory))
     if callable(session) and not hasattr(session, "kw") and not isinstance(session, type):
         return SessionSource(session, lambda: [getattr(session(), "bind", None)])
     raise ConfigurationError(
         f"use_session cannot use {type_name(session)}: give it a scoped_session, or a function "
         "that returns the current Session or None, such as lambda: g.get('session')."
     )
-
-
-def _scoped(session: Any, binds: Callable[[], Iterable[Any]]) -> SessionSource:
-    """Return a source that finds the session of a ``scoped_session``, without creating one."""
-    return SessionSource(lambda: session, binds)
 
 
 def _configured_binds(factory: Any) -> list[Any]:
@@ -178,7 +173,8 @@ def session_of(app: Flask) -> SessionSource | None:
             _lite_sessions,
             lambda: database.session if database.engines else None,
         )
-    return _scoped(database.session, lambda: [*database.engines.values()])
+    # Not its session now: a test may replace it.
+    return SessionSource(lambda: database.session, lambda: [*database.engines.values()])
 
 
 def _lite_sessions() -> list[Session]:

@@ -151,7 +151,7 @@ def test_sending_step_is_found_in_one_search() -> None:
     app = make_app(10_000, receivers=100)
     kit = app.extensions["signals_kit"]
     steps: list[JournalStep] = []
-    original = activity._in_order
+    original = activity.in_order
 
     def in_order(entry: JournalEntry) -> list[JournalStep]:
         found = original(entry)
@@ -165,7 +165,7 @@ def test_sending_step_is_found_in_one_search() -> None:
         kit.send("campaign_created", "acme")
         kit.send("campaign_created", "acme")  # as a plain send, which stores no step
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(activity, "_in_order", in_order)
+        patch.setattr(activity, "in_order", in_order)
         [request] = activity.describe(kit, activity.requests(kit))
         sent = activity.emissions(kit, [request], 1000)[request.id]
     children = [each for each in sent if each.signal == "alert_dismissed"]

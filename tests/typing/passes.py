@@ -13,7 +13,7 @@ from blinker import ANY
 from flask import Flask, current_app
 from hypothesis.strategies import just
 
-from flask_signals_kit import DomainSignal, Outcome, SignalsKit
+from flask_signals_kit import Captured, CapturedSignals, DomainSignal, Outcome, SignalsKit
 from flask_signals_kit.testing import assert_connected, payloads
 
 kit = SignalsKit()
@@ -328,6 +328,17 @@ def check_receivers() -> None:
     payloads(price_asked, quantity=just(5))
 
 
+def capture() -> None:
+    """Capture, and assert; called inside an app context."""
+    with kit.capture(account_funded, "account_*", only=["ledger"], except_=[ledger.send]) as sent:
+        account_funded.send(account, amount=1, method="card")
+    assert_type(sent, CapturedSignals)
+    assert_type(sent[0], Captured)
+    assert_type(sent.assert_sent(account_funded, sender=account, amount=lambda n: n > 0), Captured)
+    sent.assert_order(account_funded)
+    sent.assert_called(ledger)
+
+
 def main() -> None:
     """Run it all."""
     app = Flask("shop")
@@ -338,3 +349,4 @@ def main() -> None:
         asyncio.run(send_async())
         connect_for_a_while()
         check_receivers()
+        capture()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from sqlalchemy import Table, and_, bindparam, case, delete, func, or_, select, update
@@ -147,6 +147,38 @@ class Queries:
         return connection.execute(found.where(columns.id.in_(numbers))).all()
 
 
+class JoinedConnection:
+    """Stands for the engine of a connection that is in a transaction of a test.
+
+    A test that rolls everything back binds its sessions to such a connection. Other connections
+    cannot see its messages, so they are read and run in savepoints of this one.
+
+    :param connection: the connection.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.dialect: Any = connection.dialect
+        self.url: Any = connection.engine.url
+
+    def connect(self) -> AbstractContextManager[Connection]:
+        """Give the connection."""
+        return nullcontext(self._connection)
+
+    @contextmanager
+    def begin(self) -> Generator[Connection, None, None]:
+        """Give the connection, in a savepoint that is released at the end."""
+        with self._connection.begin_nested():
+            yield self._connection
+
+
+def engine_of(bind: Any) -> Any:
+    """Return the engine of a session's bind, or what stands for it in a test."""
+    if isinstance(bind, Connection) and bind.in_transaction():
+        return JoinedConnection(bind)
+    return bind.engine
+
+
 @contextmanager
 def reading(engine: Engine, table: Table) -> Generator[Connection, None, None]:
     """Give a connection that reads; on SQLite it takes no lock, whatever begins transactions.
@@ -154,7 +186,10 @@ def reading(engine: Engine, table: Table) -> Generator[Connection, None, None]:
     :raises OutboxError: if the database cannot be used, or lacks a part of the table.
     """
     with _explained(engine, table), engine.connect() as connection:
-        yield connection.execution_options(isolation_level="AUTOCOMMIT")
+        if connection.in_transaction():  # of a test
+            yield connection
+        else:
+            yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
 
 @contextmanager

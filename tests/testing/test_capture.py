@@ -1,16 +1,27 @@
 """`kit.capture()`: a record of what was sent, and after-commit receivers without a commit."""
 
+import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from flask import Flask
+from flask import Flask, current_app
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from flask_signals_kit import AppContextError, SignalsKit, UnknownSignalError
+from flask_signals_kit import (
+    AppContextError,
+    ContractError,
+    ReceiverError,
+    Signal,
+    SignalsKit,
+    UnknownSignalError,
+)
+from tests.support import make_app, read_back
 
 
 class Base(DeclarativeBase):
@@ -225,3 +236,186 @@ def test_capturing_an_unknown_name_is_reported(
     kit.init_app(app)
     with pytest.raises(UnknownSignalError, match="acount_funded"), kit.capture("acount_funded"):
         pass
+
+
+# -- which receivers run --------------------------------------------------------------------------
+
+
+def first(sender: Any, **extra: Any) -> str:
+    """Be a receiver."""
+    return "first"
+
+
+def second(sender: Any, **extra: Any) -> str:
+    """Be a second receiver."""
+    return "second"
+
+
+@pytest.fixture
+def connected(kit: SignalsKit, app: Flask) -> Any:
+    """Connect two receivers, one of them by a glob, and return a function that sends."""
+    kit.on("account_funded", uid="one")(first)
+    kit.on("account_*")(second)
+    return lambda: [result for _, result in kit.send("account_funded")]
+
+
+def test_capture_can_run_no_receivers(kit: SignalsKit, connected: Any) -> None:
+    """A send returns an empty list, and is recorded."""
+    with kit.capture(run=False) as sent:
+        assert connected() == []
+    sent.assert_sent_once("account_funded")
+    sent.assert_skipped(first, reason="muted")
+    assert connected() == ["first", "second"]
+
+
+def test_send_without_receivers_checks_its_payload(kit: SignalsKit, app: Flask) -> None:
+    """The code under test is at fault, whatever runs."""
+    app.testing = True
+
+    @kit.declare
+    def account_opened(sender: object, *, name: str) -> None: ...
+
+    with app.app_context(), kit.capture(run=False), pytest.raises(ContractError, match="name"):
+        kit.send("account_opened", "acme")
+
+
+def test_capture_can_run_only_some_receivers(kit: SignalsKit, connected: Any) -> None:
+    """Given as functions, by module and name, or by uid."""
+    for receiver in (first, "one", f"{__name__}.first"):
+        with kit.capture(only=[receiver]) as sent:
+            assert connected() == ["first"]
+        sent.assert_called(first)
+        sent.assert_skipped(second, reason="muted: by kit.capture")
+    with kit.capture(only=[]):
+        assert connected() == []
+    with kit.capture(only=[second, first]):
+        assert connected() == ["first", "second"]
+
+
+def test_capture_can_exclude_receivers(kit: SignalsKit, connected: Any) -> None:
+    """The others run; together with `only`, both apply."""
+    with kit.capture(except_=["one"]):
+        assert connected() == ["second"]
+    with kit.capture(only=[first, second], except_=[second]):
+        assert connected() == ["first"]
+
+
+def test_receivers_of_signals_that_are_not_captured_run(kit: SignalsKit, connected: Any) -> None:
+    """A limit applies to the captured signals: also to Flask's, if they are named."""
+    started: list[str] = []
+    kit.on("request_started")(lambda sender, **extra: started.append("started"))
+    client = current_app.test_client()
+    with kit.capture("mail_sent", run=False):
+        assert connected() == ["first", "second"]
+    with kit.capture(run=False):
+        client.get("/")
+    assert started == ["started"]
+    with kit.capture("request_started", run=False):
+        client.get("/")
+    assert started == ["started"]
+
+
+def test_limit_applies_to_signals_that_are_created_in_the_block(
+    kit: SignalsKit, connected: Any
+) -> None:
+    """They match a glob that receivers are connected to."""
+    with kit.capture(run=False):
+        assert kit.send("account_reopened") == []
+    assert len(kit.send("account_reopened")) == 1
+
+
+def test_limit_is_that_of_its_thread(kit: SignalsKit, app: Flask, connected: Any) -> None:
+    """Other threads and tasks run every receiver, as with `muted`."""
+    with kit.capture(run=False) as sent, ThreadPoolExecutor(1) as pool:
+        elsewhere = pool.submit(lambda: [r for _, r in kit.for_app(app).send("account_funded")])
+        assert elsewhere.result() == ["first", "second"]
+        assert connected() == []
+        assert copy_context().run(connected) == []
+    assert len(sent) == 3
+
+
+def test_limits_can_be_nested(kit: SignalsKit, connected: Any) -> None:
+    """A receiver runs if each of them allows it."""
+    with kit.capture(only=[first]):
+        with kit.capture(only=[second]):
+            assert connected() == []
+        with kit.capture():
+            assert connected() == ["first"]
+    assert connected() == ["first", "second"]
+
+
+def test_limit_applies_to_every_way_to_send(kit: SignalsKit, connected: Any) -> None:
+    """Also to robust and async sends, and to a receiver of a block."""
+    handle = kit.signal("account_funded")
+    with kit.capture(only=[first]):
+        assert len(kit.send_robust("account_funded")) == 1
+        assert len(handle.send("acme")) == 1
+        assert len(asyncio.run(kit.send_async("account_funded"))) == 1
+        with handle.connected_to(lambda sender: None):
+            assert len(handle.send("acme")) == 1
+    with handle.connected_to(read_back), kit.capture(only=[read_back]):
+        assert handle.send("acme") == [(read_back, "read")]
+
+
+def test_limit_applies_to_deliveries(kit: SignalsKit, app: Flask) -> None:
+    """A receiver that does not run is not kept for the commit either."""
+    ran: list[str] = []
+    late = kit.on("account_funded", delivery="after_commit")(lambda s, **e: ran.append(s))
+    db.session.add(Account(funds=1))
+    with kit.capture(except_=[late]):
+        kit.send("account_funded", "not kept")
+    kit.send("account_funded", "kept")
+    db.session.commit()
+    assert ran == ["kept"]
+
+
+def test_receiver_that_is_not_connected_is_refused(kit: SignalsKit, connected: Any) -> None:
+    """A typo would run nothing, or everything."""
+    kit.on("mail_sent")(read_back)
+    with (
+        pytest.raises(ReceiverError, match=r"'oen', which is not connected.*Did you mean 'one'\?"),
+        kit.capture(only=["oen"]),
+    ):
+        pass
+    with (
+        pytest.raises(ReceiverError, match=r"read_back .*not connected.*Connected are: .*one"),
+        kit.capture("account_funded", except_=[read_back]),
+    ):
+        pass
+    assert connected() == ["first", "second"]
+
+
+def test_plain_send_is_fast_again_after_a_limit(kit: SignalsKit, app: Flask) -> None:
+    """A capture costs nothing outside of its block."""
+    kit.on("account_funded")(first)
+    kit.send("account_funded")
+    signal: Signal = kit.namespace.signal("account_funded")
+    with kit.capture(run=False):
+        kit.send("account_funded")
+        assert signal._fast is None
+    kit.send("account_funded")
+    assert signal._fast == (first,)
+
+
+def test_capture_needs_no_journal(kit: SignalsKit, app: Flask) -> None:
+    """Outside of debug and testing there is none; what runs after the commit is recorded, too."""
+    assert kit.for_app(app).journal is None
+    late = kit.on("account_funded", delivery="after_commit")(lambda sender, **extra: None)
+    with kit.capture() as sent:
+        db.session.add(Account(funds=1))
+        kit.send("account_funded")
+        with pytest.raises(AssertionError, match=r"was not called \(waiting: waits for the commit"):
+            sent.assert_called(late)
+        db.session.commit()
+        sent.assert_called(late)
+
+
+def test_capture_keeps_no_number_of_the_journal(kit: SignalsKit) -> None:
+    """The page of a test's app shows the requests, whatever is captured."""
+    app = make_app(kit, TESTING=True)
+    with app.app_context(), kit.capture() as sent:
+        kit.signal("account_funded").send()
+    journal = kit.for_app(app).journal
+    assert journal is not None
+    [entry] = journal.entries()
+    assert sent[0].emission.number == entry.number

@@ -1,0 +1,309 @@
+"""The emissions that a test captured, and its assertions about them."""
+
+from __future__ import annotations
+
+import textwrap
+from bisect import insort
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from blinker import ANY
+
+from ..app.api import Named
+from ..core.journal import RequestRecord, entry_of
+from ..debug.activity import StepInfo, describe_entries, in_order
+from ..debug.labels import named
+from ..errors import nearest, suggestion
+from ..records import Emission, Receiver
+from .matching import (
+    differences,
+    is_receiver,
+    receiver_label,
+    shown_payload,
+    shown_sender,
+)
+from .tree import INDENT, render, step_in_words
+
+if TYPE_CHECKING:
+    from ..app.app_signals import AppSignals
+    from ..core.journal import JournalEntry
+    from ..core.observation import Observation
+    from ..records import Connection
+
+SKIPPED = frozenset({"skipped", "other_sender", "not_reached", "muted", "dropped"})
+"""The statuses of a receiver that was not called, and will not be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Captured:
+    """One emission that a test captured."""
+
+    signal: str
+    """The signal's name."""
+    sender: Any
+    """The sender."""
+    payload: dict[str, Any]
+    """The payload, by name."""
+    emission: Emission
+    """The record of the emission: where it was sent, and in which request."""
+    started: float
+    """When it began, in seconds, on the clock of ``time.perf_counter``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Recorded:
+    """What is known of the receivers of an emission."""
+
+    captured: Captured
+    """The emission."""
+    entry: Callable[[], JournalEntry]
+    """Returns what has happened to each receiver so far."""
+    keys: dict[int, Any]
+    """The key of each receiver, by the order of its connection."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Part:
+    """One receiver's part in an emission."""
+
+    captured: Captured
+    """The emission."""
+    step: StepInfo
+    """What happened."""
+    connection: Connection
+    """The connection."""
+    key: Any
+    """The key of the receiver."""
+
+    def is_of(self, receiver: Receiver | str) -> bool:
+        """Tell whether it is the part of a receiver."""
+        return is_receiver(receiver, self.key, self.connection.uid, self.connection.receiver)
+
+
+class CapturedSignals(list[Captured]):
+    """The emissions that :meth:`SignalsKit.capture` has recorded, in the order of the sends.
+
+    It is a list with assertions. If one fails, its ``AssertionError`` shows what was sent instead,
+    what happened to each receiver, and what differs in the most similar emission.
+
+    :param app_signals: the signals of the app.
+    :param name_of: returns the name of a signal, and refuses one that is not captured.
+
+    >>> from flask import Flask
+    >>> from flask_signals_kit import SignalsKit
+    >>> app = Flask("shop")
+    >>> kit = SignalsKit(app)
+    >>> account_funded = kit.signal("account_funded", "Money arrived in an account.")
+    >>> with app.app_context(), kit.capture() as sent:
+    ...     _ = account_funded.send("acme", amount=5, method="card")
+    >>> sent.assert_sent(account_funded, sender="acme", amount=lambda amount: amount > 0).payload
+    {'amount': 5, 'method': 'card'}
+    """
+
+    def __init__(self, app_signals: AppSignals, name_of: Callable[[Any], str]) -> None:
+        super().__init__()
+        self._app_signals = app_signals
+        self._name_of = name_of
+        self._recorded: list[_Recorded] = []
+        self._request = RequestRecord()
+
+    def _record(self, observation: Observation) -> None:
+        """Record an emission that is over."""
+        captured = Captured(
+            signal=observation.signal,
+            sender=observation.sender,
+            payload=dict(observation.payload),
+            emission=observation.emission,
+            started=observation.started,
+        )
+        entry, keys = entry_of(observation, self._request), observation.roster.receivers
+        self._recorded.append(_Recorded(captured=captured, entry=entry, keys=keys))
+        insort(self, captured, key=attrgetter("started"))  # one sent by a receiver ends first
+
+    # -- signals ------------------------------------------------------------------------------
+
+    def assert_sent(self, signal: Named, /, *, sender: Any = ANY, **payload: Any) -> Captured:
+        """Assert that a signal was sent, at least once.
+
+        :param signal: its name or handle.
+        :param sender: the expected sender; any if omitted.
+        :param payload: the expected values; the emission may have more. A value is compared with
+            ``==``, so ``unittest.mock.ANY`` and ``pytest.approx(…)`` work. A function is a
+            predicate: it must return ``True``.
+        :return: the first emission that matches.
+        :raises AssertionError: if there is none.
+        """
+        __tracebackhide__ = True
+        name = self._name_of(signal)
+        found = self._matching(name, sender, payload)
+        if not found:
+            raise AssertionError(self._not_sent(name, sender, payload))
+        return found[0]
+
+    def assert_sent_once(self, signal: Named, /, *, sender: Any = ANY, **payload: Any) -> Captured:
+        """Assert that a signal was sent exactly once, with this sender and payload.
+
+        Parameters and result are those of :meth:`assert_sent`.
+
+        :raises AssertionError: if no emission matches, or more than one.
+        """
+        __tracebackhide__ = True
+        name = self._name_of(signal)
+        found = self._matching(name, sender, payload)
+        if not found:
+            raise AssertionError(self._not_sent(name, sender, payload))
+        if len(found) > 1:
+            sent = _described(name, sender, payload)
+            raise AssertionError(self._with_tree(f"{sent} was sent {len(found)} times, not once."))
+        return found[0]
+
+    def assert_not_sent(self, signal: Named, /, *, sender: Any = ANY, **payload: Any) -> None:
+        """Assert that a signal was not sent, or not with this sender and payload.
+
+        Parameters are those of :meth:`assert_sent`.
+
+        :raises AssertionError: if an emission matches.
+        """
+        __tracebackhide__ = True
+        name = self._name_of(signal)
+        if self._matching(name, sender, payload):
+            text = f"{_described(name, sender, payload)} was sent."
+            raise AssertionError(self._with_tree(text))
+
+    def assert_nothing_sent(self) -> None:
+        """Assert that none of the captured signals was sent.
+
+        :raises AssertionError: if one was.
+        """
+        __tracebackhide__ = True
+        if self:
+            noun = "signal was" if len(self) == 1 else "signals were"
+            raise AssertionError(self._with_tree(f"{len(self)} {noun} sent."))
+
+    def assert_order(self, *signals: Named) -> None:
+        """Assert that signals were sent in this order; there may be others between them.
+
+        :param signals: names or handles.
+        :raises AssertionError: if one was not sent after those before it.
+        """
+        __tracebackhide__ = True
+        sent = iter([captured.signal for captured in self])
+        before = ""
+        for name in map(self._name_of, signals):
+            if name not in sent:  # this takes the signals up to the one that is found
+                raise AssertionError(self._with_tree(f"Signal {name!r} was not sent{before}."))
+            before += f"{', ' if before else ' after '}{name!r}"
+
+    # -- receivers ----------------------------------------------------------------------------
+
+    def assert_called(self, receiver: Receiver | str) -> Captured:
+        """Assert that a receiver was called, at least once, and returned.
+
+        :param receiver: the receiver; or its ``uid``, or its module and name, as a string.
+        :return: the first emission that it was called for.
+        :raises AssertionError: if it was not called, or failed each time.
+        """
+        __tracebackhide__ = True
+        parts = self._parts_of(receiver)
+        found = next((part for part in parts if part.step.status == "ran"), None)
+        if found is None:
+            raise AssertionError(self._about(receiver, "was not called", parts))
+        return found.captured
+
+    def assert_skipped(self, receiver: Receiver | str, reason: str | None = None) -> Captured:
+        """Assert that a receiver was connected, but not called for an emission.
+
+        This is because its ``when`` returned false, it is connected for another sender, an earlier
+        receiver raised, it was muted, or its delivery dropped the call.
+
+        :param receiver: as for :meth:`assert_called`.
+        :param reason: a part of what the tree of a failed assertion says, such as ``"muted"``,
+            ``"other sender"`` or ``"is_active returned false"``.
+        :return: the first emission that it was skipped for.
+        :raises AssertionError: if it was not skipped, or for another reason.
+        """
+        __tracebackhide__ = True
+        parts = self._parts_of(receiver)
+        for part in parts:
+            if part.step.status in SKIPPED and (reason or "") in step_in_words(part.step):
+                return part.captured
+        what = "was not skipped" if reason is None else f"was not skipped because of {reason!r}"
+        raise AssertionError(self._about(receiver, what, parts))
+
+    # -- searching ----------------------------------------------------------------------------
+
+    def _matching(self, name: str, sender: Any, payload: dict[str, Any]) -> list[Captured]:
+        return [
+            captured
+            for captured in self
+            if captured.signal == name and not _differences(captured, sender, payload)
+        ]
+
+    def _parts(self) -> Iterator[_Part]:
+        """Yield the part of each receiver in each emission, in the order of the sends."""
+        recorded = {each.entry().number: each for each in self._recorded}
+        for emission in self._emissions():
+            each = recorded[emission.number]
+            for recorded_step, step in zip(in_order(each.entry()), emission.steps, strict=True):
+                connection = recorded_step.connection
+                key = each.keys[connection.order]
+                yield _Part(captured=each.captured, step=step, connection=connection, key=key)
+
+    def _parts_of(self, receiver: Receiver | str) -> list[_Part]:
+        return [part for part in self._parts() if part.is_of(receiver)]
+
+    def _emissions(self) -> Any:
+        entries = [each.entry for each in self._recorded]
+        return describe_entries(self._app_signals, lambda: [entry() for entry in entries])
+
+    # -- texts --------------------------------------------------------------------------------
+
+    def _not_sent(self, name: str, sender: Any, payload: dict[str, Any]) -> str:
+        """Describe a signal that was not sent as expected, and the most similar emission."""
+        text = f"{_described(name, sender, payload)} was not sent."
+        similar = [each for each in self if each.signal == name]
+        if not similar:
+            return self._with_tree(text + suggestion(nearest(name, {e.signal for e in self})))
+        near = min(similar, key=lambda captured: len(_differences(captured, sender, payload)))
+        differs = "; ".join(_differences(near, sender, payload))
+        return self._with_tree(
+            f"{text}\nThe most similar one, {near.signal}{_values(near)}: {differs}."
+        )
+
+    def _about(self, receiver: Receiver | str, what: str, parts: list[_Part]) -> str:
+        """Describe what happened to a receiver."""
+        text = f"Receiver {receiver_label(receiver)} {what}"
+        if parts:
+            words = dict.fromkeys(step_in_words(part.step) for part in parts)
+            return self._with_tree(f"{text} ({'; '.join(words)}).")
+        near = None
+        if isinstance(receiver, str):
+            near = nearest(receiver, {named(part.connection.receiver) for part in self._parts()})
+        return self._with_tree(
+            f"{text}: it is not connected to a signal that was sent.{suggestion(near)}"
+        )
+
+    def _with_tree(self, text: str) -> str:
+        """Return a text and what was sent."""
+        if not self._recorded:
+            return f"{text}\nNothing was sent in this block."
+        values = {each.entry().number: _values(each.captured) for each in self._recorded}
+        sent = textwrap.indent(render(self._emissions(), values), INDENT)
+        return f"{text}\nSent in this block:\n{sent}"
+
+
+def _differences(captured: Captured, sender: Any, payload: dict[str, Any]) -> list[str]:
+    return [*differences(sender, payload, captured.sender, captured.payload)]
+
+
+def _values(captured: Captured) -> str:
+    return f"({shown_payload(captured.payload)}) from {shown_sender(captured.sender)}"
+
+
+def _described(name: str, sender: Any, payload: dict[str, Any]) -> str:
+    """Describe a signal with the expected sender and payload."""
+    parts = [shown_payload(payload)] if payload else []
+    parts += [] if sender is ANY else [f"sender={shown_sender(sender)}"]
+    return f"Signal {name!r}{' with ' if parts else ''}{', '.join(parts)}"
