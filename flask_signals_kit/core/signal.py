@@ -201,7 +201,8 @@ class Signal(blinker.NamedSignal):
     @property
     def is_muted(self) -> bool:
         """Whether the signal is muted here. Setting it applies to every thread and task."""
-        return self._muted_everywhere or not self._mutes.isdisjoint(_scopes.get())
+        here = not self._mutes.isdisjoint(_scopes.get())
+        return here or self._muted_everywhere or self.context.environment.is_muted(self.name)
 
     @is_muted.setter
     def is_muted(self, value: bool) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -374,7 +375,7 @@ class Signal(blinker.NamedSignal):
                     self._connected(),
                     on_error=environment.on_error(self.name) or self._on_error,
                     check_payload=environment.check_payload(self.name),
-                    muted=self._muted_everywhere or bool(self._mutes),
+                    muted=bool(self._mutes) or self.is_muted,
                     is_observed=bool(self.context.observers) or environment.journal is not None,
                     version=version,
                 )
@@ -468,7 +469,7 @@ class Signal(blinker.NamedSignal):
 
         :return: ``None`` if the signal is muted.
         """
-        if (self._mutes or self._muted_everywhere) and self.is_muted:
+        if plan.muted and self.is_muted:
             return None
         if plan.check_payload is not None:
             plan.check_payload(payload)
