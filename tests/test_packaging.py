@@ -18,8 +18,8 @@ def test_core_dependencies_are_flask_and_blinker_alone() -> None:
     """Installing the kit adds nothing to what Flask installs."""
     wanted = [Requirement(text) for text in requires("flask-signals-kit") or []]
     assert sorted(str(each) for each in wanted if each.marker is None) == [
-        "Flask>=3.1",
         "blinker>=1.9",
+        "flask>=3.1",
     ]
 
 
@@ -31,10 +31,13 @@ def test_tests_import_the_installed_wheel() -> None:
 
 
 @built_wheel
-def test_wheel_contains_only_the_package() -> None:
+def test_wheel_contains_only_the_package_and_the_pytest_plugin() -> None:
     """No test, example or document is installed into site-packages."""
     top_level = {file.parts[0] for file in distribution("flask-signals-kit").files or []}
-    assert {name for name in top_level if not name.endswith(".dist-info")} == {"flask_signals_kit"}
+    assert {name for name in top_level if not name.endswith(".dist-info")} == {
+        "_flask_signals_kit_pytest.py",
+        "flask_signals_kit",
+    }
 
 
 @built_wheel
