@@ -62,8 +62,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_teardown(item: pytest.Item) -> None:
-    """Warn about a marker that names an unknown signal."""
+def pytest_runtest_call(item: pytest.Item) -> None:
+    """Warn about a marker that names an unknown signal, once the fixtures have made the apps."""
     if item.get_closest_marker("no_receivers") is not None:
         from flask_signals_kit.pytest_plugin import warn_unknown
 

@@ -72,8 +72,8 @@ def capturing(app: Any, kit: SignalsKit) -> Generator[list[Captured], None, None
 class _Test:
     """What is known of the test that runs."""
 
-    def __init__(self, number: int) -> None:
-        self.began: dict[str, int] = {"setup": number}
+    def __init__(self, phase: str, number: int) -> None:
+        self.began: dict[str, int] = {phase: number}
         """The number of the last emission before each phase."""
         self.shown: int = number
         """The number of the last emission that a report could show."""
@@ -92,7 +92,7 @@ _NEXT: dict[str | None, str] = {"setup": "call", "call": "teardown"}
 
 def begin(item: pytest.Item) -> None:
     """Note the last emission before a test."""
-    item.stash[_TEST] = _Test(next_number())
+    item.stash[_TEST] = _Test("setup", next_number())
 
 
 def end_phase(item: pytest.Item, report: pytest.TestReport) -> None:
@@ -101,7 +101,9 @@ def end_phase(item: pytest.Item, report: pytest.TestReport) -> None:
     pytest makes the report of the call before the teardown. It prints a section of the teardown
     with a failed call if the word is in the section's title.
     """
-    test = item.stash.setdefault(_TEST, _Test(0))  # it has none if the test imported the kit
+    test = item.stash.get(_TEST, None)
+    if test is None:  # the test has imported the kit
+        test = item.stash[_TEST] = _Test(str(report.when), 0)
     following = _NEXT.get(report.when)
     if following is not None:
         test.began.pop(following, None)  # a subtest had ended, not the phase
@@ -184,14 +186,15 @@ def _discard_plans() -> None:
 
 
 def warn_unknown(item: pytest.Item) -> None:
-    """Warn about names of a marker that no app declares or connects."""
-    known = {name for app_signals in _apps() for name in app_signals.known_names()}
+    """Warn about names of a marker that no kit or app declares or connects."""
+    known = {name for kit in list(kits) for name in kit.registry.names()}
+    known |= {name for app_signals in _apps() for name in app_signals.known_names()}
     for name in _muted_names(item):
         if known and name not in known and not is_glob(name):
             item.warn(
                 pytest.PytestWarning(
-                    f"The marker no_receivers({name!r}) of {item.name} names no signal: no app "
-                    f"declares it or connects a receiver to it.{did_you_mean(name, known)}"
+                    f"The marker no_receivers({name!r}) of {item.name} names no signal: it is "
+                    f"not declared and has no receivers.{did_you_mean(name, known)}"
                 )
             )
 
