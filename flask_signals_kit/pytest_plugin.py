@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 import pytest
+from flask import Flask
 
 from .app.app_signals import EXTENSION, AppSignals
 from .app.environment import AppEnvironment
@@ -34,9 +35,10 @@ LINES = 200
 """The most lines that the report of a failed test shows for each app, without its name."""
 
 
-def _apps() -> list[AppSignals]:
-    """Return the signals of every app of this process."""
-    return [app_signals for kit in list(kits) for app_signals in kit.registry.apps]
+def _apps() -> dict[Flask, AppSignals]:
+    """Return the apps of this process with their signals; they exist as long as the result."""
+    every = [app_signals for kit in list(kits) for app_signals in kit.registry.apps]
+    return {app: each for each in every if (app := each._app()) is not None}
 
 
 # -- fixtures -------------------------------------------------------------------------------------
@@ -121,13 +123,12 @@ def _sent_in(test: _Test) -> str:
     """Return the tree of what was sent, for each app; an empty string if nothing was."""
     from .debug.activity import emissions_after  # imported when a test fails
 
-    every = [(app, emissions_after(app, test.shown, LINES)) for app in _apps()]
-    sent = [(app, emissions) for app, emissions in every if emissions]
-    sent.sort(key=lambda each: each[1][0].number)
-    trees = ["\n".join(_tree(app, emissions, test)) for app, emissions in sent]
+    apps = _apps()
+    sent = {app: emissions_after(each, test.shown, LINES) for app, each in apps.items()}
+    senders = sorted(filter(sent.get, apps), key=lambda app: sent[app][0].number)
+    trees = ["\n".join(_tree(apps[app], sent[app], test)) for app in senders]
     if len(trees) > 1:
-        names = [app.app.name for app, _ in sent]
-        trees = [f"App {name!r}\n\n{tree}" for name, tree in zip(names, trees, strict=True)]
+        trees = [f"App {app.name!r}\n\n{tree}" for app, tree in zip(senders, trees, strict=True)]
     return "\n\n".join(trees)
 
 
@@ -176,11 +177,11 @@ def muted(item: pytest.Item) -> Generator[None, None, None]:
             _discard_plans()
             yield
     finally:
-        _discard_plans()
+        _discard_plans()  # those of muted signals take the slow path
 
 
 def _discard_plans() -> None:
-    for app_signals in _apps():
+    for app_signals in _apps().values():
         for signal in app_signals._signals().values():
             signal.invalidate()
 
@@ -188,7 +189,7 @@ def _discard_plans() -> None:
 def warn_unknown(item: pytest.Item) -> None:
     """Warn about names of a marker that no kit or app declares or connects."""
     known = {name for kit in list(kits) for name in kit.registry.names()}
-    known |= {name for app_signals in _apps() for name in app_signals.known_names()}
+    known |= {name for app_signals in _apps().values() for name in app_signals.known_names()}
     for name in _muted_names(item):
         if known and name not in known and not is_glob(name):
             item.warn(
@@ -246,25 +247,34 @@ class Leaks:
         if any(connection.weak for _, connection in leaks):
             gc.collect()  # a receiver in a reference cycle is not left behind
             leaks = list(self._leaks())
+        if item.stash[_TEST].has_failed:  # its traceback keeps weak receivers alive
+            leaks = [each for each in leaks if not each[1].weak]
         if leaks:
             pytest.fail(_describe(item, leaks), pytrace=False)
         return result
 
-    def _leaks(self) -> Iterator[tuple[_Owner, LiveConnection]]:
-        """Yield what is connected more often than before."""
-        for owner, before in self._before.items():
+    def _leaks(self) -> Iterator[tuple[str, LiveConnection]]:
+        """Yield what is connected more often than before, and where."""
+        for owner, where in _owners().items():
+            if owner not in self._before:
+                continue
             connections = _connections(owner)
-            more = Counter(map(_key, connections)) - before
+            more = Counter(map(_key, connections)) - self._before[owner]
             for connection in reversed(connections):
                 key = _key(connection)
                 if more[key] > 0 and connection.place.module in self._modules:
                     more[key] -= 1
-                    yield owner, connection
+                    yield where, connection
+
+
+def _owners() -> dict[_Owner, str]:
+    """Return what has connections, each with words for a message."""
+    owners: dict[_Owner, str] = dict.fromkeys(kits, "")
+    return owners | {each: f" of app {app.name!r}" for app, each in _apps().items()}
 
 
 def _held() -> _Held:
-    owners: list[_Owner] = [*kits, *_apps()]
-    return WeakKeyDictionary({owner: Counter(map(_key, _connections(owner))) for owner in owners})
+    return WeakKeyDictionary({each: Counter(map(_key, _connections(each))) for each in _owners()})
 
 
 def _connections(owner: _Owner) -> list[LiveConnection]:
@@ -280,13 +290,12 @@ def _key(connection: LiveConnection) -> Hashable:
     return connection.target, connection.place, connection.key[1]
 
 
-def _describe(item: pytest.Item, leaks: list[tuple[_Owner, LiveConnection]]) -> str:
+def _describe(item: pytest.Item, leaks: list[tuple[str, LiveConnection]]) -> str:
     lines = [f"{item.name} leaves receivers connected, which later tests then call:"]
-    for owner, connection in leaks:
+    for where, connection in leaks:
         place = connection.place
-        where = f" ({label(place, near_file)})" if place.file else ""
-        scope = f" of app {owner.app.name!r}" if isinstance(owner, AppSignals) else ""
-        lines.append(f"  {named(place)}{where}, connected to {connection.target!r}{scope}")
+        file = f" ({label(place, near_file)})" if place.file else ""
+        lines.append(f"  {named(place)}{file}, connected to {connection.target!r}{where}")
     lines.append(
         "Connect a receiver for the test alone: with signal.connected_to(receiver), or with kit.on "
         "inside 'with kit.isolated():'."

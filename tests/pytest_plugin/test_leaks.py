@@ -184,6 +184,20 @@ def test_fixture_of_a_test_must_disconnect(project: Project) -> None:
     result.assert_outcomes(passed=2, errors=1)
 
 
+def test_weak_receiver_of_a_failed_test_is_not_found(project: Project) -> None:
+    """The traceback keeps it alive until the next test."""
+    result = project.test(
+        """
+        def test_fund():
+            def receiver(account, **extra): ...
+            kit.on(account_funded, weak=True)(receiver)
+            assert False
+        """,
+        ON,
+    )
+    result.assert_outcomes(failed=1)
+
+
 def test_app_of_a_connection_is_named(project: Project) -> None:
     """A kit can have several apps."""
     result = project.test(

@@ -171,6 +171,7 @@ def test_each_subtest_shows_what_was_sent_since_the_last_failure(project: Projec
     texts = [text for _, text in sections(result)]
     assert [text.count("mail_sent(number_") for text in texts] == [2, 2]
     assert all(text.startswith("Outside a request\n") for text in texts)
+    assert not any("teardown" in text for text in texts)
 
 
 def test_emissions_of_other_threads_are_shown(project: Project) -> None:

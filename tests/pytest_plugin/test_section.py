@@ -160,6 +160,7 @@ def test_each_app_has_a_part_of_its_own(project: Project) -> None:
         """
         def test_fund(app):
             unused, other = create_app("unused"), create_app("other")
+            signals_of_no_app = kit.for_app(create_app("gone"))
             other.test_client().post("/fund")
             app.test_client().post("/fund")
             assert False
