@@ -120,7 +120,8 @@ tree: $(INSTALLED)
 ifeq ($(CI),true)
 	rm -rf $(TREE)
 	mkdir -p $(TREE)
-	git ls-files -z --cached --others --exclude-standard -- . ':!flask_signals_kit' ':!_flask_signals_kit_pytest.py' \
+	git ls-files -z --cached --others --exclude-standard -- . \
+		':(exclude)flask_signals_kit' ':(exclude)_flask_signals_kit_pytest.py' \
 		| tar --null --files-from=- -cf - | tar -xf - -C $(TREE)
 endif
 

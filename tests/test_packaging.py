@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+import _flask_signals_kit_pytest
 import flask_signals_kit
 from flask_signals_kit.debug.page.views import STATIC
 from tests.support import ON_CI
@@ -26,8 +27,9 @@ def test_core_dependencies_are_flask_and_blinker_alone() -> None:
 @built_wheel
 def test_tests_import_the_installed_wheel() -> None:
     """On CI the package comes from site-packages, not from the source tree."""
-    installed = Path(sysconfig.get_path("purelib"), "flask_signals_kit", "__init__.py")
-    assert Path(flask_signals_kit.__file__) == installed
+    installed = Path(sysconfig.get_path("purelib"))
+    assert Path(flask_signals_kit.__file__) == installed / "flask_signals_kit" / "__init__.py"
+    assert Path(_flask_signals_kit_pytest.__file__) == installed / "_flask_signals_kit_pytest.py"
 
 
 @built_wheel
