@@ -1,7 +1,7 @@
 # Every target installs what it needs; `make` alone lists the targets.
 
 # With CI=true the tests import the built wheel and never the source tree: the virtual environment
-# is one of its own, and the tests run in a folder that holds everything but flask_signals_kit/.
+# is one of its own, and the tests run in a folder that holds everything but what the wheel contains.
 ifeq ($(CI),true)
 VENV := .venv-ci
 INSTALLED := wheel
@@ -21,7 +21,7 @@ PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11 python; d
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo "$$name" && break; done)
 
-TYPED := flask_signals_kit tests $(wildcard example_app benchmarks)
+TYPED := _flask_signals_kit_pytest.py flask_signals_kit tests $(wildcard example_app benchmarks)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -109,7 +109,7 @@ docs: $(INSTALLED) ## build the manual into build/docs, warnings are errors
 	$(BIN)/sphinx-build -q -E -n -W --keep-going -d build/doctrees docs build/docs
 	@echo "The manual is in build/docs/index.html"
 
-# Where the tests run. On CI, a folder with everything but the package.
+# Where the tests run. On CI, a folder with everything but the package and the pytest plugin.
 ifeq ($(CI),true)
 TREE := build/ci
 else
@@ -120,7 +120,8 @@ tree: $(INSTALLED)
 ifeq ($(CI),true)
 	rm -rf $(TREE)
 	mkdir -p $(TREE)
-	git ls-files -z --cached --others --exclude-standard -- . ':!flask_signals_kit' \
+	git ls-files -z --cached --others --exclude-standard -- . \
+		':(exclude)flask_signals_kit' ':(exclude)_flask_signals_kit_pytest.py' \
 		| tar --null --files-from=- -cf - | tar -xf - -C $(TREE)
 endif
 

@@ -68,6 +68,10 @@ Outside of a receiver it is falsy, and using it raises ``RuntimeError``.
 """
 
 
+kits: weakref.WeakSet[SignalsKit] = weakref.WeakSet()
+"""Every kit of this process, for the pytest plugin: it shows the apps of a test that names none."""
+
+
 class SignalsKit(Api):
     """Domain signals for Flask apps.
 
@@ -99,6 +103,7 @@ class SignalsKit(Api):
         self.registry: Registry = Registry(self)
         self.registry.bridged.update(FLASK_SIGNALS)
         self._page_auth = _check_page_auth(page_auth)
+        kits.add(self)
         if app is not None:
             self.init_app(app)
 

@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import AbstractContextManager
 from contextvars import copy_context
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask
@@ -35,6 +36,10 @@ class AppEnvironment(Environment):
     :param app: a weak reference to the app.
     """
 
+    muted: tuple[str, ...] = ()
+    """Names and globs of the signals that call no receivers, in every app. Only the pytest plugin
+    replaces it, for the length of a test."""
+
     def __init__(self, app_signals: Any, app: weakref.ref[Flask]) -> None:
         self._app_signals: Callable[[], Any] = weakref.ref(app_signals)
         self._app = app
@@ -60,6 +65,16 @@ class AppEnvironment(Environment):
         """Return the check of the signal's contract, if validation is on."""
         app_signals = self._app_signals()
         return None if app_signals is None else app_signals.check_payload(signal)
+
+    def is_muted(self, signal: str) -> bool:
+        """Tell whether a signal's name, or a glob that matches a domain signal, is muted."""
+        app_signals = self._app_signals() if self.muted else None
+        if app_signals is None:
+            return False
+        is_domain = app_signals.registry.is_domain(signal)
+        return any(
+            signal == name or (is_domain and fnmatchcase(signal, name)) for name in self.muted
+        )
 
     # -- when receivers change ----------------------------------------------------------------
 

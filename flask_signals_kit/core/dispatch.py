@@ -39,6 +39,12 @@ NO_SESSION = object()
 
 _numbers = count(1)
 
+
+def next_number() -> int:
+    """Return a number that is higher than those of all emissions so far."""
+    return next(_numbers)
+
+
 _connection_of = itemgetter(0)
 _seconds_of = itemgetter(4)
 

@@ -71,6 +71,10 @@ class Environment:
         """Return the function that checks the payload of each send, or ``None``."""
         return None
 
+    def is_muted(self, signal: str) -> bool:
+        """Tell whether a signal calls no receivers, in any thread or task."""
+        return False
+
     # -- when receivers change ----------------------------------------------------------------
 
     def changed(self, signal: str, wait: bool) -> None:

@@ -380,16 +380,20 @@ def find_caller(frame: types.FrameType | None) -> Caller | None:
 
 def place_of_caller(caller: Caller | None) -> Place | None:
     """Return the place of a caller."""
-    return None if caller is None else _place_of_call(*caller)
+    return None if caller is None else _place_of_call(*caller, caller[1].co_filename)
 
 
 @functools.lru_cache(maxsize=1024)
-def _place_of_call(module: str, code: types.CodeType, index: int) -> Place:
+def _place_of_call(module: str, code: types.CodeType, index: int, file: str) -> Place:
+    """Return the place of a call.
+
+    :param file: the code's file; the same code may be in several, and is equal then.
+    """
     lines = (line for start, end, line in code.co_lines() if start <= index < end)
     return Place(
         module=module,
         name=code.co_qualname,
-        file=_text(code.co_filename),
+        file=_text(file),
         line=next(lines, code.co_firstlineno),
     )
 

@@ -37,6 +37,7 @@ class Plan:
         "has_deliveries",
         "is_fast",
         "is_plain",
+        "muted",
         "on_error",
         "plain_receivers",
         "restrictions",
@@ -63,6 +64,7 @@ class Plan:
         self.roster: Roster | None = Roster(signal, self.connections) if is_observed else None
         self.on_error: OnError = on_error
         self.check_payload: PayloadCheck | None = check_payload
+        self.muted: bool = muted
         self.scoped: bool = any(c.scope is not None for c in ranked)
         self.by_sender: dict[Hashable, list[LiveConnection]] = {}
         for connection in ranked:

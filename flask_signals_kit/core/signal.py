@@ -201,7 +201,8 @@ class Signal(blinker.NamedSignal):
     @property
     def is_muted(self) -> bool:
         """Whether the signal is muted here. Setting it applies to every thread and task."""
-        return self._muted_everywhere or not self._mutes.isdisjoint(_scopes.get())
+        here = not self._mutes.isdisjoint(_scopes.get())
+        return here or self._muted_everywhere or self.context.environment.is_muted(self.name)
 
     @is_muted.setter
     def is_muted(self, value: bool) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -388,7 +389,7 @@ class Signal(blinker.NamedSignal):
                     self._connected(),
                     on_error=environment.on_error(self.name) or self._on_error,
                     check_payload=environment.check_payload(self.name),
-                    muted=self._muted_everywhere or bool(self._mutes),
+                    muted=bool(self._mutes) or self.is_muted,
                     restrictions=tuple(
                         limit for limit in environment.restrictions if limit.applies_to(self.name)
                     ),
@@ -485,7 +486,7 @@ class Signal(blinker.NamedSignal):
 
         :return: the connections that it calls, and those that it does not because they are muted.
         """
-        if (self._mutes or self._muted_everywhere) and self.is_muted:
+        if plan.muted and self.is_muted:
             return (), plan.connections
         if plan.check_payload is not None:
             plan.check_payload(payload)

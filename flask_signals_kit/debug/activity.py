@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from ..app.app_signals import AppSignals
 
 
+OUTSIDE = "Outside a request"
+"""The title of app contexts outside of requests and commands."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StepInfo:
     """One receiver's part in one emission."""
@@ -123,7 +127,7 @@ class RequestInfo:
 def _title(request: RequestInfo | RequestRecord) -> str:
     if request.kind == "request":
         return f"{request.method} {request.path or '(no route)'}"
-    return request.path or "Outside a request"
+    return request.path or OUTSIDE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -314,18 +318,37 @@ def _emissions(
     :param wanted: as in :meth:`.Journal.newest`.
     :param rows: as in :func:`emissions`.
     """
+    return describe_entries(app_signals, lambda: _last(app_signals, wanted, rows))
 
-    def select() -> list[JournalEntry]:
-        entries: list[JournalEntry] = []
-        room = rows
-        for entry in _journal_of(app_signals).newest(wanted):
-            entries.append(entry)
-            room -= 1 + len(entry.steps)
-            if room < 0:
-                break
-        return entries
 
-    return describe_entries(app_signals, select)
+def emissions_after(app_signals: AppSignals, number: int, rows: int) -> list[EmissionInfo]:
+    """Return the emissions that began after another one, in the order of the sends.
+
+    The outbox is not asked: a test that has failed may have left its database locked.
+
+    :param number: the number of the other emission.
+    :param rows: as in :func:`emissions`.
+    """
+    entries = _last(app_signals, lambda each, *_: each > number, rows)
+    return _in_sending_order(entries, {})
+
+
+def _last(
+    app_signals: AppSignals, wanted: Callable[[int, str, RequestRecord], bool], rows: int
+) -> list[JournalEntry]:
+    """Return the last recorded emissions, newest first.
+
+    :param wanted: as in :meth:`.Journal.newest`.
+    :param rows: as in :func:`emissions`.
+    """
+    entries: list[JournalEntry] = []
+    room = rows
+    for entry in _journal_of(app_signals).newest(wanted):
+        entries.append(entry)
+        room -= 1 + len(entry.steps)
+        if room < 0:
+            break
+    return entries
 
 
 def describe_entries(
@@ -335,7 +358,10 @@ def describe_entries(
 
     :param select: returns the emissions; it may be called twice, to see what has happened since.
     """
-    entries, stored = _joined(app_signals, select)
+    return _in_sending_order(*_joined(app_signals, select))
+
+
+def _in_sending_order(entries: list[JournalEntry], stored: Stored) -> list[EmissionInfo]:
     entries.sort(key=lambda entry: entry.number)
     parents = {entry.number: _Parent(entry) for entry in entries}
     return [_emission(entry, parents.get(entry.parent or 0), stored) for entry in entries]

@@ -16,7 +16,7 @@ from .activity import StepInfo
 from .flow import Flow, flow, grouped
 from .flow_svg import to_file
 from .flow_text import to_dot, to_mermaid
-from .labels import brief_moment, clock, doc_parts, duration, label, named, near_file, short_file
+from .labels import clock, doc_parts, duration, label, near_file, short_file
 from .lock import HEADER, compare_lock, to_lock
 from .outbox import in_words
 from .outbox_cli import outbox
@@ -46,6 +46,7 @@ from .terminal import (
     room_for,
     wrapped,
 )
+from .tree_text import NUMBER, OUTCOME, sent_text, step_text, title_text
 from .work import work
 
 signals: AppGroup = AppGroup("signals")  # its help is in extension.py, which does not import this
@@ -243,9 +244,6 @@ def _nothing_like(pattern: str, hidden: int, everything: Report) -> str:
 HEADS = ("Signal", "Receivers", "Delivery", "Place")
 """The columns of the list."""
 
-OUTCOME = 14
-"""The width of what happened to a receiver, such as ``other sender``."""
-
 COLOURS: dict[str, str | None] = {
     "ran": "green",
     "failed": "red",
@@ -379,31 +377,21 @@ def _print_why(found: why.Why) -> None:
 
 def _print_sent(sent: why.Sent) -> None:
     emission, request = sent.emission, sent.request
-    site = emission.site
-    where = "" if site is None else f" at {label(site, near_file) or named(site)}"
-    status = "" if request.status is None else f" {request.status}"
     number = click.style(f"#{emission.number}", bold=True)
-    title = printable(f"{request.title}{status}").split(" ")
+    title = printable(title_text(request)).split(" ")
     echo_groups([number], [clock(emission.started)], title, hanging=5)
     echo(f"{'':5}{dim(printable(sent.url))}")
-    echo_wrapped(f"sent by {emission.sender}{where}", indent=5)
+    echo_wrapped(sent_text(emission), indent=5)
     for step in emission.steps:
         _print_step(step)
 
 
 def _print_step(step: StepInfo) -> None:
-    outcome = f"{step.number:>3}  {step.outcome:{OUTCOME}}"
-    took = "" if step.duration is None else f", {duration(step.duration)}"
-    reason = f": {step.reason}" if step.reason else ""
-    if step.raised is not None:
-        reason += f" at {label(step.raised, short_file)}"
-    if step.next_attempt is not None:
-        reason += f", next at {brief_moment(step.next_attempt)}"
-    end = len(outcome)
-    text = f"{outcome}{named(step.receiver)}{took}{reason}"
-    first, *others = wrapped(text, indent=0, hanging=end)
+    end = NUMBER + OUTCOME
+    first, *others = wrapped(step_text(step), indent=0, hanging=end)
     colour = COLOURS.get(step.status, "yellow")
-    echo(f"{first[:5]}{click.style(first[5:end], fg=colour)}{first[end:]}")
+    outcome = click.style(first[NUMBER:end], fg=colour)
+    echo(f"{first[:NUMBER]}{outcome}{first[end:]}")
     for line in others:
         echo(line)
 

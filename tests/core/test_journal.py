@@ -306,6 +306,16 @@ def test_entry_has_sender_signal_place_and_receivers(app: Flask, shop: AppSignal
     assert entry.steps[0].receiver.line == fine.__code__.co_firstlineno
 
 
+def test_same_code_in_two_files_has_two_places() -> None:
+    """Python finds such code equal."""
+    environment = JournalEnvironment()
+    signal = Namespace(environment).signal("account_funded")
+    for file in ("one.py", "two.py"):
+        exec(compile("\nsignal.send('acme')", file, "exec"), {"signal": signal})
+    places = [entry.site for entry in environment.journal.entries()]
+    assert {(place.file, place.line) for place in places if place} == {("one.py", 2), ("two.py", 2)}
+
+
 @pytest.mark.parametrize("sender", [Account(), Account, None, "acme", 3, current_app], ids=type)
 def test_sender_label_equals_that_of_the_emission(shop: AppSignals, sender: object) -> None:
     """One sender, one name, however it is looked at."""

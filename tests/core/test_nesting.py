@@ -10,7 +10,18 @@ from typing import Any
 
 import pytest
 
-from flask_signals_kit import Signal
+from flask_signals_kit import Namespace, Signal
+from flask_signals_kit.core.environment import Environment
+
+
+class MutingEnvironment(Environment):
+    """An environment that mutes signals by name."""
+
+    def __init__(self, names: set[str]) -> None:
+        self._names = names
+
+    def is_muted(self, signal: str) -> bool:
+        return signal in self._names
 
 
 @pytest.fixture
@@ -97,6 +108,22 @@ def test_setting_is_muted_mutes_every_thread(signal: Signal) -> None:
     assert results(signal) == []
     assert in_thread(lambda: results(signal)) == []
     signal.is_muted = False
+    assert results(signal) == ["permanent"]
+
+
+def test_environment_can_mute_a_signal() -> None:
+    """In every thread, until the plan is discarded."""
+    muted = {"account_funded"}
+    signals = Namespace(MutingEnvironment(muted))
+    for name in ("account_funded", "alert_dismissed"):
+        signals.signal(name).connect(permanent, weak=False)
+    signal = signals.signal("account_funded")
+    assert [signal.is_muted] == [True]
+    assert results(signal) == in_thread(lambda: results(signal)) == []
+    assert results(signals.signal("alert_dismissed")) == ["permanent"]
+    muted.clear()
+    signal.invalidate()
+    assert [signal.is_muted] == [False]
     assert results(signal) == ["permanent"]
 
 

@@ -1,0 +1,58 @@
+"""Requests, emissions and the steps of their receivers as text, for terminals and test reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from .activity import tree
+from .labels import brief_moment, duration, label, named, near_file, short_file
+
+if TYPE_CHECKING:
+    from .activity import EmissionInfo, RequestInfo, StepInfo
+
+NUMBER = 5
+"""The width of the number of a receiver."""
+
+LEVEL = 3
+"""How far a row of a tree is indented. A row below a step begins where its outcome does."""
+
+OUTCOME = 14
+"""The width of what happened to a receiver, such as ``other sender``."""
+
+
+def title_text(request: RequestInfo) -> str:
+    """Return a request, such as ``POST /fund 200``."""
+    return request.title if request.status is None else f"{request.title} {request.status}"
+
+
+def sent_text(emission: EmissionInfo) -> str:
+    """Return who sent an emission, such as ``sent by Account at shop.py:14``."""
+    site = emission.site
+    where = "" if site is None else f" at {label(site, near_file) or named(site)}"
+    return f"sent by {emission.sender}{where}"
+
+
+def step_text(step: StepInfo) -> str:
+    """Return the number of a receiver, what happened to it, its name, and why."""
+    took = "" if step.duration is None else f", {duration(step.duration)}"
+    reason = f": {step.reason}" if step.reason else ""
+    if step.raised is not None:
+        reason += f" at {label(step.raised, short_file)}"
+    if step.next_attempt is not None:
+        reason += f", next at {brief_moment(step.next_attempt)}"
+    outcome = f"{step.number:>{NUMBER - 2}}  {step.outcome:{OUTCOME}}"
+    return f"{outcome}{named(step.receiver)}{took}{reason}"
+
+
+def tree_lines(emissions: Iterable[EmissionInfo]) -> Iterator[str]:
+    """Yield the lines of emissions and their steps; what a receiver sent stands below its step."""
+    for row in tree(emissions):
+        indent = " " * (LEVEL * row.depth)
+        if row.step is not None:
+            yield f"{indent[NUMBER - LEVEL :]}{step_text(row.step)}"
+            continue
+        emission = row.emission
+        yield f"{indent}{emission.signal}({', '.join(emission.payload)}), {sent_text(emission)}"
+        if not emission.steps:
+            yield f"{indent}{'':{2 * LEVEL}}no receivers"

@@ -1,0 +1,303 @@
+"""What the pytest plugin does in a project that uses the kit.
+
+pytest imports the module ``_flask_signals_kit_pytest``, whose hooks and fixtures call the functions
+here.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections import Counter
+from collections.abc import Generator, Hashable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import WeakKeyDictionary
+
+import pytest
+from flask import Flask
+
+from .app.app_signals import EXTENSION, AppSignals
+from .app.environment import AppEnvironment
+from .compat import is_current
+from .core.dispatch import next_number
+from .core.names import is_glob
+from .debug.labels import label, named, near_file
+from .errors import did_you_mean, type_name
+from .extension import SignalsKit, kits
+
+if TYPE_CHECKING:
+    from .core.connection import LiveConnection
+    from .debug.activity import EmissionInfo
+    from .testing import Captured
+
+LINES = 200
+"""The most lines that the report of a failed test shows for each app, without its name."""
+
+
+def _apps() -> dict[Flask, AppSignals]:
+    """Return the apps of this process with their signals; they exist as long as the result."""
+    every = [app_signals for kit in list(kits) for app_signals in kit.registry.apps]
+    return {app: each for each in every if (app := each._app()) is not None}
+
+
+# -- fixtures -------------------------------------------------------------------------------------
+
+
+def kit_of(app: Any) -> SignalsKit:
+    """Return the kit of an app; fail the test if it has none."""
+    app_signals = getattr(app, "extensions", {}).get(EXTENSION)
+    if not isinstance(app_signals, AppSignals):
+        pytest.fail(
+            f"The fixture 'app' returned {_named(app)}, which has no SignalsKit: call "
+            "kit.init_app(app) in its factory.",
+            pytrace=False,
+        )
+    kit: SignalsKit = app_signals.kit.owner
+    return kit
+
+
+def _named(app: Any) -> str:
+    return f"app {app.name!r}" if hasattr(app, "extensions") else type_name(app)
+
+
+@contextmanager
+def capturing(app: Any, kit: SignalsKit) -> Generator[list[Captured], None, None]:
+    """Record what an app sends while a block runs; push a context if the app is not current."""
+    with nullcontext() if is_current(app) else app.app_context(), kit.capture() as captured:
+        yield captured
+
+
+# -- the section of a failed test -----------------------------------------------------------------
+
+
+class _Test:
+    """What is known of the test that runs."""
+
+    def __init__(self, phase: str, number: int) -> None:
+        self.began: dict[str, int] = {phase: number}
+        """The number of the last emission before each phase."""
+        self.shown: int = number
+        """The number of the last emission that a report could show."""
+        self.has_failed: bool = False
+
+    def phase_of(self, emission: EmissionInfo) -> str:
+        """Return the phase that an emission was sent in."""
+        return [phase for phase, number in self.began.items() if number < emission.number][-1]
+
+
+_TEST = pytest.StashKey[_Test]()
+
+_NEXT: dict[str | None, str] = {"setup": "call", "call": "teardown"}
+"""The phase after another one."""
+
+
+def begin(item: pytest.Item) -> None:
+    """Note the last emission before a test."""
+    item.stash[_TEST] = _Test("setup", next_number())
+
+
+def end_phase(item: pytest.Item, report: pytest.TestReport) -> None:
+    """Add to a report what was sent in a test that failed, since its last such report.
+
+    pytest makes the report of the call before the teardown. It prints a section of the teardown
+    with a failed call if the word is in the section's title.
+    """
+    test = item.stash.get(_TEST, None)
+    if test is None:  # the test has imported the kit
+        test = item.stash[_TEST] = _Test(str(report.when), 0)
+    following = _NEXT.get(report.when)
+    if following is not None:
+        test.began.pop(following, None)  # a subtest had ended, not the phase
+    test.has_failed |= report.failed
+    if report.failed or (report.when == "teardown" and test.has_failed):
+        text = _sent_in(test)
+        test.shown = next_number()
+        if text:
+            report.sections.append(("Signals" if report.failed else "Signals teardown", text))
+    if following is not None:
+        test.began[following] = next_number()
+
+
+def _sent_in(test: _Test) -> str:
+    """Return the tree of what was sent, for each app; an empty string if nothing was."""
+    from .debug.activity import emissions_after  # imported when a test fails
+
+    apps = _apps()
+    sent = {app: emissions_after(each, test.shown, LINES) for app, each in apps.items()}
+    senders = sorted(filter(sent.get, apps), key=lambda app: sent[app][0].number)
+    trees = ["\n".join(_tree(apps[app], sent[app], test)) for app in senders]
+    if len(trees) > 1:
+        trees = [f"App {app.name!r}\n\n{tree}" for app, tree in zip(senders, trees, strict=True)]
+    return "\n\n".join(trees)
+
+
+def _tree(app_signals: AppSignals, emissions: list[EmissionInfo], test: _Test) -> Iterator[str]:
+    """Yield the last lines of an app's emissions, below the request and the phase of each."""
+    from .debug.activity import OUTSIDE, describe, requests
+    from .debug.terminal import printable
+    from .debug.tree_text import title_text, tree_lines
+
+    titles = {
+        each.id: title_text(each)
+        for each in describe(app_signals, requests(app_signals))
+        if each.kind != "none"
+    }
+    groups: dict[tuple[int, str], list[EmissionInfo]] = {}
+    for emission in emissions:
+        request = emission.request if emission.request in titles else 0
+        groups.setdefault((request, test.phase_of(emission)), []).append(emission)
+    lines: list[str] = []
+    for (request, phase), group in groups.items():
+        title = titles.get(request, OUTSIDE)
+        lines.append(title if phase == "call" else f"{title} ({phase})")
+        lines += [f"  {line}" for line in tree_lines(group)]
+    if len(lines) > LINES:
+        yield "(Earlier lines are left out.)"
+    yield from map(printable, lines[-LINES:])
+
+
+# -- the marker -----------------------------------------------------------------------------------
+
+
+def _muted_names(item: pytest.Item) -> tuple[str, ...]:
+    """Return the names and globs of the markers of a test."""
+    found: set[str] = set()
+    for marker in item.iter_markers("no_receivers"):
+        found |= {str(getattr(signal, "name", signal)) for signal in marker.args or ("*",)}
+    return tuple(sorted(found))
+
+
+@contextmanager
+def muted(item: pytest.Item) -> Generator[None, None, None]:
+    """Call no receivers of a test's muted signals, in any app, thread or task."""
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(AppEnvironment, "muted", _muted_names(item))
+            _discard_plans()
+            yield
+    finally:
+        _discard_plans()  # those of muted signals take the slow path
+
+
+def _discard_plans() -> None:
+    for app_signals in _apps().values():
+        for signal in app_signals._signals().values():
+            signal.invalidate()
+
+
+def warn_unknown(item: pytest.Item) -> None:
+    """Warn about names of a marker that no kit or app declares or connects."""
+    known = {name for kit in list(kits) for name in kit.registry.names()}
+    known |= {name for app_signals in _apps().values() for name in app_signals.known_names()}
+    for name in _muted_names(item):
+        if known and name not in known and not is_glob(name):
+            item.warn(
+                pytest.PytestWarning(
+                    f"The marker no_receivers({name!r}) of {item.name} names no signal: it is "
+                    f"not declared and has no receivers.{did_you_mean(name, known)}"
+                )
+            )
+
+
+# -- the check for leaks --------------------------------------------------------------------------
+
+_Owner: TypeAlias = "SignalsKit | AppSignals"
+
+_Held: TypeAlias = "WeakKeyDictionary[_Owner, Counter[Hashable]]"
+"""How often each receiver is connected to each target and sender, by the kit or the app."""
+
+
+class Leaks:
+    """A plugin that fails a test which leaves receivers connected.
+
+    It compares the connections of every kit and app that exist when the test begins. Those of a
+    module that the test imports, or of a fixture that serves more tests, may stay.
+    """
+
+    def __init__(self) -> None:
+        self._before: _Held = WeakKeyDictionary()
+        self._modules: frozenset[str] = frozenset()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self) -> None:
+        """Note the connections before the test."""
+        self._modules = frozenset(sys.modules)
+        self._before = _held()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(
+        self, fixturedef: pytest.FixtureDef[Any]
+    ) -> Generator[None, object, object]:
+        """Permit what a fixture connects that serves more tests than this one."""
+        if fixturedef.scope == "function":
+            return (yield)
+        before = _held()
+        result = yield
+        for owner, connected in _held().items():
+            if owner in self._before and owner in before:
+                self._before[owner] += connected - before[owner]
+        return result
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Fail if the test leaves connections."""
+        result = yield
+        leaks = list(self._leaks())
+        if any(connection.weak for _, connection in leaks):
+            gc.collect()  # a receiver in a reference cycle is not left behind
+            leaks = list(self._leaks())
+        if item.stash[_TEST].has_failed:  # its traceback keeps weak receivers alive
+            leaks = [each for each in leaks if not each[1].weak]
+        if leaks:
+            pytest.fail(_describe(item, leaks), pytrace=False)
+        return result
+
+    def _leaks(self) -> Iterator[tuple[str, LiveConnection]]:
+        """Yield what is connected more often than before, and where."""
+        for owner, where in _owners().items():
+            if owner not in self._before:
+                continue
+            connections = _connections(owner)
+            more = Counter(map(_key, connections)) - self._before[owner]
+            for connection in reversed(connections):
+                key = _key(connection)
+                if more[key] > 0 and connection.place.module in self._modules:
+                    more[key] -= 1
+                    yield where, connection
+
+
+def _owners() -> dict[_Owner, str]:
+    """Return what has connections, each with words for a message."""
+    owners: dict[_Owner, str] = dict.fromkeys(kits, "")
+    return owners | {each: f" of app {app.name!r}" for app, each in _apps().items()}
+
+
+def _held() -> _Held:
+    return WeakKeyDictionary({each: Counter(map(_key, _connections(each))) for each in _owners()})
+
+
+def _connections(owner: _Owner) -> list[LiveConnection]:
+    """Return the connections made with a kit, or with one app and its signals."""
+    found = list(owner.registry.connections)
+    if isinstance(owner, AppSignals):
+        found += [connection for signal in owner._signals().values() for connection in signal._own]
+    return found
+
+
+def _key(connection: LiveConnection) -> Hashable:
+    """Return what a receiver has in common with the one that replaces it after a reload."""
+    return connection.target, connection.place, connection.key[1]
+
+
+def _describe(item: pytest.Item, leaks: list[tuple[str, LiveConnection]]) -> str:
+    lines = [f"{item.name} leaves receivers connected, which later tests then call:"]
+    for where, connection in leaks:
+        place = connection.place
+        file = f" ({label(place, near_file)})" if place.file else ""
+        lines.append(f"  {named(place)}{file}, connected to {connection.target!r}{where}")
+    lines.append(
+        "Connect a receiver for the test alone: with signal.connected_to(receiver), or with kit.on "
+        "inside 'with kit.isolated():'."
+    )
+    return "\n".join(lines)

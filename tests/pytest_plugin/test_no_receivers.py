@@ -1,0 +1,202 @@
+"""The marker ``no_receivers``: no receiver of these signals is called in a test."""
+
+import pytest
+
+from flask_signals_kit.app.environment import AppEnvironment
+from tests.pytest_plugin.support import Project, sections
+
+COUNT = """
+called = []
+
+@kit.on("*", "request_started")
+def count(sender, **extra):
+    called.append(1)
+
+def names(app, *signals):
+    called.clear()
+    found = []
+    with app.app_context():
+        for name in signals:
+            kit.send(name, app)
+            if called:
+                found.append(name)
+            called.clear()
+    return found
+
+EVERY = ("account_funded", "mail_sent", "undeclared", "request_started")
+"""
+
+
+@pytest.mark.parametrize(
+    ("marker", "running"),
+    [
+        ("no_receivers", ["request_started"]),
+        ("no_receivers()", ["request_started"]),
+        ("no_receivers('*')", ["request_started"]),
+        ("no_receivers('account_*')", ["mail_sent", "undeclared", "request_started"]),
+        ("no_receivers('mail_sent', 'request_started')", ["account_funded", "undeclared"]),
+        ("no_receivers(mail_sent, account_funded)", ["undeclared", "request_started"]),
+        ("no_receivers('request_started')", ["account_funded", "mail_sent", "undeclared"]),
+    ],
+)
+def test_marker_mutes_signals_for_the_test(
+    project: Project, marker: str, running: list[str]
+) -> None:
+    """By name, glob or handle; globs match domain signals only, as those of ``kit.on``."""
+    result = project.test(
+        f"""
+        {COUNT.replace(chr(10), chr(10) + " " * 8)}
+
+        def test_before():
+            assert names(create_app(), *EVERY) == list(EVERY)
+
+        @pytest.mark.{marker}
+        def test_muted(app):
+            assert names(app, *EVERY) == {running}
+
+        def test_after(app):
+            assert names(app, *EVERY) == list(EVERY)
+        """
+    )
+    result.assert_outcomes(passed=3)
+
+
+def test_markers_of_class_and_function_add_up(project: Project) -> None:
+    """The class mutes one signal, the function another."""
+    result = project.test(
+        f"""
+        {COUNT.replace(chr(10), chr(10) + " " * 8)}
+
+        @pytest.mark.no_receivers("account_funded")
+        class TestShop:
+            @pytest.mark.no_receivers("mail_sent")
+            def test_both(self, app):
+                assert names(app, *EVERY) == ["undeclared", "request_started"]
+
+            def test_one(self, app):
+                assert names(app, *EVERY) == ["mail_sent", "undeclared", "request_started"]
+        """
+    )
+    result.assert_outcomes(passed=2)
+
+
+def test_fixtures_apps_and_threads_of_the_test_are_muted(project: Project) -> None:
+    """Also an app that existed before, one that the test makes, and one of a kit of its own."""
+    result = project.test(
+        """
+        from threading import Thread
+
+        called = []
+        kit.on(account_funded)(lambda sender, **extra: called.append(sender))
+        shared = create_app("shared")
+
+        def send(kit, app, sender):
+            with app.app_context():
+                kit.send("account_funded", sender)
+
+        @pytest.fixture
+        def funds(app):
+            send(kit, app, "fixture")
+            yield
+            send(kit, app, "teardown")
+
+        def test_before():
+            send(kit, shared, "before")
+            assert called == ["before"]
+            called.clear()
+
+        @pytest.mark.no_receivers
+        def test_muted(funds):
+            send(kit, shared, "shared")
+            send(kit, create_app(), "own app")
+            own = Flask("own")
+            own_kit = SignalsKit(own)
+            own_kit.on("account_funded")(lambda sender, **extra: called.append(sender))
+            send(own_kit, own, "own kit")
+            thread = Thread(target=send, args=(kit, shared, "thread"))
+            thread.start()
+            thread.join()
+            shared.kept = own, own_kit
+
+        def test_after():
+            assert called == []
+            send(kit, shared, "shared")
+            own, own_kit = shared.kept
+            send(own_kit, own, "own kit")
+            assert called == ["shared", "own kit"]
+        """
+    )
+    result.assert_outcomes(passed=3)
+
+
+def test_receivers_of_a_block_are_muted_too(project: Project) -> None:
+    """As by ``muted()`` of the signal."""
+    result = project.test(
+        """
+        @pytest.mark.no_receivers(mail_sent)
+        def test_muted(app):
+            called = []
+            with app.app_context(), mail_sent.connected_to(lambda sender: called.append(1)):
+                mail_sent.send()
+                assert mail_sent.send_robust() == []
+            assert called == []
+        """
+    )
+    result.assert_outcomes(passed=1)
+
+
+def test_section_says_that_a_signal_was_muted(project: Project) -> None:
+    """So that a receiver that is expected is not missed."""
+    result = project.test(
+        """
+        @pytest.mark.no_receivers
+        def test_fund(app):
+            app.test_client().post("/fund")
+            assert False
+        """
+    )
+    [(_, text)] = sections(result)
+    assert "1  muted         shop.thank: the signal was muted\n" in text
+
+
+def test_name_of_no_signal_is_a_warning(project: Project) -> None:
+    """With the name that may be meant; a glob may match nothing."""
+    result = project.test(
+        """
+        @pytest.mark.no_receivers("acount_funded", "mail_sent", "no_such_*")
+        def test_fund(app): ...
+        """,
+        "-Wdefault",
+    )
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines(
+        "*The marker no_receivers('acount_funded') of test_fund names no signal: it is not "
+        "declared and has no receivers. Did you mean 'account_funded'?"
+    )
+
+
+def test_warning_as_error_fails_the_test_alone(project: Project) -> None:
+    """The session goes on."""
+    result = project.test(
+        """
+        @pytest.mark.no_receivers("acount_funded")
+        def test_fund(app): ...
+
+        def test_next(): ...
+        """,
+        "-Werror",
+    )
+    result.assert_outcomes(passed=1, failed=1)
+
+
+def test_marker_changes_nothing_afterwards(project: Project) -> None:
+    """Also if the test fails."""
+    before = vars(AppEnvironment)["muted"]
+    project.test(
+        """
+        @pytest.mark.no_receivers
+        def test_fund(app):
+            assert False
+        """
+    )
+    assert vars(AppEnvironment)["muted"] is before == ()
