@@ -1,4 +1,4 @@
-"""Fixtures for the tests of every room."""
+"""Fixtures for the tests of every module."""
 
 import gc
 import shutil
@@ -13,6 +13,7 @@ import pytest
 from flask import Flask
 
 from flask_signals_kit import SignalsKit
+from tests import missing_packages
 from tests.redis_server import RedisServer
 from tests.support import make_app, require_service, serving
 
@@ -32,6 +33,11 @@ CHROMIUM_FLAGS = (
     "--disable-sync",
     "--no-first-run",
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Skip what needs a package that is not installed."""
+    config.pluginmanager.register(missing_packages)
 
 
 @pytest.fixture

