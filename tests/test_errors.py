@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from flask import Flask, current_app
 
 from flask_signals_kit import Namespace, Signal, SignalsKit, SignalsKitError
 from flask_signals_kit.errors import did_you_mean, nearest
+from tests.support import require_service
 
 
 def receive(account: Any, **extra: Any) -> None:
@@ -110,6 +112,7 @@ def coroutine_without_a_wrapper() -> None:
 
 def coroutine_in_a_running_loop() -> None:
     """Send to an async receiver with a plain send, inside a running loop."""
+    require_service(find_spec("asgiref"), "asgiref is not installed")
     kit, app = make()
     kit.on("account_funded")(receive_async)
 

@@ -70,6 +70,7 @@ def test_payload_may_be_named_like_parameters_of_send(kit: SignalsKit, app: Flas
     assert got == also == payload
 
 
+@pytest.mark.needs("asgiref")
 def test_plain_send_runs_async_receivers(kit: SignalsKit, app: Flask) -> None:
     """Flask's `async_to_sync` is used, with the app context in place."""
 
@@ -81,6 +82,7 @@ def test_plain_send_runs_async_receivers(kit: SignalsKit, app: Flask) -> None:
     assert results(kit, app) == [("shop", "account_funded")]
 
 
+@pytest.mark.needs("asgiref")
 def test_plain_send_to_async_receiver_in_a_running_loop_is_refused(
     kit: SignalsKit, app: Flask
 ) -> None:
@@ -131,6 +133,7 @@ joinall([spawn(send, pause) for pause in {pauses}])
 
 
 @pytest.mark.parametrize("pauses", [(0, 0), (0, 0.02)], ids=["at once", "one after the other"])
+@pytest.mark.needs("asgiref", "gevent")
 def test_async_receiver_error_under_gevent_advises_what_works_there(
     pauses: tuple[float, float],
 ) -> None:
@@ -152,6 +155,7 @@ def test_async_receiver_error_under_gevent_advises_what_works_there(
     assert "send_async" not in error
 
 
+@pytest.mark.needs("asgiref")
 def test_runtime_error_of_async_receiver_is_not_replaced(kit: SignalsKit, app: Flask) -> None:
     """Only Flask's own refusal is explained; the receiver's errors propagate."""
 

@@ -91,6 +91,7 @@ def test_every_send_method_refuses_a_second_positional_argument(
             send()
 
 
+@pytest.mark.needs("asgiref")
 def test_wrapper_arguments_of_blinker_are_not_payload(
     context: None, kit: SignalsKit, app: Flask
 ) -> None:
@@ -146,6 +147,7 @@ def test_queries_without_a_sender_use_the_app(context: None, kit: SignalsKit) ->
     assert not funded.has_receivers_for(ANY)
 
 
+@pytest.mark.needs("asgiref")
 def test_send_robust_returns_an_outcome_for_each_receiver(context: None, kit: SignalsKit) -> None:
     """By handle as by name, plain and async."""
     funded = kit.signal("account_funded")

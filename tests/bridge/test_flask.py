@@ -177,6 +177,7 @@ def test_sender_filter_and_predicate_work_for_flask_signals(kit: SignalsKit, app
     assert seen == ["shop", "shop", "not found"]
 
 
+@pytest.mark.needs("asgiref")
 def test_async_receivers_of_flask_signals_run(kit: SignalsKit, app: Flask) -> None:
     """As Flask runs async views."""
     seen: list[str] = []
@@ -189,6 +190,7 @@ def test_async_receivers_of_flask_signals_run(kit: SignalsKit, app: Flask) -> No
     assert seen == ["shop", "shop"]
 
 
+@pytest.mark.needs("asgiref")
 def test_async_receivers_of_flask_signals_run_inside_a_running_loop(
     kit: SignalsKit, app: Flask
 ) -> None:

@@ -199,6 +199,7 @@ def await_plain(receiver: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("kind", ["plain", "async"])
+@pytest.mark.needs("asgiref")
 def test_awaited_source_signal_reaches_plain_and_async_receivers(
     kit: SignalsKit, app: Flask, kind: str
 ) -> None:

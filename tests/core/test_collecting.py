@@ -283,6 +283,9 @@ def test_receiver_at_a_reused_address_is_connected_last(no_gc: None) -> None:
     """It does not take the position of the collected one, even before that is disconnected."""
 
     class Slot:
+        # All instances have the same size; since Python 3.13 the first ones are larger otherwise.
+        __slots__ = ("__weakref__",)
+
         def __call__(self, sender: Any) -> None: ...
 
     signal = Signal("account_funded")

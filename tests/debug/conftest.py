@@ -1,12 +1,15 @@
 """Fixtures for the tests of the report."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from flask import Flask
 
 from flask_signals_kit import AppSignals, SignalsKit
-from tests.deliveries.durable.support import DurableShop
+
+if TYPE_CHECKING:
+    from tests.deliveries.durable.support import DurableShop
 
 
 @pytest.fixture
@@ -19,8 +22,10 @@ def shop() -> AppSignals:
 
 
 @pytest.fixture
-def durable_shop(database: str) -> Iterator[DurableShop]:
+def durable_shop(database: str) -> "Iterator[DurableShop]":
     """Give a shop on each database that can have durable receivers."""
+    from tests.deliveries.durable.support import DurableShop
+
     shop = DurableShop(database)
     yield shop
     shop.close()

@@ -162,6 +162,7 @@ def test_invalid_mode_is_refused(engine: Engine, mode: str) -> None:
     assert _begins(engine) == []
 
 
+@pytest.mark.needs("aiosqlite")
 def test_async_engine(sqlite: str) -> None:
     """An ``AsyncEngine`` is accepted."""
 

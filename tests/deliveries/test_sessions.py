@@ -391,6 +391,7 @@ def test_two_apps_of_one_kit(tmp_path: Path) -> None:
     assert seen[2:] == [("to first", "first")]
 
 
+@pytest.mark.needs("aiosqlite")
 def test_async_session(database: str) -> None:
     """An ``async_scoped_session`` is accepted; the call waits for its sync session."""
     url = database.replace("sqlite:", "sqlite+aiosqlite:")

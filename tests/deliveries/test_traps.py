@@ -544,6 +544,7 @@ def test_transaction_of_an_immediate_receiver_is_ended_too(scoped: Any, engine: 
         assert scoped.scalar(COUNT) == 2
 
 
+@pytest.mark.needs("aiosqlite")
 def test_async_session_is_not_committed_by_the_kit(scoped: Any) -> None:
     """It works in its task only."""
     kit, app = SignalsKit(), Flask("shop")
@@ -567,6 +568,7 @@ def test_async_session_is_not_committed_by_the_kit(scoped: Any) -> None:
     asyncio.run(engine.dispose())
 
 
+@pytest.mark.needs("aiosqlite", "asgiref")
 def test_transaction_after_an_async_receiver_is_left_to_its_task(
     tmp_path: Path,
 ) -> None:

@@ -180,6 +180,7 @@ def test_signal_for_an_app_whose_context_encloses_that_of_another(tmp_path: Path
     assert seen == ["acme"]
 
 
+@pytest.mark.needs("aiosqlite")
 def test_instance_of_an_async_session(database: str) -> None:
     """The call waits for the sync session; at once, the session is left to the task."""
     url = database.replace("sqlite:", "sqlite+aiosqlite:")

@@ -243,6 +243,7 @@ with app.app_context():
 
 
 @proves("a crash after the commit")
+@pytest.mark.needs("msgspec")
 def test_crash(tmp_path: Path) -> None:
     """The next process runs what the first one has stored."""
     database = f"sqlite:///{tmp_path}/shop.sqlite"

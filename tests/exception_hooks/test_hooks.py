@@ -156,6 +156,7 @@ def test_hook_that_raises_its_exception_is_a_failing_hook(watched: Watch) -> Non
     assert watched.reported == [(BOOM, "request", False)]
 
 
+@pytest.mark.needs("asgiref")
 def test_async_hooks_run(watched: Watch) -> None:
     """As Flask runs async code; for plain and for async views."""
     seen: list[str] = []
@@ -176,6 +177,7 @@ def test_async_hooks_run(watched: Watch) -> None:
     assert seen == ["/fail", "/async"]
 
 
+@pytest.mark.needs("asgiref")
 def test_async_hook_runs_inside_a_running_event_loop(watched: Watch) -> None:
     """For a receiver contained by `send_robust_async` in an async view, too."""
     seen: list[str] = []

@@ -102,6 +102,7 @@ def test_base_exceptions_never_reach_hooks(ending: BaseException) -> None:
     assert watched.reported == []
 
 
+@pytest.mark.needs("asgiref")
 def test_cancelled_async_view_is_not_reported(watched: Watch) -> None:
     """A task that is cancelled raises `CancelledError`, which is no failure."""
 

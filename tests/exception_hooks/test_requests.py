@@ -47,7 +47,15 @@ def test_hook_has_request_context_and_traceback(watched: Watch) -> None:
     assert seen == [("/fail", "shop", "fail")]
 
 
-@pytest.mark.parametrize("where", ["before_request", "after_request", "error_handler", "async"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        "before_request",
+        "after_request",
+        "error_handler",
+        pytest.param("async", marks=pytest.mark.needs("asgiref")),
+    ],
+)
 def test_exceptions_outside_of_views_are_reported_once(watched: Watch, where: str) -> None:
     """In hooks of the request and in error handlers."""
     app, path = watched.app, "/fine"

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from sqlalchemy import Engine, create_engine, event, text
 
 from flask_signals_kit.deliveries.durable.table import outbox_table
 from tests.faults.shop import MAX_ATTEMPTS, Base
+from tests.support import require_service
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,6 +62,7 @@ class Processes:
     """
 
     def __init__(self, url: str, folder: Path) -> None:
+        require_service(find_spec("msgspec"), "msgspec is not installed")
         self.url = url
         self.folder = folder
         self.engine: Engine = create_engine(url)

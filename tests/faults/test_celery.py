@@ -13,6 +13,8 @@ from tests.faults.support import LIMIT, Processes, read_until, some_long, wait_u
 from tests.rabbitmq_server import RabbitServer
 from tests.redis_server import RedisServer
 
+pytestmark = pytest.mark.needs("celery")
+
 LEASE = 4.0
 """The time until the message of a killed process is due again, in seconds."""
 

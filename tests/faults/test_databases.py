@@ -1,19 +1,12 @@
 """Databases that are full, locked, or gone for a while."""
 
-import shutil
-import tempfile
-import warnings
 from collections.abc import Iterator
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pytest
-from sqlalchemy import make_url
 
 from tests.faults.support import Processes, begin_immediate, read_until, wait_until
-from tests.support import require_service
+from tests.postgresql_server import PostgreSQLServer
 
 
 def test_full_disk_stores_all_or_nothing(sqlite_shop: Processes) -> None:
@@ -48,40 +41,27 @@ def test_other_writer_on_sqlite_delays_messages(sqlite_shop: Processes) -> None:
 
 
 @pytest.fixture
-def server() -> Iterator[Any]:
+def server() -> Iterator[PostgreSQLServer]:
     """Give a PostgreSQL server that may be stopped."""
-    require_service(
-        find_spec("pgserver"), "pgserver has no wheel for this Python: use one before 3.13"
-    )
-    folder = tempfile.mkdtemp(prefix="postgresql-")
-    with warnings.catch_warnings(action="ignore"):
-        pgserver: Any = import_module("pgserver")
-        server = pgserver.get_server(folder, cleanup_mode="delete")
+    server = PostgreSQLServer()
+    server.start()
     yield server
-    server.cleanup()
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def stop(server: Any) -> None:
-    """Stop the server as a crash would: without a checkpoint, and its clients are cut off."""
-    commands: Any = import_module("pgserver._commands")
-    commands.pg_ctl(
-        ["-w", "-m", "immediate", "stop"], pgdata=server.pgdata, user=server.system_user
-    )
+    server.close()
 
 
 @pytest.mark.long
-def test_postgresql_is_stopped_and_started_under_load(server: Any, tmp_path: Path) -> None:
+def test_postgresql_is_stopped_and_started_under_load(
+    server: PostgreSQLServer, tmp_path: Path
+) -> None:
     """Senders see errors meanwhile; workers go on afterwards by themselves."""
-    url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
-    shop = Processes(url.render_as_string(hide_password=False), tmp_path)
+    shop = Processes(server.url.render_as_string(hide_password=False), tmp_path)
     try:
         with shop.working(2):
             sender = shop.start("send", 1, 1000)
             shop.wait_for_effects(20)
-            stop(server)
+            server.stop()
             read_until(sender, "failed")
-            server.ensure_postgres_running()
+            server.start()
             shop.engine.dispose()
             sender.communicate()
             shop.send(5001, 10)

@@ -2,9 +2,12 @@
 
 import re
 
+import pytest
+
 from tests.suites.conftest import RunSuite
 
 
+@pytest.mark.needs("pytest_asyncio")
 def test_blinker_suite_passes_except_tests_of_private_parts(run_suite: RunSuite) -> None:
     """Those three are listed, each with its reason, in `kit_for_blinker.py`."""
     printed = run_suite(

@@ -2,9 +2,12 @@
 
 import re
 
+import pytest
+
 from tests.suites.conftest import RunSuite
 
 
+@pytest.mark.needs("asgiref")
 def test_flask_suite_passes_with_receivers_on_all_signals(
     run_suite: RunSuite,
 ) -> None:

@@ -189,6 +189,7 @@ def test_page_auth_runs_after_before_request_functions() -> None:
     assert client.get("/_signals", headers={"X-User": "temporary"}).status_code == 404
 
 
+@pytest.mark.needs("asgiref")
 def test_page_auth_can_be_async() -> None:
     """It runs as Flask runs async views."""
 
