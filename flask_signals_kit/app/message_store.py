@@ -101,14 +101,14 @@ class StoredCall:
     """Stands for a stored message among the calls that wait for a commit.
 
     :param call: the call of the durable receiver.
-    :param message: the id of the message.
+    :param message: the id of the message, or ``None`` if it is not needed.
     :param store: where it is stored.
     """
 
-    def __init__(self, call: Call, message: int, store: MessageStore) -> None:
+    def __init__(self, call: Call, message: int | None, store: MessageStore) -> None:
         self._call = call
         self._store = store
-        self.message: int = message
+        self.message: int | None = message
         self.is_committed: bool = False
 
     def __getattr__(self, name: str) -> Any:
@@ -262,11 +262,13 @@ class MessageStore:
             return
         session, begun = self._session_for(call, delivery)
         if session is None:
-            waiting, values = None, self._values(call, delivery)
+            waiting = None
             with self.engine().begin() as connection:
-                message = self._insert(connection, values)
+                message = self._insert(connection, call, delivery)
         else:
             waiting, message = self._store_in(session, call, delivery, begun)
+        if message is None and self.embedded is None:
+            return  # nothing happens at the commit
         stored = StoredCall(call, message, self)
         if waiting is None:
             stored.run_contained()
@@ -296,12 +298,12 @@ class MessageStore:
 
     def _store_in(
         self, session: Any, call: Call, delivery: Durable, begun: bool
-    ) -> tuple[Pending | None, int]:
+    ) -> tuple[Pending | None, int | None]:
         """Store a call in the open transaction of a session.
 
         :param begun: whether an earlier receiver, or a predicate, has begun it during this send. If
             it has only read the database, it is committed: on SQLite it may hold the lock.
-        :return: what waits for the commit, or ``None`` after it; and the id of the message.
+        :return: what waits for the commit, or ``None`` after it; and as :meth:`_insert`.
         """
         if is_async(session) and not in_greenlet():
             raise ConfigurationError(
@@ -312,7 +314,7 @@ class MessageStore:
             session.flush()  # so that new instances have their primary key
         has_only_read = begun and not has_changes(session)
         connection = session.connection(bind_arguments={"clause": self.statements.table})
-        message = self._insert(connection, self._values(call, delivery))
+        message = self._insert(connection, call, delivery)
         if has_only_read:
             session.commit()
             return None, message
@@ -328,11 +330,16 @@ class MessageStore:
         if self.embedded is not None:
             self.embedded.close(app)
 
-    def _insert(self, connection: Any, values: dict[str, Any]) -> int:
+    def _insert(self, connection: Any, call: Call, delivery: Durable) -> int | None:
+        """Store a call on a connection.
+
+        :return: the id of the message; ``None`` if neither the journal nor a test needs it.
+        """
         if connection.engine is not self._checked_engine:
             self._check_database(connection)
             self._checked_engine = connection.engine
-        return self.statements.insert(connection, values)
+        is_followed = call._late is not None or self.signals.sessions.are_observed
+        return self.statements.insert(connection, self._values(call, delivery), is_followed)
 
     def _check_database(self, connection: Any) -> None:
         """Refuse a connection to another database than that of the table, or to one without it."""

@@ -186,6 +186,11 @@ class Sessions:
             with self._lock:
                 self._kept_observers = tuple(w for w in self._kept_observers if w is not observer)
 
+    @property
+    def are_observed(self) -> bool:
+        """Whether an observer gets the calls that wait for a commit."""
+        return bool(self._kept_observers)
+
     def notify_kept(self, pending: Pending | None, call: Any) -> None:
         """Call the observers with a call that waits for a commit, or with a durable message."""
         for observer in self._kept_observers:

@@ -102,8 +102,8 @@ class Statements:
         self._compiled: dict[Any, _Compiled] = {}
         columns, now = table.c, Now()
         given: dict[str, Any] = {name: bindparam(f"new_{name}") for name in STORED}
-        new = insert(table).values(**given, due=now, attempt=0)
-        self._insert = new.returning(columns.id)
+        self._insert = insert(table).values(**given, due=now, attempt=0).inline()
+        self._insert_returning = self._insert.returning(columns.id)
         # A common table expression: PostgreSQL may evaluate a plain subselect more than once.
         due = (
             select(columns.id)
@@ -161,14 +161,25 @@ class Statements:
             )
         )
 
-    def insert(self, connection: Connection, values: dict[str, Any]) -> int:
-        """Store a message, which is due at once; return its id."""
+    def insert(
+        self, connection: Connection, values: dict[str, Any], returns_id: bool = True
+    ) -> int | None:
+        """Store a message, which is due at once.
+
+        :param values: of the columns :data:`STORED`.
+        :param returns_id: whether to return its id; PostgreSQL takes longer then.
+        """
+        is_returned = returns_id and connection.dialect.name != "sqlite"
+        statement = self._insert_returning if is_returned else self._insert
+        given = {f"new_{name}": value for name, value in values.items()}
         try:
-            given = {f"new_{name}": value for name, value in values.items()}
-            number: int = self._execute(connection, self._insert, given).scalar_one()
+            result = self._execute(connection, statement, given)
         except StatementError as error:
             error.hide_parameters = True  # they contain the payload
             raise
+        if not returns_id:
+            return None
+        number: int = result.scalar_one() if is_returned else result.lastrowid
         return number
 
     def claim(
