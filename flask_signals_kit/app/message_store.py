@@ -190,16 +190,22 @@ class MessageStore:
 
         Outside of the app's context it is the engine that was found last.
         """
-        is_here = is_current(self.app)
-        if is_here or self._found_engine is None:
-            # Only outside of the app's context: the end of another one may close the session.
-            with nullcontext() if is_here else self.app.app_context():
+        is_here, known = is_current(self.app), self._found_engine
+        if not is_here and known is not None:
+            return known
+        # Only outside of the app's context: the end of another one may close the session.
+        with nullcontext() if is_here else self.app.app_context():
+            try:
                 session = self.session(None)
-                if session is not None:
-                    bind = session.get_bind(clause=self.statements.table)
-                    self._found_engine = bind.engine
-                    return bind
-        return self._found_engine
+            except Exception:  # for example a session that exists only in requests
+                if known is None:
+                    raise
+                return known
+            if session is None:
+                return known
+            bind = session.get_bind(clause=self.statements.table)
+        self._found_engine = bind.engine
+        return bind
 
     @property
     def known_engine(self) -> Any:

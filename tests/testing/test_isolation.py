@@ -10,10 +10,10 @@ from typing import Any
 
 import blinker
 import pytest
-from flask import Flask
+from flask import Flask, g
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import create_engine
-from sqlalchemy.orm import scoped_session, sessionmaker
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from flask_signals_kit import (
     ConfigurationError,
@@ -377,6 +377,23 @@ def test_engine_of_an_app_can_be_swapped(
             session.remove()
         engine.dispose()
     assert ran == [0, 1]
+
+
+def test_outbox_is_readable_where_there_is_no_session(kit: SignalsKit, sqlite: str) -> None:
+    """A session may exist only in requests; the engine is known from one."""
+    engine = create_engine(sqlite)
+    kit.begin_immediate(engine)
+    kit.use_outbox(Base.metadata)
+    kit.use_session(lambda: g.session)
+    kit.on("account_funded", delivery="durable")(write_down)
+    app = make_app(kit)
+    Base.metadata.create_all(engine)
+    outbox: Any = kit.for_app(app).outbox
+    with app.app_context(), Session(engine) as g.session:
+        assert outbox.missing() is None
+    with app.app_context():
+        assert outbox.missing() is None
+    engine.dispose()
 
 
 def test_session_of_flask_sqlalchemy_can_be_replaced(kit: SignalsKit, sqlite: str) -> None:

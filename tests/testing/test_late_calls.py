@@ -193,6 +193,26 @@ def test_message_in_an_open_transaction_runs_in_it(shop: DurableShop) -> None:
     assert shop.messages() == []
 
 
+def test_messages_of_receivers_in_an_open_transaction_run_too(shop: DurableShop) -> None:
+    """They are stored in it as well."""
+    ran: list[str] = []
+
+    def first(account: Account, **extra: Any) -> None:
+        ran.append("first")
+        shop.opened.send(account)
+
+    shop.on(first)
+    shop.on(lambda account, **extra: ran.append("last"), signal="account_opened")
+    shop.listen("account_opened", uid="mail")
+    with shop.open() as session:
+        with shop.kit.capture(run_durable=True, run_after_commit=True) as sent:
+            fund(shop)
+        sent.assert_called("mail")
+        session.rollback()
+    assert ran == ["first", "last"]
+    assert shop.messages() == []
+
+
 def test_message_that_ran_in_an_open_transaction_does_not_run_again(shop: DurableShop) -> None:
     """If the test commits after all."""
     shop.on(pay)
