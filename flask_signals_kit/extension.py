@@ -24,8 +24,9 @@ from .app.app_signals import EXTENSION, AppSignals
 from .app.handle import DomainSignal
 from .app.registry import Registry
 from .bridge import FLASK_SIGNALS, RELAY_CODE, Relays
+from .core.current import find_emission
 from .core.introspection import place_of, signature_of, unwrap
-from .core.signal import Namespace, Signal, find_emission
+from .core.signal import Namespace, Signal
 from .core.third_party import disconnect
 from .deliveries.sqlite import begin_immediate
 from .errors import (

@@ -157,3 +157,22 @@ def make_emission(
     request = context.environment.request()
     number = None if context.environment.journal is None else number
     return LazyEmission(context.name, sender, payload, request, frame, number).emission
+
+
+def without(observer: Observer, observers: tuple[Observer, ...]) -> tuple[Observer, ...]:
+    """Remove an observer once, even if it was added twice."""
+    left = list(observers)
+    if observer in left:
+        left.remove(observer)
+    return tuple(left)
+
+
+def once(undo: Callable[[], None]) -> Callable[[], None]:
+    """Return a function that calls another one at its first call only."""
+    left = iter((undo,))
+
+    def undo_once() -> None:
+        for end in left:
+            end()
+
+    return undo_once

@@ -30,7 +30,7 @@ from hypothesis.stateful import (
 )
 
 from flask_signals_kit import Connection, Deferred, Emission, Failed, Ok, ReceiverError, Signal
-from flask_signals_kit.core.signal import _scopes
+from flask_signals_kit.core.scopes import scopes
 from tests.core.actions import (
     ACTION,
     BLOCK,
@@ -579,7 +579,7 @@ class SignalMachine(RuleBasedStateMachine):
         for kind in range(len(self.kinds)):
             self.drop(kind)
         assert len(self.signal.connections) == len(self.model.links)
-        assert not _scopes.get()
+        assert not scopes.get()
         signal = weakref.ref(self.signal)
         self.detach.clear()
         del self.signal
