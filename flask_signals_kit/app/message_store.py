@@ -324,7 +324,8 @@ class MessageStore:
         if has_only_read:
             session.commit()
             return None, message
-        return pending_in(session), message
+        is_awaited = message is not None or self.embedded is not None
+        return pending_in(session) if is_awaited else None, message
 
     def wake(self) -> None:
         """Let the engine of this process know that a message is due."""
@@ -365,24 +366,24 @@ class MessageStore:
 
     def _values(self, call: Call, delivery: Durable) -> dict[str, Any]:
         name, lazy, running = call._context.name, call._emission, running_message.get()
-        emission, message = lazy.emission, token_hex(16)
+        message = token_hex(16)
         if call._late is not None:
             self._remember(message, call._late, call, delivery)
         if lazy.correlation_id is None:
             lazy.correlation_id = message if running is None else running.headers.correlation
-        contract, site = self.contract_of(name), emission.site
+        contract, site = self.contract_of(name), lazy.site
         headers = Headers(
             id=message,
             correlation=lazy.correlation_id,
             causation=None if running is None else running.headers.id,
             sent_at=time.time(),
-            sender=emission.sender,
-            request=emission.request,
+            sender=lazy.sender,
+            request=lazy.request,
             site=None if site is None else (site.module, site.name, site.file, site.line),
             version=1 if contract is None else contract.version,
             traceparent=trace_of_request() if running is None else running.headers.traceparent,
         )
-        hints = self.hints_of_signal(name)
+        hints = self._hints_of(name, contract)
         return {
             "receiver": receiver_name(call._connection),
             "signal": name,
@@ -409,7 +410,9 @@ class MessageStore:
 
     def hints_of_signal(self, signal: str) -> dict[str, Any]:
         """Return the declared types of a signal's sender and payload."""
-        contract = self.contract_of(signal)
+        return self._hints_of(signal, self.contract_of(signal))
+
+    def _hints_of(self, signal: str, contract: Contract | None) -> dict[str, Any]:
         stub = None if contract is None else contract.stub
         known, hints = self._hints.get(signal, (None, {}))
         if known is not stub:

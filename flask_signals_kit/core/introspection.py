@@ -450,11 +450,11 @@ class LazyEmission:
         "_number",
         "_payload",
         "_record",
-        "_request",
         "_sender",
         "_signal",
         "_site",
         "correlation_id",
+        "request",
     )
 
     def __init__(
@@ -474,7 +474,8 @@ class LazyEmission:
         self._sender: str | type = type_name(sender) if is_named else kind
         self._payload = tuple(payload)
         self._site = find_caller(frame)
-        self._request = request
+        self.request: str | None = request
+        """The description of the request that it was sent in, or ``None``."""
         self._number = number
         self._record: Emission | None = None
         self.correlation_id: str | None = None
@@ -488,16 +489,26 @@ class LazyEmission:
         return lazy
 
     @property
+    def sender(self) -> str:
+        """The type of the sender."""
+        kind = self._sender
+        return kind if isinstance(kind, str) else name_of_type(kind)
+
+    @property
+    def site(self) -> Place | None:
+        """Where it was sent."""
+        return place_of_caller(self._site)
+
+    @property
     def emission(self) -> Emission:
         """The record."""
         if self._record is None:
-            kind = self._sender
             self._record = Emission(
                 signal=self._signal,
-                sender=kind if isinstance(kind, str) else name_of_type(kind),
+                sender=self.sender,
                 payload=self._payload,
-                site=place_of_caller(self._site),
-                request=self._request,
+                site=self.site,
+                request=self.request,
                 number=self._number,
             )
         return self._record

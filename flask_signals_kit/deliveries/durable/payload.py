@@ -158,15 +158,28 @@ def _class_at(path: str) -> Any:
 
 def _encode_value(signal: str, name: str, value: Any, hints: Hints) -> msgspec.Raw:
     """Return a value as JSON, after a check that the same can be read again."""
-    declared = f"; it is declared as {_shown(hints[name])}" if name in hints else ""
+    kind = type(value)
     try:
         raw = msgspec.json.encode(value)
+        if kind in _EXACT and hints.get(name, kind) is kind:
+            return msgspec.Raw(raw)
         if _is_same(msgspec.json.decode(raw, type=hints.get(name, Any)), value):
             return msgspec.Raw(raw)
     except Exception:  # noqa: BLE001  as above
-        raise _refused(signal, name, value, f"cannot be stored as JSON{declared}") from None
-    how = ": declare it by @kit.declare, with a type that can be imported at run time"
-    raise _refused(signal, name, value, f"would not keep its type or value{declared or how}")
+        why = f"cannot be stored as JSON{_declared(name, hints)}"
+        raise _refused(signal, name, value, why) from None
+    how = _declared(name, hints) or (
+        ": declare it by @kit.declare, with a type that can be imported at run time"
+    )
+    raise _refused(signal, name, value, f"would not keep its type or value{how}")
+
+
+_EXACT = frozenset({str, bool})
+"""The types whose values JSON always keeps; not those of numbers."""
+
+
+def _declared(name: str, hints: Hints) -> str:
+    return f"; it is declared as {_shown(hints[name])}" if name in hints else ""
 
 
 def _is_same(read: Any, value: Any) -> bool:
