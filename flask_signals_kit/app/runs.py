@@ -365,7 +365,7 @@ class _Run:
             for other in self._open_sessions():
                 if other is not session:
                     other.commit()
-            if session is None:
+            if session is None or not session.in_transaction():
                 with self.store.engine().begin() as connection:
                     self._delete(connection)
             else:
