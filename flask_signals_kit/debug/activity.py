@@ -57,6 +57,11 @@ class StepInfo:
         """The status in words."""
         return self.status.replace("_", " ")
 
+    @property
+    def explanation(self) -> str:
+        """The outcome and its reason, such as ``muted: the signal was muted``."""
+        return self.outcome if self.reason is None else f"{self.outcome}: {self.reason}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EmissionInfo:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from .activity import tree
 from .labels import brief_moment, duration, label, named, near_file, short_file
 
 if TYPE_CHECKING:
+    from ..records import Place
     from .activity import EmissionInfo, RequestInfo, StepInfo
 
 NUMBER = 5
@@ -28,9 +29,11 @@ def title_text(request: RequestInfo) -> str:
 
 def sent_text(emission: EmissionInfo) -> str:
     """Return who sent an emission, such as ``sent by Account at shop.py:14``."""
-    site = emission.site
-    where = "" if site is None else f" at {label(site, near_file) or named(site)}"
-    return f"sent by {emission.sender}{where}"
+    return f"sent by {emission.sender}{_at(emission.site)}"
+
+
+def _at(site: Place | None) -> str:
+    return "" if site is None else f" at {label(site, near_file) or named(site)}"
 
 
 def step_text(step: StepInfo) -> str:
@@ -45,14 +48,29 @@ def step_text(step: StepInfo) -> str:
     return f"{outcome}{named(step.receiver)}{took}{reason}"
 
 
-def tree_lines(emissions: Iterable[EmissionInfo]) -> Iterator[str]:
-    """Yield the lines of emissions and their steps; what a receiver sent stands below its step."""
+def emission_text(signal: str, payload: Iterable[str], sender: str) -> str:
+    """Return an emission, such as ``account_funded(amount, method), sent by Account``."""
+    return f"{signal}({', '.join(payload)}), sent by {sender}"
+
+
+def _names_text(emission: EmissionInfo) -> str:
+    return emission_text(emission.signal, emission.payload, emission.sender)
+
+
+def tree_lines(
+    emissions: Iterable[EmissionInfo], text_of: Callable[[EmissionInfo], str] = _names_text
+) -> Iterator[str]:
+    """Yield the lines of emissions and their steps; what a receiver sent stands below its step.
+
+    :param emissions: the emissions.
+    :param text_of: returns the :func:`emission_text` of an emission; by default with the names of
+        the payload and the type of the sender.
+    """
     for row in tree(emissions):
         indent = " " * (LEVEL * row.depth)
         if row.step is not None:
             yield f"{indent[NUMBER - LEVEL :]}{step_text(row.step)}"
             continue
-        emission = row.emission
-        yield f"{indent}{emission.signal}({', '.join(emission.payload)}), {sent_text(emission)}"
-        if not emission.steps:
+        yield f"{indent}{text_of(row.emission)}{_at(row.emission.site)}"
+        if not row.emission.steps:
             yield f"{indent}{'':{2 * LEVEL}}no receivers"

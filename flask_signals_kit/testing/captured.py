@@ -15,6 +15,8 @@ from ..app.api import Named
 from ..core.journal import RequestRecord, entry_of
 from ..debug.activity import StepInfo, describe_entries, in_order
 from ..debug.labels import named
+from ..debug.terminal import printable
+from ..debug.tree_text import emission_text, tree_lines
 from ..errors import nearest, suggestion
 from ..records import Emission, Receiver
 from .matching import (
@@ -24,7 +26,6 @@ from .matching import (
     shown_payload,
     shown_sender,
 )
-from .tree import INDENT, render, step_in_words
 
 if TYPE_CHECKING:
     from ..app.app_signals import AppSignals
@@ -227,7 +228,7 @@ class CapturedSignals(list[Captured]):
         __tracebackhide__ = True
         parts = self._parts_of(receiver)
         for part in parts:
-            if part.step.status in SKIPPED and (reason or "") in step_in_words(part.step):
+            if part.step.status in SKIPPED and (reason or "") in part.step.explanation:
                 return part.captured
         what = "was not skipped" if reason is None else f"was not skipped because of {reason!r}"
         raise AssertionError(self._about(receiver, what, parts))
@@ -268,15 +269,13 @@ class CapturedSignals(list[Captured]):
             return self._with_tree(text + suggestion(nearest(name, {e.signal for e in self})))
         near = min(similar, key=lambda captured: len(_differences(captured, sender, payload)))
         differs = "; ".join(_differences(near, sender, payload))
-        return self._with_tree(
-            f"{text}\nThe most similar one, {near.signal}{_values(near)}: {differs}."
-        )
+        return self._with_tree(f"{text}\nThe most similar one, {_text(near)}: {differs}.")
 
     def _about(self, receiver: Receiver | str, what: str, parts: list[_Part]) -> str:
         """Describe what happened to a receiver."""
         text = f"Receiver {receiver_label(receiver)} {what}"
         if parts:
-            words = dict.fromkeys(step_in_words(part.step) for part in parts)
+            words = dict.fromkeys(part.step.explanation for part in parts)
             return self._with_tree(f"{text} ({'; '.join(words)}).")
         near = None
         if isinstance(receiver, str):
@@ -289,8 +288,9 @@ class CapturedSignals(list[Captured]):
         """Return a text and what was sent."""
         if not self._recorded:
             return f"{text}\nNothing was sent in this block."
-        values = {each.entry().number: _values(each.captured) for each in self._recorded}
-        sent = textwrap.indent(render(self._emissions(), values), INDENT)
+        texts = {each.entry().number: _text(each.captured) for each in self._recorded}
+        lines = tree_lines(self._emissions(), lambda emission: texts[emission.number])
+        sent = textwrap.indent("\n".join(map(printable, lines)), "  ")
         return f"{text}\nSent in this block:\n{sent}"
 
 
@@ -298,12 +298,14 @@ def _differences(captured: Captured, sender: Any, payload: dict[str, Any]) -> li
     return [*differences(sender, payload, captured.sender, captured.payload)]
 
 
-def _values(captured: Captured) -> str:
-    return f"({shown_payload(captured.payload)}) from {shown_sender(captured.sender)}"
+def _text(captured: Captured) -> str:
+    """Return an emission with the values of its payload and its sender."""
+    values = shown_payload(captured.payload)
+    return emission_text(captured.signal, values, shown_sender(captured.sender))
 
 
 def _described(name: str, sender: Any, payload: dict[str, Any]) -> str:
     """Describe a signal with the expected sender and payload."""
-    parts = [shown_payload(payload)] if payload else []
+    parts = shown_payload(payload)
     parts += [] if sender is ANY else [f"sender={shown_sender(sender)}"]
     return f"Signal {name!r}{' with ' if parts else ''}{', '.join(parts)}"

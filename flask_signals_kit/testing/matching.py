@@ -35,9 +35,9 @@ def shown_sender(sender: Any) -> str:
     return f"{kind}{_reprs.repr(sender)}"
 
 
-def shown_payload(payload: Mapping[str, Any]) -> str:
-    """Return a payload as it is passed by name."""
-    return ", ".join(f"{name}={shown(value)}" for name, value in payload.items())
+def shown_payload(payload: Mapping[str, Any]) -> list[str]:
+    """Return each value of a payload as it is passed by name."""
+    return [f"{name}={shown(value)}" for name, value in payload.items()]
 
 
 def is_predicate(expected: Any) -> bool:

@@ -54,6 +54,20 @@ def test_what_a_receiver_sent_stands_below_it(shop: AppSignals) -> None:
     assert text == EXPECTED
 
 
+def test_emissions_can_be_shown_otherwise(shop: AppSignals) -> None:
+    """Only the places of the sends stay, and what happened to the receivers."""
+    shop.app.testing = True
+    shop.on("account_funded")(lambda account, **extra: shop.send("mail_sent", account))
+    with shop.app.app_context():
+        shop.send("account_funded", "acme", amount=5)
+    sent = emissions_after(shop, 0, rows=100)
+    plain, other = [*tree_lines(sent)], [*tree_lines(sent, lambda each: each.signal.upper())]
+    assert plain[0].startswith("account_funded(amount), sent by str at ")
+    assert other[0].startswith("ACCOUNT_FUNDED at ")
+    assert other[2].strip().startswith("MAIL_SENT at ")
+    assert plain[1::2] == other[1::2]
+
+
 def test_emissions_after_another_one(shop: AppSignals) -> None:
     """An emission that was sent in an earlier one has no parent without it."""
     shop.app.testing = True

@@ -27,6 +27,15 @@ def table(name: str, *header: str) -> list[list[str]]:
     return rows[2:]
 
 
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(name: str, language: str) -> list[str]:
+    """Return the visible blocks of a page in a language, without interactive sessions."""
+    found = [text for each, text in _BLOCK.findall(text_of(name)) if each == language]
+    return [text for text in found if not text.startswith(">>> ")]
+
+
 def code_in(cell: str) -> list[str]:
     """Return what stands between backticks in a cell."""
     return re.findall(r"`([^`]+)`", cell)

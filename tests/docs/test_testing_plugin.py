@@ -4,16 +4,9 @@ import re
 
 import pytest
 
-from tests.docs.support import code_in, table, text_of
+from tests.docs.support import blocks, code_in, table, text_of
 
 PAGE = "docs/testing-plugin.md"
-
-BLOCK = re.compile(r"^```(python|text|ini)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-def blocks(language: str) -> list[str]:
-    """Return the blocks of the page in a language."""
-    return [text for found, text in BLOCK.findall(text_of(PAGE)) if found == language]
 
 
 def comparable(text: str) -> str:
@@ -24,15 +17,15 @@ def comparable(text: str) -> str:
 
 def test_page_shows_what_pytest_prints(pytester: pytest.Pytester) -> None:
     """Its Python blocks are one test module, its configuration is used."""
-    pytester.makepyfile(test_shop="\n\n".join(blocks("python")))
-    [ini] = blocks("ini")
+    pytester.makepyfile(test_shop="\n\n".join(blocks(PAGE, "python")))
+    [ini] = blocks(PAGE, "ini")
     pytester.makeini(ini)
     result = pytester.runpytest_subprocess("-pno:flask", "-pno:asyncio", "--strict-markers")
-    result.assert_outcomes(passed=4, failed=1, errors=1)
+    result.assert_outcomes(passed=3, failed=1, errors=1)
     printed = comparable(result.stdout.str())
-    for text in blocks("text"):
+    for text in blocks(PAGE, "text"):
         assert comparable(text) in printed
-    assert len(blocks("text")) == 2
+    assert len(blocks(PAGE, "text")) == 2
 
 
 def test_page_documents_all_of_the_plugin() -> None:
