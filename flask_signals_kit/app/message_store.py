@@ -219,6 +219,10 @@ class MessageStore:
         found = (source.open() for source in sources)
         return next((session for session in found if session is not None), None)
 
+    def connection_of(self, session: Any) -> Any:
+        """Return the connection of a session's transaction to the database of the table."""
+        return session.connection(bind_arguments={"clause": self.statements.table})
+
     def sessions_here(self, delivery: Durable) -> list[Any]:
         """Return the sessions of the current app context, and that of a delivery."""
         found = self.signals.sessions._here(SessionSource.plain_sessions)
@@ -319,8 +323,7 @@ class MessageStore:
         if not session._flushing:  # as in SQLAlchemy's own events
             session.flush()  # so that new instances have their primary key
         has_only_read = begun and not has_changes(session)
-        connection = session.connection(bind_arguments={"clause": self.statements.table})
-        message = self._insert(connection, call, delivery)
+        message = self._insert(self.connection_of(session), call, delivery)
         if has_only_read:
             session.commit()
             return None, message

@@ -112,11 +112,10 @@ def run_before_commit(store: MessageStore, message: int, session: Any) -> None:
     :param session: the session of the transaction; it is not committed.
     :raises Exception: what the receiver raised, or why it could not run.
     """
-    connection = session.connection(bind_arguments={"clause": store.statements.table})
-    begun = _begin(store, connection, message, 0)
+    begun = _begin(store, store.connection_of(session), message, 0)
     if begun is not None:
         with begun.joined():
-            begun.execute_in(connection)
+            begun.execute_in(session)
 
 
 def _begin(store: MessageStore, connection: Any, message: int, attempt: int) -> _Run | None:
@@ -254,23 +253,28 @@ class _Run:
         self.late.ran(self.began, None)
         return "ran", None
 
-    def execute_in(self, connection: Any) -> None:
+    def execute_in(self, session: Any) -> None:
         """Call the receiver, and delete its message, in a transaction that stays open.
 
-        :param connection: the connection of the transaction.
+        What a receiver that does not return has written is rolled back.
+
+        :param session: the session of the transaction.
         :raises Exception: what the receiver raised, or why it could not run.
         """
         try:
             self._check_release()
-            self._prepare().run()
+            call = self._prepare()
+            with _savepoint(session):
+                call.run()
         except RetryAfter:
             self.late.ran(self.began, None, "retrying")
         except Discard as asked:
-            self._discard(connection, asked)
+            self._discard(self.store.connection_of(session), asked)
         except Exception as error:
             self.late.ran(self.began, error)
             raise
         else:
+            connection = self.store.connection_of(session)
             self.store.statements.finish(connection, self.message, self.attempt)
             self.late.ran(self.began, None)
 
@@ -369,8 +373,7 @@ class _Run:
                 with self.store.engine().begin() as connection:
                     self._delete(connection)
             else:
-                clause = {"clause": self.store.statements.table}
-                self._delete(session.connection(bind_arguments=clause))
+                self._delete(self.store.connection_of(session))
                 session.commit()
         except BaseException:
             self._roll_back()
@@ -472,6 +475,20 @@ class _Run:
             error, "delivery", signal=self.signal, receiver=self.receiver
         )
         return "dead"
+
+
+@contextmanager
+def _savepoint(session: Any) -> Generator[None, None, None]:
+    """Roll a block back if it raises. The block may end the transaction itself."""
+    savepoint = session.begin_nested()
+    try:
+        yield
+    except BaseException:
+        if savepoint.is_active:
+            savepoint.rollback()
+        raise
+    if savepoint.is_active:
+        savepoint.commit()
 
 
 def _shown(error: BaseException) -> str:

@@ -224,6 +224,37 @@ def test_message_that_ran_in_an_open_transaction_does_not_run_again(shop: Durabl
     assert shop.messages() == []
 
 
+@pytest.mark.parametrize("end", [ValueError("boom"), Discard("enough"), RetryAfter(60)])
+def test_receiver_that_does_not_return_leaves_no_writes_in_an_open_transaction(
+    shop: DurableShop, end: Exception
+) -> None:
+    """As after a commit, where its own transaction is rolled back."""
+
+    def pay_and_end(account: Account, *, amount: int, **extra: Any) -> None:
+        account.balance += amount
+        raise end
+
+    shop.on(pay_and_end)
+    with shop.open() as session:
+        with shop.kit.capture(run_durable=True, contain=True):
+            account = fund(shop)
+        assert account.balance == 0
+        session.rollback()
+
+
+def test_receiver_may_end_an_open_transaction(shop: DurableShop) -> None:
+    """It should not, but the failure would not say so."""
+
+    def pay_and_commit(account: Account, *, amount: int, **extra: Any) -> None:
+        account.balance += amount
+        shop.session.commit()
+
+    shop.on(pay_and_commit)
+    with shop.open(), shop.kit.capture(run_durable=True):
+        fund(shop)
+    assert balance(shop) == 5
+
+
 def test_failure_in_an_open_transaction_is_raised(shop: DurableShop) -> None:
     """With the traceback of the receiver."""
 
