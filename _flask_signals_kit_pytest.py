@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from flask_signals_kit import Captured, SignalsKit
+    from flask_signals_kit import CapturedSignals, SignalsKit
 
 _MARKER = (
     "no_receivers(*signals): call no receivers of these signals in this test. Give names, globs or "
@@ -94,7 +94,7 @@ def signals_kit(app: Any) -> SignalsKit:
 
 @pytest.fixture
 # The fixture `app` must return your Flask app. Define it in conftest.py.
-def captured_signals(app: Any, signals_kit: SignalsKit) -> Generator[list[Captured], None, None]:
+def captured_signals(app: Any, signals_kit: SignalsKit) -> Generator[CapturedSignals, None, None]:
     """Record what the app sends during the test, in a context of the app: ``kit.capture()``."""
     from flask_signals_kit.pytest_plugin import capturing
 

@@ -29,7 +29,7 @@ from .extension import SignalsKit, kits
 if TYPE_CHECKING:
     from .core.connection import LiveConnection
     from .debug.activity import EmissionInfo
-    from .testing import Captured
+    from .testing import CapturedSignals
 
 LINES = 200
 """The most lines that the report of a failed test shows for each app, without its name."""
@@ -62,7 +62,7 @@ def _named(app: Any) -> str:
 
 
 @contextmanager
-def capturing(app: Any, kit: SignalsKit) -> Generator[list[Captured], None, None]:
+def capturing(app: Any, kit: SignalsKit) -> Generator[CapturedSignals, None, None]:
     """Record what an app sends while a block runs; push a context if the app is not current."""
     with nullcontext() if is_current(app) else app.app_context(), kit.capture() as captured:
         yield captured
