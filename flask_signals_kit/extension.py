@@ -206,6 +206,7 @@ class SignalsKit(Api):
     def capture(
         self,
         *signals: Target,
+        app: Flask | None = None,
         run: bool = True,
         only: Iterable[Receiver | str] | None = None,
         except_: Iterable[Receiver | str] = (),
@@ -213,7 +214,7 @@ class SignalsKit(Api):
         run_durable: bool = False,
         contain: bool = False,
     ) -> Generator[CapturedSignals, None, None]:
-        """Record the emissions of the current app while a ``with`` block runs. For tests.
+        """Record the emissions of an app while a ``with`` block runs. For tests.
 
         Receivers run as usual, unless ``run``, ``only`` or ``except_`` limit which receivers of the
         captured signals run. As :meth:`DomainSignal.muted` does, these apply to the current thread
@@ -221,6 +222,8 @@ class SignalsKit(Api):
 
         :param signals: names, globs or handles; every domain signal of the app if omitted. An
             undeclared name is logged, or raises under ``SIGNALS_KIT_STRICT``.
+        :param app: the app; the current one if omitted. With it, the block needs no app context,
+            whose ``g`` and session all requests of a test client in the block would share.
         :param run: if false, no receiver runs: a send returns ``[]``, and is recorded.
         :param only: the only receivers that run. A receiver is given as the function, or as a
             string: its ``uid``, or its module and name.
@@ -233,7 +236,7 @@ class SignalsKit(Api):
         :param contain: log and report the failures of the receivers that run when the block ends,
             as after a real commit. Otherwise the first failure is raised, and the rest do not run.
         :return: yields a list of :class:`Captured`, which has assertions.
-        :raises AppContextError: without a current app.
+        :raises AppContextError: without an app.
         :raises ReceiverError: for a receiver that is not connected to a captured signal.
 
         >>> from flask import Flask
@@ -256,7 +259,10 @@ class SignalsKit(Api):
             durable=run_durable,
             contain=contain,
         )
-        app_signals = self._current("capture signals")
+        if app is not None:
+            app_signals = self.for_app(app)
+        else:
+            app_signals = self._current("capture signals", "; or pass kit.capture(app=app)")
         names = [self._target(signal) for signal in signals]
         with capture(app_signals, names, self._target, runs) as captured:
             yield captured
@@ -304,7 +310,7 @@ class SignalsKit(Api):
         """
         from .testing.call import call  # not imported in a process that runs no tests
 
-        app_signals = self._current("call a receiver")
+        app_signals = self._current("call a receiver", "")
         return call(app_signals, receiver, self._target(signal), overrides)
 
     @contextmanager
@@ -374,12 +380,12 @@ class SignalsKit(Api):
         """Return the current app: the sender of a send without one."""
         return self._current("send").app
 
-    def _current(self, doing: str) -> AppSignals:
+    def _current(self, doing: str, instead: str = "; or use kit.for_app(app)") -> AppSignals:
         context = _cv_app.get(None)
         if context is None:
             raise AppContextError(
                 f"Cannot {doing} outside an app context, because signals belong to an app. Push "
-                "one: 'with app.app_context():'; or use kit.for_app(app)."
+                f"one: 'with app.app_context():'{instead}."
             )
         return self._signals_of(context.app)
 

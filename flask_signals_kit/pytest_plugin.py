@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 LINES = 200
 """The most lines that the report of a failed test shows for each app, without its name."""
 
+SETUP_LINES = 20
+"""The most of these that show what the setup sent, if something was sent after it."""
+
 
 def _apps() -> dict[Flask, AppSignals]:
     """Return the apps of this process with their signals; they exist as long as the result."""
@@ -147,14 +150,17 @@ def _tree(app_signals: AppSignals, emissions: list[EmissionInfo], test: _Test) -
     for emission in emissions:
         request = emission.request if emission.request in titles else 0
         groups.setdefault((request, test.phase_of(emission)), []).append(emission)
-    lines: list[str] = []
+    setup: list[str] = []
+    later: list[str] = []
     for (request, phase), group in groups.items():
         title = titles.get(request, OUTSIDE)
+        lines = setup if phase == "setup" else later
         lines.append(title if phase == "call" else f"{title} ({phase})")
         lines += [f"  {line}" for line in tree_lines(group)]
-    if len(lines) > LINES:
+    shown = [*(setup[-SETUP_LINES:] if later else setup), *later][-LINES:]
+    if len(shown) < len(setup) + len(later):
         yield "(Earlier lines are left out.)"
-    yield from map(printable, lines[-LINES:])
+    yield from map(printable, shown)
 
 
 # -- the marker -----------------------------------------------------------------------------------

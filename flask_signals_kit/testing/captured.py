@@ -131,8 +131,9 @@ class CapturedSignals(list[Captured]):
         :param signal: its name or handle.
         :param sender: the expected sender; any if omitted.
         :param payload: the expected values; the emission may have more. A value is compared with
-            ``==``, so ``unittest.mock.ANY`` and ``pytest.approx(…)`` work. A function is a
-            predicate: it must return ``True``.
+            ``==``, so ``unittest.mock.ANY`` and ``pytest.approx(…)`` work. An instance of an
+            SQLAlchemy model matches any instance for the same row. A function is a predicate: it
+            must return ``True``.
         :return: the first emission that matches.
         :raises AssertionError: if there is none.
         """

@@ -49,12 +49,19 @@ def agrees(expected: Any, actual: Any) -> bool:
     """Tell whether a value that was sent is what a test expects.
 
     :param expected: a value that is equal, such as ``unittest.mock.ANY`` or ``pytest.approx(1)``;
-        or a predicate, which returns ``True`` for it. A truthy result is not enough: a mock is
-        callable as well.
+        an instance of a model for the same row, because a request loads its own; or a predicate,
+        which returns ``True`` for it. A truthy result is not enough: a mock is callable as well.
     """
-    if expected == actual:
+    if expected == actual or _is_same_row(expected, actual):
         return True
     return is_predicate(expected) and expected(actual) is True
+
+
+def _is_same_row(expected: Any, actual: Any) -> bool:
+    """Tell whether two instances of an SQLAlchemy model stand for the same row."""
+    states = [getattr(value, "_sa_instance_state", None) for value in (expected, actual)]
+    keys = [getattr(state, "key", None) for state in states]
+    return keys[0] is not None and keys[0] == keys[1]
 
 
 def differences(

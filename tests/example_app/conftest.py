@@ -8,7 +8,8 @@ import pytest
 from flask import Flask
 
 from example_app import create_app
-from example_app.extensions import db
+from example_app.extensions import db, kit
+from flask_signals_kit import CapturedSignals
 from tests.example_app.support import Visitor
 
 
@@ -51,3 +52,10 @@ def newcomer(app: Flask) -> Visitor:
     newcomer = Visitor(app)
     newcomer.open_account("Newcomer")
     return newcomer
+
+
+@pytest.fixture
+def sent(app: Flask) -> Iterator[CapturedSignals]:
+    """Give what the app sends from now on."""
+    with kit.capture(app=app) as sent:
+        yield sent

@@ -1,13 +1,36 @@
 """A visitor who uses the example's pages."""
 
+import os
 import re
 from html import unescape
+from pathlib import Path
 from typing import Any
 
 from flask import Flask
 from werkzeug.test import TestResponse
 
+from example_app.accounts.models import Account
+from example_app.extensions import db
+
+ROOT = Path(__file__).parents[2]
 SEEDED = "Fern & Oak Bicycles"
+IDENTIFICATION = {
+    "legal_name": "Newcomer Ltd",
+    "country": "Ireland",
+    "document": "Passport",
+    "document_number": "P-1",
+}
+
+
+def environment(folder: Path, **extra: str) -> dict[str, str]:
+    """Return the variables with which another process has its files in a folder."""
+    return {
+        **os.environ,
+        "FLASK_SQLALCHEMY_DATABASE_URI": f"sqlite:///{folder}/placard.sqlite",
+        "FLASK_MAIL_OUTBOX": str(folder / "mails"),
+        "FLASK_LEDGER": str(folder / "ledger.sqlite"),
+        **extra,
+    }
 
 
 class Visitor:
@@ -33,10 +56,28 @@ class Visitor:
     def html(self, path: str) -> str:
         return self.client.get(path).text
 
+    @property
+    def account(self) -> Account:
+        """The account that the visitor acts for, as it is in the database now."""
+        with self.client.session_transaction() as session, self.client.application.app_context():
+            return db.session.get_one(Account, session["account_id"])
+
     def open_account(self, name: str) -> None:
         self.submit("/accounts/", name=name)
 
-    def run_campaign(self, *, bid: str, placement: str = "front page") -> None:
+    def identify(self) -> TestResponse:
+        return self.submit("/accounts/identification", **IDENTIFICATION)
+
+    def add_card(self, last4: str = "4242") -> TestResponse:
+        return self.submit("/funding/cards/new", holder="Newcomer", last4=last4)
+
+    def pay_by_card(self, amount: str = "50") -> TestResponse:
+        return self.submit("/funding/card", card="1", amount=amount)
+
+    def wire(self, amount: str = "50") -> TestResponse:
+        return self.submit("/funding/wire", amount=amount)
+
+    def run_campaign(self, *, bid: str = "1.00", placement: str = "front page") -> None:
         """Create a campaign with one creative and one bid."""
         show = self.submit("/campaigns/new", name="Launch").request.path
         self.submit(f"{show}/creatives", show, headline="Look", text="Here we are.")

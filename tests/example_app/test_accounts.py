@@ -41,7 +41,7 @@ def test_visitors_have_separate_accounts(app: Flask) -> None:
     first, second = Visitor(app), Visitor(app)
     first.open_account("First")
     second.open_account("Second")
-    first.submit("/funding/wire", amount="50")
+    first.wire()
     first.run_campaign(bid="1.00")
     assert "First €75.00" in first.read("/")
     assert "Second €25.00" in second.read("/")
@@ -62,8 +62,7 @@ def test_another_accounts_campaign_cannot_be_seen_or_changed(newcomer: Visitor) 
 def test_another_accounts_card_cannot_be_charged(app: Flask, newcomer: Visitor) -> None:
     """A card's number in a form is not enough to use it."""
     visitor = Visitor(app)
-    visitor.submit("/funding/cards/new", holder="Fern & Oak", last4="4242")
-    newcomer.submit("/funding/cards/new", holder="Newcomer", last4="4242")
-    answer = newcomer.submit("/funding/card", card="1", amount="50")
-    assert "Not a valid choice." in answer.text
+    visitor.add_card()
+    newcomer.add_card()
+    assert "Not a valid choice." in newcomer.pay_by_card("50").text
     assert "Newcomer €25.00" in newcomer.read("/")

@@ -41,19 +41,13 @@ def test_serving_on_without_funds_raises_no_second_alert(broke: Visitor) -> None
     assert broke.read("/").count(ALERT) == 1
 
 
-def test_card_payment_dismisses_the_alert(broke: Visitor) -> None:
-    """Money by card is money."""
-    broke.submit("/funding/cards/new", holder="Newcomer", last4="4242")
-    broke.submit("/funding/card", card="1", amount="100")
+@pytest.mark.parametrize("method", ["card", "wire"])
+def test_payment_dismisses_the_alert(broke: Visitor, method: str) -> None:
+    """Money is money, whatever way it comes."""
+    broke.add_card()
+    broke.submit(f"/funding/{method}", card="1", amount="100")
     assert ALERT not in broke.read("/")
-    assert "funding (card)" in broke.read("/alerts/")
-
-
-def test_wire_transfer_dismisses_the_alert(broke: Visitor) -> None:
-    """Money by wire transfer is money, too."""
-    broke.submit("/funding/wire", amount="100")
-    assert ALERT not in broke.read("/")
-    assert "funding (wire)" in broke.read("/alerts/")
+    assert f"funding ({method})" in broke.read("/alerts/")
 
 
 def test_user_can_dismiss_the_alert(app: Flask, broke: Visitor) -> None:
@@ -67,18 +61,10 @@ def test_user_can_dismiss_the_alert(app: Flask, broke: Visitor) -> None:
 
 def test_congratulation_contradicts_no_other_alert(broke: Visitor) -> None:
     """The last step may be done while campaigns are paused."""
-    broke.submit("/funding/cards/new", holder="Newcomer", last4="4242")
-    broke.submit("/funding/wire", amount="5")
+    broke.add_card()
+    broke.wire("5")
     broke.serve()
-    page = words(
-        broke.submit(
-            "/accounts/identification",
-            legal_name="Newcomer Ltd",
-            country="Ireland",
-            document="Passport",
-            document_number="P-1",
-        )
-    )
+    page = words(broke.identify())
     assert ALERT in page
     assert "Every step is done. Your account is set up." in page
     assert "can run" not in page
@@ -86,17 +72,11 @@ def test_congratulation_contradicts_no_other_alert(broke: Visitor) -> None:
 
 def test_only_an_alert_that_needs_action_is_shown_as_open(broke: Visitor) -> None:
     """A congratulation is there to be read."""
-    broke.submit("/funding/cards/new", holder="Newcomer", last4="4242")
-    broke.submit(
-        "/accounts/identification",
-        legal_name="Newcomer Ltd",
-        country="Ireland",
-        document="Passport",
-        document_number="P-1",
-    )
+    broke.add_card()
+    broke.identify()
     assert "Out of funds" in broke.read("/alerts/")
     assert "Open" in broke.read("/alerts/")
-    broke.submit("/funding/wire", amount="5")
+    broke.wire("5")
     page = broke.read("/alerts/")
     assert "Onboarding completed" in page
     assert "Open" not in page
@@ -104,15 +84,14 @@ def test_only_an_alert_that_needs_action_is_shown_as_open(broke: Visitor) -> Non
 
 def test_declined_card_leaves_the_alert(broke: Visitor) -> None:
     """A payment that failed dismisses nothing."""
-    broke.submit("/funding/cards/new", holder="Newcomer", last4="0002")
-    answer = broke.submit("/funding/card", card="1", amount="100")
-    assert "The card was declined" in answer.text
+    broke.add_card("0002")
+    assert "The card was declined" in broke.pay_by_card("100").text
     assert ALERT in broke.read("/")
 
 
 def test_running_out_again_raises_a_new_alert(broke: Visitor) -> None:
     """After money has come and gone, the alert is raised again."""
-    broke.submit("/funding/wire", amount="25")
+    broke.wire("25")
     broke.serve(views=2)
     assert ALERT in broke.read("/")
     assert broke.read("/alerts/").count("12.50") == 1
@@ -120,7 +99,7 @@ def test_running_out_again_raises_a_new_alert(broke: Visitor) -> None:
 
 def test_funding_does_not_dismiss_the_alert_of_another_account(app: Flask, broke: Visitor) -> None:
     """The seeded account's alert stays when the newcomer pays."""
-    broke.submit("/funding/wire", amount="100")
+    broke.wire("100")
     assert ALERT in Visitor(app).read("/")
 
 
@@ -132,7 +111,7 @@ def test_alert_of_another_account_cannot_be_dismissed_by_hand(app: Flask, broke:
 
 def test_dismissing_twice_keeps_who_did_it_first(broke: Visitor) -> None:
     """A late click on an alert that money dismissed changes nothing."""
-    broke.submit("/funding/wire", amount="100")
+    broke.wire("100")
     broke.dismiss(2)
     assert "funding (wire)" in broke.read("/alerts/")
 

@@ -1,6 +1,5 @@
 """The ledger gets each payment once, even if it is down or the app is killed in between."""
 
-import os
 import re
 import signal
 import sqlite3
@@ -14,24 +13,17 @@ from sqlalchemy import text
 
 from example_app.bookkeeping.ledger import entries
 from example_app.extensions import db, kit
-from flask_signals_kit.app.embedded import Worker
-from tests.example_app.support import Visitor
-
-ROOT = Path(__file__).parents[2]
+from tests.example_app.support import ROOT, Visitor, environment
 
 
-def work(app: Flask) -> None:
-    """Run what is due, as the threads of a server do."""
-    outbox = kit.for_app(app).outbox
-    assert outbox is not None
-    Worker(outbox, 1).work(once=True)
-
-
-def make_due(app: Flask) -> None:
-    """Let the time pass until the next attempt of every message."""
+def make_due_and_run(app: Flask) -> None:
+    """Let the time pass until the next attempt of every message, and run it."""
     with app.app_context():
         db.session.execute(text("UPDATE signals_outbox SET due = 0"))
         db.session.commit()
+    outbox = kit.for_app(app).outbox
+    assert outbox is not None
+    outbox.run_due()
 
 
 def posted(app: Flask) -> list[tuple[str, str]]:
@@ -41,13 +33,11 @@ def posted(app: Flask) -> list[tuple[str, str]]:
 
 
 def test_payment_is_posted(app: Flask, visitor: Visitor) -> None:
-    """After its commit, whatever way it came."""
-    work(app)
-    before = posted(app)
-    visitor.submit("/funding/wire", amount="50")
-    assert posted(app) == before
-    work(app)
-    assert posted(app) == [*before, ("50.00", "wire")]
+    """After its commit."""
+    with kit.capture(app=app, run_durable=True):
+        visitor.wire()
+        assert posted(app) == []
+    assert posted(app) == [("50.00", "wire")]
     shown = visitor.read("/ledger/")
     assert "€50.00 by wire" in shown
     assert re.search(r"posted \d+ \w{3}, \d\d:\d\d UTC", shown)
@@ -55,37 +45,29 @@ def test_payment_is_posted(app: Flask, visitor: Visitor) -> None:
 
 def test_ledger_that_is_down_gets_the_payment_later(app: Flask, visitor: Visitor) -> None:
     """The payment itself is accepted."""
-    work(app)
-    before = posted(app)
     visitor.submit("/ledger/down", "/ledger/")
     assert "The ledger is down." in visitor.read("/ledger/")
-    answer = visitor.submit("/funding/wire", amount="50")
-    assert answer.status_code == 200
-    work(app)
-    assert posted(app) == before
+    with kit.capture(app=app, run_durable=True, contain=True):
+        assert visitor.wire().status_code == 200
+    assert posted(app) == []
     visitor.submit("/ledger/up", "/ledger/")
-    make_due(app)
-    work(app)
-    assert posted(app) == [*before, ("50.00", "wire")]
+    make_due_and_run(app)
+    assert posted(app) == [("50.00", "wire")]
 
 
 def test_second_run_of_a_message_posts_no_second_entry(app: Flask, visitor: Visitor) -> None:
     """The ledger knows its key."""
-    work(app)
-    visitor.submit("/funding/wire", amount="50")
+    with kit.capture(app=app, run_durable=True), app.app_context():
+        visitor.wire()
+        row = db.session.execute(text("SELECT * FROM signals_outbox")).mappings().one()
+        db.session.remove()
+    assert len(posted(app)) == 1
     with app.app_context():
-        row = db.session.execute(text("SELECT * FROM signals_outbox")).one()
-    work(app)
-    once = posted(app)
-    with app.app_context():
-        columns = ", ".join(row._fields)
-        values = ", ".join(f":{name}" for name in row._fields)
-        db.session.execute(
-            text(f"INSERT INTO signals_outbox ({columns}) VALUES ({values})"), row._asdict()
-        )
+        values = ", ".join(f":{name}" for name in row)
+        db.session.execute(text(f"INSERT INTO signals_outbox VALUES ({values})"), dict(row))
         db.session.commit()
-    work(app)
-    assert posted(app) == once
+    make_due_and_run(app)
+    assert len(posted(app)) == 1
 
 
 PAY_AND_DIE = """
@@ -106,30 +88,17 @@ with create_app().app_context():
 @pytest.mark.parametrize("when", ["before", "committed"])
 def test_app_that_is_killed_loses_nothing(app: Flask, tmp_path: Path, when: str) -> None:
     """A payment that was committed is posted by the next process; another never existed."""
-    work(app)
-    before = posted(app)
-    done = subprocess.run(
-        [sys.executable, "-c", PAY_AND_DIE, when],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "FLASK_SQLALCHEMY_DATABASE_URI": f"sqlite:///{tmp_path}/placard.sqlite",
-            "FLASK_MAIL_OUTBOX": str(tmp_path / "mails"),
-            "FLASK_LEDGER": str(tmp_path / "ledger.sqlite"),
-        },
-        timeout=60,
-        check=False,
-    )
+    command = [sys.executable, "-c", PAY_AND_DIE, when]
+    done = subprocess.run(command, cwd=ROOT, env=environment(tmp_path), timeout=60, check=False)
     assert done.returncode == -signal.SIGKILL
-    make_due(app)  # the process may have claimed it before it was killed
-    work(app)
-    assert posted(app) == [*before, *([("50.00", "wire")] if when == "committed" else [])]
+    make_due_and_run(app)  # the process may have claimed it before it was killed
+    assert posted(app) == ([("50.00", "wire")] if when == "committed" else [])
 
 
 def test_ledger_is_a_file_of_its_own(app: Flask, visitor: Visitor, tmp_path: Path) -> None:
     """It stands for another system, which the app's database knows nothing of."""
-    visitor.submit("/funding/wire", amount="50")
-    work(app)
+    with kit.capture(app=app, run_durable=True):
+        visitor.wire()
     with app.app_context():
         names = {row[0] for row in db.session.execute(text("SELECT name FROM sqlite_master"))}
     assert "ledger_entry" not in names

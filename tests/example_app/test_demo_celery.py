@@ -13,9 +13,8 @@ from socket import socket
 
 import pytest
 
+from tests.example_app.support import ROOT, environment
 from tests.support import wait_until
-
-ROOT = Path(__file__).parents[2]
 
 
 def is_running(group: int) -> bool:
@@ -35,15 +34,11 @@ class Demo:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.log = folder / "log"
-        settings = {
-            "FLASK_SQLALCHEMY_DATABASE_URI": f"sqlite:///{folder}/placard.sqlite",
-            "FLASK_MAIL_OUTBOX": str(folder / "mails"),
-        }
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "example_app.demo_celery", "--port", str(self.port)],
                 cwd=ROOT,
-                env=os.environ | settings,
+                env=environment(folder),
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,9 +15,7 @@ from werkzeug.serving import make_server
 
 from example_app.error_report.receivers import DemonstrationError
 from example_app.error_report.records import error_records
-from tests.example_app.support import Visitor
-
-ROOT = Path(__file__).parents[2]
+from tests.example_app.support import ROOT, Visitor, environment
 
 
 def test_failing_receiver_is_reported_and_its_sender_goes_on(
@@ -74,8 +71,8 @@ def test_what_is_no_error_is_not_reported(app: Flask, visitor: Visitor) -> None:
     """A page that does not exist and a declined card are answers, not failures."""
     visitor.client.get("/nowhere")
     visitor.client.post("/errors/break-receiver")
-    visitor.submit("/funding/cards/new", holder="Fern & Oak", last4="0002")
-    visitor.submit("/funding/card", card="1", amount="100")
+    visitor.add_card("0002")
+    visitor.pay_by_card()
     with app.app_context():
         assert list(error_records()) == []
 
@@ -146,13 +143,7 @@ def test_sentry_gets_each_exception_once(
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],
         cwd=ROOT,
-        env={
-            **os.environ,
-            "SENTRY_DSN": dsn,
-            "FLASK_SQLALCHEMY_DATABASE_URI": f"sqlite:///{tmp_path}/sentry.sqlite",
-            "FLASK_MAIL_OUTBOX": str(tmp_path / "mails"),
-            "FLASK_LEDGER": str(tmp_path / "ledger.sqlite"),
-        },
+        env=environment(tmp_path, SENTRY_DSN=dsn),
         capture_output=True,
         text=True,
         timeout=60,
@@ -169,17 +160,10 @@ def test_sentry_gets_each_exception_once(
 def test_without_a_dsn_sentry_is_not_even_imported(tmp_path: Path) -> None:
     """The SDK is an optional dependency."""
     script = "import sys; from example_app import create_app; create_app()"
-    environment = {
-        **os.environ,
-        "FLASK_SQLALCHEMY_DATABASE_URI": f"sqlite:///{tmp_path}/plain.sqlite",
-        "FLASK_MAIL_OUTBOX": str(tmp_path / "mails"),
-        "FLASK_LEDGER": str(tmp_path / "ledger.sqlite"),
-    }
-    environment.pop("SENTRY_DSN", None)
     done = subprocess.run(
         [sys.executable, "-c", f"{script}; assert 'sentry_sdk' not in sys.modules"],
         cwd=ROOT,
-        env=environment,
+        env=environment(tmp_path, SENTRY_DSN=""),
         capture_output=True,
         text=True,
         timeout=60,

@@ -8,42 +8,30 @@ import pytest
 from flask import Flask
 
 from example_app.extensions import kit
+from example_app.signals import account_funded
+from flask_signals_kit import CapturedSignals
 from tests.example_app.support import Visitor, words
 
 
-@pytest.fixture
-def sent(app: Flask) -> list[tuple[str, Any, str]]:
-    """Give the list of what `account_funded` says from now on."""
-    sent: list[tuple[str, Any, str]] = []
-
-    @kit.for_app(app).on("account_funded")
-    def note(account: Any, *, amount: Decimal, method: str, **extra: object) -> None:
-        sent.append((account.name, amount, method))
-
-    return sent
-
-
+@pytest.mark.parametrize("method", ["card", "wire"])
 def test_both_ways_of_funding_send_the_same_signal(
-    newcomer: Visitor, sent: list[tuple[str, Any, str]]
+    newcomer: Visitor, sent: CapturedSignals, method: str
 ) -> None:
     """A receiver of `account_funded` does not depend on the payment method."""
-    newcomer.submit("/funding/cards/new", holder="Newcomer", last4="4242")
-    newcomer.submit("/funding/card", card="1", amount="12.34")
-    newcomer.submit("/funding/wire", amount="1000")
-    assert sent == [
-        ("Newcomer", Decimal("12.34"), "card"),
-        ("Newcomer", Decimal("1000.00"), "wire"),
-    ]
-    assert "Newcomer €1,037.34" in newcomer.read("/funding/")
+    newcomer.add_card()
+    newcomer.submit(f"/funding/{method}", card="1", amount="12.34")
+    sent.assert_sent_once(account_funded)
+    amount = Decimal("12.34")
+    sent.assert_sent(account_funded, sender=newcomer.account, amount=amount, method=method)
+    assert "Newcomer €37.34" in newcomer.read("/funding/")
 
 
-def test_declined_card_sends_no_signal_and_books_nothing(
-    newcomer: Visitor, sent: list[tuple[str, Any, str]]
-) -> None:
-    """A payment that failed did not happen."""
-    newcomer.submit("/funding/cards/new", holder="Newcomer", last4="0002")
-    newcomer.submit("/funding/card", card="1", amount="100")
-    assert sent == []
+def test_declined_card_sends_no_signal_and_books_nothing(app: Flask, newcomer: Visitor) -> None:
+    """A payment that failed did not happen: no receiver runs, so no mail thanks for it."""
+    newcomer.add_card("0002")
+    with kit.capture(app=app) as sent:
+        assert "The card was declined" in newcomer.pay_by_card("100").text
+    sent.assert_nothing_sent()
     page = newcomer.read("/funding/")
     assert "Newcomer €25.00" in page
     assert "None so far" in page
@@ -51,8 +39,8 @@ def test_declined_card_sends_no_signal_and_books_nothing(
 
 def test_declined_card_keeps_card_and_amount_in_the_form(newcomer: Visitor) -> None:
     """The visitor can change one of them and try again."""
-    newcomer.submit("/funding/cards/new", holder="Newcomer", last4="4242")
-    newcomer.submit("/funding/cards/new", holder="Newcomer", last4="0002")
+    newcomer.add_card()
+    newcomer.add_card("0002")
     page = newcomer.submit("/funding/card", card="2", amount="99.90").text
     assert 'id="card-error">The card was declined' in page
     assert re.search(r'<option selected value="2">', page)
@@ -75,20 +63,19 @@ def test_declined_card_keeps_card_and_amount_in_the_form(newcomer: Visitor) -> N
     ],
 )
 def test_amount_that_cannot_be_booked_is_refused(
-    newcomer: Visitor, sent: list[tuple[str, Any, str]], amount: str, error: str
+    newcomer: Visitor, sent: CapturedSignals, amount: str, error: str
 ) -> None:
     """The form says what is wrong, and nothing is sent."""
-    answer = newcomer.submit("/funding/wire", amount=amount)
-    assert error in answer.text
-    assert sent == []
+    assert error in newcomer.wire(amount).text
+    sent.assert_nothing_sent()
     assert "Newcomer €25.00" in newcomer.read("/funding/")
 
 
 @pytest.mark.parametrize(("last4", "said"), [("4242", "arrived by card"), ("0002", "pay")])
 def test_amounts_have_one_format(newcomer: Visitor, last4: str, said: str) -> None:
     """What a message says of an amount is what the pages show."""
-    newcomer.submit("/funding/cards/new", holder="Newcomer", last4=last4)
-    answer = words(newcomer.submit("/funding/card", card="1", amount="1234.5"))
+    newcomer.add_card(last4)
+    answer = words(newcomer.pay_by_card("1234.5"))
     assert "€1,234.50" in answer
     assert said in answer
     assert "1234.5" not in answer
@@ -97,8 +84,8 @@ def test_amounts_have_one_format(newcomer: Visitor, last4: str, said: str) -> No
 
 def test_smallest_and_the_largest_amount_are_accepted(newcomer: Visitor) -> None:
     """Both bounds belong to what is allowed."""
-    newcomer.submit("/funding/wire", amount="5")
-    newcomer.submit("/funding/wire", amount="10000.00")
+    newcomer.wire("5")
+    newcomer.wire("10000.00")
     assert "Newcomer €10,030.00" in newcomer.read("/funding/")
 
 
@@ -109,14 +96,17 @@ def test_paying_by_card_without_one_leads_to_adding_one(newcomer: Visitor) -> No
     assert "Name on the card" in page
 
 
-def test_failing_receiver_rolls_back_the_payment(app: Flask, newcomer: Visitor) -> None:
-    """Receivers run in the payment's transaction: all of it is booked, or nothing."""
+def test_failing_receiver_rolls_back_the_payment(
+    app: Flask, newcomer: Visitor, sent: CapturedSignals
+) -> None:
+    """Receivers run in the payment's transaction: all of it is booked and mailed, or nothing."""
 
-    @kit.for_app(app).on("account_funded")
+    @kit.for_app(app).on(account_funded, priority=-1)
     def fail(account: Any, **extra: object) -> None:
         raise LookupError("no ledger")
 
     with pytest.raises(LookupError):
-        newcomer.submit("/funding/wire", amount="50")
+        newcomer.wire()
+    sent.assert_skipped("example_app.mails.receivers.thank", reason="without a commit")
     assert "Newcomer €25.00" in newcomer.read("/funding/")
     assert "0 of 4 steps done" in newcomer.read("/onboarding/")

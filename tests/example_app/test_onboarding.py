@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-from flask import Flask
 
-from example_app.extensions import kit
-from tests.example_app.support import Visitor
+from example_app.signals import account_funded, identification_submitted, onboarding_completed
+from flask_signals_kit import CapturedSignals
+from tests.example_app.support import IDENTIFICATION, Visitor
 
 STEPS = [
     "Submit identification for verification",
@@ -22,69 +22,31 @@ def done(visitor: Visitor) -> list[str]:
     return [step for step in STEPS if f"Done {step}" in page]
 
 
-def identify(visitor: Visitor) -> None:
-    """Submit identification."""
-    visitor.submit(
-        "/accounts/identification",
-        legal_name="Newcomer Ltd",
-        country="Ireland",
-        document="Passport",
-        document_number="P-1",
-    )
-
-
-def add_card(visitor: Visitor) -> None:
-    """Add a card that pays."""
-    visitor.submit("/funding/cards/new", holder="Newcomer", last4="4242")
-
-
-def wire(visitor: Visitor) -> None:
-    """Fund by wire transfer."""
-    visitor.submit("/funding/wire", amount="50")
-
-
-def pay_by_card(visitor: Visitor) -> None:
-    """Fund by card."""
-    add_card(visitor)
-    visitor.submit("/funding/card", card="1", amount="50")
-
-
-def campaign(visitor: Visitor) -> None:
-    """Create a campaign with a creative and a bid."""
-    visitor.run_campaign(bid="1.00")
-
-
 @pytest.mark.parametrize(
-    ("act", "expected"),
+    ("acts", "expected"),
     [
-        (identify, STEPS[:1]),
-        (add_card, STEPS[1:2]),
-        (wire, STEPS[2:3]),
-        (pay_by_card, STEPS[1:3]),
-        (campaign, STEPS[3:]),
+        ([Visitor.identify], STEPS[:1]),
+        ([Visitor.add_card], STEPS[1:2]),
+        ([Visitor.wire], STEPS[2:3]),
+        ([Visitor.add_card, Visitor.pay_by_card], STEPS[1:3]),
+        ([Visitor.run_campaign], STEPS[3:]),
     ],
+    ids=["identify", "add_card", "wire", "pay_by_card", "campaign"],
 )
 def test_what_is_done_elsewhere_ticks_off_its_step(
-    newcomer: Visitor, act: Any, expected: list[str]
+    newcomer: Visitor, acts: list[Any], expected: list[str]
 ) -> None:
     """Each step is ticked off by what happens on its own page, and no other step is."""
     assert done(newcomer) == []
-    act(newcomer)
+    for act in acts:
+        act(newcomer)
     assert done(newcomer) == expected
 
 
 @pytest.mark.parametrize(
     ("path", "fields"),
     [
-        (
-            "/accounts/identification",
-            {
-                "legal_name": "Newcomer Ltd",
-                "country": "Ireland",
-                "document": "Passport",
-                "document_number": "P-1",
-            },
-        ),
+        ("/accounts/identification", IDENTIFICATION),
         ("/funding/cards/new", {"holder": "Newcomer", "last4": "4242"}),
         ("/funding/wire", {"amount": "50"}),
     ],
@@ -127,29 +89,25 @@ def test_refused_form_ticks_off_nothing(newcomer: Visitor) -> None:
     assert done(newcomer) == []
 
 
-def test_last_step_completes_the_onboarding_once(app: Flask, newcomer: Visitor) -> None:
+def test_last_step_completes_the_onboarding_once(newcomer: Visitor, sent: CapturedSignals) -> None:
     """Steps may be done in any order; what follows the last one is announced a single time."""
-    completed = []
-
-    @kit.for_app(app).on("onboarding_completed")
-    def note(account: Any, **extra: object) -> None:
-        completed.append(account.name)
-
-    for act in (campaign, wire, add_card):
-        act(newcomer)
-    assert completed == []
-    identify(newcomer)
-    assert completed == ["Newcomer"]
+    newcomer.run_campaign()
+    newcomer.wire()
+    newcomer.add_card()
+    sent.assert_not_sent(onboarding_completed)
+    newcomer.identify()
+    newcomer.wire()
+    sent.assert_sent_once(onboarding_completed)
+    sent.assert_sent(onboarding_completed, sender=newcomer.account)
+    sent.assert_order(identification_submitted, onboarding_completed, account_funded)
     assert "Onboarding completed" in newcomer.read("/alerts/")
-    wire(newcomer)
-    assert completed == ["Newcomer"]
 
 
 def test_step_done_twice_keeps_its_first_time(newcomer: Visitor) -> None:
     """Submitting identification again replaces it and leaves the wizard alone."""
-    identify(newcomer)
+    newcomer.identify()
     before = newcomer.read("/onboarding/")
-    identify(newcomer)
+    newcomer.identify()
     assert newcomer.read("/onboarding/") == before.replace(
         "Identification submitted. We will verify it. ", ""
     )

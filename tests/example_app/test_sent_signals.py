@@ -26,8 +26,8 @@ def linked(page: str, pattern: str) -> str:
 def test_page_after_an_action_tells_what_it_sent(debug_app: Flask) -> None:
     """The line names the signals in order, and links to the request with its receivers."""
     visitor = Visitor(debug_app)
-    visitor.submit("/funding/cards/new", holder="Fern & Oak", last4="4242")
-    answer = visitor.submit("/funding/wire", amount="250")
+    visitor.add_card()
+    answer = visitor.wire()
     line = "This sent account_funded , onboarding_completed , alert_raised . See what ran"
     assert line in words(answer), "words() puts a blank after each tag"
     tree = visitor.read(linked(answer.text, r"/_signals/requests/\d+"))
@@ -39,14 +39,14 @@ def test_page_after_an_action_tells_what_it_sent(debug_app: Flask) -> None:
 def test_line_is_shown_once(debug_app: Flask) -> None:
     """Not again on the next page."""
     visitor = Visitor(debug_app)
-    assert "This sent" in words(visitor.submit("/funding/wire", amount="250"))
+    assert "This sent" in words(visitor.wire())
     assert "This sent" not in visitor.read("/funding/")
 
 
 def test_action_that_sends_nothing_shows_no_line(debug_app: Flask) -> None:
     """A refused form, a dismissed alert, and a page that is only read."""
     visitor = Visitor(debug_app)
-    assert "This sent" not in words(visitor.submit("/funding/wire", amount="-1"))
+    assert "This sent" not in words(visitor.wire("-1"))
     assert "This sent" not in words(visitor.dismiss(1))
     assert "This sent" not in visitor.read("/")
 
@@ -65,7 +65,7 @@ def test_nothing_is_shown_without_debug_page_or_journal(
 ) -> None:
     """Neither the line, nor its data in the session, nor a link in the error report."""
     visitor = Visitor(make_app(**config))
-    assert "This sent" not in words(visitor.submit("/funding/wire", amount="250"))
+    assert "This sent" not in words(visitor.wire())
     with visitor.client.session_transaction() as session:
         assert "sent_signals" not in session
     report = visitor.submit("/errors/break-receiver", "/errors/").text
@@ -86,7 +86,7 @@ def test_failed_mail_in_the_error_report_links_to_its_emission(debug_app: Flask)
     """A receiver that fails after the commit leads to the send that it belongs to."""
     visitor = Visitor(debug_app)
     debug_app.config["MAIL_OUTBOX"] = __file__  # not a folder
-    visitor.submit("/funding/wire", amount="250")
+    visitor.wire()
     emission = visitor.read(linked(visitor.html("/errors/"), r"/_signals/emissions/\d+"))
     assert "of account_funded" in emission
     assert re.search(r"failed 6 .*thank", emission)
@@ -104,7 +104,7 @@ def test_failed_request_in_the_error_report_links_to_the_request(
         raise ValueError("no more money")
 
     visitor.submit("/errors/break-request", "/errors/")
-    assert visitor.submit("/funding/wire", amount="250").status_code == 500
+    assert visitor.wire().status_code == 500
     request = visitor.read(linked(visitor.html("/errors/"), r"/_signals/requests/\d+"))
     assert "POST / funding/ wire" in request
     assert re.search(r"failed \d .*refuse", request)

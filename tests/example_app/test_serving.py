@@ -3,16 +3,15 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
-from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import select
 
-from example_app.accounts.models import Account
 from example_app.campaigns.models import Placement
 from example_app.extensions import db, kit
 from example_app.serving.auction import run_auction
+from example_app.signals import account_out_of_funds
+from flask_signals_kit import CapturedSignals
 from tests.example_app.support import SEEDED, Visitor
 
 
@@ -68,22 +67,17 @@ def test_nothing_is_shown_if_no_bid_can_be_paid(visitor: Visitor) -> None:
 
 def test_funded_account_bids_again(visitor: Visitor) -> None:
     """Funding ends the pause that running out of funds began."""
-    visitor.submit("/funding/wire", amount="50")
+    visitor.wire()
     assert f"{SEEDED} paid €1.20" in visitor.serve()
 
 
-def test_running_out_is_announced_once(app: Flask, newcomer: Visitor) -> None:
+def test_running_out_is_announced_once(newcomer: Visitor, sent: CapturedSignals) -> None:
     """A paused account takes part in no auction and is not told again and again."""
-    told = []
-
-    @kit.for_app(app).on("account_out_of_funds")
-    def note(account: Any, *, needed: Decimal, **extra: object) -> None:
-        told.append((account.name, needed))
-
     newcomer.run_campaign(bid="10.00")
     assert "2 of 10 page views showed an advertisement." in newcomer.serve(views=10)
     newcomer.serve(views=10)
-    assert told == [("Newcomer", Decimal("10.00"))]
+    sent.assert_sent_once(account_out_of_funds)
+    sent.assert_sent(account_out_of_funds, sender=newcomer.account, needed=Decimal(10))
 
 
 def test_campaign_without_creatives_takes_no_part(newcomer: Visitor) -> None:
@@ -121,11 +115,7 @@ def test_auctions_at_once_never_spend_more_than_there_is(
 ) -> None:
     """Six readers at a time cannot make an account pay with the same money twice."""
     newcomer.run_campaign(bid="2.50")
-    app, told = make_app(), []
-
-    @kit.for_app(app).on("account_out_of_funds")
-    def note(account: Any, **extra: object) -> None:
-        told.append(account.name)
+    app = make_app()
 
     def read(_: int) -> bool:
         with app.app_context():
@@ -133,10 +123,9 @@ def test_auctions_at_once_never_spend_more_than_there_is(
             db.session.commit()
             return served
 
-    with ThreadPoolExecutor(6) as readers:
+    with ThreadPoolExecutor(6) as readers, kit.capture(app=app) as sent:
         served = list(readers.map(read, range(30)))
     assert served.count(True) == 10
-    assert told == ["Newcomer"]
-    with app.app_context():
-        newcomers = select(Account.balance).where(Account.name == "Newcomer")
-        assert db.session.scalars(newcomers).one() == 0
+    sent.assert_sent_once(account_out_of_funds)
+    sent.assert_sent(account_out_of_funds, sender=newcomer.account)
+    assert newcomer.account.balance == 0

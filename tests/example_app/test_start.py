@@ -1,6 +1,5 @@
 """Starting the example: its database, its seeded account, its command line."""
 
-import os
 import re
 import subprocess
 import sys
@@ -10,9 +9,7 @@ from urllib.request import urlopen
 
 from flask import Flask
 
-from tests.example_app.support import SEEDED, Visitor
-
-ROOT = Path(__file__).parents[2]
+from tests.example_app.support import ROOT, SEEDED, Visitor, environment
 
 
 def test_first_page_shows_an_account_half_way_through(visitor: Visitor) -> None:
@@ -36,26 +33,11 @@ def test_second_start_keeps_what_is_there(make_app: Callable[..., Flask]) -> Non
 
 def test_flask_run_needs_no_preparation(tmp_path: Path) -> None:
     """One command makes the database file and serves the seeded account and the signals' page."""
-    database = tmp_path / "demo.sqlite"
-    command = [
-        sys.executable,
-        "-m",
-        "flask",
-        "--app",
-        "example_app",
-        "run",
-        "--debug",
-        "--no-reload",
-    ]
+    command = [sys.executable, "-m", "flask", "--app", "example_app", "run"]
     with subprocess.Popen(
-        [*command, "--port", "0"],
+        [*command, "--debug", "--no-reload", "--port", "0"],
         cwd=ROOT,
-        env={
-            **os.environ,
-            "FLASK_SQLALCHEMY_DATABASE_URI": f"sqlite:///{database}",
-            "FLASK_MAIL_OUTBOX": str(tmp_path / "mails"),
-            "FLASK_LEDGER": str(tmp_path / "ledger.sqlite"),
-        },
+        env=environment(tmp_path),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -73,4 +55,4 @@ def test_flask_run_needs_no_preparation(tmp_path: Path) -> None:
                 assert "account_funded" in page.read().decode()
         finally:
             server.terminate()
-    assert database.exists()
+    assert (tmp_path / "placard.sqlite").exists()

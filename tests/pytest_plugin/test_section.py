@@ -259,6 +259,33 @@ def test_section_is_limited_to_the_last_lines(project: Project) -> None:
     assert "number_299" in lines[-2]
 
 
+@pytest.mark.parametrize(("sends", "shown"), [(1, 20), (0, 101)])
+def test_long_setup_is_cut_if_the_test_sent_something(
+    project: Project, sends: int, shown: int
+) -> None:
+    """A factory may fill a database; all of it is shown if the test sent nothing."""
+    result = project.test(
+        f"""
+        @pytest.fixture
+        def seeded(app):
+            with app.app_context():
+                for number in range(50):
+                    mail_sent.send("seed")
+                yield app
+
+        def test_fund(seeded):
+            for number in range({sends}):
+                seeded.test_client().post("/fund")
+            assert False
+        """
+    )
+    [(_, text)] = sections(result)
+    setup, _, _ = text.partition("POST /fund 200\n")
+    lines = setup.removeprefix("(Earlier lines are left out.)\n").splitlines()
+    assert len(lines) == shown
+    assert text.endswith(FUNDED if sends else "no receivers\n")
+
+
 def test_app_without_a_journal_has_no_section(project: Project) -> None:
     """The journal records nothing outside debug and testing."""
     result = project.test(

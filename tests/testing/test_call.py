@@ -199,8 +199,9 @@ def test_undeclared_name_is_refused(app: Flask, name: str) -> None:
 
 
 def test_call_needs_an_app_context() -> None:
-    """Signals belong to an app."""
-    with pytest.raises(AppContextError, match="Cannot call a receiver outside an app context"):
+    """Signals belong to an app; `kit.for_app(app)` cannot call a receiver."""
+    message = r"Cannot call a receiver outside .* Push one: 'with app\.app_context\(\):'\.$"
+    with pytest.raises(AppContextError, match=message):
         kit.call(take, archive_made)
 
 

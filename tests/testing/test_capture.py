@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from flask import Flask, current_app
+from flask import Flask, current_app, g
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from flask_signals_kit import (
     AppContextError,
@@ -126,9 +126,42 @@ def test_capture_ends_with_its_block_and_can_be_nested(kit: SignalsKit, app: Fla
 
 
 def test_capture_outside_an_app_context_is_refused(kit: SignalsKit) -> None:
-    """Signals belong to an app; the message says to push a context."""
-    with pytest.raises(AppContextError, match=r"with app\.app_context\(\)"), kit.capture():
+    """Signals belong to an app; the message says to push a context, or to pass the app."""
+    fix = r"with app\.app_context\(\):'; or pass kit\.capture\(app=app\)"
+    with pytest.raises(AppContextError, match=fix), kit.capture():
         pass
+
+
+def test_capture_of_an_app_leaves_each_request_a_context_of_its_own(kit: SignalsKit) -> None:
+    """A pushed context would give all of them one ``g`` and one session."""
+    app, other = make_app(kit), make_app(kit)
+
+    @app.post("/fund")
+    def fund() -> str:
+        g.visits = g.get("visits", 0) + 1
+        kit.send("account_funded", visits=g.visits)
+        return "ok"
+
+    with kit.capture(app=app) as sent:
+        app.test_client().post("/fund")
+        app.test_client().post("/fund")
+        kit.for_app(other).send("account_funded", visits=0)
+    assert [captured.payload for captured in sent] == [{"visits": 1}, {"visits": 1}]
+
+
+def test_captured_model_is_compared_by_its_row(kit: SignalsKit, app: Flask) -> None:
+    """A request has a session of its own, so it sends another instance, which is detached."""
+    with Session(db.engine, expire_on_commit=False) as session:
+        ours, other = Account(), Account()
+        session.add_all([ours, other])
+        session.commit()
+    with kit.capture() as sent:
+        kit.send("account_funded", db.session.get_one(Account, ours.id), account=ours)
+        db.session.commit()
+        db.session.remove()
+    sent.assert_sent_once("account_funded", sender=ours, account=db.session.get(Account, ours.id))
+    sent.assert_not_sent("account_funded", sender=other)
+    sent.assert_not_sent("account_funded", sender=Account(id=ours.id))
 
 
 def test_capture_can_run_after_commit_receivers_at_the_end_of_the_block(

@@ -48,6 +48,18 @@ def test_committed_message_runs_when_the_block_ends(shop: DurableShop) -> None:
     sent.assert_called(pay)
 
 
+def test_committed_message_runs_without_a_context_around_the_block(shop: DurableShop) -> None:
+    """The app is passed, and only the sender has a context."""
+    shop.on(pay)
+    with shop.kit.capture(app=shop.app, run_durable=True) as sent:
+        with shop.open() as session:
+            fund(shop)
+            session.commit()
+        assert balance(shop) == 0
+    assert balance(shop) == 5
+    sent.assert_called(pay)
+
+
 def test_committed_message_waits_for_a_worker_by_default(shop: DurableShop) -> None:
     """Recording alone changes nothing."""
     shop.on(pay)
