@@ -312,8 +312,9 @@ class SignalsKit(Api):
         """Undo what a ``with`` block connects, declares and disconnects. For tests.
 
         When the block ends, receivers, declarations, bridges, exception hooks and sessions of the
-        kit and of each of its apps are those that there were when it began. Blocks can be nested.
-        This applies to all threads.
+        kit and of each of its apps are those that there were when it began. What a module connects
+        and declares that is imported in the block for the first time remains. Blocks can be
+        nested, and must end in reverse order. This applies to all threads.
 
         >>> from flask_signals_kit import SignalsKit
         >>> kit = SignalsKit()

@@ -418,7 +418,8 @@ class AppSignals(Api):
                 restore_signal()
             self.unknown = unknown
             if self.outbox is not None and not had_outbox:
-                self.outbox.close(self.app)
+                if (app := self._app()) is not None:
+                    self.outbox.close(app)
                 self.outbox = None
 
         return restore
