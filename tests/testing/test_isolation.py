@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from flask_signals_kit import (
     ConfigurationError,
+    DeclarationError,
     DuplicateReceiverError,
     Durable,
     Signal,
@@ -112,6 +113,29 @@ def test_declarations_of_the_block_are_undone(kit: SignalsKit, app: Flask) -> No
     assert not known & {"account_closed", "account_opened"}
     with app.app_context():
         kit.send("account_funded", "acme", any_name=1)
+
+
+def test_handle_that_was_declared_in_the_block_is_refused_after_it(
+    kit: SignalsKit, app: Flask
+) -> None:
+    """The message says why, also if the name was declared again."""
+    with kit.isolated():
+        account_closed = kit.signal("account_closed")
+        opened = kit.for_app(app).signal("account_opened")
+    for api, handle in (
+        (kit, account_closed),
+        (kit.for_app(app), account_closed),
+        (kit.for_app(app), opened),
+    ):
+        with pytest.raises(
+            DeclarationError, match=r"in a block of kit\.isolated\(\) that has ended"
+        ):
+            api.on(handle)(write_down)
+    kit.signal("account_closed")
+    with pytest.raises(DeclarationError, match="has ended"):
+        kit.on(account_closed)(write_down)
+    with pytest.raises(DeclarationError, match="by another kit"):
+        kit.on(SignalsKit().signal("account_closed"))(write_down)
 
 
 def test_contract_of_the_block_does_not_refuse_later_receivers(kit: SignalsKit) -> None:
