@@ -207,8 +207,8 @@ class SignalsKit(Api):
         self,
         *signals: Target,
         run: bool = True,
-        only: Iterable[Receiver | str] | None = None,
-        except_: Iterable[Receiver | str] = (),
+        only: Receiver | str | Iterable[Receiver | str] | None = None,
+        except_: Receiver | str | Iterable[Receiver | str] = (),
         run_after_commit: bool = False,
         run_durable: bool = False,
         contain: bool = False,
@@ -222,9 +222,9 @@ class SignalsKit(Api):
         :param signals: names, globs or handles; every domain signal of the app if omitted. An
             undeclared name is logged, or raises under ``SIGNALS_KIT_STRICT``.
         :param run: if false, no receiver runs: a send returns ``[]``, and is recorded.
-        :param only: the only receivers that run. A receiver is given as the function, or as a
-            string: its ``uid``, or its module and name.
-        :param except_: receivers that do not run.
+        :param only: the only receiver that runs, or several in a list. A receiver is given as the
+            function, or as a string: its ``uid``, or its module and name.
+        :param except_: the receiver that does not run, or several in a list.
         :param run_after_commit: when the block ends without an exception, run the after-commit
             receivers that still wait, in the order of a commit, and those that start to wait
             meanwhile. Use it in tests whose outer transaction is always rolled back.
@@ -250,13 +250,13 @@ class SignalsKit(Api):
 
         runs = Runs(
             run=run,
-            only=None if only is None else tuple(only),
-            except_=tuple(except_),
+            only=None if only is None else _receivers(only),
+            except_=_receivers(except_),
             after_commit=run_after_commit,
             durable=run_durable,
             contain=contain,
         )
-        app_signals = self._current("capture signals")
+        app_signals = self._current("capture signals", "")
         names = [self._target(signal) for signal in signals]
         with capture(app_signals, names, self._target, runs) as captured:
             yield captured
@@ -304,7 +304,7 @@ class SignalsKit(Api):
         """
         from .testing.call import call  # not imported in a process that runs no tests
 
-        app_signals = self._current("call a receiver")
+        app_signals = self._current("call a receiver", "")
         return call(app_signals, receiver, self._target(signal), overrides)
 
     @contextmanager
@@ -375,12 +375,12 @@ class SignalsKit(Api):
         """Return the current app: the sender of a send without one."""
         return self._current("send").app
 
-    def _current(self, doing: str) -> AppSignals:
+    def _current(self, doing: str, otherwise: str = "; or use kit.for_app(app)") -> AppSignals:
         context = _cv_app.get(None)
         if context is None:
             raise AppContextError(
                 f"Cannot {doing} outside an app context, because signals belong to an app. Push "
-                "one: 'with app.app_context():'; or use kit.for_app(app)."
+                f"one: 'with app.app_context():'{otherwise}."
             )
         return self._signals_of(context.app)
 
@@ -455,6 +455,11 @@ class _Startup:
         self.close(app)
         if self._page is not None:
             self._page.remove(app)
+
+
+def _receivers(given: Receiver | str | Iterable[Receiver | str]) -> tuple[Receiver | str, ...]:
+    """Return the receivers of an argument: one, or several."""
+    return (given,) if isinstance(given, str) or callable(given) else tuple(given)
 
 
 def _flask_app(app: object, method: str) -> Flask:
