@@ -208,8 +208,8 @@ class SignalsKit(Api):
         *signals: Target,
         app: Flask | None = None,
         run: bool = True,
-        only: Iterable[Receiver | str] | None = None,
-        except_: Iterable[Receiver | str] = (),
+        only: Receiver | str | Iterable[Receiver | str] | None = None,
+        except_: Receiver | str | Iterable[Receiver | str] = (),
         run_after_commit: bool = False,
         run_durable: bool = False,
         contain: bool = False,
@@ -225,9 +225,9 @@ class SignalsKit(Api):
         :param app: the app; the current one if omitted. With it, the block needs no app context,
             whose ``g`` and session all requests of a test client in the block would share.
         :param run: if false, no receiver runs: a send returns ``[]``, and is recorded.
-        :param only: the only receivers that run. A receiver is given as the function, or as a
-            string: its ``uid``, or its module and name.
-        :param except_: receivers that do not run.
+        :param only: the only receiver that runs, or several in a list. A receiver is given as the
+            function, or as a string: its ``uid``, or its module and name.
+        :param except_: the receiver that does not run, or several in a list.
         :param run_after_commit: when the block ends without an exception, run the after-commit
             receivers that still wait, in the order of a commit, and those that start to wait
             meanwhile. Use it in tests whose outer transaction is always rolled back.
@@ -253,8 +253,8 @@ class SignalsKit(Api):
 
         runs = Runs(
             run=run,
-            only=None if only is None else tuple(only),
-            except_=tuple(except_),
+            only=None if only is None else _receivers(only),
+            except_=_receivers(except_),
             after_commit=run_after_commit,
             durable=run_durable,
             contain=contain,
@@ -318,8 +318,9 @@ class SignalsKit(Api):
         """Undo what a ``with`` block connects, declares and disconnects. For tests.
 
         When the block ends, receivers, declarations, bridges, exception hooks and sessions of the
-        kit and of each of its apps are those that there were when it began. Blocks can be nested.
-        This applies to all threads.
+        kit and of each of its apps are those that there were when it began. What a module connects
+        and declares that is imported in the block for the first time remains. Blocks can be
+        nested, and must end in reverse order. This applies to all threads.
 
         >>> from flask_signals_kit import SignalsKit
         >>> kit = SignalsKit()
@@ -460,6 +461,11 @@ class _Startup:
         self.close(app)
         if self._page is not None:
             self._page.remove(app)
+
+
+def _receivers(given: Receiver | str | Iterable[Receiver | str]) -> tuple[Receiver | str, ...]:
+    """Return the receivers of an argument: one, or several."""
+    return (given,) if isinstance(given, str) or callable(given) else tuple(given)
 
 
 def _flask_app(app: object, method: str) -> Flask:

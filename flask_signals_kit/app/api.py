@@ -317,10 +317,7 @@ class Api:
             return signal if is_glob(signal) else check_name(signal)
         if isinstance(signal, DomainSignal):
             if self.registry.handle(signal.name) is not signal:
-                raise DeclarationError(
-                    f"Signal {signal.name!r} was declared by another kit, or for one app only; "
-                    "use it through the kit or the kit.for_app(app) that declared it."
-                )
+                raise DeclarationError(self._why_unknown(signal))
             return signal.name
         if isinstance(signal, blinker.NamedSignal) and any(
             app.namespace.get(signal.name) is signal for app in self.registry.apps
@@ -331,6 +328,20 @@ class Api:
         raise DeclarationError(
             f"{type_name(signal)} is not a signal: give a name, a glob, a handle or a blinker "
             "signal."
+        )
+
+    def _why_unknown(self, handle: DomainSignal[Any, ..., Any]) -> str:
+        """Return why a handle cannot be used here."""
+        owners = [registry.owner for registry in self.registry.chain]
+        declared = [registry.declarations.get(handle.name) for registry in self.registry.chain]
+        if handle._owner in owners and handle not in declared:
+            return (
+                f"Signal {handle.name!r} was declared in a block of kit.isolated() that has ended, "
+                "which undid it: use the handle in the block, or declare the signal outside of it."
+            )
+        return (
+            f"Signal {handle.name!r} was declared by another kit, or for one app only; use it "
+            "through the kit or the kit.for_app(app) that declared it."
         )
 
     def _bridged_name(self, source: blinker.Signal) -> str | None:

@@ -256,6 +256,10 @@ class AppSignals(Api):
         connected = {name for name, signal in self._signals().items() if signal.has_receivers}
         return self.registry.names() | connected
 
+    def is_known(self, name: str) -> bool:
+        """Tell whether a name is declared or bridged, or has receivers."""
+        return name in self.known_names() or self.registry.has_connections(name)
+
     def check(self) -> list[Any]:
         """Return each :class:`Problem` of the app's signals, as the kit's ``check`` does."""
         return self._problems(self)
@@ -311,7 +315,7 @@ class AppSignals(Api):
         """
         place = call_site(sys._getframe())
         self.refuse_unknown(name, place)
-        if not self.registry.is_declared(name) and not self.namespace.signal(name).has_receivers:
+        if not self.is_known(name):
             logger.warning(
                 "Signal %r is captured by %s, but it is not declared and has no receivers.%s",
                 name,
@@ -418,7 +422,8 @@ class AppSignals(Api):
                 restore_signal()
             self.unknown = unknown
             if self.outbox is not None and not had_outbox:
-                self.outbox.close(self.app)
+                if (app := self._app()) is not None:
+                    self.outbox.close(app)
                 self.outbox = None
 
         return restore

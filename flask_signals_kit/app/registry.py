@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import types
 import weakref
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ import blinker
 
 from ..catalogue import BUILTIN_PAYLOADS
 from ..core.connection import Connections, LiveConnection
-from ..core.introspection import locate, reload_key, reloaded
+from ..core.introspection import locate, place_of, reload_key, reloaded
 from ..core.names import is_glob
 from ..errors import DeclarationError, DuplicateReceiverError
 from ..records import OnError, Place, same_function
@@ -381,6 +381,48 @@ class Registry:
 
         return restore
 
+    def made_by(self, modules: Collection[str]) -> Callable[[], None]:
+        """Return a function that connects and declares again what these modules do when imported.
+
+        That includes their exception hooks, and the bridges, sessions and outbox that their
+        receivers need. Closures are left out, because the function that makes them may be called
+        again.
+
+        :param modules: the names of modules.
+        """
+
+        def is_theirs(place: Place | None) -> bool:
+            return place is not None and place.module in modules and "<locals>" not in place.name
+
+        with self.lock:
+            handles = [
+                (handle, vars(handle).copy())
+                for handle in self.declarations.values()
+                if is_theirs(handle.place)
+            ]
+            connections = [_copy(c) for c in self.connections if is_theirs(c.place)]
+            hooks = [each for each in self.hooks if is_theirs(place_of(each.hook))]
+            targets = {connection.target for connection in connections}
+            bridged = {name: each for name, each in self.bridged.items() if name in targets}
+            sessions, outbox = self.sessions, self.outbox
+
+        def make_again() -> None:
+            with self.lock:
+                for handle, attributes in handles:
+                    vars(handle).update(attributes)
+                    self.declarations[handle.name] = handle
+                self.bridged.update(bridged)
+                self.hooks = tuple(dict.fromkeys((*self.hooks, *hooks)))
+                if any(connection.options.delivery is not None for connection in connections):
+                    self.sessions, self.outbox = sessions, outbox
+            for handle, _ in handles:
+                self._notify_declared(handle.name)
+            for app in self.apps:
+                app.bridged(bridged)
+            self.connect(connections)
+
+        return make_again
+
     def _remember_uid(self, connection: LiveConnection) -> None:
         uid = connection.options.uid
         if uid is not None:
@@ -398,6 +440,14 @@ class Registry:
                     self._by_uid.pop(uid, None)
             finally:
                 self.lock.release()
+
+
+def _copy(connection: LiveConnection) -> LiveConnection:
+    """Return an equal connection, which is not stored yet."""
+    receiver, sender = connection.resolve(), connection.resolve_sender()
+    copy = LiveConnection(connection.target, receiver, sender, connection.options)  # type: ignore[arg-type]
+    copy.order = connection.order
+    return copy
 
 
 def _code_of(connection: LiveConnection) -> tuple[types.CodeType | None, int | None]:

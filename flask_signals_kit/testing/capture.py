@@ -111,18 +111,22 @@ class _Scope:
     def check(self, name: str) -> str:
         """Return a name that an assertion gets.
 
-        :raises AssertionError: if its signal is not captured, because then each assertion that it
-            was not sent would be true.
+        :raises AssertionError: for a glob, or if its signal is not captured, because then each
+            assertion that it was not sent would be true.
         """
         __tracebackhide__ = True
+        if is_glob(name):
+            raise AssertionError(
+                f"{name!r} is a pattern: an assertion takes the name of one signal. "
+                "assert_nothing_sent() is about every signal of a block, such as "
+                f"kit.capture({name!r})."
+            )
         if not self.includes(name):
             captured = ", ".join(sorted({*self._names, *self._globs}))
             raise AssertionError(
                 f"Signal {name!r} is not captured in this block, which captures {captured}: name "
                 "it in kit.capture(…)."
             )
-        if name not in self._names:
-            self._app_signals.warn_unknown(name)
         return name
 
     def observe(self, record: Callable[[Observation], None], stack: ExitStack) -> None:
@@ -130,7 +134,8 @@ class _Scope:
         namespace = self._app_signals.namespace
         for name in self._names:
             stack.callback(namespace.signal(name).observe(record))
-        stack.callback(namespace.observe(_PassiveObserver(self._is_only_by_glob, record)))
+        if self._globs:
+            stack.callback(namespace.observe(_PassiveObserver(self._is_only_by_glob, record)))
 
     def _is_only_by_glob(self, name: str) -> bool:
         return name not in self._names and self._matches_glob(name)

@@ -22,7 +22,9 @@ from ..records import Emission, Receiver
 from .matching import (
     differences,
     is_receiver,
+    matches,
     receiver_label,
+    shown_expected,
     shown_payload,
     shown_sender,
 )
@@ -32,6 +34,12 @@ if TYPE_CHECKING:
     from ..core.journal import JournalEntry
     from ..core.observation import Observation
     from ..records import Connection
+
+LINES = 200
+"""The most lines of the tree that a failed assertion shows."""
+
+EXPLANATIONS = 5
+"""The most explanations of a receiver that are named before the tree."""
 
 SKIPPED = frozenset({"skipped", "other_sender", "not_reached", "muted", "dropped"})
 """The statuses of a receiver that was not called, and will not be."""
@@ -135,10 +143,11 @@ class CapturedSignals(list[Captured]):
             SQLAlchemy model matches any instance for the same row. A function is a predicate: it
             must return ``True``.
         :return: the first emission that matches.
-        :raises AssertionError: if there is none.
+        :raises AssertionError: if there is none; or for a name that is not declared, has no
+            receivers and was not sent, which every assertion refuses as a typo.
         """
         __tracebackhide__ = True
-        name = self._name_of(signal)
+        name = self._known(signal)
         found = self._matching(name, sender, payload)
         if not found:
             raise AssertionError(self._not_sent(name, sender, payload))
@@ -152,7 +161,7 @@ class CapturedSignals(list[Captured]):
         :raises AssertionError: if no emission matches, or more than one.
         """
         __tracebackhide__ = True
-        name = self._name_of(signal)
+        name = self._known(signal)
         found = self._matching(name, sender, payload)
         if not found:
             raise AssertionError(self._not_sent(name, sender, payload))
@@ -167,10 +176,12 @@ class CapturedSignals(list[Captured]):
         Parameters are those of :meth:`assert_sent`.
 
         :raises AssertionError: if an emission matches.
+        :raises Exception: what a predicate raised; it cannot tell that an emission does not match.
         """
         __tracebackhide__ = True
-        name = self._name_of(signal)
-        if self._matching(name, sender, payload):
+        name = self._known(signal)
+        same = [each for each in self if each.signal == name]
+        if any(matches(sender, payload, each.sender, each.payload) for each in same):
             text = f"{_described(name, sender, payload)} was sent."
             raise AssertionError(self._with_tree(text))
 
@@ -193,7 +204,7 @@ class CapturedSignals(list[Captured]):
         __tracebackhide__ = True
         sent = iter([captured.signal for captured in self])
         before = ""
-        for name in map(self._name_of, signals):
+        for name in map(self._known, signals):
             if name not in sent:  # this takes the signals up to the one that is found
                 raise AssertionError(self._with_tree(f"Signal {name!r} was not sent{before}."))
             before += f"{', ' if before else ' after '}{name!r}"
@@ -236,6 +247,17 @@ class CapturedSignals(list[Captured]):
 
     # -- searching ----------------------------------------------------------------------------
 
+    def _known(self, signal: Named) -> str:
+        """Return the name of a signal; refuse a typo, for which "not sent" would always be true."""
+        __tracebackhide__ = True
+        name = self._name_of(signal)
+        sent = {each.captured.signal for each in self._recorded}
+        if name not in sent and not self._app_signals.is_known(name):
+            near = nearest(name, sent | self._app_signals.known_names() - {name})
+            text = f"Signal {name!r} was not sent, is not declared and has no receivers."
+            raise AssertionError(self._with_tree(text + suggestion(near)))
+        return name
+
     def _matching(self, name: str, sender: Any, payload: dict[str, Any]) -> list[Captured]:
         return [
             captured
@@ -245,8 +267,9 @@ class CapturedSignals(list[Captured]):
 
     def _parts(self) -> Iterator[_Part]:
         """Yield the part of each receiver in each emission, in the order of the sends."""
-        recorded = {each.entry().number: each for each in self._recorded}
-        for emission in self._emissions():
+        present = self._present()
+        recorded = {each.entry().number: each for each in present}
+        for emission in self._emissions(present):
             each = recorded[emission.number]
             for recorded_step, step in zip(in_order(each.entry()), emission.steps, strict=True):
                 connection = recorded_step.connection
@@ -256,8 +279,13 @@ class CapturedSignals(list[Captured]):
     def _parts_of(self, receiver: Receiver | str) -> list[_Part]:
         return [part for part in self._parts() if part.is_of(receiver)]
 
-    def _emissions(self) -> Any:
-        entries = [each.entry for each in self._recorded]
+    def _present(self) -> list[_Recorded]:
+        """Return what is known of the emissions that the test has not removed from the list."""
+        present = set(self)
+        return [each for each in self._recorded if each.captured in present]
+
+    def _emissions(self, present: list[_Recorded]) -> Any:
+        entries = [each.entry for each in present]
         return describe_entries(self._app_signals, lambda: [entry() for entry in entries])
 
     # -- texts --------------------------------------------------------------------------------
@@ -267,7 +295,7 @@ class CapturedSignals(list[Captured]):
         text = f"{_described(name, sender, payload)} was not sent."
         similar = [each for each in self if each.signal == name]
         if not similar:
-            return self._with_tree(text + suggestion(nearest(name, {e.signal for e in self})))
+            return self._with_tree(text)
         near = min(similar, key=lambda captured: len(_differences(captured, sender, payload)))
         differs = "; ".join(_differences(near, sender, payload))
         return self._with_tree(f"{text}\nThe most similar one, {_text(near)}: {differs}.")
@@ -276,23 +304,34 @@ class CapturedSignals(list[Captured]):
         """Describe what happened to a receiver."""
         text = f"Receiver {receiver_label(receiver)} {what}"
         if parts:
-            words = dict.fromkeys(part.step.explanation for part in parts)
-            return self._with_tree(f"{text} ({'; '.join(words)}).")
-        near = None
-        if isinstance(receiver, str):
-            near = nearest(receiver, {named(part.connection.receiver) for part in self._parts()})
-        return self._with_tree(
-            f"{text}: it is not connected to a signal that was sent.{suggestion(near)}"
+            words = [*dict.fromkeys(part.step.explanation for part in parts)]
+            more = ["…"] if len(words) > EXPLANATIONS else []
+            return self._with_tree(f"{text} ({'; '.join(words[:EXPLANATIONS] + more)}).")
+        text += ": it is not connected to a signal that was sent."
+        connected = {named(part.connection.receiver) for part in self._parts()}
+        if isinstance(receiver, str) and not self._is_connected(receiver):
+            text += suggestion(nearest(receiver, connected))
+        return self._with_tree(text)
+
+    def _is_connected(self, receiver: str) -> bool:
+        """Tell whether a receiver of this name or ``uid`` is connected to any signal."""
+        return any(
+            is_receiver(receiver, None, connection.options.uid, connection.place)
+            for signal in self._app_signals._signals().values()
+            for connection in signal.live_connections
         )
 
     def _with_tree(self, text: str) -> str:
         """Return a text and what was sent."""
-        if not self._recorded:
-            return f"{text}\nNothing was sent in this block."
-        texts = {each.entry().number: _text(each.captured) for each in self._recorded}
-        lines = tree_lines(self._emissions(), lambda emission: texts[emission.number])
-        sent = textwrap.indent("\n".join(map(printable, lines)), "  ")
-        return f"{text}\nSent in this block:\n{sent}"
+        present = self._present()
+        if not present:
+            return printable(f"{text}\nNothing was sent in this block.")
+        texts = {each.entry().number: _text(each.captured) for each in present}
+        lines = list(tree_lines(self._emissions(present), lambda emission: texts[emission.number]))
+        if len(lines) > LINES:
+            lines = ["(Earlier lines are left out.)", *lines[-LINES:]]
+        sent = textwrap.indent("\n".join(lines), "  ")
+        return printable(f"{text}\nSent in this block:\n{sent}")
 
 
 def _differences(captured: Captured, sender: Any, payload: dict[str, Any]) -> list[str]:
@@ -307,6 +346,6 @@ def _text(captured: Captured) -> str:
 
 def _described(name: str, sender: Any, payload: dict[str, Any]) -> str:
     """Describe a signal with the expected sender and payload."""
-    parts = shown_payload(payload)
-    parts += [] if sender is ANY else [f"sender={shown_sender(sender)}"]
+    parts = shown_payload(payload, shown_expected)
+    parts += [] if sender is ANY else [f"sender={shown_expected(sender)}"]
     return f"Signal {name!r}{' with ' if parts else ''}{', '.join(parts)}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,13 +15,24 @@ if TYPE_CHECKING:
 def isolated(registry: Registry) -> Generator[None, None, None]:
     """Restore a kit's registry, and what its apps have of their own, when a block ends.
 
+    What a module does that is imported in the block for the first time remains, because a later
+    import does not run it again.
+
     :param registry: the kit's registry.
     """
     snapshots = [registry.snapshot(), *(app._snapshot() for app in registry.apps)]
+    before = frozenset(sys.modules)
     try:
         yield
     finally:
-        for restore in snapshots:
-            restore()
-        for app in registry.apps:
-            app._sync_hooks()
+        make_again = registry.made_by(sys.modules.keys() - before)
+        with ExitStack() as last_first:  # one that fails does not keep the others from running
+            last_first.callback(_sync_hooks, registry)
+            last_first.callback(make_again)
+            for restore in reversed(snapshots):
+                last_first.callback(restore)
+
+
+def _sync_hooks(registry: Registry) -> None:
+    for app in registry.apps:
+        app._sync_hooks()

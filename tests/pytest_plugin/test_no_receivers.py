@@ -156,7 +156,10 @@ def test_section_says_that_a_signal_was_muted(project: Project) -> None:
         """
     )
     [(_, text)] = sections(result)
-    assert "1  muted         shop.thank: the signal was muted\n" in text
+    assert (
+        "1  muted         shop.thank: the signal was muted, or kit.capture does not run it\n"
+        in text
+    )
 
 
 def test_name_of_no_signal_is_a_warning(project: Project) -> None:

@@ -318,11 +318,41 @@ def test_capture_can_run_only_some_receivers(kit: SignalsKit, connected: Any) ->
         with kit.capture(only=[receiver]) as sent:
             assert connected() == ["first"]
         sent.assert_called(first)
-        sent.assert_skipped(second, reason="muted: by kit.capture")
+        sent.assert_skipped(second, reason="kit.capture does not run it")
     with kit.capture(only=[]):
         assert connected() == []
     with kit.capture(only=[second, first]):
         assert connected() == ["first", "second"]
+
+
+def test_one_receiver_needs_no_list(kit: SignalsKit, connected: Any) -> None:
+    """A string is not a list of its letters."""
+    with kit.capture(only=first):
+        assert connected() == ["first"]
+    with kit.capture(except_=f"{__name__}.first"):
+        assert connected() == ["second"]
+
+
+def test_tree_names_the_capture_if_its_only_receiver_does_not_run(
+    kit: SignalsKit, app: Flask
+) -> None:
+    """The signal itself is not muted."""
+    kit.on("account_funded")(first)
+    limits: list[dict[str, Any]] = [{"run": False}, {"except_": [first]}, {"only": []}]
+    for limit in limits:
+        with kit.capture(**limit) as sent:
+            kit.send("account_funded")
+        sent.assert_skipped(first, reason="kit.capture does not run it")
+
+
+def test_capture_of_one_signal_observes_no_other(kit: SignalsKit, app: Flask) -> None:
+    """The sends of others stay fast."""
+    kit.on("account_funded", "mail_sent")(first)
+    kit.send("mail_sent")
+    with kit.capture("account_funded"):
+        kit.send("mail_sent")
+        signal: Signal = kit.namespace.signal("mail_sent")
+        assert signal._fast == (first,)
 
 
 def test_capture_can_exclude_receivers(kit: SignalsKit, connected: Any) -> None:

@@ -1,8 +1,10 @@
 """The assertions about what was captured, and the texts of those that fail."""
 
+import operator
 import re
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import ANY, Mock
@@ -10,7 +12,9 @@ from unittest.mock import ANY, Mock
 import pytest
 from flask import Flask, current_app
 
-from flask_signals_kit import Captured, CapturedSignals, SignalsKit, UnknownSignalError
+from flask_signals_kit import Captured, CapturedSignals, SignalsKit
+from flask_signals_kit.core.introspection import receiver_key
+from flask_signals_kit.testing import matching
 
 
 class Account:
@@ -117,10 +121,64 @@ def test_assert_sent_takes_matchers_and_predicates(sent: CapturedSignals) -> Non
     assert "does not return True" in text
 
 
-@pytest.mark.parametrize("wrong", [Mock(), bool], ids=["mock", "class"])
-def test_a_mock_or_a_class_is_no_predicate(sent: CapturedSignals, wrong: Any) -> None:
-    """Called with a value, either would return something true, and hide a wrong value."""
+@pytest.mark.parametrize("wrong", [Mock(), bool, Flask("other")], ids=["mock", "class", "app"])
+def test_only_a_function_is_a_predicate(sent: CapturedSignals, wrong: Any) -> None:
+    """Another object that can be called is a value, whatever it would return."""
     error_of(lambda: sent.assert_sent("account_funded", amount=wrong))
+    text = error_of(lambda: sent.assert_sent("account_funded", sender=wrong))
+    assert f"sender is <Account acme>, not {wrong!r}"[:60] in text
+    sent.assert_not_sent("account_funded", sender=wrong)
+
+
+def test_partials_and_methods_are_predicates(sent: CapturedSignals) -> None:
+    """As functions are."""
+    sent.assert_sent("account_funded", method=partial(operator.eq, "wire"))
+    sent.assert_sent("account_funded", method=str.islower)
+    text = error_of(lambda: sent.assert_sent("account_funded", method=str.isupper))
+    assert "'card', for which <method 'isupper' of 'str' objects> does not return True" in text
+
+
+def test_function_that_was_sent_is_a_value(kit: SignalsKit, context: None) -> None:
+    """It equals itself, may be given to a predicate, and is not shown as one."""
+    with kit.capture() as sent:
+        kit.send("account_funded", callback=print, other=thank)
+    sent.assert_sent("account_funded", callback=print, other=thank)
+    sent.assert_sent("account_funded", callback=lambda callback: callback is print)
+    text = error_of(lambda: sent.assert_sent("account_funded", callback=thank))
+    assert "account_funded(callback=<built-in function print>, other=<function thank at" in text
+    assert "callback is <built-in function print>, for which thank (tests/testing" in text
+
+
+def test_predicate_that_raises_differs(kit: SignalsKit, context: None) -> None:
+    """An earlier emission may have another value; but it is not known that it does not match."""
+    with kit.capture() as sent:
+        kit.send("account_funded", amount=None)
+        kit.send("account_funded", amount=5)
+    assert sent.assert_sent("account_funded", amount=lambda amount: amount > 1) is sent[1]
+    text = error_of(lambda: sent.assert_sent("account_funded", amount=lambda amount: amount > 9))
+    assert "amount is None, for which test_predicate_that_raises_differs" in text
+    assert "raised TypeError: '>' not supported between" in text
+    with pytest.raises(TypeError, match="'>' not supported"):
+        sent.assert_not_sent("account_funded", amount=lambda amount: amount > 9)
+
+
+def test_value_whose_comparison_has_no_truth_value_differs(kit: SignalsKit, context: None) -> None:
+    """As that of an array; a predicate gets it."""
+
+    class Array:
+        def __eq__(self, other: object) -> Any:
+            return self
+
+        def __bool__(self) -> bool:
+            raise ValueError("ambiguous")
+
+        __hash__ = None  # type: ignore[assignment]
+
+    with kit.capture() as sent:
+        kit.send("account_funded", rows=Array())
+    sent.assert_sent("account_funded", rows=lambda rows: isinstance(rows, Array))
+    text = error_of(lambda: sent.assert_sent("account_funded", rows=Array()))
+    assert "raised ValueError: ambiguous" in text
 
 
 def test_assert_sent_accepts_a_proxy_as_sender(kit: SignalsKit, context: None) -> None:
@@ -158,7 +216,30 @@ def test_failure_names_missing_fields_and_the_sender(sent: CapturedSignals) -> N
 def test_failure_suggests_the_name_that_was_sent(sent: CapturedSignals) -> None:
     """For a typo in the assertion."""
     text = error_of(lambda: sent.assert_sent("account_fundet"))
-    assert "'account_fundet' was not sent. Did you mean 'account_funded'?" in text
+    assert text.startswith(
+        "Signal 'account_fundet' was not sent, is not declared and has no receivers. Did you mean "
+        "'account_funded'?\nSent in this block:"
+    )
+
+
+def test_failure_about_a_known_name_suggests_no_other(sent: CapturedSignals) -> None:
+    """It is no typo: the signal or the receiver exists."""
+    assert "Did you mean" not in error_of(lambda: sent.assert_sent("account_closed"))
+    sent.clear()
+    assert "Did you mean" not in error_of(lambda: sent.assert_called("mails"))
+
+
+def test_failure_about_a_connected_receiver_suggests_no_other(
+    kit: SignalsKit, context: None
+) -> None:
+    """Its signal was not sent."""
+    kit.on("account_funded")(thank)
+    kit.on("account_closed", uid="thanks")(sync)
+    with kit.capture() as sent:
+        kit.send("account_funded")
+    for receiver in ("thanks", f"{__name__}.sync"):
+        text = error_of(lambda: sent.assert_called(receiver))  # noqa: B023
+        assert "is not connected to a signal that was sent.\nSent in" in text
 
 
 def test_failure_of_an_empty_block_says_so(kit: SignalsKit, context: None) -> None:
@@ -185,6 +266,45 @@ def test_long_and_broken_values_are_shortened(kit: SignalsKit, context: None) ->
     assert "..." in text
     assert "<Broken instance at" in text
     assert r"line='one\ntwo\x1b[31m'" in text
+
+
+def test_failure_escapes_what_a_terminal_would_obey(kit: SignalsKit, context: None) -> None:
+    """Everywhere in the text."""
+
+    class Coloured:
+        def __repr__(self) -> str:
+            return "\x1b[31mred"
+
+    with kit.capture() as sent:
+        kit.send("account_funded", colour=Coloured())
+    text = error_of(lambda: sent.assert_sent("account_funded", colour=Coloured(), other="\x1b"))
+    assert text.count(r"\x1b[31mred") == 5
+    assert "\x1b" not in text
+
+
+def test_failure_shows_the_last_lines_of_many(kit: SignalsKit, context: None) -> None:
+    """As the section of a failed test does."""
+    with kit.capture() as sent:
+        for number in range(150):
+            kit.send("account_funded", number=number)
+    lines = error_of(lambda: sent.assert_sent("account_funded", number=-1)).splitlines()
+    assert lines[2:4] == ["Sent in this block:", "  (Earlier lines are left out.)"]
+    assert len(lines) == 4 + 200
+    assert "account_funded(number=149)" in lines[-2]
+
+
+def test_failure_names_the_first_explanations_of_many(kit: SignalsKit, context: None) -> None:
+    """The tree has the others."""
+
+    @kit.on("account_funded", on_error="isolate")
+    def fail(sender: Any, number: int) -> None:
+        raise type(f"Error{number}", (ValueError,), {})
+
+    with kit.capture() as sent:
+        for number in range(7):
+            kit.send("account_funded", number=number)
+    text = error_of(lambda: sent.assert_called(fail))
+    assert "raised Error3; failed: raised Error4; …).\nSent in this block" in text
 
 
 # -- the other assertions about signals -----------------------------------------------------------
@@ -241,22 +361,25 @@ def test_assertion_about_a_signal_that_is_not_captured_fails(
     )
 
 
-def test_assertion_about_an_unknown_signal_is_reported(
-    kit: SignalsKit, app: Flask, context: None, caplog: pytest.LogCaptureFixture
-) -> None:
-    """As a capture of it is."""
+def test_assertion_about_an_unknown_signal_fails(kit: SignalsKit, context: None) -> None:
+    """Otherwise a typo would never be sent; a signal that was sent needs no declaration."""
     kit.signal("account_funded")
+    kit.on("mail_*")(thank)
     with kit.capture() as sent:
-        pass
-    sent.assert_not_sent("acount_funded")
-    assert "Did you mean 'account_funded'?" in caplog.text
-    kit.detach(app)
-    app.config["SIGNALS_KIT_STRICT"] = True
-    kit.init_app(app)
-    with kit.capture() as sent:
-        pass
-    with pytest.raises(UnknownSignalError, match="acount_funded"):
-        sent.assert_not_sent("acount_funded")
+        kit.send("account_closed")
+    text = error_of(lambda: sent.assert_not_sent("acount_funded"))
+    assert "no receivers. Did you mean 'account_funded'?" in text
+    error_of(lambda: sent.assert_order("acount_funded"))
+    sent.assert_not_sent("account_funded")
+    sent.assert_not_sent("mail_sent")
+    sent.assert_not_sent("account_closed", amount=5)
+    assert "acount_funded" not in kit.namespace
+
+
+def test_assertion_about_a_pattern_fails(sent: CapturedSignals) -> None:
+    """No signal has this name, so it was never sent."""
+    text = error_of(lambda: sent.assert_not_sent("account_*"))
+    assert text.startswith("'account_*' is a pattern: an assertion takes the name of one signal.")
 
 
 # -- receivers ------------------------------------------------------------------------------------
@@ -279,6 +402,18 @@ def test_assert_called_tells_closures_apart(kit: SignalsKit, context: None) -> N
     sent.assert_called(made[1])
     sent.assert_skipped(made[0])
     error_of(lambda: sent.assert_called(made[0]))
+
+
+def test_another_function_at_the_address_of_a_freed_one_was_not_called(
+    kit: SignalsKit, context: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory is used again, so an address does not identify a receiver for ever."""
+    kit.on("account_funded")(thank)
+    with kit.capture() as sent:
+        kit.send("account_funded")
+    monkeypatch.setattr(matching, "receiver_key", lambda receiver: receiver_key(thank))
+    sent.assert_called(thank)
+    error_of(lambda: sent.assert_called(sync))
 
 
 def test_failed_receiver_counts_as_not_called(kit: SignalsKit, context: None) -> None:
@@ -364,5 +499,12 @@ def test_emissions_that_the_test_removed_from_the_list_are_not_found(
     sent: CapturedSignals,
 ) -> None:
     """It is the test's own list."""
+    del sent[1:]
+    sent.assert_called(thank)
+    error_of(lambda: sent.assert_skipped(thank))
+    assert "initech" not in error_of(lambda: sent.assert_sent("mail_sent"))
     sent.clear()
     sent.assert_not_sent("account_funded")
+    sent.assert_not_sent("mail_sent")
+    text = error_of(lambda: sent.assert_called(thank))
+    assert text.endswith("Nothing was sent in this block.")

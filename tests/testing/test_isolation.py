@@ -1,11 +1,13 @@
 """`kit.isolated()`: what a block connects, declares and disconnects is undone."""
 
 import gc
+import sys
 import threading
 import weakref
 from collections.abc import Iterator
-from importlib import reload
+from importlib import import_module, reload
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import blinker
@@ -17,6 +19,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from flask_signals_kit import (
     ConfigurationError,
+    DeclarationError,
     DuplicateReceiverError,
     Durable,
     Signal,
@@ -112,6 +115,29 @@ def test_declarations_of_the_block_are_undone(kit: SignalsKit, app: Flask) -> No
         kit.send("account_funded", "acme", any_name=1)
 
 
+def test_handle_that_was_declared_in_the_block_is_refused_after_it(
+    kit: SignalsKit, app: Flask
+) -> None:
+    """The message says why, also if the name was declared again."""
+    with kit.isolated():
+        account_closed = kit.signal("account_closed")
+        opened = kit.for_app(app).signal("account_opened")
+    for api, handle in (
+        (kit, account_closed),
+        (kit.for_app(app), account_closed),
+        (kit.for_app(app), opened),
+    ):
+        with pytest.raises(
+            DeclarationError, match=r"in a block of kit\.isolated\(\) that has ended"
+        ):
+            api.on(handle)(write_down)
+    kit.signal("account_closed")
+    with pytest.raises(DeclarationError, match="has ended"):
+        kit.on(account_closed)(write_down)
+    with pytest.raises(DeclarationError, match="by another kit"):
+        kit.on(SignalsKit().signal("account_closed"))(write_down)
+
+
 def test_contract_of_the_block_does_not_refuse_later_receivers(kit: SignalsKit) -> None:
     """The name is free again."""
     with kit.isolated():
@@ -188,6 +214,92 @@ def test_receiver_of_a_module_that_was_reloaded_in_the_block_is_restored(
             assert receiver is wired_mails.thank
         with app.app_context():
             assert kit.send("account_funded") == [(first, "thanks")]
+
+
+LAZY = """
+from wired_kit import kit
+opened = kit.signal("account_opened", "An account exists.")
+@kit.on(opened, "account_funded")
+def thank(sender, **extra):
+    return "thanks"
+@kit.on_exception
+def report(app, exception, **extra):
+    reported.append(str(exception))
+reported = []
+def connect():
+    kit.on("account_funded")(lambda sender, **extra: "closure")
+"""
+
+
+def test_module_that_is_first_imported_in_the_block_stays_connected(
+    kit: SignalsKit, app: Flask, modules: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another import does not run it again, so a later test would lack its receivers."""
+    monkeypatch.setitem(sys.modules, "wired_kit", SimpleNamespace(kit=kit))
+    (modules / "wired_lazy.py").write_text(LAZY)
+    kit.on("account_funded")(write_down)
+
+    @app.get("/")
+    def fail() -> str:
+        raise ValueError("boom")
+
+    for _ in range(2):
+        with kit.isolated(), kit.isolated():
+            import_module("wired_lazy").connect()
+            kit.on("account_funded")(send_mail)
+            assert results(kit, app) == ["written down", "thanks", "closure", "mailed"]
+        assert results(kit, app) == ["written down", "thanks"]
+    lazy = sys.modules["wired_lazy"]
+    with app.app_context():
+        assert len(lazy.opened.send("acme")) == 1
+        assert lazy.opened.__doc__ == "An account exists."
+    app.test_client().get("/")
+    assert lazy.reported == ["boom"]
+
+
+def test_module_of_the_block_keeps_what_its_receivers_need(
+    kit: SignalsKit, app: Flask, modules: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bridges, the session and the outbox; weak receivers stay weak."""
+    monkeypatch.setitem(sys.modules, "wired_kit", SimpleNamespace(kit=kit, metadata=Base.metadata))
+    invoices = blinker.Namespace().signal("invoice-paid")
+    (modules / "wired_needs.py").write_text(
+        "from wired_kit import kit, metadata\n"
+        "kit.use_session(lambda: None)\n"
+        "kit.use_outbox(metadata)\n"
+        "class Ledger:\n"
+        "    def write(self, sender, **extra): return 'written'\n"
+        "ledger = Ledger()\n"
+        "kit.on('invoice_paid', 'account_funded', weak=True)(ledger.write)\n"
+        "@kit.on('account_closed', delivery='durable')\n"
+        "def delete(sender, **extra): ...\n"
+    )
+    with kit.isolated():
+        kit.bridge(invoices)
+        import wired_needs  # type: ignore[import-not-found]
+    assert kit.for_app(app).outbox is not None
+    with app.app_context():
+        assert len(invoices.send(app)) == 1
+    assert results(kit, app) == ["written"]
+    del wired_needs.ledger
+    gc.collect()
+    assert results(kit, app) == []
+
+
+def test_every_app_is_restored_if_one_was_dropped_in_the_block(kit: SignalsKit, app: Flask) -> None:
+    """Its outbox cannot be closed, and need not be."""
+    kit.use_outbox(Base.metadata)
+    kit.use_session(lambda: None)
+    other = make_app(kit, "other")
+    kit.for_app(app).on("account_funded")(write_down)
+    with kit.isolated():
+        kit.for_app(other).on("account_funded", delivery="durable")(send_mail)
+        kit.for_app(app).disconnect(write_down)
+        ref = weakref.ref(other)
+        del other
+        gc.collect()
+        assert ref() is None
+    assert results(kit, app) == ["written down"]
 
 
 def test_sessions_of_the_block_are_forgotten(kit: SignalsKit, app: Flask) -> None:
