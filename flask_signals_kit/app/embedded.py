@@ -51,8 +51,8 @@ class Worker:
         self._concurrency = concurrency
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="signals_outbox")
         self._lock = threading.Lock()
-        self._claimed: dict[int, int | None] = {}
-        """By message, the attempt that was claimed while its run had not ended."""
+        self._claimed: dict[int, tuple[int, float] | None] = {}
+        """By message, the attempt that was claimed while its run had not ended, and when."""
         self._woken = threading.Event()
         self._stopped = False
         self._failing = False
@@ -61,38 +61,48 @@ class Worker:
         """Run a message in one of the threads."""
         with self._lock:
             if message in self._claimed:  # its run is ending, or takes too long
-                self._claimed[message] = attempt
+                self._claimed[message] = attempt, time.perf_counter()
                 return
             self._claimed[message] = None
         self._pool.submit(self._run, message, attempt)
 
     def _run(self, message: int, attempt: int) -> None:
-        """Run a message, and run it again if it was claimed meanwhile."""
-        claimed: int | None = attempt
-        while claimed is not None:
-            self._run_once(message, claimed)
+        """Run a message, and run it again if it was claimed after the end of its run was stored.
+
+        A claim before that, because the run took too long, does not respect what the run has stored
+        as the time of the next attempt.
+        """
+        following: int | None = attempt
+        while following is not None:
+            ended = self._run_once(message, following)
             with self._lock:
                 claimed, self._claimed[message] = self._claimed[message], None
-                if claimed is None:
+                is_later = claimed is not None and ended is not None and claimed[1] > ended
+                following = claimed[0] if claimed is not None and is_later else None
+                if following is None:
                     del self._claimed[message]
         if len(self._claimed) <= self._concurrency:
             self._woken.set()
 
-    def _run_once(self, message: int, attempt: int) -> None:
+    def _run_once(self, message: int, attempt: int) -> float | None:
+        """Run a message; return when the end of the run was stored, or ``None`` if it was not."""
         outbox = self._outbox()
         if outbox is None or self._stopped:
-            return
+            return None
         started = time.perf_counter()
         try:
             result = outbox.run(message, attempt)
         except BaseException:
             logger.exception("The run of message %d ended; it is due again later", message)
-            return
-        if result is not None and self._ended is not None:
+            return None
+        if result is None:
+            return None
+        if self._ended is not None:
             try:
                 self._ended(result, time.perf_counter() - started)
             except Exception:
                 logger.exception("The result of message %d could not be shown", message)
+        return result.ended
 
     def wake(self) -> None:
         """Look at the outbox now: a message was stored."""

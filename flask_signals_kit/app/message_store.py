@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 
 from flask import Flask
 
-from ..compat import call_inside, is_current, trace_of_request
+from ..compat import active_contexts, call_inside, is_current, trace_of_request
 from ..core.delivery import Call, LateResult
 from ..core.introspection import is_reloaded
 from ..deliveries.durable.delivery import Durable
@@ -30,6 +30,7 @@ from ..deliveries.durable.table import (
     Statements,
     missing_part,
     outbox_table,
+    schema_in,
 )
 from ..deliveries.sources import SessionSource, in_greenlet, is_async
 from ..deliveries.sqlite import engine_label
@@ -59,19 +60,22 @@ class RunningMessage:
     """The delivery of its receiver."""
     app_context: Any
     """The app context of the run."""
-    thread: int
-    """The identifier of the thread that its receiver runs in."""
+    threads: set[int]
+    """The identifiers of the threads that its receiver runs in; an async one may have two."""
     is_open: bool = True
     """Whether the transaction of the run has not ended yet."""
 
     @property
     def session(self) -> Any:
         """The session of the run, or ``None``; another one if the receiver has removed it."""
+        if next(active_contexts(), None) is self.app_context:
+            return self.store.session(self.delivery)
+        # In a copy of the context: a function that creates a session may keep it in a variable.
         return call_inside(self.app_context, lambda: self.store.session(self.delivery))
 
     def joined_session(self, store: MessageStore) -> Any:
         """Return the session in which a message is stored with the end of this one, or ``None``."""
-        is_here = self.store is store and self.thread == get_ident()
+        is_here = self.store is store and get_ident() in self.threads
         return self.session if self.is_open and is_here else None
 
 
@@ -137,7 +141,7 @@ class MessageStore:
         self._engine = engine
         self._found_engine: Any = None
         self._process = os.getpid()
-        self._checked_engine: Any = None
+        self._checked: tuple[Any, str | None] | None = None
         self._hints: dict[str, tuple[Any, dict[str, Any]]] = {}
         self._results: WeakValueDictionary[str, LateResult] = WeakValueDictionary()
         """The results that the journal shows, by the id of the message."""
@@ -163,7 +167,7 @@ class MessageStore:
     def engine(self) -> Any:
         """Return the engine of the table.
 
-        In the app's context it is that of the current session, which a test may have replaced.
+        It is found once. In a test, it is that of the current session, which may change.
 
         :raises ConfigurationError: if it is not known, or its database cannot be used.
         """
@@ -186,12 +190,12 @@ class MessageStore:
         return engine_of(bind)
 
     def _bind_of_session(self) -> Any:
-        """Return the engine of the current session, or the connection that it is bound to.
+        """Return the engine of the app's session, or in a test the connection that it is bound to.
 
         Outside of the app's context it is the engine that was found last.
         """
         is_here, known = is_current(self.app), self._found_engine
-        if not is_here and known is not None:
+        if known is not None and not (is_here and self.app.testing):
             return known
         # Only outside of the app's context: the end of another one may close the session.
         with nullcontext() if is_here else self.app.app_context():
@@ -345,15 +349,26 @@ class MessageStore:
 
         :return: the id of the message; ``None`` if neither the journal nor a test needs it.
         """
-        if connection.engine is not self._checked_engine:
-            self._check_database(connection)
-            self._checked_engine = connection.engine
+        used = connection.engine, schema_in(self.statements.table, connection)
+        if used != self._checked:
+            self._check_database(connection, used[1])
+            self._checked = used
         is_followed = call._late is not None or self.signals.sessions.are_observed
         return self.statements.insert(connection, self._values(call, delivery), is_followed)
 
-    def _check_database(self, connection: Any) -> None:
-        """Refuse a connection to another database than that of the table, or to one without it."""
+    def _check_database(self, connection: Any, schema: str | None) -> None:
+        """Refuse a connection to another database than that of the table, or to one without it.
+
+        :param schema: the schema of the table on this connection.
+        """
         engine = self.engine()
+        known = schema_in(self.statements.table, engine)
+        if schema != known:
+            raise ConfigurationError(
+                f"The session uses schema {schema!r} of {engine_label(connection.engine)}, but the "
+                f"outbox is in schema {known!r}: the workers of an app read one table, so all "
+                "sessions must translate its schema to the same."
+            )
         if connection.engine is not engine and connection.engine.url != engine.url:
             raise ConfigurationError(
                 f"The session uses {engine_label(connection.engine)}, but the outbox is in "

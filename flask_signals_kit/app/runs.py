@@ -50,6 +50,8 @@ class RunResult:
     """The signal's name."""
     status: RunStatus
     """How it ended."""
+    ended: float
+    """When its end was stored, on ``time.perf_counter``."""
     error: BaseException | None = None
     """What the receiver raised, or why it could not run; ``None`` if neither."""
 
@@ -95,12 +97,14 @@ def run(store: MessageStore, message: int, attempt: int) -> RunResult | None:
         return None
     with begun.joined():
         status, error = begun.execute()
+        ended = perf_counter()
     return RunResult(
         message=message,
         attempt=begun.attempt,
         receiver=begun.row.receiver,
         signal=begun.signal,
         status=status,
+        ended=ended,
         error=error,
     )
 
@@ -147,7 +151,7 @@ def _begin(store: MessageStore, connection: Any, message: int, attempt: int) -> 
             headers=headers,
             delivery=delivery,
             app_context=next(active_contexts()),
-            thread=get_ident(),
+            threads={get_ident()},
         ),
     )
     if live is not None and row.attempt > begun.max_attempts:
@@ -269,13 +273,14 @@ class _Run:
         except RetryAfter:
             self.late.ran(self.began, None, "retrying")
         except Discard as asked:
-            self._discard(self.store.connection_of(session), asked)
+            with self._transaction(session) as connection:
+                self._discard(connection, asked)
         except Exception as error:
             self.late.ran(self.began, error)
             raise
         else:
-            connection = self.store.connection_of(session)
-            self.store.statements.finish(connection, self.message, self.attempt)
+            with self._transaction(session) as connection:
+                self.store.statements.finish(connection, self.message, self.attempt)
             self.late.ran(self.began, None)
 
     def _discard(self, connection: Any, asked: Discard) -> None:
@@ -331,7 +336,7 @@ class _Run:
 
         async def run(sender: Any, /, **payload: Any) -> Any:
             if self.context.session is session:  # not if each thread has a session of its own
-                self.context.thread = get_ident()
+                self.context.threads.add(get_ident())
             return await receiver(sender, **payload)
 
         return run
@@ -369,11 +374,9 @@ class _Run:
             for other in self._open_sessions():
                 if other is not session:
                     other.commit()
-            if session is None or not session.in_transaction():
-                with self.store.engine().begin() as connection:
-                    self._delete(connection)
-            else:
-                self._delete(self.store.connection_of(session))
+            with self._transaction(session) as connection:
+                self._delete(connection)
+            if session is not None and session.in_transaction():
                 session.commit()
         except BaseException:
             self._roll_back()
@@ -388,6 +391,15 @@ class _Run:
         """Return the sessions that the receiver may have used, and that have a transaction."""
         found = self.store.sessions_here(self.delivery)
         return (session for session in found if session.in_transaction())
+
+    @contextmanager
+    def _transaction(self, session: Any) -> Generator[Any, None, None]:
+        """Give the connection of a session's transaction, or one of its own if there is none."""
+        if session is not None and session.in_transaction():
+            yield self.store.connection_of(session)
+            return
+        with self.store.engine().begin() as connection:
+            yield connection
 
     def _delete(self, connection: Any) -> None:
         """Delete the message, which has run.
@@ -406,7 +418,8 @@ class _Run:
         if self.attempt >= self.max_attempts:
             return self._make_dead(error, _shown(error))
         delay = self._delay(error)
-        if not self._try_again(delay, _shown(error)):
+        headers = self.headers.with_receiver().to_text() if self.headers.missed else None
+        if not self._try_again(delay, _shown(error), headers):
             return "too_slow"
         logger.log(
             logging.INFO if asked else logging.WARNING,

@@ -380,19 +380,23 @@ def find_caller(frame: types.FrameType | None) -> Caller | None:
 
 def place_of_caller(caller: Caller | None) -> Place | None:
     """Return the place of a caller."""
-    return None if caller is None else _place_of_call(*caller, caller[1].co_filename)
+    if caller is None:
+        return None
+    module, code, index = caller
+    return _place_of_call(module, code, index, code.co_filename, code.co_qualname)
 
 
 @functools.lru_cache(maxsize=1024)
-def _place_of_call(module: str, code: types.CodeType, index: int, file: str) -> Place:
+def _place_of_call(module: str, code: types.CodeType, index: int, file: str, name: str) -> Place:
     """Return the place of a call.
 
     :param file: the code's file; the same code may be in several, and is equal then.
+    :param name: the code's qualified name, likewise.
     """
     lines = (line for start, end, line in code.co_lines() if start <= index < end)
     return Place(
         module=module,
-        name=code.co_qualname,
+        name=name,
         file=_text(file),
         line=next(lines, code.co_firstlineno),
     )

@@ -378,7 +378,8 @@ def has_changes(session: Session) -> bool:
 
 def _has_written(connection: Any) -> bool:
     if connection.dialect.name == "sqlite":
-        return bool(_total_changes(connection) != connection.info.get(_CHANGES))
+        changes = _total_changes(connection)
+        return changes is None or bool(changes != connection.info.get(_CHANGES))
     return bool(connection.exec_driver_sql(_HAS_WRITTEN).scalar())
 
 
@@ -397,7 +398,7 @@ def _note_changes(session: Session, transaction: Any, connection: Any) -> None:
 
 
 def _total_changes(connection: Any) -> Any:
-    return connection.connection.driver_connection.total_changes
+    return getattr(connection.connection.driver_connection, "total_changes", None)
 
 
 def is_unusable(session: Session) -> bool:

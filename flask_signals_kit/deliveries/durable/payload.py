@@ -79,6 +79,10 @@ class Headers(msgspec.Struct, omit_defaults=True):
         """Return the headers of a message that was begun where its receiver does not exist."""
         return msgspec.structs.replace(self, spent=self.spent + 1, missed=self.missed + 1)
 
+    def with_receiver(self) -> Headers:
+        """Return the headers of a message that has run: those tries before do not add up."""
+        return msgspec.structs.replace(self, missed=0)
+
     @classmethod
     def from_text(cls, text: str) -> Headers | None:
         """Read it from text; return ``None`` if the text is damaged."""

@@ -161,6 +161,10 @@ class JoinedConnection:
         self.dialect: Any = connection.dialect
         self.url: Any = connection.engine.url
 
+    def get_execution_options(self) -> Any:
+        """Return the options of the connection."""
+        return self._connection.get_execution_options()
+
     def connect(self) -> AbstractContextManager[Connection]:
         """Give the connection."""
         return nullcontext(self._connection)

@@ -10,6 +10,7 @@ epoch.
 from __future__ import annotations
 
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import (
     BigInteger,
@@ -99,7 +100,8 @@ class Statements:
 
     def __init__(self, table: Table) -> None:
         self.table: Table = table
-        self._compiled: dict[Any, _Compiled] = {}
+        self._compiled: WeakKeyDictionary[Any, dict[Any, _Compiled]] = WeakKeyDictionary()
+        """The statements as text, by dialect; each is found by itself and the table's schema."""
         columns, now = table.c, Now()
         given: dict[str, Any] = {name: bindparam(f"new_{name}") for name in STORED}
         self._insert = insert(table).values(**given, due=now, attempt=0).inline()
@@ -261,11 +263,11 @@ class Statements:
         It is compiled once for each dialect. SQLAlchemy's own cache needs a key, which takes longer
         to build than SQLite takes to insert a row.
         """
-        schemas = connection.get_execution_options().get("schema_translate_map")
-        key = (statement, connection.dialect, None if schemas is None else (*schemas.items(),))
-        text = self._compiled.get(key)
+        texts = self._compiled.setdefault(connection.dialect, {})
+        key = statement, schema_in(self.table, connection)
+        text = texts.get(key)
         if text is None:
-            text = self._compiled[key] = _Compiled(statement, connection.dialect, schemas)
+            text = texts[key] = _Compiled(statement, connection, self.table)
         return connection.exec_driver_sql(text.sql, text.parameters(values))
 
 
@@ -273,15 +275,15 @@ class _Compiled:
     """A statement as the text that a driver gets.
 
     :param statement: the statement.
-    :param dialect: its dialect.
-    :param schemas: the connection's other names of schemas, or ``None``.
+    :param connection: a connection of its dialect.
+    :param table: the table.
     """
 
-    def __init__(self, statement: Any, dialect: Any, schemas: dict[Any, Any] | None) -> None:
-        how = {} if schemas is None else {"schema_translate_map": schemas}
-        compiled = statement.compile(
-            dialect=dialect, render_schema_translate=schemas is not None, **how
-        )
+    def __init__(self, statement: Any, connection: Connection, table: Table) -> None:
+        schema, how = schema_in(table, connection), {}
+        if schema != table.schema:
+            how = {"schema_translate_map": {table.schema: schema}, "render_schema_translate": True}
+        compiled = statement.compile(dialect=connection.dialect, **how)
         self.sql: str = compiled.string
         self._defaults: dict[str, Any] = compiled.construct_params(_check=False)
         self._names: list[str] | None = compiled.positiontup if compiled.positional else None
@@ -292,10 +294,16 @@ class _Compiled:
         return named if self._names is None else tuple(named[name] for name in self._names)
 
 
+def schema_in(table: Table, connection: Any) -> str | None:
+    """Return the schema of a table on a connection or engine, which may translate it."""
+    schemas = connection.get_execution_options().get("schema_translate_map") or {}
+    schema: str | None = schemas.get(table.schema, table.schema)
+    return schema
+
+
 def missing_part(table: Table, connection: Connection) -> str | None:
     """Name what a database lacks of the table; return ``None`` if it is complete."""
-    schemas = connection.get_execution_options().get("schema_translate_map") or {}
-    inspector, schema = inspect(connection), schemas.get(table.schema, table.schema)
+    inspector, schema = inspect(connection), schema_in(table, connection)
     if not inspector.has_table(NAME, schema=schema):
         return f"table {NAME!r}"
     existing = {column["name"] for column in inspector.get_columns(NAME, schema=schema)}

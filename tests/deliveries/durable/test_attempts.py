@@ -108,6 +108,21 @@ def test_message_that_has_failed_often_survives_a_process_without_its_receiver(
     assert (runs.number, shop.messages()) == (9, [])
 
 
+def test_tries_without_the_receiver_count_anew_after_each_run(
+    shop: DurableShop, runs: Runs
+) -> None:
+    """As in a message that waits for weeks, while releases come and go."""
+    shop.on(runs, uid="post", max_attempts=20)
+    with shop.open():
+        shop.funded.send("acme")
+    for _ in range(7):
+        with disconnected(shop, runs, uid="post", max_attempts=20):
+            shop.run_once()
+        shop.run_once()
+    assert runs.number == 7
+    assert shop.messages()[0].due is not None
+
+
 def test_retry_by_a_command_allows_processes_without_the_receiver_again(
     shop: DurableShop, runs: Runs
 ) -> None:

@@ -1,13 +1,16 @@
 """Sends and runs in unusual places: nothing is lost or doubled, no other transaction is ended."""
 
+import gc
 import threading
-from contextvars import copy_context
+import weakref
+from contextvars import ContextVar, copy_context
 from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask
-from sqlalchemy import MetaData, event, insert, text
+from asgiref.sync import sync_to_async
+from flask import Flask, g
+from sqlalchemy import MetaData, create_engine, event, insert, text
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from werkzeug.local import LocalProxy
 
@@ -24,7 +27,7 @@ from flask_signals_kit.app.embedded import Worker
 from flask_signals_kit.deliveries.durable.payload import encode
 from tests.deliveries.durable.support import DurableShop, now
 from tests.deliveries.support import Account, Base
-from tests.support import wait_until
+from tests.support import make_app, wait_until
 
 
 @pytest.fixture
@@ -137,6 +140,25 @@ def test_async_receiver_that_fails_sends_nothing(shop: DurableShop, ran: list[An
     shop.work()
     assert shop.messages()[0].attempt == 3
     assert ran == []
+
+
+def test_async_receiver_that_sends_in_sync_code_is_joined(
+    shop: DurableShop, ran: list[Any]
+) -> None:
+    """Such code runs in the thread of the run, not in that of the event loop."""
+    attempts: list[int] = []
+
+    async def send_and_fail(sender: Any, **extra: Any) -> None:
+        attempts.append(1)
+        await sync_to_async(shop.opened.send)("once")
+        if len(attempts) < 3:
+            raise LookupError
+
+    shop.on(send_and_fail)
+    with shop.open():
+        shop.funded.send("acme")
+    shop.work()
+    assert (len(attempts), ran) == (3, ["once"])
 
 
 def test_async_receiver_with_a_session_for_each_thread(database: str) -> None:
@@ -469,6 +491,106 @@ def test_hung_receiver_takes_one_thread(shop: DurableShop) -> None:
         thread.join()
 
 
+def test_session_that_is_kept_in_a_context_variable(database: str) -> None:
+    """It is created on first use: once in a run."""
+    engine, made = create_engine(database), list[Session]()
+    variable: ContextVar[Session | None] = ContextVar("session", default=None)
+
+    def current() -> Session:
+        session = variable.get()
+        if session is None:
+            made.append(session := Session(engine))
+            variable.set(session)
+        return session
+
+    kit, same = SignalsKit(), list[bool]()
+    kit.begin_immediate(engine)
+    kit.use_session(current)
+    kit.use_outbox(Base.metadata, engine)
+    kit.on("account_funded", delivery="durable")(
+        lambda account, **extra: same.append(current() is Session.object_session(account))
+    )
+    app = make_app(kit)
+    Base.metadata.create_all(engine)
+    with app.app_context():
+        current().add(account := Account(name="acme"))
+        kit.send("account_funded", account)
+        current().commit()
+    variable.set(None)
+    outbox = kit.for_app(app).outbox
+    assert outbox is not None
+    copy_context().run(outbox.run_due)
+    for session in made:
+        session.close()
+    engine.dispose()
+    assert (same, len(made)) == ([True], 2)
+
+
+def test_session_of_another_database_is_refused_whatever_session_comes_next(
+    tmp_path: Path,
+) -> None:
+    """The workers read one table only. A test may change the database, an app in use may not."""
+    main, other = (create_engine(f"sqlite:///{tmp_path / name}.sqlite") for name in ("a", "b"))
+    kit = SignalsKit()
+    kit.use_session(lambda: g.get("session"))
+    kit.use_outbox(Base.metadata)
+    kit.on("account_funded", delivery="durable")(_receive)
+    app = Flask("shop")
+    app.config["SIGNALS_KIT_ENGINE"] = "none"
+    kit.init_app(app)
+
+    def send(engine: Any) -> None:
+        with app.app_context(), Session(engine) as g.session:
+            g.session.execute(text("SELECT 1"))
+            kit.send("account_funded", "acme")
+            g.session.commit()
+
+    for engine in (main, other):
+        Base.metadata.create_all(engine)
+    send(main)
+    with pytest.raises(ConfigurationError, match="both must be one database"):
+        send(other)
+    send(main)
+    outbox = kit.for_app(app).outbox
+    assert outbox is not None
+    assert outbox.engine() is main
+    main.dispose()
+    other.dispose()
+
+
+def test_session_that_translates_the_schema_to_another_one_is_refused(tmp_path: Path) -> None:
+    """As in an app with a schema for each tenant: the workers would read that of the first."""
+    plain = create_engine(f"sqlite:///{tmp_path / 'main.sqlite'}")
+    attach = f"ATTACH DATABASE '{tmp_path / 'tenant.sqlite'}' AS tenant"
+    event.listen(plain, "connect", lambda connection, record: connection.execute(attach))
+    tenant = plain.execution_options(schema_translate_map={None: "tenant"})
+    kit = SignalsKit()
+    kit.use_session(lambda: g.get("session"))
+    kit.use_outbox(Base.metadata, plain)
+    kit.on("account_funded", delivery="durable")(_receive)
+    app = make_app(kit)
+    for engine in (plain, tenant):
+        Base.metadata.create_all(engine)
+    with app.app_context(), Session(tenant) as g.session:
+        g.session.execute(text("SELECT 1"))
+        with pytest.raises(ConfigurationError, match="uses schema 'tenant'"):
+            kit.send("account_funded", "acme")
+    plain.dispose()
+
+
+def test_statements_keep_no_dialect(shop: DurableShop) -> None:
+    """An app may make an engine for each test, or for each tenant."""
+    shop.on(_receive)
+    engine = create_engine(shop.engine.url)
+    with engine.connect() as connection:
+        shop.outbox.statements.seconds_to_next(connection, None)
+    dialect = weakref.ref(engine.dialect)
+    engine.dispose()
+    del engine, connection
+    gc.collect()
+    assert dialect() is None
+
+
 # -- connecting and values ------------------------------------------------------------------------
 
 
@@ -489,8 +611,6 @@ def test_weak_receiver_is_refused(shop: DurableShop) -> None:
 
 def test_schema_of_the_metadata_is_that_of_the_table(postgresql: str) -> None:
     """Also for a second app."""
-    from sqlalchemy import create_engine
-
     engine = create_engine(postgresql)
     schema = engine.url.query["options"].split("search_path=")[1].split()[0]  # type: ignore[union-attr]
     metadata = MetaData(schema=schema)
@@ -514,8 +634,6 @@ def test_schema_of_the_metadata_is_that_of_the_table(postgresql: str) -> None:
 
 def test_translated_schema_is_that_of_the_table(tmp_path: Path) -> None:
     """As in an app that keeps each tenant's tables in a schema of its own."""
-    from sqlalchemy import create_engine
-
     plain = create_engine(f"sqlite:///{tmp_path / 'main.sqlite'}")
     attach = f"ATTACH DATABASE '{tmp_path / 'tenant.sqlite'}' AS tenant"
     event.listen(plain, "connect", lambda connection, record: connection.execute(attach))

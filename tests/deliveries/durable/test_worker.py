@@ -10,6 +10,7 @@ from sqlalchemy import text
 from flask_signals_kit import RetryAfter
 from flask_signals_kit.app.embedded import Worker
 from tests.deliveries.durable.support import DurableShop
+from tests.support import wait_until
 
 
 def test_damaged_headers_are_the_reason_of_a_dead_message(shop: DurableShop) -> None:
@@ -119,3 +120,24 @@ def test_result_that_cannot_be_shown_is_logged(
     assert len(ran) == 2
     logged = [record.message for record in caplog.records if record.levelno == logging.ERROR]
     assert logged == [f"The result of message {n} could not be shown" for n in (1, 2)]
+
+
+def test_run_that_takes_too_long_is_not_begun_before_its_next_attempt(shop: DurableShop) -> None:
+    """This worker claims the message when its lease ends, before the run asks for a later one."""
+    began: list[int] = []
+
+    def ask(sender: Any, **extra: Any) -> None:
+        began.append(1)
+        wait_until(lambda: (shop.outbox.seconds_to_next() or 0) > 10)  # it was claimed once more
+        raise RetryAfter(3600)
+
+    shop.on(ask, timeout=0.05)
+    worker = Worker(shop.outbox, 2)
+    with shop.open():
+        shop.funded.send("acme")
+    thread = threading.Thread(target=worker.work)
+    thread.start()
+    wait_until(lambda: (shop.outbox.seconds_to_next() or 0) > 3000 or len(began) > 1)
+    worker.stop()
+    thread.join()
+    assert began == [1]
