@@ -8,9 +8,9 @@ import weakref
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import AbstractContextManager
 from contextvars import copy_context
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
+import blinker
 from flask import Flask
 from flask.globals import _cv_app
 
@@ -36,9 +36,9 @@ class AppEnvironment(Environment):
     :param app: a weak reference to the app.
     """
 
-    muted: tuple[str, ...] = ()
-    """Names and globs of the signals that call no receivers, in every app. Only the pytest plugin
-    replaces it, for the length of a test."""
+    muted: tuple[str | blinker.Signal, ...] = ()
+    """Names, globs and third-party signals that call no receivers, in every app. Only the pytest
+    plugin replaces it, for the length of a test."""
 
     def __init__(self, app_signals: Any, app: weakref.ref[Flask]) -> None:
         self._app_signals: Callable[[], Any] = weakref.ref(app_signals)
@@ -67,13 +67,10 @@ class AppEnvironment(Environment):
         return None if app_signals is None else app_signals.check_payload(signal)
 
     def is_muted(self, signal: str) -> bool:
-        """Tell whether a signal's name, or a glob that matches a domain signal, is muted."""
+        """Tell whether :attr:`muted` has a signal."""
         app_signals = self._app_signals() if self.muted else None
-        if app_signals is None:
-            return False
-        is_domain = app_signals.registry.is_domain(signal)
-        return any(
-            signal == name or (is_domain and fnmatchcase(signal, name)) for name in self.muted
+        return app_signals is not None and any(
+            app_signals.registry.is_meant(signal, muted) for muted in self.muted
         )
 
     # -- when receivers change ----------------------------------------------------------------
