@@ -252,8 +252,9 @@ _Held: TypeAlias = "WeakKeyDictionary[_Owner, Counter[Hashable]]"
 class Leaks:
     """A plugin that fails a test which leaves receivers connected.
 
-    It compares the connections of every kit and app that exist when the test begins. Those of a
-    module that the test imports, or of a fixture that serves more tests, may stay.
+    It compares the connections of every kit and app that exist when the test begins, or that a
+    fixture makes which serves more tests. Those of a module that the test imports, or of such a
+    fixture, may stay.
     """
 
     def __init__(self) -> None:
@@ -276,7 +277,9 @@ class Leaks:
         before = _held()
         result = yield
         for owner, connected in _held().items():
-            if owner in self._before and owner in before:
+            if owner not in before:
+                self._before.setdefault(owner, connected)
+            elif owner in self._before:
                 self._before[owner] += connected - before[owner]
         return result
 
