@@ -15,13 +15,14 @@ from flask import Flask
 from flask.globals import _cv_app
 
 from ..compat import describe_request
-from ..core.environment import Environment
+from ..core.environment import Environment, mute
 from ..core.introspection import place_of
+from ..core.scopes import EVERYWHERE
 from ..errors import AppContextError, AsyncReceiverError
 
 if TYPE_CHECKING:
     from ..core.connection import LiveConnection
-    from ..core.environment import PayloadCheck, Transaction
+    from ..core.environment import PayloadCheck, Restriction, Transaction
     from ..records import Connection, Emission, OnError, Receiver, Source
 
 
@@ -66,12 +67,14 @@ class AppEnvironment(Environment):
         app_signals = self._app_signals()
         return None if app_signals is None else app_signals.check_payload(signal)
 
-    def is_muted(self, signal: str) -> bool:
-        """Tell whether :attr:`muted` has a signal."""
+    def limits(self, signal: str) -> tuple[Restriction, ...]:
+        """Return the blocks that limit which receivers run, or the mute of the pytest plugin."""
         app_signals = self._app_signals() if self.muted else None
-        return app_signals is not None and any(
+        if app_signals is not None and any(
             app_signals.registry.is_meant(signal, muted) for muted in self.muted
-        )
+        ):
+            return (mute(EVERYWHERE, "by the marker no_receivers"),)
+        return super().limits(signal)
 
     # -- when receivers change ----------------------------------------------------------------
 

@@ -521,14 +521,13 @@ def in_order(entry: JournalEntry) -> list[JournalStep]:
 
 def _steps(entry: JournalEntry, stored: Stored) -> Iterator[StepInfo]:
     failed: str | None = None
-    is_partial = {"muted"} < {step.status for step in entry.steps}
     for number, recorded in enumerate(in_order(entry), 1):
         step = updated(recorded, stored)
         yield StepInfo(
             number=number,
             receiver=step.receiver,
             status=step.status,
-            reason=_reason(entry, step, failed, is_partial, stored),
+            reason=_reason(entry, step, failed, stored),
             duration=step.duration,
             error=step.error,
             raised=step.raised,
@@ -543,13 +542,11 @@ def _reason(
     entry: JournalEntry,
     step: JournalStep,
     failed: str | None,
-    is_partial: bool,
     stored: Stored,
 ) -> str | None:
     """Return why a step has its status.
 
     :param failed: the receiver that raised before this one, if any.
-    :param is_partial: whether some receivers were muted, and others were not.
     :param stored: what the outbox says about messages.
     """
     connection = step.connection
@@ -569,7 +566,7 @@ def _reason(
         case "not_reached":
             return failed or "an earlier receiver raised"
         case "muted":
-            return "by kit.capture" if is_partial else "the signal was muted"
+            return step.muted
         case "waiting":
             commit = connection.delivery == AFTER_COMMIT
             return "waits for the commit" if commit else f"waits for {connection.delivery}"

@@ -153,6 +153,50 @@ def test_receivers_of_a_block_are_muted_too(project: Project) -> None:
     result.assert_outcomes(passed=1)
 
 
+def test_payload_is_checked_nevertheless(project: Project) -> None:
+    """So that a test without receivers finds the same mistakes."""
+    result = project.test(
+        """
+        from flask_signals_kit import ContractError
+
+        @kit.declare
+        def campaign_created(sender, *, name): ...
+
+        @pytest.mark.no_receivers
+        def test_create(app):
+            with app.app_context():
+                with pytest.raises(ContractError, match="nmae"):
+                    campaign_created.send("acme", nmae="spring")
+                assert campaign_created.send("acme", name="spring") == []
+        """
+    )
+    result.assert_outcomes(passed=1)
+
+
+def test_limits_of_a_capture_end_before_the_test(project: Project) -> None:
+    """The app is that of the test before, which has captured."""
+    result = project.test(
+        """
+        shared = create_app("shared")
+        kit.on(mail_sent)(list)
+
+        def test_captured():
+            with shared.app_context(), kit.capture(run=False):
+                assert mail_sent.send("acme") == []
+
+        @pytest.mark.no_receivers
+        def test_muted():
+            with shared.app_context(), kit.capture(only=[list]):
+                assert mail_sent.send("acme") == []
+
+        def test_after():
+            with shared.app_context():
+                assert mail_sent.send("acme") == [(list, [*"acme"])]
+        """
+    )
+    result.assert_outcomes(passed=3)
+
+
 def test_section_says_that_a_signal_was_muted(project: Project) -> None:
     """So that a receiver that is expected is not missed."""
     result = project.test(
@@ -164,7 +208,7 @@ def test_section_says_that_a_signal_was_muted(project: Project) -> None:
         """
     )
     [(_, text)] = sections(result)
-    assert "1  muted         shop.thank: the signal was muted\n" in text
+    assert "1  muted         shop.thank: by the marker no_receivers\n" in text
 
 
 def test_signal_of_another_extension_is_muted(project: Project) -> None:
@@ -228,7 +272,7 @@ def test_invalid_argument_fails_the_test(project: Project, arguments: str, named
         ("'acount_funded'", "acount_funded", " Did you mean 'account_funded'?"),
         ("'acount_[*]'", "acount_[*]", " Did you mean 'account_funded'?"),
         ("'request_[*]'", "request_[*]", " Did you mean 'request_started'?"),
-        ("theirs", "invoice-paid", ""),
+        ("theirs", "zebra", ""),
     ],
 )
 def test_name_of_no_signal_is_a_warning(
@@ -237,8 +281,8 @@ def test_name_of_no_signal_is_a_warning(
     """With the name that may be meant. A glob matches no signals of Flask."""
     result = project.test(
         f"""
-        from blinker import signal
-        theirs = signal("invoice-paid")
+        from blinker import NamedSignal
+        theirs = NamedSignal("zebra")
 
         @pytest.mark.no_receivers({argument.replace("[*]", "*")}, "mail_sent", "mail_*")
         def test_fund(app): ...
