@@ -270,8 +270,8 @@ def test_invalid_argument_fails_the_test(project: Project, arguments: str, named
     ("argument", "name", "meant"),
     [
         ("'acount_funded'", "acount_funded", " Did you mean 'account_funded'?"),
-        ("'acount_[*]'", "acount_[*]", " Did you mean 'account_funded'?"),
-        ("'request_[*]'", "request_[*]", " Did you mean 'request_started'?"),
+        ("'acount_[*]'", "acount_[*]", " Did you mean 'account_*'?"),
+        ("'request_[*]'", "request_[*]", " Did you mean 'request_*'?"),
         ("theirs", "zebra", ""),
     ],
 )
