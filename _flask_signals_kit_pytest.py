@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from flask_signals_kit import CapturedSignals, SignalsKit
 
 _MARKER = (
-    "no_receivers(*signals): call no receivers of these signals in this test. Give names, globs or "
-    "handles; without any, all domain signals are meant."
+    "no_receivers(*signals): call no receivers of these signals in this test. Give names, globs, "
+    "handles or blinker signals; without any, all domain signals are meant."
 )
 
 
@@ -54,11 +54,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Note what was sent before the test."""
+    """Note what was sent before the test, and refuse a marker with invalid arguments."""
     if "flask_signals_kit" in sys.modules:
-        from flask_signals_kit.pytest_plugin import begin
+        from flask_signals_kit.pytest_plugin import begin, refuse_invalid
 
         begin(item)
+        refuse_invalid(item)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -14,14 +14,17 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary
 
+import blinker
 import pytest
 from flask import Flask
 
 from .app.app_signals import EXTENSION, AppSignals
 from .app.environment import AppEnvironment
+from .app.handle import DomainSignal
+from .app.registry import Registry
 from .compat import is_current
 from .core.dispatch import next_number
-from .core.names import is_glob
+from .core.signal import Signal
 from .debug.labels import label, named, near_file
 from .errors import did_you_mean, type_name
 from .extension import SignalsKit, kits
@@ -166,12 +169,42 @@ def _tree(app_signals: AppSignals, emissions: list[EmissionInfo], test: _Test) -
 # -- the marker -----------------------------------------------------------------------------------
 
 
-def _muted_names(item: pytest.Item) -> tuple[str, ...]:
-    """Return the names and globs of the markers of a test."""
-    found: set[str] = set()
-    for marker in item.iter_markers("no_receivers"):
-        found |= {str(getattr(signal, "name", signal)) for signal in marker.args or ("*",)}
-    return tuple(sorted(found))
+def _arguments(item: pytest.Item) -> list[Any]:
+    """Return the arguments of a test's markers; a marker without any has the glob ``*``."""
+    return [
+        argument
+        for marker in item.iter_markers("no_receivers")
+        for argument in marker.args or ("*",)
+    ]
+
+
+def _signals(item: pytest.Item) -> tuple[str | blinker.Signal, ...]:
+    """Return the names, globs and third-party signals of a test's markers."""
+    named = [
+        argument.name if isinstance(argument, DomainSignal | Signal) else argument
+        for argument in _arguments(item)
+    ]
+    return tuple(dict.fromkeys(each for each in named if isinstance(each, str | blinker.Signal)))
+
+
+def refuse_invalid(item: pytest.Item) -> None:
+    """Fail a test whose marker has an argument that is not a signal."""
+    invalid = [
+        f"the argument {name}="
+        for marker in item.iter_markers("no_receivers")
+        for name in marker.kwargs
+    ]
+    invalid += [
+        type_name(argument)
+        for argument in _arguments(item)
+        if not isinstance(argument, str | DomainSignal | blinker.Signal)
+    ]
+    if invalid:
+        pytest.fail(
+            f"The marker no_receivers of {item.name} got {', '.join(invalid)}: give it names, "
+            "globs, handles or blinker signals, as in no_receivers('mail_sent', 'account_*').",
+            pytrace=False,
+        )
 
 
 @contextmanager
@@ -179,7 +212,7 @@ def muted(item: pytest.Item) -> Generator[None, None, None]:
     """Call no receivers of a test's muted signals, in any app, thread or task."""
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(AppEnvironment, "muted", _muted_names(item))
+            patch.setattr(AppEnvironment, "muted", _signals(item))
             _discard_plans()
             yield
     finally:
@@ -193,17 +226,25 @@ def _discard_plans() -> None:
 
 
 def warn_unknown(item: pytest.Item) -> None:
-    """Warn about names of a marker that no kit or app declares or connects."""
-    known = {name for kit in list(kits) for name in kit.registry.names()}
-    known |= {name for app_signals in _apps().values() for name in app_signals.known_names()}
-    for name in _muted_names(item):
-        if known and name not in known and not is_glob(name):
+    """Warn about arguments of a marker that match no signal of a kit or an app."""
+    known = [(kit.registry, kit.registry.names()) for kit in list(kits)]
+    known += [(each.registry, each.known_names()) for each in _apps().values()]
+    for signal in _signals(item) if known else ():
+        if not any(_has(registry, names, signal) for registry, names in known):
+            name = getattr(signal, "name", signal)
+            near = did_you_mean(str(name), {name for _, names in known for name in names})
             item.warn(
                 pytest.PytestWarning(
-                    f"The marker no_receivers({name!r}) of {item.name} names no signal: it is "
-                    f"not declared and has no receivers.{did_you_mean(name, known)}"
+                    f"The marker no_receivers({name!r}) of {item.name} names no signal that is "
+                    f"declared or has receivers.{near}"
                 )
             )
+
+
+def _has(registry: Registry, names: set[str], signal: str | blinker.Signal) -> bool:
+    """Tell whether a name, glob or third-party signal stands for one of these names."""
+    is_glob_of_receivers = signal == "*" or signal in registry.globs
+    return is_glob_of_receivers or any(registry.is_meant(name, signal) for name in names)
 
 
 # -- the check for leaks --------------------------------------------------------------------------
@@ -217,8 +258,9 @@ _Held: TypeAlias = "WeakKeyDictionary[_Owner, Counter[Hashable]]"
 class Leaks:
     """A plugin that fails a test which leaves receivers connected.
 
-    It compares the connections of every kit and app that exist when the test begins. Those of a
-    module that the test imports, or of a fixture that serves more tests, may stay.
+    It compares the connections of every kit and app that exist when the test begins, or that a
+    fixture makes which serves more tests. Those of a module that the test imports, or of such a
+    fixture, may stay.
     """
 
     def __init__(self) -> None:
@@ -241,7 +283,9 @@ class Leaks:
         before = _held()
         result = yield
         for owner, connected in _held().items():
-            if owner in self._before and owner in before:
+            if owner not in before:
+                self._before.setdefault(owner, connected)
+            elif owner in self._before:
                 self._before[owner] += connected - before[owner]
         return result
 

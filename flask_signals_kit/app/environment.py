@@ -8,20 +8,21 @@ import weakref
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import AbstractContextManager
 from contextvars import copy_context
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
+import blinker
 from flask import Flask
 from flask.globals import _cv_app
 
 from ..compat import describe_request
-from ..core.environment import Environment
+from ..core.environment import Environment, mute
 from ..core.introspection import place_of
+from ..core.scopes import EVERYWHERE
 from ..errors import AppContextError, AsyncReceiverError
 
 if TYPE_CHECKING:
     from ..core.connection import LiveConnection
-    from ..core.environment import PayloadCheck, Transaction
+    from ..core.environment import PayloadCheck, Restriction, Transaction
     from ..records import Connection, Emission, OnError, Receiver, Source
 
 
@@ -36,9 +37,9 @@ class AppEnvironment(Environment):
     :param app: a weak reference to the app.
     """
 
-    muted: tuple[str, ...] = ()
-    """Names and globs of the signals that call no receivers, in every app. Only the pytest plugin
-    replaces it, for the length of a test."""
+    muted: tuple[str | blinker.Signal, ...] = ()
+    """Names, globs and third-party signals that call no receivers, in every app. Only the pytest
+    plugin replaces it, for the length of a test."""
 
     def __init__(self, app_signals: Any, app: weakref.ref[Flask]) -> None:
         self._app_signals: Callable[[], Any] = weakref.ref(app_signals)
@@ -66,15 +67,14 @@ class AppEnvironment(Environment):
         app_signals = self._app_signals()
         return None if app_signals is None else app_signals.check_payload(signal)
 
-    def is_muted(self, signal: str) -> bool:
-        """Tell whether a signal's name, or a glob that matches a domain signal, is muted."""
+    def limits(self, signal: str) -> tuple[Restriction, ...]:
+        """Return the blocks that limit which receivers run, or the mute of the pytest plugin."""
         app_signals = self._app_signals() if self.muted else None
-        if app_signals is None:
-            return False
-        is_domain = app_signals.registry.is_domain(signal)
-        return any(
-            signal == name or (is_domain and fnmatchcase(signal, name)) for name in self.muted
-        )
+        if app_signals is not None and any(
+            app_signals.registry.is_meant(signal, muted) for muted in self.muted
+        ):
+            return (mute(EVERYWHERE, "by the marker no_receivers"),)
+        return super().limits(signal)
 
     # -- when receivers change ----------------------------------------------------------------
 

@@ -89,6 +89,15 @@ class Registry:
         """Tell whether a name is neither one of Flask's signals nor a bridged one."""
         return name not in BUILTIN_PAYLOADS and self.source(name) is None
 
+    def is_meant(self, name: str, signal: str | blinker.Signal) -> bool:
+        """Tell whether a name belongs to a signal, or matches a glob and is a domain signal's.
+
+        :param signal: a name, a glob or a third-party signal.
+        """
+        if isinstance(signal, str):
+            return name == signal or (self.is_domain(name) and fnmatchcase(name, signal))
+        return self.source(name) is signal
+
     def is_declared(self, name: str) -> bool:
         """Tell whether a name was declared or bridged."""
         return self.handle(name) is not None or not self.is_domain(name)

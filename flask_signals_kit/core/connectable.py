@@ -20,10 +20,10 @@ from ..records import Connection, OnError, Receiver
 from ..settings import check_on_error
 from .connection import DEFAULTS, Connections, LiveConnection, Options
 from .delivery import Delivery
-from .environment import Environment, SignalContext
+from .environment import Environment, SignalContext, mute
 from .introspection import receiver_key, sender_key
 from .plan import Plan
-from .scopes import NO_SCOPES, scope, scopes
+from .scopes import EVERYWHERE, scope, scopes
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -51,8 +51,7 @@ class ConnectableSignal(blinker.NamedSignal):
         self._observed: Plan | None = None
         self._version = object()
         self._lock = threading.RLock()
-        self._mutes = NO_SCOPES
-        self._muted_everywhere = False
+        self._mutes: frozenset[object] = frozenset()
         self.context: SignalContext = SignalContext(name, environment or Environment())
         signal_ref = weakref.ref(self)
         self._own = Connections(partial(_changed, signal_ref), partial(_lost, signal_ref))
@@ -149,7 +148,8 @@ class ConnectableSignal(blinker.NamedSignal):
     def muted(self) -> Generator[None, None, None]:
         """Call no receivers while a ``with`` block runs, in the current thread or task only.
 
-        Blocks can be nested: receivers are called again after the outermost block.
+        Blocks can be nested: receivers are called again after the outermost block. The payload of a
+        send is checked nevertheless.
         """
         with scope() as block:
             self._mute(lambda mutes: mutes | {block})
@@ -166,15 +166,12 @@ class ConnectableSignal(blinker.NamedSignal):
     @property
     def is_muted(self) -> bool:
         """Whether the signal is muted here. Setting it applies to every thread and task."""
-        here = not self._mutes.isdisjoint(scopes.get())
-        return here or self._muted_everywhere or self.context.environment.is_muted(self.name)
+        return not self._mutes.isdisjoint(scopes.get())
 
     @is_muted.setter
     def is_muted(self, value: bool) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        if self._muted_everywhere is not bool(value):  # blinker's constructor sets it, too
-            with self._lock:
-                self._muted_everywhere = bool(value)
-                self.invalidate()
+        everywhere = {EVERYWHERE}
+        self._mute(lambda mutes: mutes | everywhere if value else mutes - everywhere)
 
     def disconnect(self, receiver: Receiver, sender: Any = ANY) -> None:
         """Disconnect a receiver from this signal.
@@ -237,13 +234,13 @@ class ConnectableSignal(blinker.NamedSignal):
     def _snapshot(self) -> Callable[[], None]:
         """Return a function that restores the signal's own connections, and its mute."""
         restore_own = self._own.snapshot()
-        excluded, is_muted = [*(self._excluded or ())], self._muted_everywhere
+        excluded, is_muted = [*(self._excluded or ())], EVERYWHERE in self._mutes
 
         def restore() -> None:
             restore_own()
             with self._lock:
                 self._excluded = weakref.WeakSet(excluded) if excluded else None
-                self._muted_everywhere = is_muted
+                self.is_muted = is_muted
             self.changed()
 
         return restore
@@ -335,9 +332,9 @@ class ConnectableSignal(blinker.NamedSignal):
                     self._connected(),
                     on_error=environment.on_error(self.name) or self._on_error,
                     check_payload=environment.check_payload(self.name),
-                    muted=bool(self._mutes) or self.is_muted,
-                    restrictions=tuple(
-                        limit for limit in environment.restrictions if limit.applies_to(self.name)
+                    restrictions=(
+                        *(mute(block, "the signal was muted") for block in self._mutes),
+                        *environment.limits(self.name),
                     ),
                     is_observed=bool(self.context.observers) or environment.journal is not None,
                     version=version,

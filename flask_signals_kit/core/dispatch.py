@@ -58,7 +58,7 @@ class Dispatch:
     :param on_error: the signal's failure policy.
     :param roster: every connection of the signal, or ``None`` without observers and journal.
     :param connections: the connections that the emission reaches, in calling order.
-    :param muted: those that are not called because they are muted.
+    :param muted: why others are not called that it reaches, by the order of each connection.
     :param sender: the sender.
     :param payload: the payload, by name.
     :param asynchronous: whether async receivers are awaited.
@@ -92,7 +92,7 @@ class Dispatch:
         on_error: OnError,
         roster: Roster | None,
         connections: tuple[LiveConnection, ...],
-        muted: tuple[LiveConnection, ...],
+        muted: dict[int, str] | None,
         sender: Any,
         payload: dict[str, Any],
         asynchronous: bool,
@@ -105,7 +105,7 @@ class Dispatch:
         self.connections: tuple[LiveConnection, ...] = connections
         self.sender: Any = sender
         self.payload: dict[str, Any] = payload
-        self.muted: tuple[LiveConnection, ...] = muted
+        self.muted: dict[int, str] | None = muted
         self.asynchronous: bool = asynchronous
         self.wrapper: Wrapper | None = wrapper
         self.steps: list[Step] = []
@@ -455,7 +455,7 @@ def send_observed(
             frame,
             number,
             parent,
-            (),
+            None,
         )
         exceptional = None  # as in `results`
     return sent
@@ -472,7 +472,7 @@ def _notify(
     frame: types.FrameType,
     number: int,
     parent: Parent | None,
-    muted: tuple[LiveConnection, ...],
+    muted: dict[int, str] | None,
 ) -> None:
     """Record an emission that is over in the journal, and call the signal's observers."""
     journal = context.environment.journal

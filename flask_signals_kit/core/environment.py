@@ -31,11 +31,20 @@ class Restriction:
     """Limits which receivers of some signals run in one ``with`` block."""
 
     scope: object
-    """Identifies the block; other threads and tasks are not in it."""
+    """Identifies the block; other threads and tasks are not in it, unless it is ``EVERYWHERE``."""
+    reason: str
+    """Why the receivers are muted that it does not allow."""
     applies_to: Callable[[str], bool]
     """Tells by the name of a signal whether its receivers are limited."""
     allows: Callable[[LiveConnection], bool]
     """Tells whether a connection is called."""
+
+
+def mute(scope: object, reason: str) -> Restriction:
+    """Return a restriction that allows no receivers, whatever the signal."""
+    return Restriction(
+        scope=scope, reason=reason, applies_to=lambda name: True, allows=lambda connection: False
+    )
 
 
 class Environment:
@@ -71,9 +80,9 @@ class Environment:
         """Return the function that checks the payload of each send, or ``None``."""
         return None
 
-    def is_muted(self, signal: str) -> bool:
-        """Tell whether a signal calls no receivers, in any thread or task."""
-        return False
+    def limits(self, signal: str) -> tuple[Restriction, ...]:
+        """Return the blocks that limit which receivers of a signal run."""
+        return tuple(limit for limit in self.restrictions if limit.applies_to(signal))
 
     # -- when receivers change ----------------------------------------------------------------
 

@@ -127,6 +127,8 @@ class JournalStep:
     """Whether a delivery ran it, or will run it, after the send."""
     dropped: str | None = None
     """Why its delivery dropped the call, or the message is dead."""
+    muted: str | None = None
+    """Why it was not called, if it was muted."""
     attempt: int = 0
     """How often this process has begun to run a stored call."""
     attempts: int | None = None
@@ -227,8 +229,6 @@ _order_of = attrgetter("order")
 
 _FAILED: frozenset[Status] = frozenset({"failed", "contained"})
 
-_NOT_MUTED: frozenset[int] = frozenset()
-
 _Detail: TypeAlias = "tuple[str, Place | None] | LateResult | None"
 """The type of an exception and the last frame of its traceback, or the result of a call that its
 delivery runs later."""
@@ -261,7 +261,7 @@ class Journal:
         frame: FrameType,
         number: int,
         parent: Parent | None,
-        muted: tuple[LiveConnection, ...],
+        muted: dict[int, str] | None,
     ) -> None:
         """Record one emission that is over.
 
@@ -275,7 +275,7 @@ class Journal:
         :param frame: the frame of the send, or one that it called.
         :param number: the number of the emission.
         :param parent: the emission that it was sent in.
-        :param muted: the connections that were not called because they were muted.
+        :param muted: why other connections were not called, by the order of each.
         """
         request = self._request_of(context.name, frame)
         if request.excluded:
@@ -314,7 +314,7 @@ class Journal:
                 times,
                 roster,
                 None if is_whole else tuple(map(_order_of, connections)),
-                _NOT_MUTED if not muted else frozenset(map(_order_of, muted)),
+                muted,
                 exceptional
                 and self._count_exceptional(exceptional, tallies, request, began, number),
             )
@@ -446,7 +446,7 @@ class Journal:
         times: list[float],
         roster: Roster,
         orders: tuple[int, ...] | None,
-        muted: frozenset[int],
+        muted: dict[int, str] | None,
         exceptional: _Exceptional | None,
     ) -> JournalEntry:
         return JournalEntry(
@@ -468,7 +468,7 @@ class Journal:
                     times,
                     roster,
                     tuple(roster.connections) if orders is None else orders,
-                    muted,
+                    muted or {},
                     exceptional or {},
                 )
             ),
@@ -486,7 +486,7 @@ def entry_of(observation: Observation, request: RequestRecord) -> Callable[[], J
     emission, times, roster = observation.emission, observation.times, observation.roster
     number, parent = observation.number, observation.parent
     orders = tuple(map(_order_of, observation.connections))
-    muted = frozenset(map(_order_of, observation.muted))
+    muted = observation.muted or {}
     details = observation.exceptional or {}
     exceptional: _Exceptional = {
         index: (status, _raised(value) if status in _FAILED else value)
@@ -535,14 +535,14 @@ def _steps(
     times: list[float],
     roster: Roster,
     orders: tuple[int, ...],
-    muted: frozenset[int],
+    muted: dict[int, str],
     exceptional: _Exceptional,
 ) -> list[JournalStep]:
     """Return a step for every connection, in calling order.
 
     :param times: when the emission began, and when each of the called receivers ended.
     :param orders: the orders of the connections that were called, then of those not reached.
-    :param muted: the orders of the muted ones.
+    :param muted: why others were muted, by their orders.
     """
     called: dict[int, JournalStep] = {}
     connections = roster.connections
@@ -551,7 +551,7 @@ def _steps(
         connection = connections[orders[index]]
         called[connection.order] = _step(connection, status, detail, began, ended)
     reached = frozenset(orders)
-    receivers = {roster.receivers[order] for order in called}
+    receivers = {roster.receivers[order] for order in (*called, *muted)}
     steps: list[JournalStep] = []
     for order, connection in connections.items():
         if order in called:
@@ -561,7 +561,8 @@ def _steps(
         elif order in roster.scoped:  # perhaps of another thread
             continue
         elif order in muted:
-            steps.append(JournalStep(connection=connection, status="muted"))
+            reason = muted[order]
+            steps.append(JournalStep(connection=connection, status="muted", muted=reason))
         elif connection.sender is not None and roster.receivers[order] not in receivers:
             steps.append(JournalStep(connection=connection, status="other_sender"))
     return steps

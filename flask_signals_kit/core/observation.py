@@ -40,7 +40,7 @@ class Observation:
     :param frame: the frame of the send, or one that it called.
     :param number: its number, in the order in which emissions begin.
     :param parent: the emission that it was sent in.
-    :param muted: the connections that were not called because they were muted.
+    :param muted: why other connections were not called, by the order of each.
     """
 
     __slots__ = (
@@ -69,7 +69,7 @@ class Observation:
         frame: types.FrameType,
         number: int,
         parent: Parent | None,
-        muted: tuple[LiveConnection, ...],
+        muted: dict[int, str] | None,
     ) -> None:
         self.context: SignalContext = context
         self.roster: Roster = roster
@@ -81,7 +81,7 @@ class Observation:
         self.frame: types.FrameType | None = frame
         self.number: int = number
         self.parent: Parent | None = parent
-        self.muted: tuple[LiveConnection, ...] = muted
+        self.muted: dict[int, str] | None = muted
 
     @property
     def signal(self) -> str:
@@ -139,7 +139,7 @@ def notify_observers(observation: Observation) -> None:
                 )
     finally:  # an observer that stores the observation must not keep the send alive
         observation.frame = observation.exceptional = None
-        observation.connections = observation.muted = ()
+        observation.connections = ()
 
 
 def make_emission(

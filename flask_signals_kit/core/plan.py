@@ -22,7 +22,6 @@ class Plan:
     :param connections: every connection of the signal, in any order.
     :param on_error: the signal's failure policy.
     :param check_payload: checks the payload of each send, or ``None``.
-    :param muted: whether the signal is muted for any thread or task.
     :param restrictions: the blocks that limit which of its receivers run.
     :param is_observed: whether there are observers or a journal.
     """
@@ -37,7 +36,6 @@ class Plan:
         "has_deliveries",
         "is_fast",
         "is_plain",
-        "muted",
         "on_error",
         "plain_receivers",
         "restrictions",
@@ -53,7 +51,6 @@ class Plan:
         *,
         on_error: OnError,
         check_payload: PayloadCheck | None,
-        muted: bool,
         restrictions: tuple[Restriction, ...] = (),
         is_observed: bool = False,
         version: object = None,
@@ -64,7 +61,6 @@ class Plan:
         self.roster: Roster | None = Roster(signal, self.connections) if is_observed else None
         self.on_error: OnError = on_error
         self.check_payload: PayloadCheck | None = check_payload
-        self.muted: bool = muted
         self.scoped: bool = any(c.scope is not None for c in ranked)
         self.by_sender: dict[Hashable, list[LiveConnection]] = {}
         for connection in ranked:
@@ -73,7 +69,7 @@ class Plan:
         self._receivers: dict[Hashable, Any] | None = None
         self._merged: dict[Hashable, tuple[LiveConnection, ...]] = {}
         self.restrictions: tuple[Restriction, ...] = restrictions
-        unchecked = not (self.scoped or muted or restrictions) and check_payload is None
+        unchecked = not (self.scoped or restrictions) and check_payload is None
         # A plain send only calls the receivers, or their deliveries.
         self.is_plain: bool = (
             all(c.is_plain or c.options.is_only_delivered for c in ranked)

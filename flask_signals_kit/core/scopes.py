@@ -6,9 +6,12 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-NO_SCOPES: frozenset[object] = frozenset()
+EVERYWHERE: object = object()
+"""The block that every thread and task is in."""
 
-scopes: ContextVar[frozenset[object]] = ContextVar("signals_kit_scopes", default=NO_SCOPES)
+scopes: ContextVar[frozenset[object]] = ContextVar(
+    "signals_kit_scopes", default=frozenset({EVERYWHERE})
+)
 """The blocks that the current thread or task is in."""
 
 

@@ -138,22 +138,21 @@ class Signal(ConnectableSignal):
 
     def _checked(
         self, plan: Plan, sender: Any, payload: dict[str, Any]
-    ) -> tuple[tuple[LiveConnection, ...], tuple[LiveConnection, ...]]:
+    ) -> tuple[tuple[LiveConnection, ...], dict[int, str] | None]:
         """Check a send before any receiver runs.
 
-        :return: the connections that it calls, and those that it does not because they are muted.
+        :return: the connections that it calls; and why it does not call others that it reaches, by
+            the order of each.
         """
-        if plan.muted and self.is_muted:
-            return (), plan.connections
         if plan.check_payload is not None:
             plan.check_payload(payload)
         here = scopes.get()
         reached = plan.reached(sender, here)
         if not plan.restrictions:
-            return reached, ()
-        limits = [limit.allows for limit in plan.restrictions if limit.scope in here]
-        muted = tuple(c for c in reached if not all(allows(c) for allows in limits))
-        return tuple(c for c in reached if c not in muted), muted
+            return reached, None
+        limits = [limit for limit in plan.restrictions if limit.scope in here]
+        muted = {c.order: limit.reason for c in reached for limit in limits if not limit.allows(c)}
+        return tuple(c for c in reached if c.order not in muted), muted
 
     def _dispatch(
         self,
@@ -304,6 +303,7 @@ def restricted(
     namespace: Namespace,
     applies_to: Callable[[str], bool],
     allows: Callable[[LiveConnection], bool],
+    reason: str,
 ) -> Generator[None, None, None]:
     """Call only some receivers while a ``with`` block runs, in the current thread or task only.
 
@@ -312,9 +312,10 @@ def restricted(
     :param namespace: the namespace.
     :param applies_to: tells by the name of a signal whether its receivers are limited.
     :param allows: tells whether a connection is called.
+    :param reason: why the others are muted.
     """
     with scope() as block:
-        limit = Restriction(scope=block, applies_to=applies_to, allows=allows)
+        limit = Restriction(scope=block, reason=reason, applies_to=applies_to, allows=allows)
         namespace._restrict(lambda limits: (*limits, limit))
         try:
             yield

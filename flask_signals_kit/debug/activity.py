@@ -566,7 +566,7 @@ def _reason(
         case "not_reached":
             return failed or "an earlier receiver raised"
         case "muted":
-            return "the signal was muted, or kit.capture does not run it"
+            return step.muted
         case "waiting":
             commit = connection.delivery == AFTER_COMMIT
             return "waits for the commit" if commit else f"waits for {connection.delivery}"

@@ -156,7 +156,7 @@ def check_signals(context: click.Context, lock: Path | None, as_json: bool) -> N
 
 def _read_lock(lock: Path) -> str:
     try:
-        return lock.read_text(encoding="utf-8")
+        return lock.read_text(encoding="utf-8-sig")
     except OSError as error:
         reason = error.strerror
     except UnicodeDecodeError:  # Windows PowerShell writes UTF-16

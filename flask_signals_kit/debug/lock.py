@@ -35,6 +35,8 @@ def lock_line(signal: SignalInfo, receiver: ReceiverInfo) -> str:
         "when": None if receiver.when is None else f"{receiver.when.module}:{receiver.when.name}",
         "delivery": None if receiver.delivery == IMMEDIATE else receiver.delivery,
         "on_error": None if policy == "raise" else policy,
+        "uid": receiver.uid,
+        "weak": receiver.weak or None,
     }
     shown = [f"{name}={value}" for name, value in options.items() if value is not None]
     line = " ".join([signal.name, f"{receiver.module}:{receiver.name}", *shown])

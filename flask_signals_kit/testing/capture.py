@@ -80,7 +80,9 @@ def capture(
         scope.observe(captured._record, stack)
         if runs.are_limited:
             scope.check_receivers(runs)
-            stack.enter_context(restricted(app_signals.namespace, scope.includes, runs.allows))
+            stack.enter_context(
+                restricted(app_signals.namespace, scope.includes, runs.allows, "by kit.capture")
+            )
         stack.enter_context(app_signals.sessions.observe_kept(late.keep))
         yield captured
         late.run()

@@ -112,8 +112,6 @@ def sample_value(contract: Contract, hints: Mapping[str, Any], name: str, how: s
         return sample(kind)
     except NoSampleError as error:
         raise no_value(contract, name, error.reason, how) from error
-    except RecursionError as error:
-        raise no_value(contract, name, "its type contains itself", how) from error
 
 
 def type_for(contract: Contract, hints: Mapping[str, Any], name: str, how: str) -> Any:

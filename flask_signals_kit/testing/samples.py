@@ -36,7 +36,7 @@ SIMPLE: Mapping[Any, Any] = {
 }
 """The samples of types without parts."""
 
-COLLECTIONS: tuple[Any, ...] = (list, set, frozenset, dict)
+COLLECTIONS: tuple[Any, ...] = (list, set, frozenset, dict, tuple)
 """What samples of collections are made of; the first one that has the type is used."""
 
 
@@ -51,13 +51,19 @@ class NoSampleError(Exception):
         self.reason = reason
 
 
-def sample(kind: Any) -> Any:
+class _ContainsItselfError(NoSampleError):
+    """A type whose values need another value of the same type."""
+
+
+def sample(kind: Any, outer: tuple[Any, ...] = ()) -> Any:
     """Return a sample value of a type.
 
-    A collection has one item. Of a union, the first type is used that a sample can be built of, and
-    ``None`` only if there is no other. What has a default is left out.
+    A collection has one item, unless this would contain itself, as in a tree. Of a union, the first
+    type is used that a sample can be built of, and ``None`` only if there is no other. What has a
+    default is left out.
 
     :param kind: the type, as an annotation that has been evaluated.
+    :param outer: the types that the sample becomes a part of.
     :raises NoSampleError: if none can be built.
 
     >>> sample(dict[str, int | None])
@@ -65,20 +71,17 @@ def sample(kind: Any) -> Any:
     """
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is None:
-        return _of_class(kind)
+        return _of_class(kind, outer)
     if origin is Annotated:
-        return sample(arguments[0])
+        return sample(arguments[0], outer)
     if origin is Literal:
         return arguments[0]
     if origin is Union or origin is UnionType:
-        return _of_union(arguments)
-    if origin is tuple:
-        return tuple(sample(argument) for argument in arguments if argument is not ...)
+        return _of_union(arguments, outer)
+    if origin is tuple and arguments[-1:] != (...,):
+        return tuple(sample(argument, outer) for argument in arguments)
     if isinstance(origin, type):
-        for collection in COLLECTIONS:
-            if issubclass(collection, origin):
-                items = tuple(map(sample, arguments))
-                return collection([items] if collection is dict and items else items)
+        return _of_collection(kind, origin, arguments, outer)
     raise _no_sample(kind)
 
 
@@ -92,24 +95,49 @@ def why_no_model(kind: type) -> str:
     return f"{kind.__qualname__} is a model, and its instances belong to a session"
 
 
-def _of_class(kind: Any) -> Any:
+def _of_collection(
+    kind: Any, origin: type, arguments: tuple[Any, ...], outer: tuple[Any, ...]
+) -> Any:
+    """Return a collection of one item; an empty one if it has no type or would contain itself.
+
+    :param kind: the type.
+    :param origin: its class.
+    :param arguments: the types of its items.
+    """
+    collection = next((each for each in COLLECTIONS if issubclass(each, origin)), None)
+    if collection is None:
+        raise _no_sample(kind)
+    try:
+        items = tuple(sample(each, outer) for each in arguments if each is not ...)
+    except _ContainsItselfError:
+        items = ()
+    try:
+        return collection([items] if collection is dict and items else items)
+    except TypeError as error:  # an item of a set, or a key, that is not hashable
+        raise _refused(kind, error) from error
+
+
+def _of_class(kind: Any, outer: tuple[Any, ...]) -> Any:
     if kind in SIMPLE:
         return SIMPLE[kind]
+    if kind in outer:
+        raise _ContainsItselfError(f"{_name(kind)} contains itself")
+    outer = (*outer, kind)
     if not isinstance(kind, type):  # NewType; `type Name = ...`, since Python 3.12
         named = getattr(kind, "__supertype__", None) or getattr(kind, "__value__", None)
         if named is None:
             raise _no_sample(kind)
-        return sample(named)
+        return sample(named, outer)
     if is_model(kind):
         raise NoSampleError(why_no_model(kind))
-    if kind in COLLECTIONS:
-        return kind()
+    if kind in COLLECTIONS or kind.__module__ == "collections.abc":
+        return _of_collection(kind, kind, (), outer)
     if issubclass(kind, Enum) and len(kind):
         return next(iter(kind))
     required = _required(kind)
     if required is None:
         raise _no_sample(kind)
-    return _make(kind, required)
+    return _make(kind, required, outer)
 
 
 def _required(kind: Any) -> list[str] | None:
@@ -128,32 +156,39 @@ def _required(kind: Any) -> list[str] | None:
     return None
 
 
-def _make(kind: Any, required: list[str]) -> Any:
+def _make(kind: Any, required: list[str], outer: tuple[Any, ...]) -> Any:
     """Return an instance of a class, with samples for the names that it needs."""
     try:
         hints = get_type_hints(kind)
     except NameError as error:
         reason = f"{kind.__qualname__} has a type that does not exist at run time"
         raise NoSampleError(f"{reason}: {error}") from error
-    values = {name: sample(hints.get(name, Any)) for name in required}
+    values = {name: sample(hints.get(name, Any), outer) for name in required}
     try:
         return kind(**values)
     except Exception as error:
-        reason = f"{kind.__qualname__} does not accept its sample"
-        raise NoSampleError(f"{reason}: {error}") from error
+        raise _refused(kind, error) from error
 
 
-def _of_union(kinds: tuple[Any, ...]) -> Any:
+def _of_union(kinds: tuple[Any, ...], outer: tuple[Any, ...]) -> Any:
     """Return a sample of the first type that one can be built of; ``None`` comes last."""
     failures: list[NoSampleError] = []
     for kind in sorted(kinds, key=lambda kind: kind is NoneType):
         try:
-            return sample(kind)
+            return sample(kind, outer)
         except NoSampleError as error:
             failures.append(error)
     raise failures[0]
 
 
 def _no_sample(kind: Any) -> NoSampleError:
-    name = kind.__qualname__ if isinstance(kind, type) else str(kind)
-    return NoSampleError(f"no sample of {name} can be built")
+    return NoSampleError(f"no sample of {_name(kind)} can be built")
+
+
+def _refused(kind: Any, error: Exception) -> NoSampleError:
+    return NoSampleError(f"{_name(kind)} does not accept its sample: {error}")
+
+
+def _name(kind: Any) -> str:
+    is_class = isinstance(kind, type) and get_origin(kind) is None
+    return kind.__qualname__ if is_class else str(kind)

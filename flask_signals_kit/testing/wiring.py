@@ -13,6 +13,7 @@ from ..app.api import Target
 from ..app.app_signals import EXTENSION, AppSignals
 from ..core.delivery import Delivery
 from ..core.introspection import place_of, receiver_key, sender_key
+from ..core.names import is_glob
 from ..errors import (
     AppContextError,
     NotInitializedError,
@@ -51,11 +52,13 @@ def assert_connected(
 ) -> None:
     """Fail unless a receiver is connected to a signal of the current app.
 
-    :param signal: a name or a handle. A receiver that is connected by a pattern counts, too.
+    :param signal: a name or a handle, not a pattern. A receiver that is connected by a pattern
+        counts, too.
     :param receiver: the receiver.
     :param options: the options to compare, as they were given to ``kit.on``: ``sender``,
         ``priority``, ``when``, ``delivery``, ``on_error``, ``uid``, ``weak``. Others may differ.
-    :raises AssertionError: with the receivers that are connected, and what differs.
+    :raises AssertionError: with the receivers that are connected, and what differs; or for a
+        pattern.
     :raises AppContextError: without a current app.
 
     >>> from flask import Flask
@@ -77,6 +80,11 @@ def assert_connected(
         )
     app_signals = _current_signals()
     name, key = app_signals._target(signal), receiver_key(receiver)
+    if is_glob(name):
+        raise AssertionError(
+            f"assert_connected() checks one signal, and {name!r} is a pattern: name a signal that "
+            "it matches."
+        )
     found = [
         [*_differences(connection, options)]
         for connection in _connections(app_signals, name)
@@ -102,8 +110,10 @@ def _current_signals() -> AppSignals:
 
 
 def _connections(app_signals: AppSignals, name: str) -> Sequence[LiveConnection]:
-    signal: Any = app_signals.namespace.get(name)
-    return () if signal is None else signal.live_connections
+    """Return the connections of a signal; of an unused one, those by a pattern that matches."""
+    if name not in app_signals.namespace and not app_signals.registry.has_connections(name):
+        return ()
+    return app_signals.namespace.signal(name).live_connections
 
 
 def _differences(connection: LiveConnection, expected: Mapping[str, Any]) -> Iterator[str]:

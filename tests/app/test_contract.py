@@ -84,6 +84,22 @@ def test_message_for_a_stub_without_payload_says_that_it_is_empty(
         books_closed.send("acme", month=5)  # type: ignore[call-arg]
 
 
+def test_payload_is_checked_although_the_signal_is_muted(context: None, kit: SignalsKit) -> None:
+    """By a block, or everywhere; as in a capture that runs no receivers."""
+    funded = kit.declare(stub)
+    kit.on(funded)(lambda account, **extra: None)
+    with funded.muted():
+        with pytest.raises(ContractError):
+            funded.send("acme")  # type: ignore[call-arg]
+        with pytest.raises(ContractError):
+            funded.send_robust("acme")  # type: ignore[call-arg]
+        assert funded.send("acme", amount=5) == []
+    kit.namespace.signal(funded.name).is_muted = True
+    with pytest.raises(ContractError):
+        funded.send("acme")  # type: ignore[call-arg]
+    assert funded.send("acme", amount=5) == []
+
+
 def test_payload_is_not_checked_in_production() -> None:
     """Production does not pay for what tests have found, unless the setting says so."""
     for config, checked in [({}, False), ({"SIGNALS_KIT_VALIDATE": True}, True)]:

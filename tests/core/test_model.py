@@ -30,7 +30,7 @@ from hypothesis.stateful import (
 )
 
 from flask_signals_kit import Connection, Deferred, Emission, Failed, Ok, ReceiverError, Signal
-from flask_signals_kit.core.scopes import scopes
+from flask_signals_kit.core.scopes import EVERYWHERE, scopes
 from tests.core.actions import (
     ACTION,
     BLOCK,
@@ -405,7 +405,7 @@ class SignalMachine(RuleBasedStateMachine):
             is_alive=self._is_alive,
         )
         muted = self._is_muted(elsewhere)
-        refused = self.picky and "refused" in payload and not muted
+        refused = self.picky and "refused" in payload
         send.rest = [] if muted or refused else [*send.links]
         self.sends.append(send)
         result = error = None
@@ -579,7 +579,7 @@ class SignalMachine(RuleBasedStateMachine):
         for kind in range(len(self.kinds)):
             self.drop(kind)
         assert len(self.signal.connections) == len(self.model.links)
-        assert not scopes.get()
+        assert scopes.get() == {EVERYWHERE}
         signal = weakref.ref(self.signal)
         self.detach.clear()
         del self.signal

@@ -103,10 +103,13 @@ def test_lock_has_the_options_that_are_not_the_default() -> None:
         "when": is_large,
         "on_error": "isolate",
         "priority": -3,
+        "uid": "mails.thank",
+        "weak": True,
         "sender": "acme",
     }
     parts = ["sender='acme'", "priority=-3", f"when={__name__}:is_large", "delivery=later"]
-    assert locked(make_app(thank, **options)) == [line(thank, *parts, "on_error=isolate")]
+    parts += ["on_error=isolate", "uid=mails.thank", "weak=True"]
+    assert locked(make_app(thank, **options)) == [line(thank, *parts)]
 
 
 def test_policy_is_that_which_applies() -> None:
@@ -267,6 +270,12 @@ def test_changed_option_fails(lock: Path) -> None:
 def test_comments_and_empty_lines_are_ignored(lock: Path) -> None:
     """A user may explain a receiver."""
     lock.write_text(f"# Why it comes first.\r\n\r\n{lock.read_text()}", newline="\r\n")
+    assert check(make_app(dismiss_alert, thank), lock).exit_code == 0
+
+
+def test_byte_order_mark_is_ignored(lock: Path) -> None:
+    """Windows PowerShell and some editors write one."""
+    lock.write_text("\n".join(locked(make_app(dismiss_alert, thank))), encoding="utf-8-sig")
     assert check(make_app(dismiss_alert, thank), lock).exit_code == 0
 
 

@@ -161,6 +161,27 @@ def test_fixture_for_several_tests_may_connect(project: Project, scope: str) -> 
     result.stdout.fnmatch_lines(["*ERROR at teardown of TestShop.test_leak*"])
 
 
+def test_first_test_of_an_app_for_several_tests_is_checked(project: Project) -> None:
+    """The app did not exist when the test began; what its fixture connects may stay."""
+    result = project.test(
+        """
+        @pytest.fixture(scope="session")
+        def shared():
+            app = create_app("shared")
+            kit.for_app(app).on(account_funded)(print)
+            return app
+
+        def test_leak(shared):
+            kit.for_app(shared).on("mail_sent")(print)
+
+        def test_next(shared): ...
+        """,
+        ON,
+    )
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["  builtins.print, connected to 'mail_sent' of app 'shared'"])
+
+
 def test_fixture_of_a_test_must_disconnect(project: Project) -> None:
     """One that does is fine."""
     result = project.test(

@@ -6,7 +6,10 @@ from flask_signals_kit.app.environment import AppEnvironment
 from tests.pytest_plugin.support import Project, sections
 
 COUNT = """
+from flask import request_started as flask_started
+
 called = []
+shared = create_app("shared")
 
 @kit.on("*", "request_started")
 def count(sender, **extra):
@@ -37,12 +40,17 @@ EVERY = ("account_funded", "mail_sent", "undeclared", "request_started")
         ("no_receivers('mail_sent', 'request_started')", ["account_funded", "undeclared"]),
         ("no_receivers(mail_sent, account_funded)", ["undeclared", "request_started"]),
         ("no_receivers('request_started')", ["account_funded", "mail_sent", "undeclared"]),
+        ("no_receivers(flask_started)", ["account_funded", "mail_sent", "undeclared"]),
+        (
+            "no_receivers(kit.for_app(shared).namespace['mail_sent'])",
+            ["account_funded", "undeclared", "request_started"],
+        ),
     ],
 )
 def test_marker_mutes_signals_for_the_test(
     project: Project, marker: str, running: list[str]
 ) -> None:
-    """By name, glob or handle; globs match domain signals only, as those of ``kit.on``."""
+    """By name, glob, handle or signal; globs match domain signals only, as those of ``kit.on``."""
     result = project.test(
         f"""
         {COUNT.replace(chr(10), chr(10) + " " * 8)}
@@ -145,6 +153,50 @@ def test_receivers_of_a_block_are_muted_too(project: Project) -> None:
     result.assert_outcomes(passed=1)
 
 
+def test_payload_is_checked_nevertheless(project: Project) -> None:
+    """So that a test without receivers finds the same mistakes."""
+    result = project.test(
+        """
+        from flask_signals_kit import ContractError
+
+        @kit.declare
+        def campaign_created(sender, *, name): ...
+
+        @pytest.mark.no_receivers
+        def test_create(app):
+            with app.app_context():
+                with pytest.raises(ContractError, match="nmae"):
+                    campaign_created.send("acme", nmae="spring")
+                assert campaign_created.send("acme", name="spring") == []
+        """
+    )
+    result.assert_outcomes(passed=1)
+
+
+def test_limits_of_a_capture_end_before_the_test(project: Project) -> None:
+    """The app is that of the test before, which has captured."""
+    result = project.test(
+        """
+        shared = create_app("shared")
+        kit.on(mail_sent)(list)
+
+        def test_captured():
+            with shared.app_context(), kit.capture(run=False):
+                assert mail_sent.send("acme") == []
+
+        @pytest.mark.no_receivers
+        def test_muted():
+            with shared.app_context(), kit.capture(only=[list]):
+                assert mail_sent.send("acme") == []
+
+        def test_after():
+            with shared.app_context():
+                assert mail_sent.send("acme") == [(list, [*"acme"])]
+        """
+    )
+    result.assert_outcomes(passed=3)
+
+
 def test_section_says_that_a_signal_was_muted(project: Project) -> None:
     """So that a receiver that is expected is not missed."""
     result = project.test(
@@ -156,26 +208,109 @@ def test_section_says_that_a_signal_was_muted(project: Project) -> None:
         """
     )
     [(_, text)] = sections(result)
-    assert (
-        "1  muted         shop.thank: the signal was muted, or kit.capture does not run it\n"
-        in text
-    )
+    assert "1  muted         shop.thank: by the marker no_receivers\n" in text
 
 
-def test_name_of_no_signal_is_a_warning(project: Project) -> None:
-    """With the name that may be meant; a glob may match nothing."""
+def test_signal_of_another_extension_is_muted(project: Project) -> None:
+    """Under the name that a kit bridges it by, also if a fixture of the test bridges it."""
     result = project.test(
         """
-        @pytest.mark.no_receivers("acount_funded", "mail_sent", "no_such_*")
+        from blinker import Namespace
+
+        theirs = Namespace()
+        paid = theirs.signal("invoice-paid")
+
+        @pytest.fixture(autouse=True)
+        def bridge(app):
+            kit.bridge(theirs, prefix="billing.")
+
+        @pytest.mark.no_receivers(paid)
+        def test_muted(app):
+            called = []
+            kit.for_app(app).on("billing.invoice_paid")(lambda sender, **extra: called.append(1))
+            with app.app_context():
+                paid.send(app)
+            assert called == []
+        """
+    )
+    result.assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ("['mail_sent', account_funded]", "list"),
+        ("signals='mail_sent'", "the argument signals="),
+        ("'mail_sent', thank, other=1", "the argument other=, function"),
+    ],
+)
+def test_invalid_argument_fails_the_test(project: Project, arguments: str, named: str) -> None:
+    """Before its fixtures are set up; the next test runs."""
+    result = project.test(
+        f"""
+        @pytest.fixture
+        def funds():
+            raise RuntimeError("the fixture ran")
+
+        @pytest.mark.no_receivers({arguments})
+        def test_fund(funds): ...
+
+        def test_next(app): ...
+        """
+    )
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(
+        f"The marker no_receivers of test_fund got {named}: give it names, globs, handles or "
+        "blinker signals, as in no_receivers('mail_sent', 'account_[*]')."
+    )
+    assert "the fixture ran" not in result.stdout.str()
+
+
+@pytest.mark.parametrize(
+    ("argument", "name", "meant"),
+    [
+        ("'acount_funded'", "acount_funded", " Did you mean 'account_funded'?"),
+        ("'acount_[*]'", "acount_[*]", " Did you mean 'account_*'?"),
+        ("'request_[*]'", "request_[*]", " Did you mean 'request_*'?"),
+        ("theirs", "zebra", ""),
+    ],
+)
+def test_name_of_no_signal_is_a_warning(
+    project: Project, argument: str, name: str, meant: str
+) -> None:
+    """With the name that may be meant. A glob matches no signals of Flask."""
+    result = project.test(
+        f"""
+        from blinker import NamedSignal
+        theirs = NamedSignal("zebra")
+
+        @pytest.mark.no_receivers({argument.replace("[*]", "*")}, "mail_sent", "mail_*")
         def test_fund(app): ...
         """,
         "-Wdefault",
     )
     result.assert_outcomes(passed=1, warnings=1)
     result.stdout.fnmatch_lines(
-        "*The marker no_receivers('acount_funded') of test_fund names no signal: it is not "
-        "declared and has no receivers. Did you mean 'account_funded'?"
+        f"*The marker no_receivers('{name}') of test_fund names no signal that is declared or has "
+        f"receivers.{meant}"
     )
+
+
+def test_glob_that_a_receiver_is_connected_to_is_no_warning(project: Project) -> None:
+    """Its signals may be declared nowhere."""
+    result = project.test(
+        """
+        kit.on("campaign_*")(lambda campaign, **extra: None)
+
+        @pytest.mark.no_receivers("campaign_*")
+        def test_fund(app): ...
+
+        @pytest.mark.no_receivers
+        def test_all(app): ...
+        """,
+        "-Wdefault",
+    )
+    result.assert_outcomes(passed=2, warnings=0)
 
 
 def test_warning_as_error_fails_the_test_alone(project: Project) -> None:

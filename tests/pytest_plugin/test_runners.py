@@ -77,7 +77,7 @@ Outside a request
 MUTED = """\
 Outside a request
   mail_sent(), sent by str at test_shop.py:27
-     1  muted         test_shop.deliver: the signal was muted, or kit.capture does not run it
+     1  muted         test_shop.deliver: by the marker no_receivers
 """
 
 

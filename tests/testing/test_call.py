@@ -34,7 +34,7 @@ class Account:
 
 @dataclass
 class Tree:
-    children: list[Tree]
+    parent: Tree
 
 
 @kit.declare
@@ -170,7 +170,7 @@ def test_unknown_overrides_are_refused_by_name(app: Flask) -> None:
         (campaign_created, [], "campaign", "Campaign is a model"),
         (invoice_paid, ["total", "tree"], "invoice", "its type Missing does not exist at run time"),
         (invoice_paid, ["invoice", "tree"], "total", "its type is not declared"),
-        (invoice_paid, ["invoice", "total"], "tree", "its type contains itself"),
+        (invoice_paid, ["invoice", "total"], "tree", "Tree contains itself"),
     ],
 )
 def test_payload_without_a_sample_is_named(

@@ -1,5 +1,6 @@
 """Sample values of types."""
 
+import collections.abc
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
@@ -65,6 +66,38 @@ class Point(NamedTuple):
     label: str = "here"
 
 
+@dataclass
+class Node:
+    value: int
+    next: "Node | None"
+
+
+@dataclass
+class Page:
+    parent: "Page | int"
+    children: "list[Page]"
+    siblings: "tuple[Page, ...]"
+    by_name: "Mapping[str, Page]"
+
+
+@dataclass
+class Loop:
+    other: "tuple[int, Turn]"
+
+
+@dataclass
+class Turn:
+    loop: Loop
+
+
+@dataclass
+class Pair:
+    left: Point
+    right: Point
+
+
+UNHASHABLE = "does not accept its sample: unhashable type:"
+
 T = TypeVar("T")
 PAIR: Any = TypeAliasType("Pair", tuple[T, T], type_params=(T,))  # type: ignore[arg-type]
 
@@ -105,6 +138,14 @@ def test_datetime_has_a_time_zone() -> None:
         (list, []),
         (dict, {}),
         (tuple, ()),
+        (collections.abc.Sequence, []),
+        (collections.abc.Mapping, {}),
+        (collections.abc.Set, set()),
+        (collections.abc.Collection, []),
+        (Node, Node(1, None)),
+        (Page, Page(1, [], (), {})),
+        (list[Page], [Page(1, [], (), {})]),
+        (Pair, Pair(Point(1), Point(1))),
         (Money, Money(amount=Decimal(1), currency="text")),
         (Address, {"city": "text"}),
         (Point, Point(1)),
@@ -133,6 +174,14 @@ def test_sample_of_a_composed_type(kind: Any, expected: Any) -> None:
         (Invoice, "Invoice is a model, and its instances belong to a session"),
         (Positive, "Positive does not accept its sample: too small"),
         (Exception, "no sample of Exception can be built"),
+        (collections.abc.Iterator, "no sample of Iterator can be built"),
+        (Loop, "Loop contains itself"),
+        (Turn, "Turn contains itself"),
+        (set[list[int]], f"set[list[int]] {UNHASHABLE} 'list'"),
+        (
+            Mapping[dict[str, int], int],
+            f"collections.abc.Mapping[dict[str, int], int] {UNHASHABLE} 'dict'",
+        ),
     ],
     ids=str,
 )

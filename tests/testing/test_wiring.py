@@ -86,6 +86,28 @@ def test_connected_receiver_passes(kit: SignalsKit, app: Flask) -> None:
     assert_connected("request_started", thank)
 
 
+def test_pattern_may_match_a_signal_that_was_not_used_yet(kit: SignalsKit, app: Flask) -> None:
+    """It is not declared, and was never sent."""
+    kit.on("campaign_*", priority=10)(thank)
+    kit.for_app(app).on("campaign_*")(thanks)
+    assert_connected("campaign_created", thank, priority=10)
+    assert "but priority is 10, not 5." in failure("campaign_ended", thank, priority=5)
+    lines = failure("campaign_paused", is_large).splitlines()
+    assert lines[2:] == [
+        f"  campaign_paused {__name__}:thank priority=10",
+        f"  campaign_paused {__name__}:thanks",
+    ]
+
+
+def test_pattern_is_not_a_signal(kit: SignalsKit) -> None:
+    """Also if the receiver is connected by this pattern."""
+    kit.on("account_*")(thank)
+    assert failure("account_*", thank) == (
+        "assert_connected() checks one signal, and 'account_*' is a pattern: name a signal that "
+        "it matches."
+    )
+
+
 def test_bound_method_is_found(kit: SignalsKit) -> None:
     """Each look-up of a method is a new object."""
     account = Account()

@@ -255,6 +255,17 @@ def test_muted_signal_is_explained(kit: SignalsKit, app: Flask) -> None:
     assert "the signal was muted" in words(client.get("/_signals/signals/account_funded").text)
 
 
+@pytest.mark.parametrize("limits", [{"run": False}, {"except_": [first]}, {"only": []}])
+def test_receiver_that_a_capture_does_not_run_is_explained(
+    kit: SignalsKit, app: Flask, limits: Any
+) -> None:
+    """Also if it is the only one."""
+    kit.on("account_funded")(first)
+    with app.app_context(), kit.capture(**limits):
+        kit.send("account_funded")
+    assert statuses(emissions(app.test_client())[0]) == [("first", "muted", "by kit.capture")]
+
+
 def test_explanation_has_a_column_for_each_of_the_last_emissions(
     kit: SignalsKit, app: Flask
 ) -> None:
