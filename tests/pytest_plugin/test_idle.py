@@ -60,6 +60,15 @@ def test_importing_the_plugin_takes_at_most_five_milliseconds() -> None:
     assert min(times) < LIMIT
 
 
+def test_plugin_may_be_imported_before_pytest_starts(pytester: pytest.Pytester) -> None:
+    """Pytest would warn that it cannot rewrite its assertions."""
+    pytester.makepyfile("def test(): ...")
+    code = "import sys, pytest, _flask_signals_kit_pytest; sys.exit(pytest.main(sys.argv[1:]))"
+    options = ["-Werror", "-pno:asyncio", "-pno:flask", "-p_flask_signals_kit_pytest"]
+    result = pytester.run(sys.executable, "-c", code, *options)
+    result.assert_outcomes(passed=1)
+
+
 def test_marker_and_ini_option_are_listed(project: Project) -> None:
     """``pytest --markers`` and ``pytest --help`` explain them."""
     markers = project.test("", "--markers").stdout.str()
