@@ -45,7 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def no_command() -> Iterator[None]:
-    """Fail a test that leaves click's context of a command: what is sent next would belong to it."""
+    """Fail a test that leaves the context of a command: what is sent later would belong to it."""
     yield
     left = get_current_context(silent=True)
     while get_current_context(silent=True) is not None:
