@@ -3,6 +3,8 @@
 pytest imports this module in every environment that has the kit. So it does not import the kit,
 which imports Flask. The hooks use ``flask_signals_kit.pytest_plugin`` once the project itself has
 imported the kit, or where it asks for a fixture, the marker or the check for leaks.
+
+It has no assertions, so pytest need not warn if it was imported before: PYTEST_DONT_REWRITE.
 """
 
 from __future__ import annotations

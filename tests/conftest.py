@@ -1,6 +1,7 @@
 """Fixtures for the tests of every module."""
 
 import gc
+import logging
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from click import get_current_context
+from click.globals import pop_context
 from flask import Flask
 
 from flask_signals_kit import SignalsKit
@@ -38,6 +41,25 @@ CHROMIUM_FLAGS = (
 def pytest_configure(config: pytest.Config) -> None:
     """Skip what needs a package that is not installed."""
     config.pluginmanager.register(missing_packages)
+
+
+@pytest.fixture(autouse=True)
+def no_command() -> Iterator[None]:
+    """Fail a test that leaves the context of a command: what is sent later would belong to it."""
+    yield
+    left = get_current_context(silent=True)
+    while get_current_context(silent=True) is not None:
+        pop_context()
+    assert left is None, f"The test leaves the context of the command {left.command_path!r}."
+
+
+@pytest.fixture(autouse=True)
+def enabled_loggers() -> Iterator[None]:
+    """Enable the loggers that a test has disabled: apps of the same name share their logger."""
+    yield
+    for logger in logging.root.manager.loggerDict.values():
+        if isinstance(logger, logging.Logger):
+            logger.disabled = False
 
 
 @pytest.fixture

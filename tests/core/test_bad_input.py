@@ -148,6 +148,7 @@ def test_payload_names_may_equal_internal_names_in_app_sends() -> None:
     assert [result for _, result in found] == expected
 
 
+@pytest.mark.needs("asgiref")
 def test_payload_names_may_equal_internal_names_for_async_receivers() -> None:
     """The function that runs the receiver in a loop has parameters of its own, such as `self`."""
     kit, app = SignalsKit(), Flask("shop")

@@ -144,6 +144,7 @@ def test_skipped_receivers_are_not_counted(shop: AppSignals) -> None:
     assert counts(shop, "account_closed") == {"fail": (1, 1, "LookupError"), "fine": (0, 0, None)}
 
 
+@pytest.mark.needs("asgiref")
 def test_every_kind_of_send_is_counted(shop: AppSignals) -> None:
     """Plain, robust and async, through names, handles and signals."""
 

@@ -1,5 +1,7 @@
 """Failures of teardown functions."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from flask import (
     abort,
@@ -31,10 +33,14 @@ def test_failing_view_and_failing_teardown_are_reported_separately(watched: Watc
 
 
 def test_failing_teardown_of_a_command_is_reported(watched: Watch) -> None:
-    """A command ends an app context as well, and its teardown functions run."""
+    """A command ends an app context as well, and its teardown functions run.
+
+    Click then leaves the command's context pushed in the thread, so it has one of its own.
+    """
     watched.app.teardown_appcontext(fail)
     watched.app.cli.command("fine")(lambda: None)
-    result = watched.app.test_cli_runner().invoke(args=["fine"])
+    with ThreadPoolExecutor() as pool:
+        result = pool.submit(watched.app.test_cli_runner().invoke, args=["fine"]).result()
     assert isinstance(result.exception, ExceptionGroup if MERGED_CONTEXTS else ValueError)
     assert watched.reported == [(BOOM, "teardown", False)]
 

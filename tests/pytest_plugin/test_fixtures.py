@@ -145,6 +145,7 @@ def test_context_of_captured_signals_ends_with_the_test(project: Project) -> Non
     result.assert_outcomes(passed=2)
 
 
+@pytest.mark.needs("pytest_flask")
 def test_fixtures_work_with_pytest_flask(project: Project) -> None:
     """It pushes a request context around each test that has an app."""
     project.pytester.makepyfile(

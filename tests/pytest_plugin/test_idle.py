@@ -7,7 +7,7 @@ from importlib.metadata import entry_points
 import pytest
 
 import _flask_signals_kit_pytest
-from tests.pytest_plugin.support import Project
+from tests.pytest_plugin.support import OPTIONS, Project
 
 LIMIT = 0.005
 """The most seconds that importing the plugin may take, pytest being imported."""
@@ -58,6 +58,17 @@ def test_importing_the_plugin_takes_at_most_five_milliseconds() -> None:
         for _ in range(5)
     ]
     assert min(times) < LIMIT
+
+
+def test_plugin_may_be_imported_before_pytest_starts(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pytest does not warn that it cannot rewrite the plugin's assertions."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.makepyfile("def test(): ...")
+    code = "import sys, pytest, _flask_signals_kit_pytest; sys.exit(pytest.main(sys.argv[1:]))"
+    result = pytester.run(sys.executable, "-c", code, "-Werror", *OPTIONS)
+    result.assert_outcomes(passed=1)
 
 
 def test_marker_and_ini_option_are_listed(project: Project) -> None:

@@ -81,6 +81,7 @@ Outside a request
 """
 
 
+@pytest.mark.needs("pytest_asyncio")
 def test_plugin_works_with_pytest_asyncio(project: Project) -> None:
     """In an async test, which runs in a task."""
     result = project.test_in_subprocess(
@@ -93,6 +94,7 @@ def test_plugin_works_with_pytest_asyncio(project: Project) -> None:
     assert [text for _, text in sections(result)] == [SENT, MUTED]
 
 
+@pytest.mark.needs("anyio")
 def test_plugin_works_with_anyio(project: Project) -> None:
     """Its plugin runs tests and fixtures in one task."""
     source = ASYNC.format(mark="@pytest.mark.anyio")

@@ -144,7 +144,7 @@ def test_pyright_refuses_what_is_wrong(pyright: dict[str, Found]) -> None:
     assert pyright["fails.py"] == marked(2)
 
 
-@pytest.mark.needs("asgiref")
+@pytest.mark.needs("asgiref", "hypothesis")
 def test_what_is_right_runs(caplog: pytest.LogCaptureFixture) -> None:
     """What type checkers accept is connected and sent without an error or a warning, too."""
     namespace: dict[str, Any] = {"__name__": "passes"}
