@@ -53,7 +53,7 @@ def test_receiver_that_kills_its_process_ends_dead(shop: Processes) -> None:
     shop.check(dead=1, effects=0, repeated=0)
     [message] = shop.messages()
     assert (message.receiver, message.attempt) == ("inside", 5)
-    assert "has begun 5 times" in message.error
+    assert "used up its attempts (5). The last one: it did not end" in message.error
 
 
 @pytest.mark.long
