@@ -156,7 +156,7 @@ def test_captured_model_is_compared_by_its_row(kit: SignalsKit, app: Flask) -> N
         session.add_all([ours, other])
         session.commit()
     with kit.capture() as sent:
-        kit.send("account_funded", db.session.get_one(Account, ours.id), account=ours)
+        kit.send("account_funded", db.session.get(Account, ours.id), account=ours)
         db.session.commit()
         db.session.remove()
     sent.assert_sent_once("account_funded", sender=ours, account=db.session.get(Account, ours.id))

@@ -510,7 +510,7 @@ def test_session_that_is_kept_in_a_context_variable(database: str) -> None:
     kit.on("account_funded", delivery="durable")(
         lambda account, **extra: same.append(current() is Session.object_session(account))
     )
-    app = make_app(kit)
+    app = make_app(kit, TESTING=True)
     Base.metadata.create_all(engine)
     with app.app_context():
         current().add(account := Account(name="acme"))
@@ -568,7 +568,7 @@ def test_session_that_translates_the_schema_to_another_one_is_refused(tmp_path: 
     kit.use_session(lambda: g.get("session"))
     kit.use_outbox(Base.metadata, plain)
     kit.on("account_funded", delivery="durable")(_receive)
-    app = make_app(kit)
+    app = make_app(kit, TESTING=True)
     for engine in (plain, tenant):
         Base.metadata.create_all(engine)
     with app.app_context(), Session(tenant) as g.session:
