@@ -295,8 +295,10 @@ def test_receiver_at_a_reused_address_is_connected_last(no_gc: None) -> None:
     address = id(collected)
     with locked_elsewhere(signal):
         del collected
-        slots = [Slot() for _ in range(1000)]
-        [slot] = [slot for slot in slots if id(slot) == address]
+        slots = [Slot()]  # all are kept, so that each has an address of its own
+        while id(slot := slots[-1]) != address:
+            assert len(slots) < 1_000_000
+            slots.append(Slot())
     signal.connect(slot, uid="new")
     assert [connection.uid for connection in signal.connections] == ["other", "new"]
 

@@ -1,6 +1,7 @@
 """Databases that are full, locked, or gone for a while."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,10 @@ def test_other_writer_on_sqlite_delays_messages(sqlite_shop: Processes) -> None:
     shop.send(1, 3)
     begin_immediate(shop.engine)
     url = shop.url.replace("timeout=20", "timeout=0.2")
+    lock = ExitStack()
+    lock.enter_context(shop.engine.begin())  # before the worker starts, which may be fast
     with shop.working(url=url) as worker:
-        with shop.engine.begin():
+        with lock:
             read_until(worker, "database is locked")
             printed = shop.send(4, 2, url=url)
         assert printed.count("failed database is locked") == 2
