@@ -140,10 +140,6 @@ oldest: tree ## run the library's tests with the oldest Flask, blinker and SQLAl
 		tests/testing
 
 matrix: tree ## run the tests on each Python, with other versions and with each extra (ARGS="-e core-py313")
-	@for version in 3.11 3.12 3.13 3.14; do \
-		$(pyenv) $(BIN)/uv -q python find $$version >/dev/null 2>&1 || \
-		echo "Python $$version is not installed: its cells are skipped if uv cannot get it"; \
-	done
 	$(call tox,run-parallel --parallel 1 --parallel-no-spinner) $(or $(ARGS),-e ALL)
 
 # A git URL, or a folder with a repository or a work tree.
