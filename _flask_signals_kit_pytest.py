@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _MARKER = (
     "no_receivers(*signals): call no receivers of these signals in this test. Give names, globs, "
-    "handles or blinker signals; without any, all domain signals are meant."
+    "handles or blinker signals; without any, it applies to all domain signals."
 )
 
 
@@ -84,6 +84,9 @@ def pytest_runtest_makereport(
 
         end_phase(item, report)
     return report
+
+
+# pytest prints the lines from the decorator on if a project has no fixture `app`.
 
 
 @pytest.fixture

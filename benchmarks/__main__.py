@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 
 from . import after_commit, durable, footprint, peers, sending
@@ -211,7 +212,7 @@ def _noun(count: int) -> str:
 def machine() -> str:
     """Describe the machine and the versions of the measurement."""
     packages = ["flask", "blinker", "Django", "pluggy", "PyDispatcher", "pyee", "psygnal"]
-    packages += [name for name in ("huey", "procrastinate", "dbos") if find_spec(name)]
+    packages += [name for name in dict.fromkeys(chain(*peers.PEERS.values())) if find_spec(name)]
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     return (
         f"{platform.python_implementation()} {platform.python_version()} on {platform.system()} "

@@ -34,15 +34,13 @@ if TYPE_CHECKING:
     from .debug.activity import EmissionInfo
     from .testing import CapturedSignals
 
-LINES = 200
-"""The most lines that the report of a failed test shows for each app, without its name."""
 
 SETUP_LINES = 20
-"""The most of these that show what the setup sent, if something was sent after it."""
+"""The most lines of an app's tree that show what the setup sent, if something was sent after it."""
 
 
 def _apps() -> dict[Flask, AppSignals]:
-    """Return the apps of this process with their signals; they exist as long as the result."""
+    """Return the apps of this process with their signals. The result keeps the apps alive."""
     every = [app_signals for kit in list(kits) for app_signals in kit.registry.apps]
     return {app: each for each in every if (app := each._app()) is not None}
 
@@ -128,6 +126,7 @@ def end_phase(item: pytest.Item, report: pytest.TestReport) -> None:
 def _sent_in(test: _Test) -> str:
     """Return the tree of what was sent, for each app; an empty string if nothing was."""
     from .debug.activity import emissions_after  # imported when a test fails
+    from .debug.tree_text import LINES
 
     apps = _apps()
     sent = {app: emissions_after(each, test.shown, LINES) for app, each in apps.items()}
@@ -142,7 +141,7 @@ def _tree(app_signals: AppSignals, emissions: list[EmissionInfo], test: _Test) -
     """Yield the last lines of an app's emissions, below the request and the phase of each."""
     from .debug.activity import OUTSIDE, describe, requests
     from .debug.terminal import printable
-    from .debug.tree_text import title_text, tree_lines
+    from .debug.tree_text import last_lines, title_text, tree_lines
 
     titles = {
         each.id: title_text(each)
@@ -160,10 +159,8 @@ def _tree(app_signals: AppSignals, emissions: list[EmissionInfo], test: _Test) -
         lines = setup if phase == "setup" else later
         lines.append(title if phase == "call" else f"{title} ({phase})")
         lines += [f"  {line}" for line in tree_lines(group)]
-    shown = [*(setup[-SETUP_LINES:] if later else setup), *later][-LINES:]
-    if len(shown) < len(setup) + len(later):
-        yield "(Earlier lines are left out.)"
-    yield from map(printable, shown)
+    shown = setup[-SETUP_LINES:] if later else setup
+    yield from map(printable, last_lines([*shown, *later], len(shown) < len(setup)))
 
 
 # -- the marker -----------------------------------------------------------------------------------
@@ -244,7 +241,7 @@ def warn_unknown(item: pytest.Item) -> None:
 def _has(registry: Registry, names: set[str], signal: str | blinker.Signal) -> bool:
     """Tell whether a name, glob or third-party signal stands for one of these names."""
     is_glob_of_receivers = signal == "*" or signal in registry.globs
-    return is_glob_of_receivers or any(registry.is_meant(name, signal) for name in names)
+    return is_glob_of_receivers or any(registry.matches(name, signal) for name in names)
 
 
 # -- the check for leaks --------------------------------------------------------------------------

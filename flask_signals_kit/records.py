@@ -27,6 +27,9 @@ DURABLE = "durable"
 ASKED = "asked to be run again"
 """What is stored, with the place, of a durable receiver that raised ``RetryAfter``."""
 
+SENDER = "sender"
+"""The name of the sender among a signal's types and a message's values; no payload has it."""
+
 IMMEDIATE = "immediate"
 """The name of the delivery that runs a receiver during the send."""
 

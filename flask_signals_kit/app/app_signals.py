@@ -169,8 +169,7 @@ class AppSignals(Api):
             handle = self.kit.declarations.get(name)
             self.namespace.signal(name, None if handle is None else handle.__doc__)
         self._relay(self.kit.bridged.copy())
-        for hook in self.kit.hooks:
-            self.hooks.add(hook)
+        self._sync_hooks()
 
     def close(self) -> None:
         """Undo the changes made to the app."""
@@ -258,7 +257,9 @@ class AppSignals(Api):
 
     def is_known(self, name: str) -> bool:
         """Tell whether a name is declared or bridged, or has receivers."""
-        return name in self.known_names() or self.registry.has_connections(name)
+        signal = self.namespace.get(name)
+        has_own = isinstance(signal, Signal) and signal.has_receivers
+        return has_own or self.registry.is_declared(name) or self.registry.has_connections(name)
 
     def check(self) -> list[Any]:
         """Return each :class:`Problem` of the app's signals, as the kit's ``check`` does."""

@@ -20,13 +20,10 @@ from typing import (
 
 from ..core.introspection import parameters_of, place_of, signature_of
 from ..errors import ContractError, DeclarationError, sender_label
-from ..records import Place, Receiver, same_function
+from ..records import SENDER, Place, Receiver, same_function
 
 RESERVED = ("sender", "_async_wrapper", "_sync_wrapper")
 """Names that a payload cannot have: blinker's ``send`` would consume or refuse them."""
-
-SENDER = "sender"
-"""The name of the sender among the types of a stub; no payload has this name."""
 
 Upgrade: TypeAlias = Callable[[dict[str, Any], int], dict[str, Any]]
 """Takes a stored payload, as JSON types by name, and the version that stored it."""

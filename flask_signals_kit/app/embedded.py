@@ -72,15 +72,14 @@ class Worker:
         A claim before that, because the run took too long, does not respect what the run has stored
         as the time of the next attempt.
         """
-        following: int | None = attempt
-        while following is not None:
-            ended = self._run_once(message, following)
+        while True:
+            ended = self._run_once(message, attempt)
             with self._lock:
-                claimed, self._claimed[message] = self._claimed[message], None
-                is_later = claimed is not None and ended is not None and claimed[1] > ended
-                following = claimed[0] if claimed is not None and is_later else None
-                if following is None:
+                claimed = self._claimed[message]
+                if claimed is None or ended is None or claimed[1] <= ended:
                     del self._claimed[message]
+                    break
+                attempt, self._claimed[message] = claimed[0], None
         if len(self._claimed) <= self._concurrency:
             self._woken.set()
 

@@ -15,14 +15,14 @@ from flask import Flask
 from flask.globals import _cv_app
 
 from ..compat import describe_request
-from ..core.environment import Environment, mute
+from ..core.environment import Environment, Restriction
 from ..core.introspection import place_of
 from ..core.scopes import EVERYWHERE
 from ..errors import AppContextError, AsyncReceiverError
 
 if TYPE_CHECKING:
     from ..core.connection import LiveConnection
-    from ..core.environment import PayloadCheck, Restriction, Transaction
+    from ..core.environment import PayloadCheck, Transaction
     from ..records import Connection, Emission, OnError, Receiver, Source
 
 
@@ -67,14 +67,14 @@ class AppEnvironment(Environment):
         app_signals = self._app_signals()
         return None if app_signals is None else app_signals.check_payload(signal)
 
-    def limits(self, signal: str) -> tuple[Restriction, ...]:
+    def restrictions_of(self, signal: str) -> tuple[Restriction, ...]:
         """Return the blocks that limit which receivers run, or the mute of the pytest plugin."""
         app_signals = self._app_signals() if self.muted else None
         if app_signals is not None and any(
-            app_signals.registry.is_meant(signal, muted) for muted in self.muted
+            app_signals.registry.matches(signal, muted) for muted in self.muted
         ):
-            return (mute(EVERYWHERE, "by the marker no_receivers"),)
-        return super().limits(signal)
+            return (Restriction(scope=EVERYWHERE, reason="by the marker no_receivers"),)
+        return super().restrictions_of(signal)
 
     # -- when receivers change ----------------------------------------------------------------
 

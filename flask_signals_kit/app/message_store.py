@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from secrets import token_hex
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from flask import Flask
 
@@ -45,7 +45,6 @@ from .contract import Contract, hints_of
 
 if TYPE_CHECKING:
     from ..core.connection import LiveConnection
-    from ..deliveries.transactions import Pending
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -141,7 +140,7 @@ class MessageStore:
         self._engine = engine
         self._found_engine: Any = None
         self._process = os.getpid()
-        self._checked: tuple[Any, str | None] | None = None
+        self._checked: WeakKeyDictionary[Any, str | None] = WeakKeyDictionary()
         self._hints: dict[str, tuple[Any, dict[str, Any]]] = {}
         self._results: WeakValueDictionary[str, LateResult] = WeakValueDictionary()
         """The results that the journal shows, by the id of the message."""
@@ -275,19 +274,20 @@ class MessageStore:
             pending.keep(call)  # an earlier receiver of the same emission has rolled it back
             return
         session, begun = self._session_for(call, delivery)
+        is_committed = True
         if session is None:
-            waiting = None
             with self.engine().begin() as connection:
                 message = self._insert(connection, call, delivery)
         else:
-            waiting, message = self._store_in(session, call, delivery, begun)
+            is_committed, message = self._store_in(session, call, delivery, begun)
         if message is None and self.embedded is None:
             return  # nothing happens at the commit
         stored = StoredCall(call, message, self)
+        waiting: Any = None if is_committed else pending_in(session)
         if waiting is None:
             stored.run_contained()
         else:
-            waiting.keep(stored)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+            waiting.keep(stored)
         self.signals.sessions.notify_kept(waiting, stored)
 
     def _session_for(self, call: Call, delivery: Durable) -> tuple[Any, bool]:
@@ -312,7 +312,7 @@ class MessageStore:
 
     def _store_in(
         self, session: Any, call: Call, delivery: Durable, begun: bool
-    ) -> tuple[Pending | None, int | None]:
+    ) -> tuple[bool, int | None]:
         """Store a call in the open transaction of a session.
 
         :param begun: whether an earlier receiver, or a predicate, has begun it during this send. If
@@ -330,9 +330,7 @@ class MessageStore:
         message = self._insert(self.connection_of(session), call, delivery)
         if has_only_read:
             session.commit()
-            return None, message
-        is_awaited = message is not None or self.embedded is not None
-        return pending_in(session) if is_awaited else None, message
+        return has_only_read, message
 
     def wake(self) -> None:
         """Let the engine of this process know that a message is due."""
@@ -349,10 +347,10 @@ class MessageStore:
 
         :return: the id of the message; ``None`` if neither the journal nor a test needs it.
         """
-        used = connection.engine, schema_in(self.statements.table, connection)
-        if used != self._checked:
-            self._check_database(connection, used[1])
-            self._checked = used
+        schema = schema_in(self.statements.table, connection)
+        if self._checked.get(connection.engine, "") != schema:
+            self._check_database(connection, schema)
+            self._checked[connection.engine] = schema
         is_followed = call._late is not None or self.signals.sessions.are_observed
         return self.statements.insert(connection, self._values(call, delivery), is_followed)
 

@@ -9,7 +9,7 @@ from ..deliveries.durable.payload import Headers
 from ..deliveries.durable.queries import writing
 from ..deliveries.durable.table import RESEND
 from .message_store import MessageStore
-from .runs import RunResult, run, run_before_commit
+from .runs import RunResult, run
 
 BATCH = 500
 """The number of messages that a command changes in one transaction."""
@@ -95,15 +95,6 @@ class Outbox(MessageStore):
         """
         with self.app.app_context():
             return run(self, message, attempt)
-
-    def run_before_commit(self, message: int, session: Any) -> None:
-        """Run a message in the transaction that has stored it, which is still open. For tests.
-
-        :param message: the id of the message.
-        :param session: the session of the transaction; it is not committed.
-        :raises Exception: what the receiver raised, or why it could not run.
-        """
-        run_before_commit(self, message, session)
 
     # -- changing by a command ----------------------------------------------------------------
 

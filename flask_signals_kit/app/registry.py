@@ -33,6 +33,7 @@ class Registry:
     def __init__(self, owner: Any, parent: Registry | None = None) -> None:
         self.owner = owner
         self.parent = parent
+        # What a test may change is also listed in `snapshot`.
         self.chain: tuple[Registry, ...] = (self,) if parent is None else (self, parent)
         """This registry and its parent, in order of precedence."""
         self.declarations: dict[str, DomainSignal[Any, ..., Any]] = {}
@@ -89,9 +90,10 @@ class Registry:
         """Tell whether a name is neither one of Flask's signals nor a bridged one."""
         return name not in BUILTIN_PAYLOADS and self.source(name) is None
 
-    def is_meant(self, name: str, signal: str | blinker.Signal) -> bool:
+    def matches(self, name: str, signal: str | blinker.Signal) -> bool:
         """Tell whether a name belongs to a signal, or matches a glob and is a domain signal's.
 
+        :param name: the name.
         :param signal: a name, a glob or a third-party signal.
         """
         if isinstance(signal, str):

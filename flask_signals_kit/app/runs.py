@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from threading import get_ident
 from time import perf_counter
@@ -61,19 +61,12 @@ class _OutrunError(Exception):
 
 
 class _UsedUpError(Exception):
-    """The message has no attempts left, so the run does not begin.
-
-    :param run: the run.
-    """
-
-    def __init__(self, run: _Run) -> None:
-        super().__init__()
-        self.run = run
+    """The message has no attempts left, so the run does not begin."""
 
 
 MISSES = 6
-"""How often a message is begun where its receiver does not exist, before it is dead: for 16
-minutes, a release may just be replaced. These attempts do not count."""
+"""How often in a row a message is begun where its receiver, or its version, does not exist, before
+it is dead: for 16 minutes, a release may just be replaced. These attempts do not count."""
 
 _UNKNOWN = Durable()
 """The delivery of a receiver that is not found."""
@@ -88,14 +81,16 @@ def run(store: MessageStore, message: int, attempt: int) -> RunResult | None:
     :param attempt: how often it had run when it was claimed.
     :return: how the run ended; ``None`` if the message has begun since it was claimed.
     """
-    try:
-        with store.engine().begin() as connection:
-            begun = _begin(store, connection, message, attempt)
-    except _UsedUpError as used_up:
-        begun = replace(used_up.run, attempt=attempt, used_up=_last_end(used_up.run))
+    begun: _Run | None = None
+    with suppress(_UsedUpError), store.engine().begin() as connection:
+        begun = _begin(store, connection, message, attempt)
+        if begun is not None and begun.is_used_up:
+            raise _UsedUpError  # this rolls back; in a test, perhaps to a savepoint only
     if begun is None:
         return None
-    with begun.joined():
+    if begun.is_used_up:
+        begun = replace(begun, attempt=attempt, used_up=_last_end(begun))
+    with begun.current():
         status, error = begun.execute()
         ended = perf_counter()
     return RunResult(
@@ -118,7 +113,7 @@ def run_before_commit(store: MessageStore, message: int, session: Any) -> None:
     """
     begun = _begin(store, store.connection_of(session), message, 0)
     if begun is not None:
-        with begun.joined():
+        with begun.current():
             begun.execute_in(session)
 
 
@@ -126,7 +121,6 @@ def _begin(store: MessageStore, connection: Any, message: int, attempt: int) -> 
     """Begin a run.
 
     :return: ``None`` if the message has begun since it was claimed.
-    :raises _UsedUpError: if it has no attempts left; the caller rolls back.
     """
     row = store.statements.begin(connection, message, attempt, TIMEOUT)
     if row is None:
@@ -154,9 +148,7 @@ def _begin(store: MessageStore, connection: Any, message: int, attempt: int) -> 
             threads={get_ident()},
         ),
     )
-    if live is not None and row.attempt > begun.max_attempts:
-        raise _UsedUpError(begun)
-    if delivery.timeout != TIMEOUT:
+    if delivery.timeout != TIMEOUT and not begun.is_used_up:
         store.statements.lease(connection, message, row.attempt, delivery.timeout)
     return begun
 
@@ -201,13 +193,18 @@ class _Run:
         """The attempt after which the message is dead."""
         return self.headers.spent + self.delivery.max_attempts
 
+    @property
+    def is_used_up(self) -> bool:
+        """Whether this run would be one too many."""
+        return self.connection is not None and self.row.attempt > self.max_attempts
+
     def __str__(self) -> str:
         place = self.row.receiver if self.connection is None else self.connection.place
         return f"receiver {place} of signal {self.signal!r}, message {self.message}"
 
     @contextmanager
-    def joined(self) -> Generator[None, None, None]:
-        """Let the journal show the run at its emission, if this process has recorded that."""
+    def current(self) -> Generator[None, None, None]:
+        """Make this the run that is executed here, and show it in the journal at its emission."""
         late, requests = self.late, self.store.signals.requests
         if requests is not None and late.request is not None:
             requests.resume(late.request)
@@ -418,7 +415,7 @@ class _Run:
         if self.attempt >= self.max_attempts:
             return self._make_dead(error, _shown(error))
         delay = self._delay(error)
-        headers = self.headers.with_receiver().to_text() if self.headers.missed else None
+        headers = self.headers.after_run().to_text() if self.headers.missed else None
         if not self._try_again(delay, _shown(error), headers):
             return "too_slow"
         logger.log(
@@ -435,7 +432,7 @@ class _Run:
 
     def _miss(self, error: DeadMessageError) -> RunStatus:
         """Leave the message to a process that can run it; the attempt does not count."""
-        reason, headers = str(error), self.headers.without_receiver()
+        reason, headers = str(error), self.headers.after_miss()
         self.late.begin(headers.missed, MISSES)
         self.late.ran(self.began, error, "retrying")
         if headers.missed >= MISSES:

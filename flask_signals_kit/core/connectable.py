@@ -20,7 +20,7 @@ from ..records import Connection, OnError, Receiver
 from ..settings import check_on_error
 from .connection import DEFAULTS, Connections, LiveConnection, Options
 from .delivery import Delivery
-from .environment import Environment, SignalContext, mute
+from .environment import Environment, Restriction, SignalContext
 from .introspection import receiver_key, sender_key
 from .plan import Plan
 from .scopes import EVERYWHERE, scope, scopes
@@ -333,8 +333,11 @@ class ConnectableSignal(blinker.NamedSignal):
                     on_error=environment.on_error(self.name) or self._on_error,
                     check_payload=environment.check_payload(self.name),
                     restrictions=(
-                        *(mute(block, "the signal was muted") for block in self._mutes),
-                        *environment.limits(self.name),
+                        *(
+                            Restriction(scope=block, reason="the signal was muted")
+                            for block in self._mutes
+                        ),
+                        *environment.restrictions_of(self.name),
                     ),
                     is_observed=bool(self.context.observers) or environment.journal is not None,
                     version=version,

@@ -57,8 +57,8 @@ class Dispatch:
     :param context: the signal's context.
     :param on_error: the signal's failure policy.
     :param roster: every connection of the signal, or ``None`` without observers and journal.
-    :param connections: the connections that the emission reaches, in calling order.
-    :param muted: why others are not called that it reaches, by the order of each connection.
+    :param connections: the connections that it calls, in calling order.
+    :param muted: why it does not call others that it reaches, by the order of each.
     :param sender: the sender.
     :param payload: the payload, by name.
     :param asynchronous: whether async receivers are awaited.

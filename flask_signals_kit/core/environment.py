@@ -34,17 +34,10 @@ class Restriction:
     """Identifies the block; other threads and tasks are not in it, unless it is ``EVERYWHERE``."""
     reason: str
     """Why the receivers are muted that it does not allow."""
-    applies_to: Callable[[str], bool]
-    """Tells by the name of a signal whether its receivers are limited."""
-    allows: Callable[[LiveConnection], bool]
-    """Tells whether a connection is called."""
-
-
-def mute(scope: object, reason: str) -> Restriction:
-    """Return a restriction that allows no receivers, whatever the signal."""
-    return Restriction(
-        scope=scope, reason=reason, applies_to=lambda name: True, allows=lambda connection: False
-    )
+    applies_to: Callable[[str], bool] = lambda name: True
+    """Tells by the name of a signal whether its receivers are limited; all are if omitted."""
+    allows: Callable[[LiveConnection], bool] = lambda connection: False
+    """Tells whether a connection is called; none is if omitted."""
 
 
 class Environment:
@@ -80,7 +73,7 @@ class Environment:
         """Return the function that checks the payload of each send, or ``None``."""
         return None
 
-    def limits(self, signal: str) -> tuple[Restriction, ...]:
+    def restrictions_of(self, signal: str) -> tuple[Restriction, ...]:
         """Return the blocks that limit which receivers of a signal run."""
         return tuple(limit for limit in self.restrictions if limit.applies_to(signal))
 

@@ -487,7 +487,7 @@ class LazyEmission:
 
     @classmethod
     def of(cls, record: Emission) -> LazyEmission:
-        """Return one whose record is known."""
+        """Return one whose record is known; only :attr:`emission` can be read of it."""
         lazy = cls.__new__(cls)
         lazy._record, lazy.correlation_id = record, record.correlation_id
         return lazy

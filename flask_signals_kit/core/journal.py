@@ -405,7 +405,7 @@ class Journal:
         """
         for raw in reversed(tuple(self._entries)):
             if wanted(raw[0], *_key(raw)):
-                yield self._entry(*raw)
+                yield _entry(self._epoch, *raw)
 
     def within(self, number: int) -> set[int]:
         """Return the numbers of an emission and of those that its receivers sent, directly or not.
@@ -431,88 +431,90 @@ class Journal:
         raw = sorted((each[0], each[2]) for each in tuple(self._entries) if each[7] is request)
         return list(dict.fromkeys(signal for _, signal in raw))
 
-    def _entry(
-        self,
-        number: int,
-        parent: Parent | None,
-        signal: str,
-        module: str,
-        sender: str,
-        payload: tuple[str, ...],
-        site: Caller | None,
-        request: RequestRecord,
-        thread: int,
-        task: str | None,
-        times: list[float],
-        roster: Roster,
-        orders: tuple[int, ...] | None,
-        muted: dict[int, str] | None,
-        exceptional: _Exceptional | None,
-    ) -> JournalEntry:
-        return JournalEntry(
-            number=number,
-            parent=None if parent is None else parent[0],
-            parent_order=None if parent is None else parent[1],
-            time=self.epoch(times[0]),
-            signal=signal,
-            sender=f"{module}.{sender}" if module != "builtins" else sender,
-            payload=payload,
-            site=place_of_caller(site),
-            request=request,
-            thread=thread,
-            task=task,
-            started=times[0],
-            duration=times[-1] - times[0],
-            steps=tuple(
-                _steps(
-                    times,
-                    roster,
-                    tuple(roster.connections) if orders is None else orders,
-                    muted or {},
-                    exceptional or {},
-                )
-            ),
-        )
+
+def _entry(
+    epoch: float,
+    number: int,
+    parent: Parent | None,
+    signal: str,
+    module: str,
+    sender: str,
+    payload: tuple[str, ...],
+    site: Caller | None,
+    request: RequestRecord,
+    thread: int,
+    task: str | None,
+    times: list[float],
+    roster: Roster,
+    orders: tuple[int, ...] | None,
+    muted: dict[int, str] | None,
+    exceptional: _Exceptional | None,
+) -> JournalEntry:
+    """Return a recorded emission.
+
+    :param epoch: when the clock of its times began, in seconds since the epoch.
+    """
+    return JournalEntry(
+        number=number,
+        parent=None if parent is None else parent[0],
+        parent_order=None if parent is None else parent[1],
+        time=epoch + times[0],
+        signal=signal,
+        sender=f"{module}.{sender}" if module != "builtins" else sender,
+        payload=payload,
+        site=place_of_caller(site),
+        request=request,
+        thread=thread,
+        task=task,
+        started=times[0],
+        duration=times[-1] - times[0],
+        steps=tuple(
+            _steps(
+                times,
+                roster,
+                tuple(roster.connections) if orders is None else orders,
+                muted or {},
+                exceptional or {},
+            )
+        ),
+    )
 
 
-def entry_of(observation: Observation, request: RequestRecord) -> Callable[[], JournalEntry]:
+def entry_of(
+    observation: Observation, sender: str, request: RequestRecord
+) -> Callable[[], JournalEntry]:
     """Return a function that returns an observed emission as a journal records it.
 
     What its deliveries have done since is included.
 
     :param observation: the emission.
+    :param sender: the type of its sender.
     :param request: the request that it counts to.
     """
-    emission, times, roster = observation.emission, observation.times, observation.roster
-    number, parent = observation.number, observation.parent
-    orders = tuple(map(_order_of, observation.connections))
-    muted = observation.muted or {}
     details = observation.exceptional or {}
     exceptional: _Exceptional = {
         index: (status, _raised(value) if status in _FAILED else value)
         for index, (status, value) in details.items()
     }
-    thread, began = get_ident(), time.time() - observation.duration
-
-    def entry() -> JournalEntry:
-        return JournalEntry(
-            number=number,
-            parent=None if parent is None else parent[0],
-            parent_order=None if parent is None else parent[1],
-            time=began,
-            signal=emission.signal,
-            sender=emission.sender,
-            payload=emission.payload,
-            site=emission.site,
-            request=request,
-            thread=thread,
-            task=None,
-            started=times[0],
-            duration=times[-1] - times[0],
-            steps=tuple(_steps(times, roster, orders, muted, exceptional)),
-        )
-
-    return entry
+    return partial(
+        _entry,
+        time.time() - time.perf_counter(),
+        observation.number,
+        observation.parent,
+        observation.signal,
+        "builtins",
+        sender,
+        tuple(observation.payload),
+        find_caller(observation.frame),
+        request,
+        get_ident(),
+        None,
+        observation.times,
+        observation.roster,
+        tuple(map(_order_of, observation.connections)),
+        observation.muted,
+        exceptional,
+    )
 
 
 def _raised(error: BaseException) -> tuple[str, Place | None]:

@@ -539,10 +539,7 @@ def _steps(entry: JournalEntry, stored: Stored) -> Iterator[StepInfo]:
 
 
 def _reason(
-    entry: JournalEntry,
-    step: JournalStep,
-    failed: str | None,
-    stored: Stored,
+    entry: JournalEntry, step: JournalStep, failed: str | None, stored: Stored
 ) -> str | None:
     """Return why a step has its status.
 

@@ -8,7 +8,7 @@ from ..records import IMMEDIATE
 from .report import ReceiverInfo, Report, SignalInfo
 
 HEADER = "# Receivers in calling order. Update: flask signals list --format lock > signals.lock"
-"""The first line of a lock; a comparison leaves out lines that begin so."""
+"""The first line of a lock. A comparison leaves out lines that begin with ``#``."""
 
 
 def to_lock(found: Report) -> list[str]:

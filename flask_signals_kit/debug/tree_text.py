@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from .activity import tree
@@ -17,6 +17,9 @@ NUMBER = 5
 
 LEVEL = 3
 """How far a row of a tree is indented. A row below a step begins where its outcome does."""
+
+LINES = 200
+"""The most lines of a tree that the report of a test shows."""
 
 OUTCOME = 14
 """The width of what happened to a receiver, such as ``other sender``."""
@@ -74,3 +77,14 @@ def tree_lines(
         yield f"{indent}{text_of(row.emission)}{_at(row.emission.site)}"
         if not row.emission.steps:
             yield f"{indent}{'':{2 * LEVEL}}no receivers"
+
+
+def last_lines(lines: Sequence[str], left_out: bool = False) -> list[str]:
+    """Return the last lines of a tree, below a note if there are earlier ones.
+
+    :param lines: the lines.
+    :param left_out: whether the caller has left out some already.
+    """
+    shown = list(lines[-LINES:])
+    is_cut = left_out or len(shown) < len(lines)
+    return ["(Earlier lines are left out.)", *shown] if is_cut else shown

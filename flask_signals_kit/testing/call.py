@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ..app.contract import SENDER, Contract, check_takes_sender, hints_of
+from ..app.contract import Contract, check_takes_sender, hints_of
 from ..core.connection import LiveConnection
 from ..core.delivery import Call
 from ..core.introspection import LazyEmission, unwrap
 from ..errors import UnknownSignalError, suggestion
-from ..records import Receiver
+from ..records import SENDER, Receiver
 from .payloads import check_names, sample_payload, sample_value
 
 if TYPE_CHECKING:

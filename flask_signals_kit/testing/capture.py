@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -73,22 +72,22 @@ def capture(
     :param name_of: returns the name of a signal that an assertion gets.
     :param runs: which receivers run.
     """
-    scope = _Scope(app_signals, names)
-    captured = CapturedSignals(app_signals, lambda signal: scope.check(name_of(signal)))
+    selection = _Selection(app_signals, names)
+    captured = CapturedSignals(app_signals, lambda signal: selection.check(name_of(signal)))
     late = _LateCalls(app_signals, runs)
     with ExitStack() as stack:
-        scope.observe(captured._record, stack)
+        selection.observe(captured._record, stack)
         if runs.are_limited:
-            scope.check_receivers(runs)
+            selection.check_receivers(runs)
             stack.enter_context(
-                restricted(app_signals.namespace, scope.includes, runs.allows, "by kit.capture")
+                restricted(app_signals.namespace, selection.includes, runs.allows, "by kit.capture")
             )
         stack.enter_context(app_signals.sessions.observe_kept(late.keep))
         yield captured
         late.run()
 
 
-class _Scope:
+class _Selection:
     """The signals that one block captures.
 
     :param app_signals: the app's signals.
@@ -107,8 +106,7 @@ class _Scope:
         return name in self._names or self._matches_glob(name)
 
     def _matches_glob(self, name: str) -> bool:
-        matches = any(fnmatchcase(name, glob) for glob in self._globs)
-        return matches and self._app_signals.registry.is_domain(name)
+        return any(self._app_signals.registry.matches(name, glob) for glob in self._globs)
 
     def check(self, name: str) -> str:
         """Return a name that an assertion gets.
@@ -235,7 +233,9 @@ class _LateCalls:
             return
         outbox: Any = self._app_signals.outbox
         if pending is not None and not call.is_committed:
-            outbox.run_before_commit(call.message, pending.session)
+            from ..app.runs import run_before_commit  # it needs SQLAlchemy and msgspec
+
+            run_before_commit(outbox, call.message, pending.session)
             return
         result = outbox.run(call.message, 0)
         if result is not None and result.error is not None and not self._runs.contain:

@@ -13,10 +13,10 @@ from blinker import ANY
 
 from ..app.api import Named
 from ..core.journal import RequestRecord, entry_of
-from ..debug.activity import StepInfo, describe_entries, in_order
+from ..debug.activity import EmissionInfo, StepInfo, describe_entries, in_order
 from ..debug.labels import named
 from ..debug.terminal import printable
-from ..debug.tree_text import emission_text, tree_lines
+from ..debug.tree_text import emission_text, last_lines, tree_lines
 from ..errors import nearest, suggestion
 from ..records import Emission, Receiver
 from .matching import (
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from ..core.journal import JournalEntry
     from ..core.observation import Observation
     from ..records import Connection
-
-LINES = 200
-"""The most lines of the tree that a failed assertion shows."""
 
 EXPLANATIONS = 5
 """The most explanations of a receiver that are named before the tree."""
@@ -115,7 +112,7 @@ class CapturedSignals(list[Captured]):
         super().__init__()
         self._app_signals = app_signals
         self._name_of = name_of
-        self._recorded: list[_Recorded] = []
+        self._recorded: dict[int, _Recorded] = {}  # by the number of the emission
         self._request = RequestRecord()
 
     def _record(self, observation: Observation) -> None:
@@ -127,8 +124,11 @@ class CapturedSignals(list[Captured]):
             emission=observation.emission,
             started=observation.started,
         )
-        entry, keys = entry_of(observation, self._request), observation.roster.receivers
-        self._recorded.append(_Recorded(captured=captured, entry=entry, keys=keys))
+        self._recorded[observation.number] = _Recorded(
+            captured=captured,
+            entry=entry_of(observation, captured.emission.sender, self._request),
+            keys=observation.roster.receivers,
+        )
         insort(self, captured, key=attrgetter("started"))  # one sent by a receiver ends first
 
     # -- signals ------------------------------------------------------------------------------
@@ -147,11 +147,7 @@ class CapturedSignals(list[Captured]):
             receivers and was not sent, which every assertion refuses as a typo.
         """
         __tracebackhide__ = True
-        name = self._known(signal)
-        found = self._matching(name, sender, payload)
-        if not found:
-            raise AssertionError(self._not_sent(name, sender, payload))
-        return found[0]
+        return self._found(signal, sender, payload)[0]
 
     def assert_sent_once(self, signal: Named, /, *, sender: Any = ANY, **payload: Any) -> Captured:
         """Assert that a signal was sent exactly once, with this sender and payload.
@@ -161,12 +157,9 @@ class CapturedSignals(list[Captured]):
         :raises AssertionError: if no emission matches, or more than one.
         """
         __tracebackhide__ = True
-        name = self._known(signal)
-        found = self._matching(name, sender, payload)
-        if not found:
-            raise AssertionError(self._not_sent(name, sender, payload))
+        found = self._found(signal, sender, payload)
         if len(found) > 1:
-            sent = _described(name, sender, payload)
+            sent = _described(found[0].signal, sender, payload)
             raise AssertionError(self._with_tree(f"{sent} was sent {len(found)} times, not once."))
         return found[0]
 
@@ -251,12 +244,21 @@ class CapturedSignals(list[Captured]):
         """Return the name of a signal; refuse a typo, for which "not sent" would always be true."""
         __tracebackhide__ = True
         name = self._name_of(signal)
-        sent = {each.captured.signal for each in self._recorded}
+        sent = {each.captured.signal for each in self._recorded.values()}
         if name not in sent and not self._app_signals.is_known(name):
             near = nearest(name, sent | self._app_signals.known_names() - {name})
             text = f"Signal {name!r} was not sent, is not declared and has no receivers."
             raise AssertionError(self._with_tree(text + suggestion(near)))
         return name
+
+    def _found(self, signal: Named, sender: Any, payload: dict[str, Any]) -> list[Captured]:
+        """Return the emissions that match; fail if there is none."""
+        __tracebackhide__ = True
+        name = self._known(signal)
+        found = self._matching(name, sender, payload)
+        if not found:
+            raise AssertionError(self._not_sent(name, sender, payload))
+        return found
 
     def _matching(self, name: str, sender: Any, payload: dict[str, Any]) -> list[Captured]:
         return [
@@ -267,10 +269,8 @@ class CapturedSignals(list[Captured]):
 
     def _parts(self) -> Iterator[_Part]:
         """Yield the part of each receiver in each emission, in the order of the sends."""
-        present = self._present()
-        recorded = {each.entry().number: each for each in present}
-        for emission in self._emissions(present):
-            each = recorded[emission.number]
+        for emission in self._emissions():
+            each = self._recorded[emission.number]
             for recorded_step, step in zip(in_order(each.entry()), emission.steps, strict=True):
                 connection = recorded_step.connection
                 key = each.keys[connection.order]
@@ -279,13 +279,10 @@ class CapturedSignals(list[Captured]):
     def _parts_of(self, receiver: Receiver | str) -> list[_Part]:
         return [part for part in self._parts() if part.is_of(receiver)]
 
-    def _present(self) -> list[_Recorded]:
-        """Return what is known of the emissions that the test has not removed from the list."""
+    def _emissions(self) -> list[EmissionInfo]:
+        """Return the records of the emissions that the test has not removed from the list."""
         present = set(self)
-        return [each for each in self._recorded if each.captured in present]
-
-    def _emissions(self, present: list[_Recorded]) -> Any:
-        entries = [each.entry for each in present]
+        entries = [each.entry for each in self._recorded.values() if each.captured in present]
         return describe_entries(self._app_signals, lambda: [entry() for entry in entries])
 
     # -- texts --------------------------------------------------------------------------------
@@ -323,14 +320,13 @@ class CapturedSignals(list[Captured]):
 
     def _with_tree(self, text: str) -> str:
         """Return a text and what was sent."""
-        present = self._present()
-        if not present:
+        if not self:
             return printable(f"{text}\nNothing was sent in this block.")
-        texts = {each.entry().number: _text(each.captured) for each in present}
-        lines = list(tree_lines(self._emissions(present), lambda emission: texts[emission.number]))
-        if len(lines) > LINES:
-            lines = ["(Earlier lines are left out.)", *lines[-LINES:]]
-        sent = textwrap.indent("\n".join(lines), "  ")
+        recorded = self._recorded
+        lines = list(
+            tree_lines(self._emissions(), lambda each: _text(recorded[each.number].captured))
+        )
+        sent = textwrap.indent("\n".join(last_lines(lines)), "  ")
         return printable(f"{text}\nSent in this block:\n{sent}")
 
 

@@ -27,12 +27,8 @@ def isolated(registry: Registry) -> Generator[None, None, None]:
     finally:
         make_again = registry.made_by(sys.modules.keys() - before)
         with ExitStack() as last_first:  # one that fails does not keep the others from running
-            last_first.callback(_sync_hooks, registry)
+            for app in registry.apps:
+                last_first.callback(app._sync_hooks)
             last_first.callback(make_again)
             for restore in reversed(snapshots):
                 last_first.callback(restore)
-
-
-def _sync_hooks(registry: Registry) -> None:
-    for app in registry.apps:
-        app._sync_hooks()

@@ -127,7 +127,7 @@ def _difference(name: str, expected: Any, actual: Any) -> Iterator[str]:
 
 
 def is_receiver(wanted: Receiver | str, key: Hashable, uid: str | None, place: Place) -> bool:
-    """Tell whether a test means a receiver.
+    """Tell whether a receiver is the wanted one.
 
     :param wanted: the receiver, its ``uid``, or its module and name.
     :param key: the key of the receiver.

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, get_args
 
-from ..app.contract import SENDER, Contract, hints_of
+from ..app.contract import Contract, hints_of
 from ..app.handle import DomainSignal
 from ..errors import ConfigurationError, ContractError, DeclarationError, did_you_mean, type_name
+from ..records import SENDER
 from .samples import NoSampleError, is_model, sample, why_no_model
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from ..app.app_signals import EXTENSION, AppSignals
 from ..core.delivery import Delivery
 from ..core.introspection import place_of, receiver_key, sender_key
 from ..core.names import is_glob
+from ..debug.labels import named
 from ..errors import (
     AppContextError,
     NotInitializedError,
@@ -174,7 +175,7 @@ def _explain(
     place = place_of(receiver)
     if differences is None:
         reason = f"{place} is not connected to signal {name!r}."
-        reason += _near_miss(app_signals, name, receiver, f"{place.module}.{place.name}")
+        reason += _near_miss(app_signals, name, receiver)
     else:
         reason = f"{place} is connected to signal {name!r}, but {', '.join(differences)}."
     lines = to_lock(report(app_signals, name))
@@ -183,8 +184,8 @@ def _explain(
     return "\n  ".join([f"{reason}\nConnected, in calling order:", *lines])
 
 
-def _near_miss(app_signals: AppSignals, name: str, receiver: Receiver, label: str) -> str:
-    """Return a sentence on what was probably meant, or an empty text."""
+def _near_miss(app_signals: AppSignals, name: str, receiver: Receiver) -> str:
+    """Return a sentence on the probable intention, or an empty text."""
     key = receiver_key(receiver)
     others = [
         other
@@ -193,9 +194,9 @@ def _near_miss(app_signals: AppSignals, name: str, receiver: Receiver, label: st
     ]
     if others:
         return f" It is connected to {', '.join(map(repr, others))}."
-    places = [connection.place for connection in _connections(app_signals, name)]
-    near = nearest(label, {f"{place.module}.{place.name}" for place in places})
-    if near == label:
+    own = named(place_of(receiver))
+    near = nearest(own, {named(each.place) for each in _connections(app_signals, name)})
+    if near == own:
         return " Another function of this name is connected."
     if near is None and not app_signals.registry.is_declared(name):
         near = app_signals.nearest(name)

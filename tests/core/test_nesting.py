@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from flask_signals_kit import Namespace, Signal
-from flask_signals_kit.core.environment import Environment, Restriction, mute
+from flask_signals_kit.core.environment import Environment, Restriction
 from flask_signals_kit.core.scopes import EVERYWHERE
 
 
@@ -21,8 +21,9 @@ class MutingEnvironment(Environment):
     def __init__(self, names: set[str]) -> None:
         self._names = names
 
-    def limits(self, signal: str) -> tuple[Restriction, ...]:
-        return (mute(EVERYWHERE, "by its name"),) if signal in self._names else ()
+    def restrictions_of(self, signal: str) -> tuple[Restriction, ...]:
+        named = Restriction(scope=EVERYWHERE, reason="by its name")
+        return (named,) if signal in self._names else ()
 
 
 @pytest.fixture

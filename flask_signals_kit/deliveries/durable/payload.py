@@ -20,10 +20,7 @@ from sqlalchemy.orm import Mapper
 
 from ...core.introspection import sender_behind
 from ...errors import PayloadError, type_name
-from ...records import Emission, Place
-
-SENDER = "sender"
-"""The name of the sender among the values; no payload has this name."""
+from ...records import SENDER, Emission, Place
 
 _NULL = msgspec.Raw(b"null")
 
@@ -59,10 +56,10 @@ class Headers(msgspec.Struct, omit_defaults=True):
     traceparent: str | None = None
     """The trace that the send belongs to, as in the HTTP header of that name."""
     spent: int = 0
-    """The attempts that do not count: those before a command retried it, and those in processes
-    without the receiver."""
+    """The attempts that do not count: those before a command retried it, and those in other
+    releases of the app, which lack its receiver or its version."""
     missed: int = 0
-    """How often a process without the receiver has begun the message."""
+    """How often in a row it was begun by such a release."""
 
     def to_text(self) -> str:
         """Return it as text."""
@@ -75,12 +72,12 @@ class Headers(msgspec.Struct, omit_defaults=True):
         """
         return msgspec.structs.replace(self, spent=attempt, missed=0)
 
-    def without_receiver(self) -> Headers:
-        """Return the headers of a message that was begun where its receiver does not exist."""
+    def after_miss(self) -> Headers:
+        """Return the headers of a message that was begun by a release that cannot run it."""
         return msgspec.structs.replace(self, spent=self.spent + 1, missed=self.missed + 1)
 
-    def with_receiver(self) -> Headers:
-        """Return the headers of a message that has run: those tries before do not add up."""
+    def after_run(self) -> Headers:
+        """Return the headers of a message that has run: misses are counted anew."""
         return msgspec.structs.replace(self, missed=0)
 
     @classmethod
@@ -197,7 +194,7 @@ def _is_same(read: Any, value: Any) -> bool:
     if parts is not None:
         others = _parts(read) or []
         return len(others) == len(parts) and all(map(_is_same, others, parts))
-    if isinstance(value, datetime):  # those of a repeated hour never equal those of other zones
+    if isinstance(value, datetime):  # == is false between zones in a repeated hour (PEP 495)
         return [read.replace(tzinfo=None), read.utcoffset()] == [
             value.replace(tzinfo=None),
             value.utcoffset(),
@@ -208,6 +205,7 @@ def _is_same(read: Any, value: Any) -> bool:
 
 
 _PLAIN = frozenset({str, int, float, bool, type(None), Decimal})
+"""Types without parts, compared first because they are the most frequent."""
 
 
 def _parts(value: Any) -> list[Any] | None:

@@ -232,9 +232,13 @@ class Statements:
         :param headers: its new headers, or ``None`` to leave them.
         :return: false if it is another worker's now, or dead.
         """
-        values: dict[str, Any] = {"row_id": number, "row_attempt": attempt}
-        values |= {"delay": delay, "reason": reason}
-        values["new_headers"] = headers
+        values = {
+            "row_id": number,
+            "row_attempt": attempt,
+            "delay": delay,
+            "reason": reason,
+            "new_headers": headers,
+        }
         return self._execute(connection, self._retry, values).rowcount == 1
 
     def error(self, connection: Connection, number: int) -> str | None:
@@ -267,7 +271,8 @@ class Statements:
         key = statement, schema_in(self.table, connection)
         text = texts.get(key)
         if text is None:
-            text = texts[key] = _Compiled(statement, connection, self.table)
+            schemas = {self.table.schema: key[1]}
+            text = texts[key] = _Compiled(statement, connection.dialect, schemas)
         return connection.exec_driver_sql(text.sql, text.parameters(values))
 
 
@@ -275,15 +280,15 @@ class _Compiled:
     """A statement as the text that a driver gets.
 
     :param statement: the statement.
-    :param connection: a connection of its dialect.
-    :param table: the table.
+    :param dialect: its dialect.
+    :param schemas: the table's schema, and the one to use instead.
     """
 
-    def __init__(self, statement: Any, connection: Connection, table: Table) -> None:
-        schema, how = schema_in(table, connection), {}
-        if schema != table.schema:
-            how = {"schema_translate_map": {table.schema: schema}, "render_schema_translate": True}
-        compiled = statement.compile(dialect=connection.dialect, **how)
+    def __init__(self, statement: Any, dialect: Any, schemas: dict[Any, Any]) -> None:
+        how: dict[str, Any] = {}
+        if any(schema != used for schema, used in schemas.items()):
+            how = {"schema_translate_map": schemas, "render_schema_translate": True}
+        compiled = statement.compile(dialect=dialect, **how)
         self.sql: str = compiled.string
         self._defaults: dict[str, Any] = compiled.construct_params(_check=False)
         self._names: list[str] | None = compiled.positiontup if compiled.positional else None
