@@ -159,8 +159,15 @@ def _tree(app_signals: AppSignals, emissions: list[EmissionInfo], test: _Test) -
         lines = setup if phase == "setup" else later
         lines.append(title if phase == "call" else f"{title} ({phase})")
         lines += [f"  {line}" for line in tree_lines(group)]
-    shown = setup[-SETUP_LINES:] if later else setup
+    shown = _last_with_title(setup) if later else setup
     yield from map(printable, last_lines([*shown, *later], len(shown) < len(setup)))
+
+
+def _last_with_title(setup: list[str]) -> list[str]:
+    """Return the last lines of what the setup sent, below the title of the first of them."""
+    start = max(0, len(setup) - SETUP_LINES)
+    titles = [line for line in setup[: start + 1] if not line.startswith(" ")]
+    return titles[-1:] + setup[start + 1 :]
 
 
 # -- the marker -----------------------------------------------------------------------------------

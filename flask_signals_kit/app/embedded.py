@@ -84,7 +84,11 @@ class Worker:
             self._woken.set()
 
     def _run_once(self, message: int, attempt: int) -> float | None:
-        """Run a message; return when the end of the run was stored, or ``None`` if it was not."""
+        """Run a message.
+
+        :return: when the end of the run was stored; ``None`` if that failed, and minus infinity if
+            another process had begun the message.
+        """
         outbox = self._outbox()
         if outbox is None or self._stopped:
             return None
@@ -95,11 +99,11 @@ class Worker:
             logger.exception("The run of message %d ended; it is due again later", message)
             return None
         if result is None:
-            return None
+            return float("-inf")
         if self._ended is not None:
             try:
                 self._ended(result, time.perf_counter() - started)
-            except Exception:
+            except BaseException:
                 logger.exception("The result of message %d could not be shown", message)
         return result.ended
 

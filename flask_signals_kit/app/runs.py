@@ -276,7 +276,9 @@ class _Run:
             self.late.ran(self.began, error)
             raise
         else:
-            with self._transaction(session) as connection:
+            # If the receiver has removed the session, it may have written in the next one.
+            current = session if session.in_transaction() else self.context.session
+            with self._transaction(current) as connection:
                 self.store.statements.finish(connection, self.message, self.attempt)
             self.late.ran(self.began, None)
 
@@ -493,12 +495,15 @@ def _savepoint(session: Any) -> Generator[None, None, None]:
     savepoint = session.begin_nested()
     try:
         yield
-    except BaseException:
         if savepoint.is_active:
+            savepoint.commit()
+    except BaseException:
+        current = session.get_nested_transaction()
+        while current not in {None, savepoint}:  # savepoints that the block has left open
+            current = current.parent
+        if current is not None:  # also after a failed flush, which leaves it inactive
             savepoint.rollback()
         raise
-    if savepoint.is_active:
-        savepoint.commit()
 
 
 def _shown(error: BaseException) -> str:

@@ -166,7 +166,9 @@ class ConnectableSignal(blinker.NamedSignal):
     @property
     def is_muted(self) -> bool:
         """Whether the signal is muted here. Setting it applies to every thread and task."""
-        return not self._mutes.isdisjoint(scopes.get())
+        limits = self.context.environment.restrictions_of(self.name)
+        blocks = self._mutes.union(each.scope for each in limits if each.scope is EVERYWHERE)
+        return not blocks.isdisjoint(scopes.get())
 
     @is_muted.setter
     def is_muted(self, value: bool) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]

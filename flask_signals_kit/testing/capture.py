@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
+from ..compat import is_current
 from ..core.delivery import add_note, report
 from ..core.names import is_glob
 from ..core.signal import restricted
@@ -232,10 +233,15 @@ class _LateCalls:
             call.run()
             return
         outbox: Any = self._app_signals.outbox
-        if pending is not None and not call.is_committed:
+        app = self._app_signals.app
+        if pending is not None and not (call.is_committed or pending.is_committed):
+            if pending.has_ended:
+                call.drop("an earlier receiver ended the transaction")
+                return
             from ..app.runs import run_before_commit  # it needs SQLAlchemy and msgspec
 
-            run_before_commit(outbox, call.message, pending.session)
+            with nullcontext() if is_current(app) else app.app_context():
+                run_before_commit(outbox, call.message, pending.session)
             return
         result = outbox.run(call.message, 0)
         if result is not None and result.error is not None and not self._runs.contain:

@@ -63,7 +63,8 @@ def agrees(expected: Any, actual: Any) -> bool:
         which returns ``True`` for it. A function that was sent equals itself.
     """
     if not is_predicate(expected):
-        return bool(expected == actual) or _is_same_row(expected, actual)
+        # First whether it is the same object: an array has no truth value when it is compared.
+        return expected is actual or bool(expected == actual) or _is_same_row(expected, actual)
     return (is_predicate(actual) and expected == actual) or expected(actual) is True
 
 
@@ -83,6 +84,8 @@ def matches(sender: Any, payload: Mapping[str, Any], sent_by: Any, sent: Mapping
 def _is_same_row(expected: Any, actual: Any) -> bool:
     """Tell whether two instances of an SQLAlchemy model stand for the same row."""
     states = [getattr(value, "_sa_instance_state", None) for value in (expected, actual)]
+    if any(getattr(state, "was_deleted", False) for state in states):
+        return False  # another row may have its key now
     keys = [getattr(state, "key", None) for state in states]
     return keys[0] is not None and keys[0] == keys[1]
 

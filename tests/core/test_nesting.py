@@ -121,6 +121,7 @@ def test_environment_can_mute_a_signal() -> None:
         signals.signal(name).connect(permanent, weak=False)
     signal = signals.signal("account_funded")
     assert results(signal) == in_thread(lambda: results(signal)) == []
+    assert signal.is_muted
     assert results(signals.signal("alert_dismissed")) == ["permanent"]
     muted.clear()
     signal.invalidate()

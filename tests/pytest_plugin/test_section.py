@@ -283,6 +283,7 @@ def test_long_setup_is_cut_if_the_test_sent_something(
     setup, _, _ = text.partition("POST /fund 200\n")
     lines = setup.removeprefix("(Earlier lines are left out.)\n").splitlines()
     assert len(lines) == shown
+    assert lines[0] == "Outside a request (setup)"
     assert text.endswith(FUNDED if sends else "no receivers\n")
 
 

@@ -164,6 +164,29 @@ def test_captured_model_is_compared_by_its_row(kit: SignalsKit, app: Flask) -> N
     sent.assert_not_sent("account_funded", sender=Account(id=ours.id))
 
 
+def test_captured_row_is_not_a_deleted_one(kit: SignalsKit, app: Flask) -> None:
+    """SQLite gives its key to a new one."""
+    with Session(db.engine) as session:
+        session.add(deleted := Account(id=7))
+        session.commit()
+        session.delete(deleted)
+        session.commit()
+        session.add(new := Account(id=7))
+        session.flush()
+        with kit.capture() as sent:
+            kit.send("account_funded", deleted)
+        sent.assert_not_sent("account_funded", sender=new)
+        sent.assert_sent("account_funded", sender=deleted)
+
+
+def test_captured_object_is_itself_whatever_it_equals(kit: SignalsKit, app: Flask) -> None:
+    """As an array, which has no truth value, or a number that is none."""
+    nothing = float("nan")
+    with kit.capture() as sent:
+        kit.send("account_funded", "acme", amount=nothing)
+    sent.assert_sent("account_funded", amount=nothing)
+
+
 def test_capture_can_run_after_commit_receivers_at_the_end_of_the_block(
     kit: SignalsKit, app: Flask
 ) -> None:

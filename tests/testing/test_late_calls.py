@@ -6,7 +6,10 @@ from threading import Event
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from flask import current_app
+from sqlalchemy import inspect, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import sessionmaker
 
 from flask_signals_kit import Discard, RetryAfter, current_emission
 from tests.deliveries.durable.support import DurableShop
@@ -252,6 +255,88 @@ def test_receiver_that_does_not_return_leaves_no_writes_in_an_open_transaction(
             account = fund(shop)
         assert account.balance == 0
         session.rollback()
+
+
+def fail_to_flush(account: Account, **extra: Any) -> None:
+    """Write a name that is taken."""
+    session: Any = inspect(account).session
+    session.add(Account(name="acme"))
+    session.flush()
+
+
+def fail_at_the_end(account: Account, **extra: Any) -> None:
+    """Leave it to the end of the run to write a name that is taken."""
+    session: Any = inspect(account).session
+    session.add(Account(name="acme"))
+
+
+def discard_a_duplicate(account: Account, **extra: Any) -> None:
+    """Give up because a name is taken."""
+    try:
+        fail_to_flush(account)
+    except IntegrityError:
+        raise Discard("a duplicate") from None
+
+
+@pytest.mark.parametrize("receiver", [fail_to_flush, fail_at_the_end, discard_a_duplicate])
+def test_failed_flush_in_an_open_transaction_is_rolled_back(
+    shop: DurableShop, receiver: Any
+) -> None:
+    """The rows of the test stay, and the next receiver runs."""
+    shop.on(receiver)
+    shop.on(pay, uid="pay")
+    with shop.open() as session:
+        with shop.kit.capture(run_durable=True, contain=True) as sent:
+            account = fund(shop)
+        sent.assert_called(pay)
+        assert account.balance == 5
+        assert session.query(Account).count() == 1
+        session.rollback()
+
+
+def test_receiver_that_removes_the_session_drops_the_other_messages(shop: DurableShop) -> None:
+    """The transaction of the test has stored them, and is gone."""
+
+    def remove(account: Account, **extra: Any) -> None:
+        shop._session.remove()  # type: ignore[attr-defined]
+
+    shop.on(remove)
+    shop.on(pay, uid="pay")
+    with shop.open():
+        with shop.kit.capture(run_durable=True) as sent:
+            fund(shop)
+        sent.assert_skipped(pay, reason="an earlier receiver ended the transaction")
+        assert shop.session.query(Account).count() == 0
+    assert shop.messages() == []
+
+
+def test_receiver_that_removes_the_session_may_write_in_the_next_one(shop: DurableShop) -> None:
+    """On SQLite, that one has the lock."""
+
+    def remove_and_write(account: Account, **extra: Any) -> None:
+        shop._session.remove()  # type: ignore[attr-defined]
+        shop.session.add(Account(name="next"))
+        shop.session.flush()
+
+    shop.on(remove_and_write)
+    with shop.open():
+        with shop.kit.capture(run_durable=True):
+            fund(shop)
+        assert [account.name for account in shop.session.query(Account)] == ["next"]
+
+
+def test_open_transaction_outlives_the_context(database: str) -> None:
+    """As that of a session for each thread; the receiver gets a context."""
+    shop, ran = DurableShop(database, "use_session"), list[Any]()
+    shop.on(lambda sender, **extra: ran.append(current_app.name))
+    session = sessionmaker(shop.engine)()
+    shop.kit.use_session(lambda: session)
+    with shop.kit.capture(app=shop.app, run_durable=True), shop.app.app_context():
+        session.add(Account(name="acme"))
+        shop.funded.send("acme")
+    session.close()
+    shop.close()
+    assert ran == [shop.app.name]
 
 
 def test_receiver_may_end_an_open_transaction(shop: DurableShop) -> None:

@@ -141,3 +141,47 @@ def test_run_that_takes_too_long_is_not_begun_before_its_next_attempt(shop: Dura
     worker.stop()
     thread.join()
     assert began == [1]
+
+
+def test_claim_counts_although_an_older_one_was_outrun(shop: DurableShop) -> None:
+    """Another process has run what this one had claimed; then this one claims the next attempt."""
+    ran: list[int] = []
+    hold = threading.Event()
+
+    def receive(sender: Any, **extra: Any) -> None:
+        ran.append(1)
+        if len(ran) == 1:
+            raise LookupError
+
+    shop.on(receive)
+    shop.on(lambda sender, **extra: hold.wait(30), signal="account_opened")
+    with shop.open():
+        shop.opened.send("acme")
+        shop.funded.send("acme")
+    worker = Worker(shop.outbox, 1)  # its one thread is held by the first message
+    assert shop.outbox.forward(worker) == 2
+    shop.outbox.run(shop.messages()[1].id, 0)
+    assert shop.outbox.forward(worker) == 1
+    hold.set()
+    worker._pool.shutdown()
+    assert len(ran) == 2
+    assert shop.messages() == []
+
+
+def test_interrupted_display_of_a_result_does_not_hold_the_message(shop: DurableShop) -> None:
+    """Else this worker would never run it again."""
+    ran: list[int] = []
+
+    def ask(sender: Any, **extra: Any) -> None:
+        ran.append(1)
+        if len(ran) == 1:
+            raise RetryAfter(0)
+
+    def show(result: Any, seconds: float) -> None:
+        raise SystemExit
+
+    shop.on(ask)
+    with shop.open():
+        shop.funded.send("acme")
+    Worker(shop.outbox, 1, ended=show).work(once=True)
+    assert len(ran) == 2
