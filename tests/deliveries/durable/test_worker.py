@@ -80,7 +80,6 @@ def test_signal_handler_can_stop_a_worker(shop: DurableShop) -> None:
 def test_message_that_is_claimed_while_its_run_ends_is_run_again(shop: DurableShop) -> None:
     """It is due at once, and the end of the app context takes a while."""
     attempts: list[int] = []
-    claimed = threading.Event()
 
     def ask(sender: Any, **extra: Any) -> None:
         attempts.append(1)
@@ -92,9 +91,8 @@ def test_message_that_is_claimed_while_its_run_ends_is_run_again(shop: DurableSh
 
     @shop.app.teardown_appcontext
     def claim(error: BaseException | None) -> None:
-        if len(attempts) == 1 and not claimed.is_set():
-            claimed.set()
-            assert shop.outbox.forward(worker) == 1
+        if len(attempts) == 1:
+            shop.outbox.forward(worker)  # unless the worker itself was faster
 
     with shop.open():
         shop.funded.send("acme")
