@@ -13,8 +13,6 @@ from example_app.mails.receivers import mail_alert, thank
 from example_app.signals import account_funded, alert_raised
 from flask_signals_kit.testing import assert_connected
 
-FOLDER = Path(example_app.__file__).parent
-
 
 def test_receivers_are_those_of_the_lock(tmp_path: Path) -> None:
     """A failure prints what differs, and the command that updates the lock.
@@ -25,10 +23,11 @@ def test_receivers_are_those_of_the_lock(tmp_path: Path) -> None:
         "FLASK_APP": "example_app",
         "FLASK_SQLALCHEMY_DATABASE_URI": f"sqlite:///{tmp_path}/placard.sqlite",
         "FLASK_LEDGER": str(tmp_path / "ledger.sqlite"),
+        "FLASK_MAIL_OUTBOX": str(tmp_path / "mails"),
     }
     done = subprocess.run(
         [sys.executable, "-m", "flask", "signals", "check", "--lock", "example_app/signals.lock"],
-        cwd=FOLDER.parent,
+        cwd=Path(example_app.__file__).parents[1],
         env={**os.environ, **settings},
         capture_output=True,
         text=True,

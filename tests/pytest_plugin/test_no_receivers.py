@@ -2,7 +2,6 @@
 
 import pytest
 
-from flask_signals_kit.app.environment import AppEnvironment
 from tests.pytest_plugin.support import Project, sections
 
 COUNT = """
@@ -328,13 +327,23 @@ def test_warning_as_error_fails_the_test_alone(project: Project) -> None:
 
 
 def test_marker_changes_nothing_afterwards(project: Project) -> None:
-    """Also if the test fails."""
-    before = vars(AppEnvironment)["muted"]
-    project.test(
+    """Also if the test fails: the next one has its receivers."""
+    result = project.test(
         """
+        called = []
+        kit.on(mail_sent)(lambda sender, **extra: called.append(sender))
+        shared = create_app("shared")
+
         @pytest.mark.no_receivers
-        def test_fund(app):
+        def test_muted():
+            with shared.app_context():
+                mail_sent.send("muted")
             assert False
+
+        def test_after():
+            with shared.app_context():
+                mail_sent.send("after")
+            assert called == ["after"]
         """
     )
-    assert vars(AppEnvironment)["muted"] is before == ()
+    result.assert_outcomes(passed=1, failed=1)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import pytest
 from flask import Flask
-from hypothesis import find, given
+from hypothesis import find, given, settings
 from hypothesis import strategies as st
 
 from flask_signals_kit import ConfigurationError, ContractError, DeclarationError, SignalsKit
@@ -47,6 +47,7 @@ def gateway_chosen(sender: object, *, gateway: Gateway, ledger: Ledger, other: "
     """Declare names that have no strategy."""
 
 
+@settings(deadline=None)
 @given(payload=payloads(account_funded))
 def test_payload_has_the_declared_types(payload: dict[str, Any]) -> None:
     """Each is one that a send may pass."""
@@ -69,6 +70,7 @@ def test_payload_can_be_given_to_call() -> None:
     kit.init_app(app)
     seen: list[Any] = []
 
+    @settings(deadline=None)
     @given(payload=payloads(account_funded))
     def run(payload: dict[str, Any]) -> None:
         with app.app_context():
