@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
     from sqlalchemy import Engine
 
+    from tests.deliveries.durable.support import DurableShop
+
 CHROMIUM_FLAGS = (
     # A container's root has no sandbox.
     "--no-sandbox",
@@ -149,6 +151,16 @@ def database(request: pytest.FixtureRequest) -> str:
     """Give the URL of an empty database."""
     url: str = request.getfixturevalue(request.param)
     return url
+
+
+@pytest.fixture
+def durable_shop(database: str) -> "Iterator[DurableShop]":
+    """Give a shop on each database that can have durable receivers."""
+    from tests.deliveries.durable.support import DurableShop
+
+    shop = DurableShop(database)
+    yield shop
+    shop.close()
 
 
 @pytest.fixture

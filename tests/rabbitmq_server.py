@@ -10,18 +10,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from tests.support import require_service
+from tests.support import free_port, require_service
 
 PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 """Debian's; the one on the path changes the user."""
-
-
-def free_port() -> int:
-    """Return a port of the loopback that is free."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 class RabbitServer:

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -48,6 +49,14 @@ def require_service(found: T | None, missing: str) -> T:
 def raises_in_teardown(kind: type[Exception]) -> pytest.RaisesGroup[Exception]:
     """Expect an exception of a teardown function; Flask 3.2 raises it in groups."""
     return pytest.RaisesGroup(kind, allow_unwrapped=True, flatten_subgroups=True)
+
+
+def free_port() -> int:
+    """Return a port of the loopback that is free."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
 
 
 @contextmanager

@@ -7,9 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -21,7 +20,7 @@ from sqlalchemy import Engine, create_engine, event, text
 
 from flask_signals_kit.deliveries.durable.table import outbox_table
 from tests.faults.shop import MAX_ATTEMPTS, Base
-from tests.support import require_service
+from tests.support import require_service, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -249,15 +248,6 @@ def read_until(process: subprocess.Popen[str], words: str) -> list[str]:
         if words in line:
             return lines
     raise AssertionError(f"{words!r} is missing in {lines}")
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    """Wait until a condition holds."""
-    for _ in range(LIMIT * 50):
-        if condition():
-            return
-        time.sleep(0.02)
-    raise AssertionError("the condition does not hold")
 
 
 def begin_immediate(engine: Engine) -> None:

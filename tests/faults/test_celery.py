@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.faults.support import LIMIT, Processes, read_until, some_long, wait_until
+from tests.faults.support import LIMIT, Processes, read_until, some_long
 from tests.rabbitmq_server import RabbitServer
 from tests.redis_server import RedisServer
+from tests.support import wait_until
 
 pytestmark = pytest.mark.needs("celery")
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.support import Processes, begin_immediate, read_until, wait_until
+from tests.faults.support import Processes, begin_immediate, read_until
 from tests.postgresql_server import PostgreSQLServer
+from tests.support import wait_until
 
 
 def test_full_disk_stores_all_or_nothing(sqlite_shop: Processes) -> None:

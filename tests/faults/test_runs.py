@@ -5,7 +5,8 @@ from subprocess import Popen
 
 import pytest
 
-from tests.faults.support import LIMIT, Processes, read_until, some_long, wait_until
+from tests.faults.support import LIMIT, Processes, read_until, some_long
+from tests.support import wait_until
 
 
 def end(process: "Popen[str]") -> str:

@@ -1,5 +1,7 @@
 """The marker ``no_receivers``: no receiver of these signals is called in a test."""
 
+from textwrap import dedent
+
 import pytest
 
 from tests.pytest_plugin.support import Project, sections
@@ -51,19 +53,20 @@ def test_marker_mutes_signals_for_the_test(
 ) -> None:
     """By name, glob, handle or signal; globs match domain signals only, as those of ``kit.on``."""
     result = project.test(
-        f"""
-        {COUNT.replace(chr(10), chr(10) + " " * 8)}
+        COUNT
+        + dedent(
+            f"""
+            def test_before():
+                assert names(create_app(), *EVERY) == list(EVERY)
 
-        def test_before():
-            assert names(create_app(), *EVERY) == list(EVERY)
+            @pytest.mark.{marker}
+            def test_muted(app):
+                assert names(app, *EVERY) == {running}
 
-        @pytest.mark.{marker}
-        def test_muted(app):
-            assert names(app, *EVERY) == {running}
-
-        def test_after(app):
-            assert names(app, *EVERY) == list(EVERY)
-        """
+            def test_after(app):
+                assert names(app, *EVERY) == list(EVERY)
+            """
+        )
     )
     result.assert_outcomes(passed=3)
 
@@ -71,18 +74,19 @@ def test_marker_mutes_signals_for_the_test(
 def test_markers_of_class_and_function_add_up(project: Project) -> None:
     """The class mutes one signal, the function another."""
     result = project.test(
-        f"""
-        {COUNT.replace(chr(10), chr(10) + " " * 8)}
+        COUNT
+        + dedent(
+            """
+            @pytest.mark.no_receivers("account_funded")
+            class TestShop:
+                @pytest.mark.no_receivers("mail_sent")
+                def test_both(self, app):
+                    assert names(app, *EVERY) == ["undeclared", "request_started"]
 
-        @pytest.mark.no_receivers("account_funded")
-        class TestShop:
-            @pytest.mark.no_receivers("mail_sent")
-            def test_both(self, app):
-                assert names(app, *EVERY) == ["undeclared", "request_started"]
-
-            def test_one(self, app):
-                assert names(app, *EVERY) == ["mail_sent", "undeclared", "request_started"]
-        """
+                def test_one(self, app):
+                    assert names(app, *EVERY) == ["mail_sent", "undeclared", "request_started"]
+            """
+        )
     )
     result.assert_outcomes(passed=2)
 

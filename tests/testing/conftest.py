@@ -1,6 +1,5 @@
 """Fixtures: shops with durable receivers."""
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,12 +8,7 @@ if TYPE_CHECKING:
     from tests.deliveries.durable.support import DurableShop
 
 
-# pytest reads this file before all others, as its folder's name begins with "test".
 @pytest.fixture
-def shop(database: str) -> "Iterator[DurableShop]":
-    """Give a shop on each database that can have durable receivers."""
-    from tests.deliveries.durable.support import DurableShop
-
-    shop = DurableShop(database)
-    yield shop
-    shop.close()
+def shop(durable_shop: "DurableShop") -> "DurableShop":
+    """Give a shop on each database."""
+    return durable_shop

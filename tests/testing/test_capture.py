@@ -37,12 +37,6 @@ class Account(db.Model):  # type: ignore[name-defined,misc]
 
 
 @pytest.fixture
-def kit() -> SignalsKit:
-    """Return a kit for one test."""
-    return SignalsKit()
-
-
-@pytest.fixture
 def app(kit: SignalsKit, tmp_path: Path) -> Iterator[Flask]:
     """Return an app with a database, in its context."""
     app = Flask("shop")

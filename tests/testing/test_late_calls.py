@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import sessionmaker
 
 from flask_signals_kit import Discard, RetryAfter, current_emission
-from tests.deliveries.durable.support import DurableShop
+from tests.deliveries.durable.support import DurableShop, fund
 from tests.deliveries.support import Account, messages
 
 
@@ -27,14 +27,6 @@ def pay(account: Account, *, amount: int, **extra: Any) -> None:
     account.balance += amount
 
 
-def fund(shop: DurableShop, amount: int = 5) -> Account:
-    """Add an account, and send that it was funded."""
-    account = Account(name="acme")
-    shop.session.add(account)
-    shop.funded.send(account, amount=amount)
-    return account
-
-
 # -- committed messages ---------------------------------------------------------------------------
 
 
@@ -42,7 +34,7 @@ def test_committed_message_runs_when_the_block_ends(shop: DurableShop) -> None:
     """In an app context and a transaction of its own, as a worker runs it."""
     shop.on(pay)
     with shop.open() as session, shop.kit.capture(run_durable=True) as sent:
-        fund(shop)
+        fund(shop, amount=5)
         session.commit()
         session.close()
         assert balance(shop) == 0
@@ -56,7 +48,7 @@ def test_committed_message_runs_without_a_context_around_the_block(shop: Durable
     shop.on(pay)
     with shop.kit.capture(app=shop.app, run_durable=True) as sent:
         with shop.open() as session:
-            fund(shop)
+            fund(shop, amount=5)
             session.commit()
         assert balance(shop) == 0
     assert balance(shop) == 5
@@ -67,7 +59,7 @@ def test_committed_message_waits_for_a_worker_by_default(shop: DurableShop) -> N
     """Recording alone changes nothing."""
     shop.on(pay)
     with shop.open() as session, shop.kit.capture() as sent:
-        fund(shop)
+        fund(shop, amount=5)
         session.commit()
     assert len(shop.messages()) == 1
     with shop.open(), pytest.raises(AssertionError, match=r"was not called \(waiting: "):
@@ -78,7 +70,7 @@ def test_only_messages_of_the_block_run(shop: DurableShop) -> None:
     """Those that were stored before it wait for a worker."""
     shop.on(pay)
     with shop.open() as session:
-        account = fund(shop)
+        account = fund(shop, amount=5)
         session.commit()
         with shop.kit.capture(run_durable=True):
             shop.funded.send(account, amount=2)
@@ -92,7 +84,7 @@ def test_message_that_was_rolled_back_does_not_run(shop: DurableShop) -> None:
     """It was never stored."""
     shop.on(pay)
     with shop.open() as session, shop.kit.capture(run_durable=True) as sent:
-        fund(shop)
+        fund(shop, amount=5)
         session.rollback()
     with shop.open():
         sent.assert_skipped(pay, reason="the transaction was rolled back")
@@ -198,7 +190,7 @@ def test_message_in_an_open_transaction_runs_in_it(shop: DurableShop) -> None:
     shop.on(pay_and_note)
     with shop.open() as session:
         with shop.kit.capture(run_durable=True) as sent:
-            account = fund(shop)
+            account = fund(shop, amount=5)
             assert account.balance == 0
         assert account.balance == 5
         sent.assert_called(pay_and_note)
@@ -221,7 +213,7 @@ def test_messages_of_receivers_in_an_open_transaction_run_too(shop: DurableShop)
     shop.listen("account_opened", uid="mail")
     with shop.open() as session:
         with shop.kit.capture(run_durable=True, run_after_commit=True) as sent:
-            fund(shop)
+            fund(shop, amount=5)
         sent.assert_called("mail")
         session.rollback()
     assert ran == ["first", "last"]
@@ -233,7 +225,7 @@ def test_message_that_ran_in_an_open_transaction_does_not_run_again(shop: Durabl
     shop.on(pay)
     with shop.open() as session:
         with shop.kit.capture(run_durable=True):
-            fund(shop)
+            fund(shop, amount=5)
         session.commit()
     assert balance(shop) == 5
     assert shop.messages() == []
@@ -252,7 +244,7 @@ def test_receiver_that_does_not_return_leaves_no_writes_in_an_open_transaction(
     shop.on(pay_and_end)
     with shop.open() as session:
         with shop.kit.capture(run_durable=True, contain=True):
-            account = fund(shop)
+            account = fund(shop, amount=5)
         assert account.balance == 0
         session.rollback()
 
@@ -348,7 +340,7 @@ def test_receiver_may_end_an_open_transaction(shop: DurableShop) -> None:
 
     shop.on(pay_and_commit)
     with shop.open(), shop.kit.capture(run_durable=True):
-        fund(shop)
+        fund(shop, amount=5)
     assert balance(shop) == 5
 
 
@@ -364,7 +356,7 @@ def test_failure_in_an_open_transaction_is_raised(shop: DurableShop) -> None:
             pytest.raises(ValueError, match="boom") as raised,
             shop.kit.capture(run_durable=True) as sent,
         ):
-            fund(shop)
+            fund(shop, amount=5)
         assert raised.traceback[-1].name == "fail"
         with pytest.raises(AssertionError, match="raised ValueError"):
             sent.assert_called(fail)

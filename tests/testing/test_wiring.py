@@ -48,7 +48,7 @@ def thanks(account: object, **extra: object) -> None:
 
 @pytest.fixture
 def kit() -> SignalsKit:
-    """Give a kit with an app in its context, and a declared signal."""
+    """Give a kit with a declared signal."""
     kit = SignalsKit()
     kit.signal("account_funded", "Money arrived in an account.")
     return kit

@@ -9,11 +9,9 @@ from tests.deliveries.support import EXTENSIONS
 
 
 @pytest.fixture
-def shop(database: str) -> Iterator[DurableShop]:
+def shop(durable_shop: DurableShop) -> DurableShop:
     """Give a shop on each database."""
-    shop = DurableShop(database)
-    yield shop
-    shop.close()
+    return durable_shop
 
 
 @pytest.fixture(params=EXTENSIONS)

@@ -11,7 +11,8 @@ from sqlalchemy import text
 from flask_signals_kit import Durable, SignalsKit
 from flask_signals_kit.app.embedded import Worker
 from flask_signals_kit.app.outbox import Outbox
-from tests.deliveries.support import Base, Shop
+from flask_signals_kit.records import OnError
+from tests.deliveries.support import Account, Base, Shop
 
 
 def now(attempt: int) -> float:
@@ -24,13 +25,26 @@ class DurableShop(Shop):
 
     kit: SignalsKit
 
-    def on(self, receiver: Callable[..., Any], **options: Any) -> None:
-        """Connect a durable receiver, and create the table."""
-        signal = options.pop("signal", "account_funded")
-        options.setdefault("backoff", now)
-        uid = options.pop("uid", None)
+    def on(
+        self,
+        receiver: Callable[..., Any],
+        *,
+        signal: str = "account_funded",
+        uid: str | None = None,
+        when: Callable[..., Any] | None = None,
+        priority: int = 0,
+        on_error: OnError | None = None,
+        **options: Any,
+    ) -> None:
+        """Connect a durable receiver, and create the table.
+
+        :param options: those of ``Durable``.
+        """
+        delivery = Durable(**{"backoff": now, **options})
         self.kit.use_outbox(Base.metadata)
-        self.kit.on(signal, delivery=Durable(**options), uid=uid)(receiver)
+        self.kit.on(
+            signal, delivery=delivery, uid=uid, when=when, priority=priority, on_error=on_error
+        )(receiver)
         Base.metadata.create_all(self.engine)
 
     @property
@@ -44,10 +58,11 @@ class DurableShop(Shop):
         """Run messages until none is due."""
         Worker(self.outbox, 1).work(once=True)
 
-    def run_once(self) -> None:
-        """Run the first message once, whenever it is due."""
+    def run_once(self) -> str | None:
+        """Run the first message once, whenever it is due; return how that ended."""
         [message, *_] = self.messages()
-        self.outbox.run(message.id, message.attempt)
+        result = self.outbox.run(message.id, message.attempt)
+        return None if result is None else result.status
 
     def messages(self) -> list[Any]:
         """Return the rows of the outbox."""
@@ -58,6 +73,14 @@ class DurableShop(Shop):
         """Make every message due, as if its time had come."""
         with self.outside.begin() as connection:
             connection.execute(text("UPDATE signals_outbox SET due = 0 WHERE due IS NOT NULL"))
+
+
+def fund(shop: DurableShop, name: str = "acme", **payload: Any) -> Account:
+    """Add an account, and send that it was funded."""
+    account = Account(name=name)
+    shop.session.add(account)
+    shop.funded.send(account, **payload)
+    return account
 
 
 def declare(kit: SignalsKit) -> None:

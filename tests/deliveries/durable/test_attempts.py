@@ -8,7 +8,6 @@ import pytest
 from sqlalchemy import text
 
 from flask_signals_kit import SignalsKit
-from flask_signals_kit.app.outbox import Outbox
 from tests.deliveries.durable.support import DurableShop
 
 
@@ -226,21 +225,13 @@ def test_slow_last_run_is_reported_once(shop: DurableShop) -> None:
     statuses: list[Any] = []
 
     def fail_late(sender: Any, **extra: Any) -> None:
-        statuses.append(status_of_next_run(shop.outbox))
+        statuses.append(shop.run_once())
         raise LookupError
 
     shop.on(fail_late, max_attempts=1)
     with shop.open():
         shop.funded.send("acme")
-    statuses.append(status_of_next_run(shop.outbox))
+    statuses.append(shop.run_once())
     assert statuses == ["dead", "too_slow"]
     [message] = shop.messages()
     assert reported == [message.error]
-
-
-def status_of_next_run(outbox: Outbox) -> str | None:
-    """Run the first message, and return how that ended."""
-    with outbox.reading() as connection:
-        row = connection.execute(text("SELECT id, attempt FROM signals_outbox")).one()
-    result = outbox.run(row.id, row.attempt)
-    return None if result is None else result.status

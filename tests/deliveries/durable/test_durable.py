@@ -20,7 +20,7 @@ from flask_signals_kit import (
     SignalsKit,
     current_emission,
 )
-from tests.deliveries.durable.support import DurableShop
+from tests.deliveries.durable.support import DurableShop, fund
 from tests.deliveries.support import Account
 from tests.support import together
 
@@ -30,14 +30,6 @@ def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
     """Give the log, with the lines of level INFO."""
     with caplog.at_level(logging.INFO, "flask_signals_kit"):
         yield caplog
-
-
-def fund(shop: DurableShop, name: str = "acme", **payload: Any) -> Account:
-    """Add an account, and send that it was funded."""
-    account = Account(name=name)
-    shop.session.add(account)
-    shop.funded.send(account, **payload)
-    return account
 
 
 # -- storing --------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.faults.support import LIMIT, Processes, wait_until
+from tests.faults.support import LIMIT, Processes
+from tests.support import free_port, wait_until
 
 APP = "tests.faults.shop:create_app()"
 
@@ -39,14 +40,6 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
     processes = Processes(f"sqlite:///{tmp_path}/shop.sqlite?timeout=20", tmp_path)
     yield processes
     processes.close()
-
-
-def free_port() -> int:
-    """Return a port of the loopback that is free."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 def get(port: int) -> dict[str, object]:
