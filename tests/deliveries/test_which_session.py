@@ -216,3 +216,30 @@ def test_instance_of_an_async_session(database: str) -> None:
         asyncio.run(main())
     assert seen == [1, 2]
     assert failures == []
+
+
+def test_session_of_flask_sqlalchemy_can_be_replaced(kit: SignalsKit, sqlite: str) -> None:
+    """As pytest-flask-sqlalchemy does with `mocked-sessions`."""
+    app = Flask("shop")
+    app.config["SQLALCHEMY_DATABASE_URI"] = sqlite
+    db = SQLAlchemy()
+    db.init_app(app)
+    kit.init_app(app)
+    ran: list[str] = []
+    kit.on("account_funded", delivery="after_commit")(lambda sender, **extra: ran.append(sender))
+    with app.app_context():
+        Base.metadata.create_all(db.engine)
+        kit.send("account_funded", "no transaction")
+        with db.engine.connect() as connection, connection.begin() as transaction:
+            replaced: Any = scoped_session(
+                sessionmaker(connection, join_transaction_mode="create_savepoint")
+            )
+            db.session = replaced
+            db.session.add(Account(name="acme"))
+            kit.send("account_funded", "replaced")
+            assert ran == ["no transaction"]
+            db.session.commit()
+            assert ran == ["no transaction", "replaced"]
+            db.session.remove()
+            transaction.rollback()
+        db.engine.dispose()

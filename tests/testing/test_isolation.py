@@ -4,7 +4,6 @@ import gc
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
 from importlib import import_module, reload
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,10 +11,8 @@ from typing import Any
 
 import blinker
 import pytest
-from flask import Flask, g
+from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import create_engine
-from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from flask_signals_kit import (
     ConfigurationError,
@@ -417,7 +414,7 @@ def test_plan_is_fast_again_after_the_block(kit: SignalsKit, app: Flask) -> None
     assert signal._fast == (write_down,)
 
 
-# -- many apps, and other databases ---------------------------------------------------------------
+# -- many apps ------------------------------------------------------------------------------------
 
 
 def test_each_test_of_a_session_has_an_app_of_its_own(kit: SignalsKit, tmp_path: Path) -> None:
@@ -456,81 +453,3 @@ def test_each_test_of_a_session_has_an_app_of_its_own(kit: SignalsKit, tmp_path:
                 db.engine.dispose()
             assert extra == [number]
     assert ran == paths
-
-
-@pytest.fixture
-def swapped(kit: SignalsKit, tmp_path: Path) -> Iterator[tuple[Flask, Any]]:
-    """Give an app whose tests give its session another engine each."""
-    session = scoped_session(sessionmaker())
-    kit.use_session(session)
-    kit.use_outbox(Base.metadata)
-    app = make_app(kit, TESTING=True)
-    app.teardown_appcontext(lambda error: session.remove())
-    yield app, session
-    session.remove()
-
-
-def test_engine_of_an_app_can_be_swapped(
-    kit: SignalsKit, swapped: tuple[Flask, Any], tmp_path: Path
-) -> None:
-    """The outbox is where the session is now."""
-    app, session = swapped
-    ran: list[Any] = []
-    kit.on("account_funded", delivery="durable")(lambda sender, **extra: ran.append(sender))
-    for number in range(2):
-        engine = create_engine(f"sqlite:///{tmp_path / str(number)}")
-        kit.begin_immediate(engine)
-        Base.metadata.create_all(engine)
-        session.remove()
-        session.configure(bind=engine)
-        with app.app_context(), kit.capture(run_durable=True):
-            session.add(Account(name="acme"))
-            kit.send("account_funded", number)
-            session.commit()
-            session.remove()
-        engine.dispose()
-    assert ran == [0, 1]
-
-
-def test_outbox_is_readable_where_there_is_no_session(kit: SignalsKit, sqlite: str) -> None:
-    """A session may exist only in requests; the engine is known from one."""
-    engine = create_engine(sqlite)
-    kit.begin_immediate(engine)
-    kit.use_outbox(Base.metadata)
-    kit.use_session(lambda: g.session)
-    kit.on("account_funded", delivery="durable")(write_down)
-    app = make_app(kit)
-    Base.metadata.create_all(engine)
-    outbox: Any = kit.for_app(app).outbox
-    with app.app_context(), Session(engine) as g.session:
-        assert outbox.missing() is None
-    with app.app_context():
-        assert outbox.missing() is None
-    engine.dispose()
-
-
-def test_session_of_flask_sqlalchemy_can_be_replaced(kit: SignalsKit, sqlite: str) -> None:
-    """As pytest-flask-sqlalchemy does with `mocked-sessions`."""
-    app = Flask("shop")
-    app.config["SQLALCHEMY_DATABASE_URI"] = sqlite
-    db = SQLAlchemy()
-    db.init_app(app)
-    kit.init_app(app)
-    ran: list[str] = []
-    kit.on("account_funded", delivery="after_commit")(lambda sender, **extra: ran.append(sender))
-    with app.app_context():
-        Base.metadata.create_all(db.engine)
-        kit.send("account_funded", "no transaction")
-        with db.engine.connect() as connection, connection.begin() as transaction:
-            replaced: Any = scoped_session(
-                sessionmaker(connection, join_transaction_mode="create_savepoint")
-            )
-            db.session = replaced
-            db.session.add(Account(name="acme"))
-            kit.send("account_funded", "replaced")
-            assert ran == ["no transaction"]
-            db.session.commit()
-            assert ran == ["no transaction", "replaced"]
-            db.session.remove()
-            transaction.rollback()
-        db.engine.dispose()

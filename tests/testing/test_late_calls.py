@@ -279,7 +279,7 @@ def test_failed_flush_in_an_open_transaction_is_rolled_back(
     shop.on(pay, uid="pay")
     with shop.open() as session:
         with shop.kit.capture(run_durable=True, contain=True) as sent:
-            account = fund(shop)
+            account = fund(shop, amount=5)
         sent.assert_called(pay)
         assert account.balance == 5
         assert session.query(Account).count() == 1
@@ -296,7 +296,7 @@ def test_receiver_that_removes_the_session_drops_the_other_messages(shop: Durabl
     shop.on(pay, uid="pay")
     with shop.open():
         with shop.kit.capture(run_durable=True) as sent:
-            fund(shop)
+            fund(shop, amount=5)
         sent.assert_skipped(pay, reason="an earlier receiver ended the transaction")
         assert shop.session.query(Account).count() == 0
     assert shop.messages() == []
@@ -313,7 +313,7 @@ def test_receiver_that_removes_the_session_may_write_in_the_next_one(shop: Durab
     shop.on(remove_and_write)
     with shop.open():
         with shop.kit.capture(run_durable=True):
-            fund(shop)
+            fund(shop, amount=5)
         assert [account.name for account in shop.session.query(Account)] == ["next"]
 
 

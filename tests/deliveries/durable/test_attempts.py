@@ -1,5 +1,6 @@
 """What counts as an attempt: runs that begin where the receiver exists, in its version."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from flask_signals_kit import SignalsKit
+from flask_signals_kit import RetryAfter, SignalsKit
 from tests.deliveries.durable.support import DurableShop
 
 
@@ -235,3 +236,38 @@ def test_slow_last_run_is_reported_once(shop: DurableShop) -> None:
     assert statuses == ["dead", "too_slow"]
     [message] = shop.messages()
     assert reported == [message.error]
+
+
+def test_exit_in_a_receiver_is_a_failed_attempt(shop: DurableShop) -> None:
+    """It is tried again after the backoff, with the reason."""
+
+    def leave(sender: Any, **extra: Any) -> None:
+        raise SystemExit(1)
+
+    shop.on(leave, backoff=lambda attempt: 3600)
+    with shop.open():
+        shop.funded.send("acme")
+    shop.work()
+    [message] = shop.messages()
+    assert message.error.startswith("SystemExit at")
+    assert 3500 < (shop.outbox.seconds_to_next() or 0) < 3700
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), 1e300])
+def test_endless_delay_is_limited_to_a_year(shop: DurableShop, seconds: float) -> None:
+    """Whether a receiver asks for it, or its backoff returns it."""
+
+    def ask(sender: Any, **extra: Any) -> None:
+        raise RetryAfter(seconds)
+
+    def fail(sender: Any, **extra: Any) -> None:
+        raise LookupError
+
+    shop.on(ask)
+    shop.on(fail, backoff=lambda attempt: seconds)
+    with shop.open():
+        shop.funded.send("acme")
+    shop.work()
+    delays = [message.due - time.time() for message in shop.messages()]
+    assert len(delays) == 2
+    assert all(0 < delay <= 366 * 86400 for delay in delays)

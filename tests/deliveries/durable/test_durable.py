@@ -22,7 +22,7 @@ from flask_signals_kit import (
 )
 from tests.deliveries.durable.support import DurableShop, fund
 from tests.deliveries.support import Account
-from tests.support import together
+from tests.support import together, write_down
 
 
 @pytest.fixture
@@ -129,23 +129,6 @@ def test_table_that_is_old_is_an_error_at_the_send(shop: DurableShop) -> None:
         connection.execute(text("ALTER TABLE signals_outbox DROP COLUMN error"))
     with shop.open(), pytest.raises(ConfigurationError, match="no column 'error' in table"):
         shop.funded.send("acme")
-
-
-def test_session_of_another_database_is_refused(shop: DurableShop, tmp_path: Any) -> None:
-    """The message could not be in the sender's transaction."""
-    from sqlalchemy import create_engine
-    from sqlalchemy.orm import Session
-
-    shop.on(lambda sender, **extra: None)
-    engine = create_engine(f"sqlite:///{tmp_path}/other.sqlite")
-    with shop.open(), Session(engine) as other:
-        other.execute(text("CREATE TABLE account (id INTEGER PRIMARY KEY, name, balance)"))
-        account = Account(name="acme", balance=0)
-        other.add(account)
-        other.flush()
-        with pytest.raises(ConfigurationError, match="both must be one database"):
-            shop.funded.send(account)
-    engine.dispose()
 
 
 # -- running --------------------------------------------------------------------------------------
@@ -307,7 +290,7 @@ def test_run_that_was_too_slow_stores_nothing(
     def pay(name: str, **extra: Any) -> None:
         runs.append(current_emission.attempt)
         if len(runs) == 1:
-            together(lambda: shop.outbox.run(1, 1))  # the other worker
+            together(shop.run_once)  # the other worker
         shop.session.query(Account).one().balance += 1
 
     shop.on(pay)
@@ -315,9 +298,7 @@ def test_run_that_was_too_slow_stores_nothing(
         session.add(Account(name="acme"))
         session.commit()
         shop.funded.send("acme")
-    result = shop.outbox.run(1, 0)
-    assert result is not None
-    assert result.status == "too_slow"  # not by a worker, which could claim the message as well
+    assert shop.run_once() == "too_slow"  # not by a worker, which could claim the message as well
     assert runs == [1, 2]
     with shop.open() as session:
         assert session.query(Account).one().balance == 1
@@ -457,11 +438,18 @@ def test_uid_is_the_name_of_a_receiver(shop: DurableShop) -> None:
     assert ran == ["after"]
 
 
-def test_two_receivers_of_one_name_are_refused(shop: DurableShop) -> None:
+@pytest.mark.parametrize("signal", ["account_funded", "account_*"])
+def test_two_receivers_of_one_name_are_refused(shop: DurableShop, signal: str) -> None:
     """A message could not tell which one it is for."""
-    shop.on(lambda sender, **extra: None)
+    shop.on(lambda sender, **extra: None, signal=signal)
     with pytest.raises(DuplicateReceiverError, match="Two durable receivers have the name"):
         shop.on(lambda sender, **extra: None)
+
+
+def test_weak_receiver_is_refused(shop: DurableShop) -> None:
+    """It would be missing when its message runs."""
+    with pytest.raises(ConfigurationError, match="durable and weak"):
+        shop.kit.on("account_funded", delivery="durable", weak=True)(write_down)
 
 
 def test_result_of_a_run_tells_how_it_ended(shop: DurableShop) -> None:
@@ -523,6 +511,16 @@ def test_value_that_cannot_be_stored_is_refused_at_the_send(shop: DurableShop) -
             shop.funded.send("acme", amount=object())
         session.commit()
     assert shop.messages() == []
+
+
+@pytest.mark.parametrize("policy", ["isolate", "group"])
+def test_message_that_cannot_be_stored_fails_the_send(shop: DurableShop, policy: Any) -> None:
+    """Whatever the failure policy is: its receiver would be missing."""
+    shop.on(write_down, on_error=policy)
+    with shop.open(), pytest.raises(PayloadError):
+        shop.funded.send("acme", amount=object())
+    with shop.open(), pytest.raises(PayloadError):
+        shop.funded.send_robust("acme", amount=object())
 
 
 def test_app_without_a_database_is_refused(kit: SignalsKit) -> None:

@@ -14,10 +14,13 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import ForeignKey, String, TypeDecorator, inspect, text
 from sqlalchemy.orm import Mapped, mapped_column
+from werkzeug.local import LocalProxy
 
-from flask_signals_kit import DeclarationError, PayloadError
+from flask_signals_kit import ContractError, DeclarationError, PayloadError
+from flask_signals_kit.deliveries.durable.payload import encode
 from tests.deliveries.durable.support import DurableShop
 from tests.deliveries.support import Account, Base
+from tests.support import write_down
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -273,6 +276,45 @@ def test_sender_that_cannot_be_stored_is_refused(shop: DurableShop, ran: list[An
         shop.kit.send("sale_made", object())
 
 
+def test_payload_with_the_name_of_the_sender_is_refused() -> None:
+    """A message stores both side by side."""
+    with pytest.raises(PayloadError, match="a payload named 'sender'"):
+        encode("account_funded", None, "acme", {"sender": "bob"}, {})
+
+
+def test_missing_name_is_refused_even_if_payloads_are_not_checked(shop: DurableShop) -> None:
+    """The receiver could never run."""
+    shop.app.config["SIGNALS_KIT_VALIDATE"] = False
+    shop.kit.for_app(shop.app).validating = False
+
+    @shop.kit.declare
+    def sale_made(sender: str, *, amount: int) -> None: ...
+
+    shop.on(write_down, signal="sale_made")
+    with shop.open(), pytest.raises(ContractError, match="without 'amount'"):
+        shop.kit.send("sale_made", "acme")
+
+
+def test_failed_insert_shows_no_payload(sqlite: str, caplog: pytest.LogCaptureFixture) -> None:
+    """SQLAlchemy's errors contain the parameters of a statement."""
+    shop = DurableShop(sqlite)
+    shop.on(write_down)
+    with shop.outside.begin() as connection:
+        connection.execute(text("DROP TABLE signals_outbox"))
+        connection.execute(
+            text(
+                "CREATE TABLE signals_outbox (id INTEGER PRIMARY KEY, receiver TEXT, signal TEXT,"
+                " payload TEXT, headers TEXT, queue TEXT, due REAL, attempt INTEGER,"
+                " error TEXT, other TEXT NOT NULL)"
+            )
+        )
+    with shop.open(), pytest.raises(Exception, match="NOT NULL") as caught:
+        shop.funded.send("acme", password="secret-4111")
+    assert "secret" not in str(caught.value)
+    assert "secret" not in caplog.text
+    shop.close()
+
+
 # -- model instances ------------------------------------------------------------------------------
 
 
@@ -294,6 +336,19 @@ def test_model_instances_are_loaded_again(shop: DurableShop, ran: list[Any]) -> 
         session.commit()
     shop.work()
     assert keys == [("acme", CODE, 1, True)]
+
+
+def test_proxy_is_stored_as_what_it_stands_for(shop: DurableShop) -> None:
+    """As Flask-Login's ``current_user``."""
+    got: list[Any] = []
+    shop.on(lambda sender, *, user, **extra: got.append(user.name))
+    with shop.open() as session:
+        account = Account(name="acme")
+        session.add(account)
+        shop.funded.send("x", user=LocalProxy(lambda: account))
+        session.commit()
+    shop.work()
+    assert got == ["acme"]
 
 
 def test_instance_that_is_gone_makes_the_message_dead(shop: DurableShop, ran: list[Any]) -> None:

@@ -183,3 +183,36 @@ def test_interrupted_display_of_a_result_does_not_hold_the_message(shop: Durable
         shop.funded.send("acme")
     Worker(shop.outbox, 1, ended=show).work(once=True)
     assert len(ran) == 2
+
+
+def test_hung_receiver_takes_one_thread(shop: DurableShop) -> None:
+    """Its message is due again, but this process does not begin it once more."""
+    began: list[int] = []
+    go, others, hangs = threading.Event(), threading.Event(), threading.Event()
+
+    def hang(sender: Any, **extra: Any) -> None:
+        began.append(1)
+        hangs.set()
+        go.wait(30)
+
+    shop.on(hang, timeout=0.05)
+    shop.on(lambda sender, **extra: others.set(), signal="account_opened")
+    worker = Worker(shop.outbox, 2)
+    thread = threading.Thread(target=worker.work)
+    thread.start()
+    try:
+        with shop.open():
+            shop.funded.send("acme")
+        assert hangs.wait(30)
+        wait_until(lambda: (shop.outbox.seconds_to_next() or 0) > 1)  # it was claimed once more
+        for _ in range(5):
+            others.clear()
+            with shop.open():
+                shop.opened.send("acme")
+            worker.wake()
+            assert others.wait(30)
+        assert began == [1]
+    finally:
+        go.set()
+        worker.stop()
+        thread.join()

@@ -1,0 +1,220 @@
+"""The database, schema and engine that hold the outbox, and sessions of other ones."""
+
+import gc
+import weakref
+from contextvars import ContextVar, copy_context
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask, g
+from sqlalchemy import MetaData, create_engine, event, text
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
+
+from flask_signals_kit import ConfigurationError, SignalsKit
+from tests.deliveries.durable.support import DurableShop
+from tests.deliveries.support import Account, Base
+from tests.support import make_app, write_down
+
+
+def test_session_of_another_database_is_refused(shop: DurableShop, tmp_path: Path) -> None:
+    """The message could not be in the sender's transaction."""
+    shop.on(lambda sender, **extra: None)
+    engine = create_engine(f"sqlite:///{tmp_path}/other.sqlite")
+    with shop.open(), Session(engine) as other:
+        other.execute(text("CREATE TABLE account (id INTEGER PRIMARY KEY, name, balance)"))
+        account = Account(name="acme", balance=0)
+        other.add(account)
+        other.flush()
+        with pytest.raises(ConfigurationError, match="both must be one database"):
+            shop.funded.send(account)
+    engine.dispose()
+
+
+def test_session_of_another_database_is_refused_whatever_session_comes_next(
+    tmp_path: Path,
+) -> None:
+    """The workers read one table only. A test may change the database, an app in use may not."""
+    main, other = (create_engine(f"sqlite:///{tmp_path / name}.sqlite") for name in ("a", "b"))
+    kit = SignalsKit()
+    kit.use_session(lambda: g.get("session"))
+    kit.use_outbox(Base.metadata)
+    kit.on("account_funded", delivery="durable")(write_down)
+    app = Flask("shop")
+    app.config["SIGNALS_KIT_ENGINE"] = "none"
+    kit.init_app(app)
+
+    def send(engine: Any) -> None:
+        with app.app_context(), Session(engine) as g.session:
+            g.session.execute(text("SELECT 1"))
+            kit.send("account_funded", "acme")
+            g.session.commit()
+
+    for engine in (main, other):
+        Base.metadata.create_all(engine)
+    send(main)
+    with pytest.raises(ConfigurationError, match="both must be one database"):
+        send(other)
+    send(main)
+    outbox = kit.for_app(app).outbox
+    assert outbox is not None
+    assert outbox.engine() is main
+    main.dispose()
+    other.dispose()
+
+
+def test_session_that_translates_the_schema_to_another_one_is_refused(tmp_path: Path) -> None:
+    """As in an app with a schema for each tenant: the workers would read that of the first."""
+    plain = create_engine(f"sqlite:///{tmp_path / 'main.sqlite'}")
+    attach = f"ATTACH DATABASE '{tmp_path / 'tenant.sqlite'}' AS tenant"
+    event.listen(plain, "connect", lambda connection, record: connection.execute(attach))
+    tenant = plain.execution_options(schema_translate_map={None: "tenant"})
+    kit = SignalsKit()
+    kit.use_session(lambda: g.get("session"))
+    kit.use_outbox(Base.metadata, plain)
+    kit.on("account_funded", delivery="durable")(write_down)
+    app = make_app(kit, TESTING=True)
+    for engine in (plain, tenant):
+        Base.metadata.create_all(engine)
+    with app.app_context(), Session(tenant) as g.session:
+        g.session.execute(text("SELECT 1"))
+        with pytest.raises(ConfigurationError, match="uses schema 'tenant'"):
+            kit.send("account_funded", "acme")
+    plain.dispose()
+
+
+def test_translated_schema_is_that_of_the_table(tmp_path: Path) -> None:
+    """As in an app that keeps each tenant's tables in a schema of its own."""
+    plain = create_engine(f"sqlite:///{tmp_path / 'main.sqlite'}")
+    attach = f"ATTACH DATABASE '{tmp_path / 'tenant.sqlite'}' AS tenant"
+    event.listen(plain, "connect", lambda connection, record: connection.execute(attach))
+    engine = plain.execution_options(schema_translate_map={None: "tenant"})
+    metadata, kit, got = MetaData(), SignalsKit(), list[Any]()
+    kit.use_session(scoped_session(sessionmaker(engine)))
+    kit.use_outbox(metadata, engine)
+    kit.on("sale_made", delivery="durable")(lambda sender, **extra: got.append(sender))
+    app = Flask("shop")
+    app.testing = True
+    kit.init_app(app)
+    metadata.create_all(engine)
+    with plain.connect() as connection:
+        tables = connection.execute(text("SELECT name FROM tenant.sqlite_master")).scalars()
+        assert "signals_outbox" in tables.all()
+    with app.app_context():
+        kit.send("sale_made", "acme")
+        outbox = kit.for_app(app).outbox
+        assert outbox is not None
+        outbox.run_due()
+    assert got == ["acme"]
+    plain.dispose()
+
+
+def test_schema_of_the_metadata_is_that_of_the_table(postgresql: str) -> None:
+    """Also for a second app."""
+    engine = create_engine(postgresql)
+    schema = engine.url.query["options"].split("search_path=")[1].split()[0]  # type: ignore[union-attr]
+    metadata = MetaData(schema=schema)
+    kit, got = SignalsKit(), []
+    kit.use_session(scoped_session(sessionmaker(engine)))
+    kit.use_outbox(metadata, engine)
+    kit.on("sale_made", delivery="durable")(lambda sender, **extra: got.append(sender))
+    apps = [Flask("one"), Flask("two")]
+    for app in apps:
+        app.testing = True
+        kit.init_app(app)
+    metadata.create_all(engine)
+    with apps[0].app_context():
+        kit.send("sale_made", "acme")
+        outbox = kit.for_app(apps[0]).outbox
+        assert outbox is not None
+        outbox.run_due()
+    assert got == ["acme"]
+    engine.dispose()
+
+
+def test_engine_of_an_app_can_be_swapped(kit: SignalsKit, tmp_path: Path) -> None:
+    """The outbox is where the session is now."""
+    session = scoped_session(sessionmaker())
+    kit.use_session(session)
+    kit.use_outbox(Base.metadata)
+    app = make_app(kit, TESTING=True)
+    ran: list[Any] = []
+    kit.on("account_funded", delivery="durable")(lambda sender, **extra: ran.append(sender))
+    for number in range(2):
+        engine = create_engine(f"sqlite:///{tmp_path / str(number)}")
+        kit.begin_immediate(engine)
+        Base.metadata.create_all(engine)
+        session.remove()
+        session.configure(bind=engine)
+        with app.app_context(), kit.capture(run_durable=True):
+            session.add(Account(name="acme"))
+            kit.send("account_funded", number)
+            session.commit()
+            session.remove()
+        engine.dispose()
+    assert ran == [0, 1]
+
+
+def test_statements_keep_no_dialect(shop: DurableShop) -> None:
+    """An app may make an engine for each test, or for each tenant."""
+    shop.on(write_down)
+    engine = create_engine(shop.engine.url)
+    with engine.connect() as connection:
+        shop.outbox.statements.seconds_to_next(connection, None)
+    dialect = weakref.ref(engine.dialect)
+    engine.dispose()
+    del engine, connection
+    gc.collect()
+    assert dialect() is None
+
+
+def test_session_that_is_kept_in_a_context_variable(database: str) -> None:
+    """It is created on first use: once in a run."""
+    engine, made = create_engine(database), list[Session]()
+    variable: ContextVar[Session | None] = ContextVar("session", default=None)
+
+    def current() -> Session:
+        session = variable.get()
+        if session is None:
+            made.append(session := Session(engine))
+            variable.set(session)
+        return session
+
+    kit, same = SignalsKit(), list[bool]()
+    kit.begin_immediate(engine)
+    kit.use_session(current)
+    kit.use_outbox(Base.metadata, engine)
+    kit.on("account_funded", delivery="durable")(
+        lambda account, **extra: same.append(current() is Session.object_session(account))
+    )
+    app = make_app(kit, TESTING=True)
+    Base.metadata.create_all(engine)
+    with app.app_context():
+        current().add(account := Account(name="acme"))
+        kit.send("account_funded", account)
+        current().commit()
+    variable.set(None)
+    outbox = kit.for_app(app).outbox
+    assert outbox is not None
+    copy_context().run(outbox.run_due)
+    for session in made:
+        session.close()
+    engine.dispose()
+    assert (same, len(made)) == ([True], 2)
+
+
+def test_outbox_is_readable_where_there_is_no_session(kit: SignalsKit, sqlite: str) -> None:
+    """A session may exist only in requests; the engine is known from one."""
+    engine = create_engine(sqlite)
+    kit.begin_immediate(engine)
+    kit.use_outbox(Base.metadata)
+    kit.use_session(lambda: g.session)
+    kit.on("account_funded", delivery="durable")(write_down)
+    app = make_app(kit)
+    Base.metadata.create_all(engine)
+    outbox: Any = kit.for_app(app).outbox
+    with app.app_context(), Session(engine) as g.session:
+        assert outbox.missing() is None
+    with app.app_context():
+        assert outbox.missing() is None
+    engine.dispose()
