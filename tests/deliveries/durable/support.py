@@ -77,7 +77,7 @@ class DurableShop(Shop):
 
 def fund(shop: DurableShop, name: str = "acme", **payload: Any) -> Account:
     """Add an account, and send that it was funded."""
-    account = Account(name=name)
+    account = Account(name=name, balance=0)
     shop.session.add(account)
     shop.funded.send(account, **payload)
     return account
