@@ -127,7 +127,7 @@ class ReceiverInfo:
     failures: int | None = None
     """How often it raised."""
     dropped: int | None = None
-    """How often its delivery dropped the call, for example after a rollback."""
+    """How often its delivery dropped the call, as after a rollback or ``Discard``."""
     mean: float | None = None
     """The mean duration of its last hundred calls, in seconds; ``None`` before the first."""
     p95: float | None = None

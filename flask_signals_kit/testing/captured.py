@@ -219,10 +219,11 @@ class CapturedSignals(list[Captured]):
         return found.captured
 
     def assert_skipped(self, receiver: Receiver | str, reason: str | None = None) -> Captured:
-        """Assert that a receiver was connected, but not called for an emission.
+        """Assert that a receiver was connected, but did not run for an emission.
 
         This is because its ``when`` returned false, it is connected for another sender, an earlier
-        receiver raised, it was muted, or its delivery dropped the call.
+        receiver raised, it was muted, or its delivery dropped the call. A durable receiver that
+        raised ``Discard`` counts as dropped, too.
 
         :param receiver: as for :meth:`assert_called`.
         :param reason: a part of what the tree of a failed assertion says, such as ``"muted"``,

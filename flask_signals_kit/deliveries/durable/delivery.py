@@ -53,9 +53,10 @@ class RetryAfter(Exception):  # noqa: N818  not an error: a receiver asks for it
 class Discard(Exception):  # noqa: N818  as above
     """Raise this in a durable receiver to give up its message: it is not run again.
 
-    What the receiver has written in its transaction is rolled back.
+    What the receiver has written in its transaction is rolled back. The journal and ``kit.capture``
+    record the receiver as dropped.
 
-    :param reason: why, for the log.
+    :param reason: why, for the log and the page.
 
     >>> Discard("the account is closed").reason
     'the account is closed'
