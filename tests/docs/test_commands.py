@@ -81,7 +81,10 @@ def post(url: str) -> None:
 
 
 def test_commands_print_the_output_in_the_manual(tmp_path: Path) -> None:
-    """The quick start's ``shop.py``, and what the page adds to it, give the printed sessions."""
+    """The quick start's ``shop.py``, and what the page adds to it, give the printed sessions.
+
+    What a subsection adds is gone after it.
+    """
     shop = next(
         text
         for language, text in BLOCK.findall(text_of("docs/quickstart.md"))
@@ -89,13 +92,17 @@ def test_commands_print_the_output_in_the_manual(tmp_path: Path) -> None:
     )
     page = text_of("docs/commands.md")
     sessions = 0
-    for language, text in BLOCK.findall(page):
-        if language == "python":
-            shop += f"\n\n{text}"
-            continue
-        (tmp_path / "shop.py").write_text(shop)
-        assert run(text, tmp_path) == text
-        sessions += 1
+    for section in re.split("^(?=##)", page, flags=re.MULTILINE):
+        with_section = shop
+        for language, text in BLOCK.findall(section):
+            if language == "python":
+                with_section += f"\n\n{text}"
+                continue
+            (tmp_path / "shop.py").write_text(with_section)
+            assert run(text, tmp_path) == text
+            sessions += 1
+        if section.startswith("## "):
+            shop = with_section
     assert sessions == page.count("```console\n") > 0
 
 
