@@ -149,7 +149,7 @@ def test_once_runs_what_is_due_and_logs_each_message(shop: Process) -> None:
     assert worker.returncode == 0
     assert lines(output) == [("ledger", "1", "1", "ran"), ("ledger", "2", "1", "dead")]
     assert len(output.splitlines()) == 2
-    assert "4111" not in output
+    assert "secret" not in output
     assert "Message 2 of signal 'account_funded' is dead" in errors
     assert shop.rows() == [("ledger", 1, None)]
 
