@@ -1,4 +1,4 @@
-"""What counts as an attempt: runs that begin where the receiver exists, in its version."""
+"""What counts as an attempt, and when the next one is due."""
 
 import time
 from collections.abc import Iterator

@@ -2,13 +2,14 @@
 
 import gc
 import weakref
+from collections.abc import Iterator
 from contextvars import ContextVar, copy_context
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask, g
-from sqlalchemy import MetaData, create_engine, event, text
+from sqlalchemy import Engine, MetaData, create_engine, event, text
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from flask_signals_kit import ConfigurationError, SignalsKit
@@ -63,12 +64,21 @@ def test_session_of_another_database_is_refused_whatever_session_comes_next(
     other.dispose()
 
 
-def test_session_that_translates_the_schema_to_another_one_is_refused(tmp_path: Path) -> None:
-    """As in an app with a schema for each tenant: the workers would read that of the first."""
+@pytest.fixture
+def engines(tmp_path: Path) -> Iterator[tuple[Engine, Engine]]:
+    """Give an engine, and the same one with a tenant's schema."""
     plain = create_engine(f"sqlite:///{tmp_path / 'main.sqlite'}")
     attach = f"ATTACH DATABASE '{tmp_path / 'tenant.sqlite'}' AS tenant"
     event.listen(plain, "connect", lambda connection, record: connection.execute(attach))
-    tenant = plain.execution_options(schema_translate_map={None: "tenant"})
+    yield plain, plain.execution_options(schema_translate_map={None: "tenant"})
+    plain.dispose()
+
+
+def test_session_that_translates_the_schema_to_another_one_is_refused(
+    engines: tuple[Engine, Engine],
+) -> None:
+    """As in an app with a schema for each tenant: the workers would read that of the first."""
+    plain, tenant = engines
     kit = SignalsKit()
     kit.use_session(lambda: g.get("session"))
     kit.use_outbox(Base.metadata, plain)
@@ -80,22 +90,16 @@ def test_session_that_translates_the_schema_to_another_one_is_refused(tmp_path: 
         g.session.execute(text("SELECT 1"))
         with pytest.raises(ConfigurationError, match="uses schema 'tenant'"):
             kit.send("account_funded", "acme")
-    plain.dispose()
 
 
-def test_translated_schema_is_that_of_the_table(tmp_path: Path) -> None:
+def test_translated_schema_is_that_of_the_table(engines: tuple[Engine, Engine]) -> None:
     """As in an app that keeps each tenant's tables in a schema of its own."""
-    plain = create_engine(f"sqlite:///{tmp_path / 'main.sqlite'}")
-    attach = f"ATTACH DATABASE '{tmp_path / 'tenant.sqlite'}' AS tenant"
-    event.listen(plain, "connect", lambda connection, record: connection.execute(attach))
-    engine = plain.execution_options(schema_translate_map={None: "tenant"})
+    plain, engine = engines
     metadata, kit, got = MetaData(), SignalsKit(), list[Any]()
     kit.use_session(scoped_session(sessionmaker(engine)))
     kit.use_outbox(metadata, engine)
     kit.on("sale_made", delivery="durable")(lambda sender, **extra: got.append(sender))
-    app = Flask("shop")
-    app.testing = True
-    kit.init_app(app)
+    app = make_app(kit, TESTING=True)
     metadata.create_all(engine)
     with plain.connect() as connection:
         tables = connection.execute(text("SELECT name FROM tenant.sqlite_master")).scalars()
@@ -106,7 +110,6 @@ def test_translated_schema_is_that_of_the_table(tmp_path: Path) -> None:
         assert outbox is not None
         outbox.run_due()
     assert got == ["acme"]
-    plain.dispose()
 
 
 def test_schema_of_the_metadata_is_that_of_the_table(postgresql: str) -> None:
