@@ -168,12 +168,16 @@ def is_in_memory(body: object) -> bool:
     if type(body) is not ClosingIterator:
         return False
     try:
-        response: Any = body._callbacks[-1].__self__  # type: ignore[attr-defined]
-        chunks = response.response
-        if type(chunks) is not list or len(chunks) != 1 or response._on_close:
+        close: Any = body._callbacks[-1]
+        if close.__func__ is not _close:
             return False
-        return type(chunks[0]) is bytes and type(response).close is _close
-    except (AttributeError, IndexError):
+        response = close.__self__
+        chunks = response.response
+        if type(chunks) is not list:
+            return False
+        [chunk] = chunks
+        return type(chunk) is bytes and not response._on_close
+    except (AttributeError, IndexError, ValueError):
         return False
 
 
