@@ -97,10 +97,7 @@ class AppEnvironment(Environment):
         """The app, or ``None`` if it no longer exists."""
         return self._app()
 
-    @staticmethod
-    def request() -> str | None:
-        """Describe the current request."""
-        return describe_request()
+    request = staticmethod(describe_request)
 
     def report(
         self, exception: Exception, receiver: Receiver, emission: Emission, source: Source
@@ -183,8 +180,7 @@ class AppEnvironment(Environment):
         app_signals = self._app_signals()
         if app_signals is None:
             return None
-        found: Transaction | None = app_signals.sessions.transaction(session, sender, payload)
-        return found
+        return app_signals.sessions.transaction(session, sender, payload)  # type: ignore[no-any-return]
 
 
 def _coroutine_function(

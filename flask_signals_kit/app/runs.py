@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ..compat import active_contexts
-from ..core.delivery import Call, add_note
+from ..core.delivery import Call, LateResult, add_note
 from ..core.introspection import LazyEmission, carried_emission, frame_place
 from ..deliveries.durable.delivery import (
     TIMEOUT,
@@ -28,7 +28,6 @@ from .message_store import MessageStore, RunningMessage, running_message
 
 if TYPE_CHECKING:
     from ..core.connection import LiveConnection
-    from ..core.delivery import LateResult
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
@@ -324,7 +323,9 @@ class _Run:
         context = self.store.signals.namespace.signal(self.signal).context
         number = self.emission.emission.number or 0
         receiver = self._in_its_thread(self.receiver) if live.is_async else self.receiver
-        return Call(context, live, receiver, sender, payload, self.emission, None, number)
+        # Its late result is not the message's, which has run only once it is deleted.
+        late = LateResult()
+        return Call(context, live, receiver, sender, payload, self.emission, None, number, late)
 
     def _in_its_thread(self, receiver: Any) -> Any:
         """Let the messages that an async receiver sends be stored with the end of this one.

@@ -115,21 +115,17 @@ class Sessions:
         It is the transaction of the given session; else of the session that holds the sender or a
         model instance in the payload; else of the first of the app's sessions that has one.
         """
-        pending = self._pending(session, sender, payload)
+        pending: Pending | None
+        if session is not None:
+            pending = self._first_open([session])
+        elif holding := sessions_holding((sender, *payload.values())):
+            pending = next(filter(None, map(pending_in, holding)), None)
+        else:
+            found = self._in_contexts(lambda: self._first_open(self._sources()))
+            pending = next(filter(None, found), None)
         if pending is None or not self._kept_observers:
             return pending
         return _Observed(pending, self.notify_kept)
-
-    def _pending(
-        self, session: Callable[[], Any] | None, sender: Any, payload: dict[str, Any]
-    ) -> Pending | None:
-        if session is not None:
-            return self._first_open([session])
-        holding = sessions_holding((sender, *payload.values()))
-        if holding:
-            return next(filter(None, map(pending_in, holding)), None)
-        found = self._in_contexts(lambda: self._first_open(self._sources()))
-        return next(filter(None, found), None)
 
     def _first_open(self, sources: Iterable[Callable[[], Any]]) -> Pending | None:
         for source in sources:

@@ -86,6 +86,10 @@ DEFAULTS: Options = Options()
 """The options of a connection without any."""
 
 
+NO_SESSION = object()
+"""The ``session`` of a connection whose delivery does not wait for one."""
+
+
 def is_delivery(delivery: object) -> bool:
     """Tell whether an object has the attributes of a :class:`Delivery`."""
     return (
@@ -138,6 +142,7 @@ class LiveConnection:
         "receiver",
         "scope",
         "sender",
+        "session",
         "target",
         "weak",
     )
@@ -167,6 +172,7 @@ class LiveConnection:
             and options.when is None
             and options.on_error is None
         )
+        self.session: Any = getattr(options.delivery, "session", NO_SESSION)
         self.weak: bool = options.weak
         self.receiver: Any = receiver  # the receiver, or a weak reference once it is stored
         self.sender: Any = sender if sender is ANY else unwrap(sender)  # likewise

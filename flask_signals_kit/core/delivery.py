@@ -164,23 +164,22 @@ class Call:
     A delivery calls :meth:`run` or :meth:`run_contained` once, now or later, or :meth:`drop`.
     """
 
+    # ``_status`` is "failed" if the call could not be stored: then the send has failed.
+    # ``_keeps_failure`` is true while the send may still need a failure that is contained.
     __slots__ = (
         "_connection",
         "_context",
         "_emission",
-        "_failure",
-        "_is_delivered",
+        "_keeps_failure",
         "_late",
         "_payload",
         "_receiver",
         "_sender",
-        "is_refused",
+        "_status",
         "number",
         "transaction",
         "value",
     )
-
-    _NOT_RUN = object()
 
     def __init__(
         self,
@@ -192,6 +191,8 @@ class Call:
         emission: LazyEmission,
         transaction: Transaction | None,
         number: int,
+        late: LateResult | None = None,
+        keeps_failure: bool = False,
     ) -> None:
         self._context = context
         self._connection = connection
@@ -199,17 +200,14 @@ class Call:
         self._sender = sender
         self._payload = payload
         self._emission = emission
-        self._failure: Exception | None = None
-        self._is_delivered = False
-        is_watched = context.environment.journal is not None or context.observers
-        self._late = LateResult() if is_watched else None
-        self.is_refused: bool = False
-        """Whether it could not be stored: then the send has failed, and not the receiver."""
+        self._late = late
+        self._keeps_failure = keeps_failure
         self.number: int = number
         """The number of the emission, in the order in which emissions began; 0 if it is unknown."""
         self.transaction: Transaction | None = transaction
         """The transaction that was open in the delivery's session when the signal was sent."""
-        self.value: Any = self._NOT_RUN
+        self._status: Status = "deferred"
+        self.value: Any = None
         """What the receiver returned, once :attr:`has_run` is true."""
 
     @property
@@ -239,7 +237,7 @@ class Call:
     @property
     def has_run(self) -> bool:
         """Whether :meth:`run` has returned."""
-        return self.value is not self._NOT_RUN
+        return self._status == "ok"
 
     def run(self, within: AbstractContextManager[Any] = NO_CONTEXT) -> Any:
         """Call the receiver with the sender and payload of the emission, in an app context.
@@ -261,14 +259,14 @@ class Call:
         if self._late is None:
             with within:
                 value = receiver(self._sender, **self._payload)
-            self.value = value
+            self._status, self.value = "ok", value
             return value
         parent = (self.number, self._connection.order) if self.number else None
         token, began = parent_emission.set(parent), perf_counter()
         try:
             with within:
                 value = receiver(self._sender, **self._payload)
-            self.value = value
+            self._status, self.value = "ok", value
         except BaseException as error:
             self._late.ran(began, error)
             raise
@@ -297,8 +295,8 @@ class Call:
         except Exception as error:  # noqa: BLE001  contained
             add_note(error, self.emission)
             report(error, self._context, self._receiver, self.emission, "delivery")
-            if not self._is_delivered:
-                self._failure = error
+            if self._keeps_failure:
+                self._status, self.value = "contained", error
 
     def drop(self, reason: str | None = None) -> None:
         """Record and log that the receiver will not be called for this emission.
@@ -331,21 +329,20 @@ class Call:
         try:
             outbox.store(self, delivery)
         except Exception:
-            self.is_refused = True
+            self._status = "failed"
             raise
 
-    def outcome(self) -> tuple[Status, Any]:
-        """Return the status of the call when its delivery has returned.
+    def outcome(self) -> Any:
+        """Return what the receiver returned or raised, or the late result of a deferred call.
 
-        :return: the status, with what the receiver returned or raised, or with the late result.
+        The call itself does not keep an exception: its traceback has the call.
         """
-        self._is_delivered = True
-        if self.value is not self._NOT_RUN:
-            return "ok", self.value
-        if self._failure is not None:
-            failure, self._failure = self._failure, None
-            return "contained", failure
-        return "deferred", self._late
+        if self._status == "deferred":
+            return self._late
+        value = self.value
+        if self._status == "contained":
+            self.value = None
+        return value
 
 
 def add_note(error: BaseException, emission: Emission) -> None:

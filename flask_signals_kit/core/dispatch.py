@@ -13,7 +13,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..records import Deferred, Emission, Failed, Ok, OnError, Outcome, Receiver, Status
-from .delivery import Call, add_note, note_unusable, report
+from .connection import NO_SESSION
+from .delivery import Call, LateResult, add_note, note_unusable, report
 from .introspection import LazyEmission, Parent, carried_emission, parent_emission, sender_behind
 from .observation import Observation, notify_observers
 
@@ -33,9 +34,6 @@ Step: TypeAlias = "tuple[LiveConnection, Receiver, Status, Any, float]"
 
 Transactions: TypeAlias = "dict[Any, Transaction | None]"
 """The open transactions that deliveries may wait for, by the ``session`` of the delivery."""
-
-NO_SESSION = object()
-"""The session of a delivery that does not wait for one."""
 
 _numbers = count(1)
 
@@ -287,7 +285,7 @@ class Dispatch:
                 return "skipped", None
         if options.delivery is not None:
             emission = self._emission or self.emission_from(sys._getframe(2))
-            transaction = self._transactions.get(getattr(options.delivery, "session", NO_SESSION))
+            transaction = self._transactions.get(connection.session)
             call = Call(
                 self.context,
                 connection,
@@ -297,12 +295,14 @@ class Dispatch:
                 emission,
                 transaction,
                 self.number,
+                None if self.roster is None else LateResult(),
+                keeps_failure=True,
             )
             try:
                 options.delivery.deliver(call)
             finally:
-                self._is_refused = call.is_refused
-            return call.outcome()
+                call._keeps_failure, self._is_refused = False, call._status == "failed"
+            return call._status, call.outcome()
         environment = self.context.environment
         if connection.is_async:
             if self.asynchronous:
@@ -380,8 +380,12 @@ def send_with_deliveries(
     This does the same as a :class:`Dispatch` without predicates, policies and observers, in less
     time. After-commit receivers are the most frequent reason for a send that is not plain.
     """
-    name, environment = context.name, context.environment
-    emission = LazyEmission(name, sender, payload, environment.request(), sys._getframe(2))
+    try:
+        caller = sys._getframe(3)
+    except ValueError:  # a thread or greenlet that runs nothing but this send
+        caller = None
+    request = context.environment.request()
+    emission = LazyEmission(context.name, sender, payload, request, caller)
     transactions = _find_transactions(context, connections, sender, payload)
     number = next(_numbers)
     sent: Results = []
@@ -393,12 +397,11 @@ def send_with_deliveries(
         if delivery is None:
             sent.append((receiver, receiver(sender, **payload)))
             continue
-        transaction = transactions.get(getattr(delivery, "session", NO_SESSION))
+        transaction = transactions.get(connection.session)
         call = Call(context, connection, receiver, sender, payload, emission, transaction, number)
         delivery.deliver(call)
-        status, value = call.outcome()
-        if status == "ok":
-            sent.append((receiver, value))
+        if call._status == "ok":
+            sent.append((receiver, call.value))
     return sent
 
 
@@ -414,7 +417,7 @@ def _find_transactions(
     """
     found: Transactions = {}
     for connection in connections:
-        session: Any = getattr(connection.options.delivery, "session", NO_SESSION)
+        session = connection.session
         if session is not NO_SESSION and session not in found:
             found[session] = context.environment.transaction(session, sender, payload)
     return found

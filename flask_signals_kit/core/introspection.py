@@ -369,9 +369,7 @@ def call_site(frame: types.FrameType | None) -> Place | None:
 def find_caller(frame: types.FrameType | None) -> Caller | None:
     """Return the nearest caller outside the kit and blinker."""
     while frame is not None:
-        module = frame.f_globals.get("__name__")
-        if type(module) is not str:
-            module = ""
+        module = frame.f_globals.get("__name__", "")
         if not module.startswith(_INTERNAL_MODULES):
             return module, frame.f_code, frame.f_lasti
         frame = frame.f_back
@@ -446,7 +444,7 @@ class LazyEmission:
     :param sender: the sender.
     :param payload: the payload, or its names.
     :param request: the description of the current request, or ``None``.
-    :param frame: the frame of the send, or of a function of the kit that it called.
+    :param frame: the frame of the send, of its caller, or of a function of the kit in the send.
     :param number: its number in the journal, or ``None`` without one.
     """
 
@@ -467,13 +465,14 @@ class LazyEmission:
         sender: Any,
         payload: Iterable[str],
         request: str | None,
-        frame: types.FrameType,
+        frame: types.FrameType | None,
         number: int | None = None,
     ) -> None:
         self._signal = signal
-        if hasattr(type(sender), "_get_current_object"):
-            sender = sender_behind(sender)
         kind = type(sender)
+        if hasattr(kind, "_get_current_object"):
+            sender = sender_behind(sender)
+            kind = type(sender)
         is_named = sender is None or issubclass(kind, type)
         self._sender: str | type = type_name(sender) if is_named else kind
         self._payload = tuple(payload)

@@ -35,7 +35,7 @@ class Plan:
         "connections",
         "has_deliveries",
         "is_fast",
-        "is_plain",
+        "needs_dispatch",
         "on_error",
         "plain_receivers",
         "restrictions",
@@ -71,7 +71,7 @@ class Plan:
         self.restrictions: tuple[Restriction, ...] = restrictions
         unchecked = not (self.scoped or restrictions) and check_payload is None
         # A plain send only calls the receivers, or their deliveries.
-        self.is_plain: bool = (
+        is_plain = (
             all(c.is_plain or c.options.is_only_delivered for c in ranked)
             and unchecked
             and (on_error == "raise" or not ranked)
@@ -79,7 +79,8 @@ class Plan:
         self.has_deliveries: bool = any(c.options.delivery is not None for c in ranked)
         # A fast send also has no sender to match and no weak reference to resolve.
         special = self.has_deliveries or self.by_sender or any(c.weak for c in ranked)
-        self.is_fast: bool = self.is_plain and not special
+        self.is_fast: bool = is_plain and not special
+        self.needs_dispatch: bool = is_observed or not is_plain
         self.plain_receivers: tuple[Receiver, ...] = ()
         if self.is_fast:
             self.plain_receivers = tuple(c.receiver for c in self.any_sender)

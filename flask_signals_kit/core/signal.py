@@ -112,7 +112,7 @@ class Signal(ConnectableSignal):
         plan = self._plan
         if plan is None or plan.version is not self._version:
             plan = self._make_plan()
-        if not plan.is_plain or plan.roster is not None:
+        if plan.needs_dispatch:
             reached, muted = self._checked(plan, sender, payload)
             if not reached and plan.roster is None:
                 return []

@@ -23,11 +23,13 @@ def sessions_holding(values: Iterable[Any]) -> list[Session]:
     for value in values:
         try:
             state: Any = getattr(value, "_sa_instance_state", None)
-            session = None if state is None else state.session
-        except Exception:  # noqa: BLE001  for example an unbound proxy
-            session = None
-        is_session = hasattr(type(session), "get_nested_transaction")  # and not that of a mock
-        if is_session and session not in found:
+            if state is None:
+                continue
+            session = state.session
+        except Exception:  # noqa: BLE001, S112  for example an unbound proxy
+            continue
+        # That of a mock has any attribute, but its type does not.
+        if session not in found and hasattr(type(session), "get_nested_transaction"):
             found.append(session)
     return found
 

@@ -43,8 +43,6 @@ session that a payload references; here the garbage collector finds the cycle.
 _COMMITTED = "_signals_kit_committed"
 """Set on a ``SessionTransaction`` that commits while no call waits: a listener may still send."""
 
-_NOT_COMMITTED = "the transaction ended without a commit"
-
 
 class Pending:
     """The calls that wait for one transaction of a session.
@@ -52,15 +50,15 @@ class Pending:
     :param transaction: SQLAlchemy's record of the transaction, which stores this object.
     """
 
-    __slots__ = ("_aborted", "_calls", "_committed", "_ended", "_outer", "_reason", "_session")
+    # In the class, as most transactions change few of them.
+    _aborted = False
+    _committed = False
+    _ended: Session | None = None  # the session, once the transaction has ended
+    _outer: Pending | None = None
+    _reason = "the transaction ended without a commit"
 
     def __init__(self, transaction: Any) -> None:
         self._calls: dict[Call, None] = {}
-        self._aborted = False
-        self._committed = False
-        self._ended: Session | None = None  # the session, once the transaction has ended
-        self._outer: Pending | None = None
-        self._reason = _NOT_COMMITTED
         self._session: weakref.ref[Session] = weakref.ref(transaction.session)
         setattr(transaction, _PENDING, self)
         if hasattr(transaction, _COMMITTED):
@@ -213,31 +211,41 @@ class _Loop:
     :param calls: the calls.
     :param sessions: returns sessions that their receivers may use, in addition to this one and the
         app's.
+    :param outer: the loop that runs the receiver whose transaction has committed, or ``None``.
     """
 
-    __slots__ = ("_item", "_lock", "_over", "_queue", "begun", "outer", "session")
+    __slots__ = ("_item", "_lock", "_queue", "begun", "outer", "session")
 
-    def __init__(self, session: Session | None, calls: Iterable[Call], sessions: Sessions) -> None:
-        self.session = session
-        self.outer: _Loop | None = _loop.get()
-        self._queue: list[_Item] = []
-        self._append(calls, sessions)
-        self._item: _Item | None = None
-        self._over = False
-        self._lock = Lock()  # a receiver's thread may have inherited the context
-        self.begun: list[_OwnTransaction] = []
-        """The transactions that the running receiver has begun."""
-
-    def _append(self, calls: Iterable[Call], sessions: Sessions) -> None:
+    def __init__(
+        self,
+        session: Session | None,
+        calls: Iterable[Call],
+        sessions: Sessions,
+        outer: _Loop | None,
+    ) -> None:
+        self.session: Any = session
+        self.outer = outer
+        queue: list[_Item] = []
+        self._queue = queue
         for call in calls:
-            heappush(self._queue, (call.number, next(_order), call, sessions))
+            heappush(queue, (call.number, next(_order), call, sessions))
+        self._item: _Item | None = heappop(queue)  # none once the loop is over
+        self._lock = Lock()  # a receiver's thread may have inherited the context
+        self.begun: list[_OwnTransaction] | None = None
+        """The transactions that the running receiver has begun."""
 
     def add(self, calls: Iterable[Call], sessions: Sessions) -> bool:
         """Queue calls; return false if the loop is over."""
         with self._lock:
-            if not self._over:
-                self._append(calls, sessions)
-            return not self._over
+            if not self.is_over:
+                for call in calls:
+                    heappush(self._queue, (call.number, next(_order), call, sessions))
+            return not self.is_over
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it runs nothing more."""
+        return self._item is None
 
     def run(self) -> None:
         """Run the queued calls, and those that are added meanwhile.
@@ -245,50 +253,50 @@ class _Loop:
         No ``Exception`` may propagate to ``commit()``, which has succeeded. This includes failures
         around a receiver, in a teardown function or in a rollback.
         """
-        session, block = self.session, None
-        if session is not None:
-            # Inside a block "with session.begin():", the session refuses every statement.
-            block, session._trans_context_manager = session._trans_context_manager, None
+        session = self.session
+        block = getattr(session, "_trans_context_manager", None)
+        if block is not None:  # inside "with session.begin():", the session refuses every statement
+            session._trans_context_manager = None
         token = _loop.set(self)
         try:
-            while True:
-                with self._lock:
-                    if not self._queue:
-                        self._over = True
-                        break
-                    self._item = heappop(self._queue)
-                call = self._item[2]
+            item = self._item
+            while item is not None:
+                call = item[2]
                 try:
                     call.run_contained(self)
                 except Exception:
                     logger.exception(
                         "The setup or cleanup around after-commit receiver %s failed", call.receiver
                     )
+                with self._lock:
+                    item = self._item = heappop(self._queue) if self._queue else None
         finally:
             _loop.reset(token)
-            if session is not None:
+            if block is not None:
                 session._trans_context_manager = block
-            self._item = None
-            self.begun.clear()
-            if not self._over:
+            if self._item is not None:
                 self._drop_rest()
 
     def _drop_rest(self) -> None:
         """Drop the remaining calls after a ``KeyboardInterrupt`` or ``SystemExit``."""
         with self._lock:
-            self._over = True
+            self._item = None
         if self._queue:
             _drop("interrupted after a commit", [call for _, _, call, _ in sorted(self._queue)])
 
     def __enter__(self) -> None:
-        self.begun.clear()
+        self.begun = []
 
     def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
-        if not self.begun:
-            return
-        if kind is not None:
-            self._roll_back()
-            return
+        try:
+            if self.begun and kind is None:
+                self._commit()
+            elif self.begun:
+                self._roll_back()
+        finally:
+            self.begun = None
+
+    def _commit(self) -> None:
         try:
             for own in self._still_open():
                 own.end(own.session.commit)
@@ -310,7 +318,7 @@ class _Loop:
         Transactions in sessions that the kit does not know are not included.
         """
         session = self.session
-        left = [own for own in self.begun if own.is_open]
+        left = [own for own in self.begun or () if own.is_open]
         if self._item is None or all(own.session is session for own in left):
             return left
         _, _, call, sessions = self._item
@@ -338,12 +346,12 @@ def run_ready(session: Session | None, calls: Iterable[Call], sessions: Sessions
         ``None``.
     :param sessions: returns sessions that receivers may use, in addition to this one and the app's.
     """
-    loop = _loop.get()
+    outer = loop = _loop.get()
     while loop is not None:
         if session in (None, loop.session) and loop.add(calls, sessions):
             return
         loop = loop.outer
-    _Loop(session, calls, sessions).run()
+    _Loop(session, calls, sessions, outer).run()
 
 
 def pending_in(session: Session) -> Pending | None:
@@ -356,8 +364,6 @@ def pending_in(session: Session) -> Pending | None:
     if transaction is None:
         return None
     listen()  # if SQLAlchemy was imported after the receivers were connected
-    if "psycopg" in sys.modules or "psycopg2" in sys.modules:
-        _listen_before_commit()
     return getattr(transaction, _PENDING, None) or Pending(transaction)
 
 
@@ -451,12 +457,15 @@ def listen() -> None:
     from sqlalchemy import event
     from sqlalchemy.orm import Mapper
     from sqlalchemy.orm import Session as OrmSession
+    from sqlalchemy.pool import Pool
 
     event.listen(OrmSession, "after_commit", _after_commit, insert=True)
     event.listen(OrmSession, "after_rollback", _after_rollback)
     event.listen(OrmSession, "after_transaction_create", _after_transaction_create)
     event.listen(OrmSession, "after_transaction_end", _after_transaction_end)
     event.listen(Mapper, "refresh", _refresh, raw=True)
+    event.listen(Pool, "connect", _listen_if_psycopg)
+    _listen_if_psycopg()
 
 
 @cache
@@ -466,6 +475,12 @@ def _listen_before_commit() -> None:
     from sqlalchemy.orm import Session as OrmSession
 
     event.listen(OrmSession, "before_commit", _before_commit)
+
+
+def _listen_if_psycopg(*connection: Any) -> None:
+    """Listen to commits from now on if connections may be those of psycopg."""
+    if "psycopg" in sys.modules or "psycopg2" in sys.modules:
+        _listen_before_commit()
 
 
 def _before_commit(session: Session) -> None:
@@ -496,8 +511,8 @@ def _after_rollback(session: Session) -> None:
 
 def _after_transaction_create(session: Session, transaction: Any) -> None:
     loop = _loop.get()
-    # A task or thread of a receiver has inherited the loop, and may outlive it.
-    if loop is not None and not loop._over and transaction.parent is None:
+    # A task or thread of a receiver has inherited the loop, and may outlive the receiver.
+    if loop is not None and loop.begun is not None and transaction.parent is None:
         loop.begun.append(_OwnTransaction(session, transaction))
 
 
@@ -551,6 +566,6 @@ def _touch(session_id: int, states: list[Any]) -> None:
     """Record instances that a receiver uses, in each of the enclosing transactions."""
     loop = _loop.get()
     while loop is not None:
-        for own in loop.begun:
+        for own in loop.begun or ():
             own.touch(session_id, states)
         loop = loop.outer

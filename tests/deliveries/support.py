@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -168,3 +170,15 @@ def messages(caplog: Any, level: int = logging.ERROR) -> list[str]:
         for record in caplog.records
         if record.name == "flask_signals_kit" and record.levelno == level
     ]
+
+
+def run_python(code: str, *arguments: str) -> None:
+    """Run code in a new Python process."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr

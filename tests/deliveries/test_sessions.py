@@ -1,8 +1,6 @@
 """The session that an after-commit receiver waits for, and the errors without one."""
 
 import asyncio
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +17,11 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from flask_signals_kit import AfterCommit, ConfigurationError, SignalsKit
-from tests.deliveries.support import Account, Base, Shop
+from tests.deliveries.support import Account, Base, Shop, run_python
 
 
 def receiver(sender: Any, **extra: Any) -> None:
     """Do nothing."""
-
-
-def run_python(code: str) -> None:
-    """Run code in a new Python process."""
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
 
 
 def test_kit_imports_no_sqlalchemy() -> None:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session
 
 from flask_signals_kit import Failed, SignalsKit
-from tests.deliveries.support import EXTENSIONS, Account, Base, Shop, messages
+from tests.deliveries.support import EXTENSIONS, Account, Base, Shop, messages, run_python
 
 
 def _send(shop: Shop, *sent: Any, **payload: Any) -> Any:
@@ -219,6 +219,47 @@ def test_commit_that_the_database_turns_into_a_rollback(
         shop.fund("globex")
         session.commit()
         assert seen == shop.rows() == ["globex"]
+
+
+def test_commit_that_psycopg_rolls_back_although_it_is_imported_late(postgresql: str) -> None:
+    """The engine is created after the receiver was connected, and imports the driver."""
+    run_python(
+        """
+import sys
+
+from flask import Flask
+from flask_signals_kit import SignalsKit
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.orm import Session
+
+app, kit, current, seen = Flask("shop"), SignalsKit(), [], []
+kit.use_session(lambda: current[-1])
+kit.init_app(app)
+
+
+@kit.on("account_funded", delivery="after_commit")
+def note(sender, **extra):
+    seen.append(sender)
+
+
+assert "psycopg" not in sys.modules
+with app.app_context(), Session(create_engine(sys.argv[1])) as session:
+    current.append(session)
+    session.begin()
+    kit.send("account_funded", "acme")
+    try:
+        session.execute(text("SELECT * FROM missing"))
+    except ProgrammingError:
+        session.commit()
+    assert seen == [], seen
+    session.begin()
+    kit.send("account_funded", "globex")
+    session.commit()
+assert seen == ["globex"], seen
+""",
+        postgresql,
+    )
 
 
 def test_failure_of_an_immediate_after_commit_receiver_is_contained(shop: Shop) -> None:
