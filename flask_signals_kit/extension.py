@@ -318,9 +318,12 @@ class SignalsKit(Api):
         """Undo what a ``with`` block connects, declares and disconnects. For tests.
 
         When the block ends, receivers, declarations, bridges, exception hooks and sessions of the
-        kit and of each of its apps are those that there were when it began. What a module connects
-        and declares that is imported in the block for the first time remains. Blocks can be
-        nested, and must end in reverse order. This applies to all threads.
+        kit and of each of its apps are those that there were when it began. What a module does
+        while it is imported in the block for the first time remains. Blocks can be nested, and must
+        end in reverse order. This applies to all threads.
+
+        :raises DuplicateReceiverError: if a receiver that remains has the ``uid`` of one that was
+            disconnected in the block.
 
         >>> from flask_signals_kit import SignalsKit
         >>> kit = SignalsKit()

@@ -11,7 +11,6 @@ from blinker import ANY
 from flask import Flask
 
 from ..bridge import choose
-from ..catalogue import BUILTIN_PAYLOADS
 from ..core.connection import LiveConnection, Options, is_delivery
 from ..core.delivery import Delivery
 from ..core.dispatch import Results
@@ -382,19 +381,7 @@ class Api:
         ('billing.invoice_paid',)
         """
         found = choose(source, names, prefix)
-        with self.registry.lock:
-            for name, signal in found.items():
-                taken = name in self.registry.declarations or (
-                    self.registry.bridged.get(name, signal) is not signal
-                )
-                if taken or (name in BUILTIN_PAYLOADS and name not in self.registry.bridged):
-                    raise DeclarationError(
-                        f"Cannot bridge a signal as {name!r}: that name is taken. "
-                        "Give the bridge a prefix, as in kit.bridge(source, prefix='theirs.')."
-                    )
-            self.registry.bridged.update(found)
-        for app in self.registry.apps:
-            app.bridged(found)
+        self.registry.bridge(found)
         return tuple(found)
 
     @overload
@@ -446,13 +433,7 @@ class Api:
         """
 
         def decorator(hook: Any) -> Any:
-            registration = register_hook(hook, sources, ignore, handled)
-            with self.registry.lock:
-                hooks = self.registry.hooks
-                others = (other for other in hooks if not registration.replaces(other))
-                self.registry.hooks = (*others, registration)
-            for app in self.registry.apps:
-                app.hooks.add(registration)
+            self.registry.add_hook(register_hook(hook, sources, ignore, handled))
             return hook
 
         return decorator if hook is None else decorator(hook)
@@ -472,9 +453,7 @@ class Api:
         >>> from flask_signals_kit import SignalsKit
         >>> SignalsKit().use_session(lambda: g.get("session"))
         """
-        source = source_of(session)
-        with self.registry.lock:
-            self.registry.sessions = (*self.registry.sessions, source)
+        self.registry.use_session(source_of(session))
 
     def use_outbox(self, metadata: Any, engine: Any = None) -> None:
         """Set where the messages of durable receivers are stored.
@@ -496,8 +475,7 @@ class Api:
                 f"use_outbox takes the MetaData of the app's tables, such as Base.metadata, not "
                 f"{type_name(metadata)}."
             )
-        with self.registry.lock:
-            self.registry.outbox = (metadata, engine)
+        self.registry.use_outbox(metadata, engine)
 
     # -- sending ------------------------------------------------------------------------------
 

@@ -5,21 +5,34 @@ from __future__ import annotations
 import threading
 import types
 import weakref
-from collections.abc import Callable, Collection, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import blinker
 
 from ..catalogue import BUILTIN_PAYLOADS
 from ..core.connection import Connections, LiveConnection
-from ..core.introspection import locate, place_of, reload_key, reloaded
+from ..core.introspection import locate, reload_key, reloaded
 from ..core.names import is_glob
 from ..errors import DeclarationError, DuplicateReceiverError
 from ..records import OnError, Place, same_function
 from .contract import Contract, check_takes_sender
 from .handle import DomainSignal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Change:
+    """A change of a registry."""
+
+    registry: Registry
+    """The registry."""
+    again: Callable[[], object]
+    """Makes the change again."""
+    connections: tuple[LiveConnection, ...] = ()
+    """The connections that it made."""
 
 
 class Registry:
@@ -29,6 +42,10 @@ class Registry:
     :param parent: for an app's registry, the kit's registry: its declarations and connections apply
         to the app as well.
     """
+
+    watchers: ClassVar[tuple[Callable[[Change], None], ...]] = ()
+    """Called after each change of any registry. Only the testing tools set it, for the length of a
+    block."""
 
     def __init__(self, owner: Any, parent: Registry | None = None) -> None:
         self.owner = owner
@@ -148,7 +165,7 @@ class Registry:
                     f"one app cannot give it on_error={on_error!r}: give it there, or set "
                     "app.config['SIGNALS_KIT_ON_ERROR'] for the whole app."
                 )
-        self._notify_declared(name)
+        self._declared(handle)
         return handle
 
     def declare_contract(
@@ -178,8 +195,21 @@ class Registry:
             handle.on_error = on_error or handle.on_error
             handle.__doc__ = doc or handle.__doc__
             self.declarations[name] = handle
-        self._notify_declared(name)
+        self._declared(handle)
         return handle
+
+    def _declared(self, handle: DomainSignal[Any, ..., Any]) -> None:
+        """Notify the apps and the watchers of a declaration, which may be the parent's."""
+        name, attributes = handle.name, vars(handle).copy()
+        owner = next(each for each in self.chain if name in each.declarations)
+
+        def declare_again() -> None:
+            vars(handle).update(attributes)
+            owner.declarations[name] = handle
+            owner._notify_declared(name)
+
+        self._notify_declared(name)
+        self._notify_watchers(declare_again)
 
     def _check_connected(self, contract: Contract) -> None:
         """Refuse a contract that a connected receiver does not match."""
@@ -194,6 +224,46 @@ class Registry:
     def _notify_declared(self, name: str) -> None:
         for app in self.apps:
             app.declared(name)
+
+    # -- bridges, exception hooks and sessions ------------------------------------------------
+
+    def bridge(self, sources: dict[str, blinker.Signal]) -> None:
+        """Add third-party signals by their names here.
+
+        :raises DeclarationError: for a name that is already used.
+        """
+        with self.lock:
+            for name, source in sources.items():
+                taken = name in self.declarations or self.bridged.get(name, source) is not source
+                if taken or (name in BUILTIN_PAYLOADS and name not in self.bridged):
+                    raise DeclarationError(
+                        f"Cannot bridge a signal as {name!r}: that name is taken. "
+                        "Give the bridge a prefix, as in kit.bridge(source, prefix='theirs.')."
+                    )
+            self.bridged.update(sources)
+        for app in self.apps:
+            app.bridged(sources)
+        self._notify_watchers(partial(self.bridge, sources))
+
+    def add_hook(self, hook: Any) -> None:
+        """Add the registration of an exception hook; it replaces an earlier one of the hook."""
+        with self.lock:
+            self.hooks = (*(other for other in self.hooks if not hook.replaces(other)), hook)
+        for app in self.apps:
+            app.hooks.add(hook)
+        self._notify_watchers(partial(self.add_hook, hook))
+
+    def use_session(self, source: Any) -> None:
+        """Add the source of a session."""
+        with self.lock:
+            self.sessions = (*self.sessions, source)
+        self._notify_watchers(partial(self.use_session, source))
+
+    def use_outbox(self, metadata: Any, engine: Any) -> None:
+        """Set the tables and the engine of the outbox."""
+        with self.lock:
+            self.outbox = (metadata, engine)
+        self._notify_watchers(partial(self.use_outbox, metadata, engine))
 
     # -- connections --------------------------------------------------------------------------
 
@@ -264,6 +334,25 @@ class Registry:
             for former in replaced:
                 for app in apps if former.key[0] != connection.key[0] else ():
                     app.disconnected(former)
+        if self.watchers:
+            self._notify_watchers(self._connect_again(connections), connections)
+
+    def _connect_again(self, connections: list[LiveConnection]) -> Callable[[], None]:
+        """Return a function that connects again, with the bridges and sessions that it needs."""
+        targets = {connection.target for connection in connections}
+        bridged = {name: source for name, source in self.bridged.items() if name in targets}
+        is_delivered = any(connection.options.delivery is not None for connection in connections)
+        registries = self.related() if is_delivered else []
+        needed = [(registry, registry.sessions, registry.outbox) for registry in registries]
+
+        def connect_again() -> None:
+            for registry, sessions, outbox in needed:
+                registry.sessions = tuple(dict.fromkeys((*registry.sessions, *sessions)))
+                registry.outbox = registry.outbox or outbox
+            self.bridge(bridged)
+            self.connect([_copy(connection) for connection in connections if connection.is_alive])
+
+        return connect_again
 
     def _check(self, connection: LiveConnection, apps: list[Any]) -> None:
         """Refuse a connection whose receiver could not be connected or called."""
@@ -362,6 +451,7 @@ class Registry:
         for connection in found:
             self.connections.remove(connection)
             self.forget_uid(connection)
+        self._notify_watchers(partial(self.remove, target, receiver, sender))
         return found
 
     def snapshot(self) -> Callable[[], None]:
@@ -392,47 +482,11 @@ class Registry:
 
         return restore
 
-    def made_by(self, modules: Collection[str]) -> Callable[[], None]:
-        """Return a function that connects and declares again what these modules do when imported.
-
-        That includes their exception hooks, and the bridges, sessions and outbox that their
-        receivers need. Closures are left out, because the function that makes them may be called
-        again.
-
-        :param modules: the names of modules.
-        """
-
-        def is_theirs(place: Place | None) -> bool:
-            return place is not None and place.module in modules and "<locals>" not in place.name
-
-        with self.lock:
-            handles = [
-                (handle, vars(handle).copy())
-                for handle in self.declarations.values()
-                if is_theirs(handle.place)
-            ]
-            connections = [_copy(c) for c in self.connections if is_theirs(c.place)]
-            hooks = [each for each in self.hooks if is_theirs(place_of(each.hook))]
-            targets = {connection.target for connection in connections}
-            bridged = {name: each for name, each in self.bridged.items() if name in targets}
-            sessions, outbox = self.sessions, self.outbox
-
-        def make_again() -> None:
-            with self.lock:
-                for handle, attributes in handles:
-                    vars(handle).update(attributes)
-                    self.declarations[handle.name] = handle
-                self.bridged.update(bridged)
-                self.hooks = tuple(dict.fromkeys((*self.hooks, *hooks)))
-                if any(connection.options.delivery is not None for connection in connections):
-                    self.sessions, self.outbox = sessions, outbox
-            for handle, _ in handles:
-                self._notify_declared(handle.name)
-            for app in self.apps:
-                app.bridged(bridged)
-            self.connect(connections)
-
-        return make_again
+    def _notify_watchers(
+        self, again: Callable[[], object], connections: Iterable[LiveConnection] = ()
+    ) -> None:
+        for watch in self.watchers:
+            watch(Change(registry=self, again=again, connections=tuple(connections)))
 
     def _remember_uid(self, connection: LiveConnection) -> None:
         uid = connection.options.uid

@@ -3,32 +3,90 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Collection, Generator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from types import FrameType
 
-if TYPE_CHECKING:
-    from ..app.registry import Registry
+from ..app.registry import Change, Registry
 
 
 @contextmanager
 def isolated(registry: Registry) -> Generator[None, None, None]:
     """Restore a kit's registry, and what its apps have of their own, when a block ends.
 
-    What a module does that is imported in the block for the first time remains, because a later
-    import does not run it again.
+    What a module does while it is imported in the block for the first time is done again, because
+    a later import does not run its code.
 
     :param registry: the kit's registry.
+    :raises Exception: the first one, if something cannot be done again.
     """
+    registries = [registry, *(app.registry for app in registry.apps)]
     snapshots = [registry.snapshot(), *(app._snapshot() for app in registry.apps)]
+    changes: list[tuple[str, Change]] = []
+
+    def note(module: str, change: Change) -> None:
+        if change.registry in registries:
+            changes.append((module, change))
+
+    try:
+        with watching_imports(note):
+            yield
+    finally:
+        with ExitStack() as last_first:  # one that fails does not keep the others from running
+            last_first.callback(_sync_hooks, registry)
+            last_first.callback(_repeat, changes)
+            while snapshots:  # they keep the signals of a dropped app alive
+                last_first.callback(snapshots.pop())
+
+
+def _sync_hooks(registry: Registry) -> None:
+    for app in registry.apps:
+        app._sync_hooks()
+
+
+def _repeat(changes: list[tuple[str, Change]]) -> None:
+    """Make the changes of modules again, unless the import failed."""
+    errors: list[Exception] = []
+    for module, change in changes:
+        try:
+            if module in sys.modules:
+                change.again()
+        except Exception as error:  # noqa: BLE001  raised below
+            errors.append(error)
+    if errors:
+        raise errors[0]
+
+
+@contextmanager
+def watching_imports(note: Callable[[str, Change], None]) -> Generator[None, None, None]:
+    """Note each change that a module makes while it is imported in a block for the first time.
+
+    :param note: called with the name of the module and the change.
+    """
     before = frozenset(sys.modules)
+
+    def watch(change: Change) -> None:
+        module = _importing(before)
+        if module is not None:
+            note(module, change)
+
+    Registry.watchers = (*Registry.watchers, watch)
     try:
         yield
     finally:
-        make_again = registry.made_by(sys.modules.keys() - before)
-        with ExitStack() as last_first:  # one that fails does not keep the others from running
-            for app in registry.apps:
-                last_first.callback(app._sync_hooks)
-            last_first.callback(make_again)
-            for restore in reversed(snapshots):
-                last_first.callback(restore)
+        Registry.watchers = tuple(each for each in Registry.watchers if each is not watch)
+
+
+def _importing(before: Collection[str]) -> str | None:
+    """Return the new module whose top-level code is running; the innermost if there are several.
+
+    :param before: the names of the modules that are not new.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "<module>":
+            name = str(frame.f_globals.get("__name__"))
+            if name in sys.modules and name not in before:
+                return name
+        frame = frame.f_back
+    return None
