@@ -7,7 +7,6 @@ here.
 from __future__ import annotations
 
 import gc
-import sys
 from collections import Counter
 from collections.abc import Generator, Hashable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -21,7 +20,7 @@ from flask import Flask
 from .app.app_signals import EXTENSION, AppSignals
 from .app.environment import AppEnvironment
 from .app.handle import DomainSignal
-from .app.registry import Registry
+from .app.registry import Change, Registry
 from .compat import is_current
 from .core.dispatch import next_number
 from .core.signal import Signal
@@ -255,27 +254,38 @@ def _has(registry: Registry, names: set[str], signal: str | blinker.Signal) -> b
 
 _Owner: TypeAlias = "SignalsKit | AppSignals"
 
-_Held: TypeAlias = "WeakKeyDictionary[_Owner, Counter[Hashable]]"
-"""How often each receiver is connected to each target and sender, by the kit or the app."""
+_Held: TypeAlias = "WeakKeyDictionary[Registry, Counter[Hashable]]"
+"""How often each receiver is connected to each target and sender, by the registry of its owner."""
 
 
 class Leaks:
     """A plugin that fails a test which leaves receivers connected.
 
     It compares the connections of every kit and app that exist when the test begins, or that a
-    fixture makes which serves more tests. Those of a module that the test imports, or of such a
-    fixture, may stay.
+    fixture makes which serves more tests. Those that a module makes while the test imports it, or
+    such a fixture, may stay.
     """
 
     def __init__(self) -> None:
-        self._before: _Held = WeakKeyDictionary()
-        self._modules: frozenset[str] = frozenset()
+        self._permitted: _Held = WeakKeyDictionary()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self) -> Generator[None, object, object]:
+        """Permit what modules connect that the test is the first to import."""
+        from .testing.isolation import watching_imports  # imported if the check is on
+
+        with watching_imports(self._permit):
+            return (yield)
+
+    def _permit(self, module: str, change: Change) -> None:
+        before = self._permitted.get(change.registry)
+        if before is not None:
+            self._permitted[change.registry] = before + Counter(map(_key, change.connections))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self) -> None:
-        """Note the connections before the test."""
-        self._modules = frozenset(sys.modules)
-        self._before = _held()
+        """Permit the connections before the test."""
+        self._permitted = _held()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(
@@ -284,13 +294,12 @@ class Leaks:
         """Permit what a fixture connects that serves more tests than this one."""
         if fixturedef.scope == "function":
             return (yield)
-        before = _held()
+        before, permitted = _held(), self._permitted.copy()
         result = yield
-        for owner, connected in _held().items():
-            if owner not in before:
-                self._before.setdefault(owner, connected)
-            elif owner in self._before:
-                self._before[owner] += connected - before[owner]
+        for registry, connected in _held().items():
+            if registry in permitted or registry not in before:
+                added = connected - before.get(registry, Counter())
+                self._permitted[registry] = permitted.get(registry, Counter()) + added
         return result
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -308,15 +317,15 @@ class Leaks:
         return result
 
     def _leaks(self) -> Iterator[tuple[str, LiveConnection]]:
-        """Yield what is connected more often than before, and where."""
+        """Yield what is connected more often than permitted, and where."""
         for owner, where in _owners().items():
-            if owner not in self._before:
+            if owner.registry not in self._permitted:
                 continue
             connections = _connections(owner)
-            more = Counter(map(_key, connections)) - self._before[owner]
+            more = Counter(map(_key, connections)) - self._permitted[owner.registry]
             for connection in reversed(connections):
                 key = _key(connection)
-                if more[key] > 0 and connection.place.module in self._modules:
+                if more[key] > 0:
                     more[key] -= 1
                     yield where, connection
 
@@ -328,7 +337,9 @@ def _owners() -> dict[_Owner, str]:
 
 
 def _held() -> _Held:
-    return WeakKeyDictionary({each: Counter(map(_key, _connections(each))) for each in _owners()})
+    return WeakKeyDictionary(
+        {each.registry: Counter(map(_key, _connections(each))) for each in _owners()}
+    )
 
 
 def _connections(owner: _Owner) -> list[LiveConnection]:

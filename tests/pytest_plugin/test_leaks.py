@@ -136,6 +136,89 @@ def test_reloaded_receiver_is_not_found(project: Project) -> None:
     result.assert_outcomes(passed=1)
 
 
+HELPERS = """
+def note(account, **extra): ...
+
+class Audit:
+    def __call__(self, account, **extra): ...
+
+def make():
+    return lambda account, **extra: None
+"""
+
+RECEIVERS = """
+import helpers
+from shop import SignalsKit, kit
+
+for receiver in (helpers.note, helpers.Audit(), helpers.make()):
+    kit.on("account_funded")(receiver)
+SignalsKit().on("account_funded")(helpers.note)
+"""
+
+
+@pytest.mark.parametrize("receiver", ["note", "Audit()", "make()"])
+def test_receiver_is_found_although_its_module_is_new(project: Project, receiver: str) -> None:
+    """The test connected it, not the module."""
+    project.pytester.makepyfile(helpers=HELPERS)
+    result = project.test(
+        f"""
+        def test_leak():
+            import helpers
+            kit.on(account_funded)(helpers.{receiver})
+        """,
+        ON,
+    )
+    result.assert_outcomes(passed=1, errors=1)
+
+
+@pytest.mark.parametrize(
+    "imports", ["import receivers", "with kit.isolated(): import receivers", "load()"]
+)
+def test_module_that_a_test_imports_may_connect_what_another_defines(
+    project: Project, imports: str
+) -> None:
+    """Also in a block that connects it again at its end, and in a function."""
+    project.pytester.makepyfile(helpers=HELPERS, receivers=RECEIVERS)
+    result = project.test(
+        f"""
+        import helpers
+
+        def load():
+            import receivers
+
+        def test_clean():
+            {imports}
+        """,
+        ON,
+    )
+    result.assert_outcomes(passed=1)
+
+
+def test_import_in_a_fixture_for_several_tests_permits_nothing_else(project: Project) -> None:
+    """A second receiver of the same place is found, also if one fixture uses another."""
+    project.pytester.makepyfile(helpers=HELPERS, receivers=RECEIVERS)
+    result = project.test(
+        """
+        import helpers
+
+        @pytest.fixture(scope="module")
+        def wired():
+            import receivers
+
+        @pytest.fixture(scope="module")
+        def ready(request):
+            request.getfixturevalue("wired")
+
+        def test_leak(ready):
+            kit.on(account_funded)(helpers.make())
+
+        def test_clean(ready): ...
+        """,
+        ON,
+    )
+    result.assert_outcomes(passed=2, errors=1)
+
+
 @pytest.mark.parametrize("scope", ["class", "module", "session"])
 def test_fixture_for_several_tests_may_connect(project: Project, scope: str) -> None:
     """What a test leaves besides is found."""
