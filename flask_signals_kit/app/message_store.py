@@ -34,7 +34,7 @@ from ..deliveries.durable.table import (
 )
 from ..deliveries.sources import SessionSource, in_greenlet, is_async
 from ..deliveries.sqlite import engine_label
-from ..deliveries.transactions import has_changes, listen_to_begins, pending_in
+from ..deliveries.transactions import connection_in, has_changes, listen_to_begins, pending_in
 from ..errors import (
     HOW_TO_CREATE,
     ConfigurationError,
@@ -224,7 +224,9 @@ class MessageStore:
 
     def connection_of(self, session: Any) -> Any:
         """Return the connection of a session's transaction to the database of the table."""
-        return session.connection(bind_arguments={"clause": self.statements.table})
+        return connection_in(session, self.known_engine) or session.connection(
+            bind_arguments={"clause": self.statements.table}
+        )
 
     def sessions_here(self, delivery: Durable) -> list[Any]:
         """Return the sessions of the current app context, and that of a delivery."""
@@ -266,9 +268,6 @@ class MessageStore:
         :raises PayloadError: for a sender or a payload that cannot be stored.
         :raises ConfigurationError: if the session uses another database, or one without the table.
         """
-        contract = self.contract_of(call._context.name)
-        if contract is not None:
-            contract.check_required(call._payload)
         pending: Any = call.transaction
         if pending is not None and pending.has_ended and not pending.is_committed:
             pending.keep(call)  # an earlier receiver of the same emission has rolled it back
@@ -352,7 +351,8 @@ class MessageStore:
             self._check_database(connection, schema)
             self._checked[connection.engine] = schema
         is_followed = call._late is not None or self.signals.sessions.are_observed
-        return self.statements.insert(connection, self._values(call, delivery), is_followed)
+        values = self._values(call, delivery)
+        return self.statements.insert(connection, **values, returns_id=is_followed)
 
     def _check_database(self, connection: Any, schema: str | None) -> None:
         """Refuse a connection to another database than that of the table, or to one without it.
@@ -381,13 +381,20 @@ class MessageStore:
             )
 
     def _values(self, call: Call, delivery: Durable) -> dict[str, Any]:
+        """Return what a message stores.
+
+        :raises PayloadError: for a sender or a payload that cannot be stored.
+        """
         name, lazy, running = call._context.name, call._emission, running_message.get()
+        contract = self.contract_of(name)
+        if contract is not None:
+            contract.check_required(call._payload)
         message = token_hex(16)
         if call._late is not None:
             self._remember(message, call._late, call, delivery)
         if lazy.correlation_id is None:
             lazy.correlation_id = message if running is None else running.headers.correlation
-        contract, site = self.contract_of(name), lazy.site
+        site = lazy.site
         headers = Headers(
             id=message,
             correlation=lazy.correlation_id,

@@ -422,6 +422,18 @@ def _connections_of(transaction: Any) -> set[Any]:
     return set(map(itemgetter(0), getattr(transaction, "_connections", {}).values()))
 
 
+def connection_in(session: Session, engine: Any) -> Any:
+    """Return the connection of a session's transaction to an engine, or ``None``.
+
+    To ask the session takes longer. It is asked in a savepoint, which begins on a connection when
+    it is first used there.
+    """
+    if session.get_nested_transaction() is not None:
+        return None
+    connections = getattr(session.get_transaction(), "_connections", {})  # private in SQLAlchemy
+    return connections.get(engine, (None,))[0]
+
+
 _IN_ERROR = 3
 """The status of a transaction in which a statement has failed, in psycopg and psycopg2."""
 

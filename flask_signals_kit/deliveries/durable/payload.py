@@ -24,6 +24,9 @@ from ...records import SENDER, Emission, Place
 
 _NULL = msgspec.Raw(b"null")
 
+_LEAST = -(2**63)
+"""Integers between this and its opposite keep their type and value in JSON."""
+
 APP = "app"
 """Stands for the app as the sender."""
 
@@ -106,7 +109,7 @@ def encode(signal: str, app: Any, sender: Any, payload: dict[str, Any], hints: H
     :param hints: their declared types.
     :raises PayloadError: naming the value that cannot be stored.
     """
-    values: dict[str, msgspec.Raw] = {}
+    values: dict[str, Any] = {}
     models: dict[str, str] = {}
     if SENDER in payload:
         raise PayloadError(
@@ -114,6 +117,16 @@ def encode(signal: str, app: Any, sender: Any, payload: dict[str, Any], hints: H
             "durable receiver cannot have: rename it."
         )
     for name, given in {SENDER: sender, **payload}.items():
+        kind = type(given)
+        if kind is str:
+            is_kept = given.isascii()  # not all other texts are UTF-8
+        elif kind is int:
+            is_kept = _LEAST < given < -_LEAST
+        else:
+            is_kept = kind is bool
+        if is_kept and hints.get(name, kind) is kind:
+            values[name] = given
+            continue
         value = sender_behind(given)  # of a LocalProxy
         if value is None:
             values[name] = _NULL
@@ -159,11 +172,8 @@ def _class_at(path: str) -> Any:
 
 def _encode_value(signal: str, name: str, value: Any, hints: Hints) -> msgspec.Raw:
     """Return a value as JSON, after a check that the same can be read again."""
-    kind = type(value)
     try:
         raw = msgspec.json.encode(value)
-        if kind in _EXACT and hints.get(name, kind) is kind:
-            return msgspec.Raw(raw)
         if _is_same(msgspec.json.decode(raw, type=hints.get(name, Any)), value):
             return msgspec.Raw(raw)
     except Exception:  # noqa: BLE001  as above
@@ -173,10 +183,6 @@ def _encode_value(signal: str, name: str, value: Any, hints: Hints) -> msgspec.R
         ": declare it by @kit.declare, with a type that can be imported at run time"
     )
     raise _refused(signal, name, value, f"would not keep its type or value{how}")
-
-
-_EXACT = frozenset({str, bool})
-"""The types whose values JSON always keeps; not those of numbers."""
 
 
 def _declared(name: str, hints: Hints) -> str:

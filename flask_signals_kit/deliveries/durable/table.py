@@ -9,6 +9,8 @@ epoch.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -38,9 +40,6 @@ from sqlalchemy.sql.expression import Executable
 from sqlalchemy.sql.functions import FunctionElement
 
 NAME = "signals_outbox"
-
-STORED = ("receiver", "signal", "payload", "headers", "queue")
-"""The columns that a send fills."""
 
 DIALECTS = frozenset({"sqlite", "postgresql"})
 """The databases that the statements work on."""
@@ -103,7 +102,8 @@ class Statements:
         self._compiled: WeakKeyDictionary[Any, dict[Any, _Compiled]] = WeakKeyDictionary()
         """The statements as text, by dialect; each is found by itself and the table's schema."""
         columns, now = table.c, Now()
-        given: dict[str, Any] = {name: bindparam(f"new_{name}") for name in STORED}
+        stored = ("receiver", "signal", "payload", "headers", "queue")
+        given: dict[str, Any] = {name: bindparam(f"new_{name}") for name in stored}
         self._insert = insert(table).values(**given, due=now, attempt=0).inline()
         self._insert_returning = self._insert.returning(columns.id)
         # A common table expression: PostgreSQL may evaluate a plain subselect more than once.
@@ -164,18 +164,31 @@ class Statements:
         )
 
     def insert(
-        self, connection: Connection, values: dict[str, Any], returns_id: bool = True
+        self,
+        connection: Connection,
+        *,
+        receiver: str,
+        signal: str,
+        payload: str,
+        headers: str,
+        queue: str | None = None,
+        returns_id: bool = True,
     ) -> int | None:
         """Store a message, which is due at once.
 
-        :param values: of the columns :data:`STORED`.
         :param returns_id: whether to return its id; PostgreSQL takes longer then.
         """
         is_returned = returns_id and connection.dialect.name != "sqlite"
         statement = self._insert_returning if is_returned else self._insert
-        given = {f"new_{name}": value for name, value in values.items()}
+        values = {
+            "new_receiver": receiver,
+            "new_signal": signal,
+            "new_payload": payload,
+            "new_headers": headers,
+            "new_queue": queue,
+        }
         try:
-            result = self._execute(connection, statement, given)
+            result = self._execute(connection, statement, values)
         except StatementError as error:
             error.hide_parameters = True  # they contain the payload
             raise
@@ -291,19 +304,26 @@ class _Compiled:
         compiled = statement.compile(dialect=dialect, **how)
         self.sql: str = compiled.string
         self._defaults: dict[str, Any] = compiled.construct_params(_check=False)
-        self._names: list[str] | None = compiled.positiontup if compiled.positional else None
+        names = compiled.positiontup if compiled.positional else None
+        self._in_order: Callable[[dict[str, Any]], Any] = dict if names is None else _getter(names)
 
     def parameters(self, values: dict[str, Any]) -> Any:
         """Return the parameters as the driver takes them."""
-        named = {**self._defaults, **values}
-        return named if self._names is None else tuple(named[name] for name in self._names)
+        return self._in_order({**self._defaults, **values})
+
+
+def _getter(names: list[str]) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
+    """Return a function that returns the values of these names as a tuple."""
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda values: tuple(values[name] for name in names)
 
 
 def schema_in(table: Table, connection: Any) -> str | None:
     """Return the schema of a table on a connection or engine, which may translate it."""
-    schemas = connection.get_execution_options().get("schema_translate_map") or {}
-    schema: str | None = schemas.get(table.schema, table.schema)
-    return schema
+    schema: str | None = table.schema
+    schemas = connection.get_execution_options().get("schema_translate_map")
+    return schemas.get(schema, schema) if schemas else schema
 
 
 def missing_part(table: Table, connection: Connection) -> str | None:

@@ -70,6 +70,9 @@ def test_message_is_dropped_with_the_rollback(any_shop: DurableShop) -> None:
         with session.begin_nested() as savepoint:
             fund(any_shop)
             savepoint.rollback()
+        with session.begin_nested() as savepoint:
+            any_shop.funded.send("acme")  # its message is the first statement in the savepoint
+            savepoint.rollback()
         session.commit()
     with any_shop.open() as session:
         fund(any_shop)

@@ -170,7 +170,8 @@ def test_declared_type_is_kept(shop: DurableShop, ran: list[Any], hint: Any, val
 
 
 @pytest.mark.parametrize(
-    "value", [None, True, 5, -0.5, "text", [1, [None]], {"a": {"b": "c"}}, "", 10**18]
+    "value",
+    [None, True, -0.5, "text", "tëxt", [1, [None]], {"a": {"b": "c"}}, "", 5, 2**63, -(2**63)],
 )
 def test_json_types_need_no_declaration(shop: DurableShop, ran: list[Any], value: Any) -> None:
     """They are what they were."""
@@ -189,6 +190,13 @@ def test_other_types_must_be_declared(shop: DurableShop, ran: list[Any], value: 
         shop.kit.send("sale_made", "acme", value=value)
     assert "Payload 'value' of signal 'sale_made' is" in str(caught.value)
     assert "declare it by @kit.declare" in str(caught.value)
+    assert shop.messages() == []
+
+
+def test_text_that_is_not_unicode_is_refused(shop: DurableShop, ran: list[Any]) -> None:
+    """The error names it."""
+    with shop.open(), pytest.raises(PayloadError, match=r"Payload 'note' .* stored as JSON"):
+        shop.kit.send("sale_made", "acme", note="\udc80")
     assert shop.messages() == []
 
 
