@@ -20,7 +20,7 @@ from flask.signals import appcontext_pushed, request_started
 from werkzeug.local import LocalProxy
 
 from .app.api import Api, Target
-from .app.app_signals import EXTENSION, AppSignals
+from .app.app_signals import AppSignals
 from .app.handle import DomainSignal
 from .app.registry import Registry
 from .bridge import FLASK_SIGNALS, RELAY_CODE, Relays
@@ -38,7 +38,7 @@ from .errors import (
 )
 from .exception_hooks import ExceptionHooks
 from .records import Emission, Receiver
-from .settings import Settings, read_settings
+from .settings import EXTENSION, Settings, read_settings
 
 if TYPE_CHECKING:
     from .debug.page import Page

@@ -17,7 +17,7 @@ import blinker
 import pytest
 from flask import Flask
 
-from .app.app_signals import EXTENSION, AppSignals
+from .app.app_signals import AppSignals
 from .app.environment import AppEnvironment
 from .app.handle import DomainSignal
 from .app.registry import Change, Registry
@@ -27,6 +27,7 @@ from .core.signal import Signal
 from .debug.labels import label, named, near_file
 from .errors import did_you_mean, type_name
 from .extension import SignalsKit, kits
+from .settings import EXTENSION
 
 if TYPE_CHECKING:
     from .core.connection import LiveConnection

@@ -12,6 +12,9 @@ from .records import OnError
 
 PREFIX = "SIGNALS_KIT_"
 
+EXTENSION = "signals_kit"
+"""The key of the app's signals in ``app.extensions``."""
+
 ON_ERROR: tuple[OnError, ...] = get_args(OnError)
 """Every failure policy."""
 

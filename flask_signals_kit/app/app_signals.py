@@ -45,9 +45,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-EXTENSION = "signals_kit"
-"""The key of the app's signals in ``app.extensions``."""
-
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
 

@@ -14,9 +14,9 @@ from celery import Celery  # pyright: ignore[reportMissingTypeStubs]
 from flask import Flask, current_app
 from kombu.exceptions import OperationalError  # pyright: ignore[reportMissingTypeStubs]
 
-from ..app.app_signals import EXTENSION
 from ..deliveries.durable.payload import Headers
 from ..errors import ConfigurationError, type_name
+from ..settings import EXTENSION
 
 if TYPE_CHECKING:
     from ..app.message_store import Claimed

@@ -22,7 +22,7 @@ from .connection import DEFAULTS, Connections, LiveConnection, Options
 from .delivery import Delivery
 from .environment import Environment, Restriction, SignalContext
 from .introspection import receiver_key, sender_key
-from .plan import Plan
+from .plan import Plan, in_order
 from .scopes import EVERYWHERE, scope, scopes
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -297,7 +297,7 @@ class ConnectableSignal(blinker.NamedSignal):
     @property
     def live_connections(self) -> tuple[LiveConnection, ...]:
         """Every connection in calling order."""
-        return tuple(sorted(self._connected(), key=LiveConnection.rank))
+        return tuple(in_order(self._connected()))
 
     @property
     def connections(self) -> list[Connection]:

@@ -243,10 +243,6 @@ class LiveConnection:
         """Tell whether this is the weak reference to the receiver or the sender."""
         return self.receiver is ref or self.sender is ref
 
-    def rank(self) -> tuple[int, int]:
-        """Return the sort key: higher priority first, then connection order."""
-        return -self.options.priority, self.order
-
     def describe(self, signal: str) -> Connection:
         """Return the public record, which references neither the receiver nor the sender."""
         receiver, options = self.resolve(), self.options
@@ -513,36 +509,3 @@ class Connections:
             callback(*args)
         except Exception:
             logger.exception("A callback failed after a receiver or a sender was garbage-collected")
-
-
-class Roster:
-    """Every connection of a signal, as plain values that keep nothing alive.
-
-    :param signal: the signal's name.
-    :param connections: the connections, in calling order.
-    """
-
-    __slots__ = ("connections", "receivers", "scoped", "tallies")
-
-    def __init__(self, signal: str, connections: tuple[LiveConnection, ...]) -> None:
-        self.connections: dict[int, Connection] = {c.order: c.describe(signal) for c in connections}
-        """The descriptions, by the order of the connection."""
-        self.receivers: dict[int, Hashable] = {c.order: c.key[0] for c in connections}
-        """The keys of the receivers: two receivers can be defined at the same place."""
-        self.scoped: frozenset[int] = frozenset(c.order for c in connections if c.scope is not None)
-        """The connections of ``with`` blocks, which exist for some threads and tasks only."""
-        self.tallies: list[Any] = []
-        """The counts of a journal for each connection, in the same order, once it has counted."""
-
-
-def distinct(connections: Iterable[LiveConnection]) -> tuple[LiveConnection, ...]:
-    """Return the connections of each receiver up to its first one without a predicate."""
-    decided: set[Hashable] = set()
-    kept: list[LiveConnection] = []
-    for connection in connections:
-        receiver = connection.key[0]
-        if receiver not in decided:
-            kept.append(connection)
-            if connection.options.when is None:
-                decided.add(receiver)
-    return tuple(kept)

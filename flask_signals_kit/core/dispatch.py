@@ -19,9 +19,9 @@ from .introspection import LazyEmission, Parent, carried_emission, parent_emissi
 from .observation import Observation, notify_observers
 
 if TYPE_CHECKING:
-    from .connection import LiveConnection, Roster
+    from .connection import LiveConnection
     from .environment import SignalContext, Transaction
-    from .plan import Plan
+    from .plan import Plan, Roster
 
 Wrapper: TypeAlias = Any
 """Makes an async receiver callable, or a plain one awaitable: ``wrapper(receiver)``."""

@@ -26,11 +26,12 @@ from .introspection import find_caller, frame_place, place_of_caller, sender_beh
 if TYPE_CHECKING:
     from types import FrameType
 
-    from .connection import LiveConnection, Roster
+    from .connection import LiveConnection
     from .delivery import LateStatus
     from .environment import SignalContext
     from .introspection import Caller, Parent
     from .observation import Observation
+    from .plan import Roster
 
 _UNINFORMATIVE = frozenset({"LocalProxy", "NoneType"})
 """Types that do not describe a sender."""

@@ -11,9 +11,10 @@ from ..records import Connection, Emission, Status
 from .introspection import LazyEmission, place_of
 
 if TYPE_CHECKING:
-    from .connection import LiveConnection, Roster
+    from .connection import LiveConnection
     from .environment import SignalContext
     from .introspection import Parent
+    from .plan import Roster
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from blinker import ANY
 
-from .connection import LiveConnection, Roster, distinct
 from .introspection import sender_key
 
 if TYPE_CHECKING:
-    from ..records import OnError, Receiver
+    from ..records import Connection, OnError, Receiver
+    from .connection import LiveConnection
     from .environment import PayloadCheck, Restriction
 
 
@@ -55,7 +55,7 @@ class Plan:
         is_observed: bool = False,
         version: object = None,
     ) -> None:
-        ranked = sorted(connections, key=LiveConnection.rank)
+        ranked = in_order(connections)
         self.version: object = version
         self.connections: tuple[LiveConnection, ...] = tuple(ranked)
         self.roster: Roster | None = Roster(signal, self.connections) if is_observed else None
@@ -65,7 +65,7 @@ class Plan:
         self.by_sender: dict[Hashable, list[LiveConnection]] = {}
         for connection in ranked:
             self.by_sender.setdefault(connection.key[1], []).append(connection)
-        self.any_sender: tuple[LiveConnection, ...] = distinct(self.by_sender.pop(None, []))
+        self.any_sender: tuple[LiveConnection, ...] = _distinct(self.by_sender.pop(None, []))
         self._receivers: dict[Hashable, Any] | None = None
         self._merged: dict[Hashable, tuple[LiveConnection, ...]] = {}
         self.restrictions: tuple[Restriction, ...] = restrictions
@@ -99,7 +99,7 @@ class Plan:
         found = self._merged.get(sender)
         if found is None:
             own = [*self.any_sender, *self.by_sender[sender]]
-            found = self._merged[sender] = distinct(sorted(own, key=LiveConnection.rank))
+            found = self._merged[sender] = _distinct(in_order(own))
         return found
 
     def reached(self, sender: Any, scopes: frozenset[object]) -> tuple[LiveConnection, ...]:
@@ -110,9 +110,51 @@ class Plan:
         """
         key = None if sender is ANY else sender_key(sender) if self.by_sender else None
         if self.scoped:
-            return distinct(
+            return _distinct(
                 c
                 for c in self.connections
                 if (c.scope is None or c.scope in scopes) and c.key[1] in (None, key)
             )
         return self.any_sender if key is None else self.connections_for(key)
+
+
+class Roster:
+    """Every connection of a signal, as plain values that keep nothing alive.
+
+    :param signal: the signal's name.
+    :param connections: the connections, in calling order.
+    """
+
+    __slots__ = ("connections", "receivers", "scoped", "tallies")
+
+    def __init__(self, signal: str, connections: tuple[LiveConnection, ...]) -> None:
+        self.connections: dict[int, Connection] = {c.order: c.describe(signal) for c in connections}
+        """The descriptions, by the order of the connection."""
+        self.receivers: dict[int, Hashable] = {c.order: c.key[0] for c in connections}
+        """The keys of the receivers: two receivers can be defined at the same place."""
+        self.scoped: frozenset[int] = frozenset(c.order for c in connections if c.scope is not None)
+        """The connections of ``with`` blocks, which exist for some threads and tasks only."""
+        self.tallies: list[Any] = []
+        """The counts of a journal for each connection, in the same order, once it has counted."""
+
+
+def _distinct(connections: Iterable[LiveConnection]) -> tuple[LiveConnection, ...]:
+    """Return the connections of each receiver up to its first one without a predicate."""
+    decided: set[Hashable] = set()
+    kept: list[LiveConnection] = []
+    for connection in connections:
+        receiver = connection.key[0]
+        if receiver not in decided:
+            kept.append(connection)
+            if connection.options.when is None:
+                decided.add(receiver)
+    return tuple(kept)
+
+
+def in_order(connections: Iterable[LiveConnection]) -> list[LiveConnection]:
+    """Return connections in calling order: higher priority first, then as they were connected."""
+    return sorted(connections, key=_rank)
+
+
+def _rank(connection: LiveConnection) -> tuple[int, int]:
+    return -connection.options.priority, connection.order

@@ -9,8 +9,8 @@ import click
 from flask import current_app
 from flask.cli import AppGroup, ScriptInfo
 
-from ..app.app_signals import EXTENSION
 from ..errors import ConfigurationError, OutboxError
+from ..settings import EXTENSION
 from . import why
 from .activity import StepInfo
 from .flow import Flow, flow, grouped

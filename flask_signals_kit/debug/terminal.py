@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from flask import current_app
 
-from ..app.app_signals import EXTENSION, AppSignals
 from ..errors import ConfigurationError, OutboxError
+from ..settings import EXTENSION
 
 if TYPE_CHECKING:
+    from ..app.app_signals import AppSignals
     from ..app.outbox import Outbox
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -34,8 +35,8 @@ def current_signals() -> AppSignals:
 
     :raises ClickException: if the app has none.
     """
-    app_signals = current_app.extensions.get(EXTENSION)
-    if not isinstance(app_signals, AppSignals):
+    app_signals: AppSignals | None = current_app.extensions.get(EXTENSION)
+    if app_signals is None:
         raise click.ClickException(
             f"App {current_app.name!r} has no SignalsKit: call kit.init_app(app) in its factory."
         )

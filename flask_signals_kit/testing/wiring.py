@@ -10,7 +10,6 @@ from blinker import ANY
 from flask import current_app, has_app_context
 
 from ..app.api import Target
-from ..app.app_signals import EXTENSION, AppSignals
 from ..core.delivery import Delivery
 from ..core.introspection import place_of, receiver_key, sender_key
 from ..core.names import is_glob
@@ -24,8 +23,10 @@ from ..errors import (
     type_name,
 )
 from ..records import IMMEDIATE, OnError, Receiver
+from ..settings import EXTENSION
 
 if TYPE_CHECKING:
+    from ..app.app_signals import AppSignals
     from ..core.connection import LiveConnection
 
 

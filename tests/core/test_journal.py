@@ -25,8 +25,8 @@ from flask_signals_kit import (
     current_emission,
 )
 from flask_signals_kit.app.app_signals import AppSignals
-from flask_signals_kit.core.connection import Roster
 from flask_signals_kit.core.journal import RECENT, Journal, JournalEntry, RequestRecord, Tally
+from flask_signals_kit.core.plan import Roster
 from flask_signals_kit.debug.report import ReceiverInfo, report
 from flask_signals_kit.records import Connection, Place
 from tests.support import JournalEnvironment, Later

@@ -11,8 +11,9 @@ from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing import BuildError, Map, RequestRedirect, Rule, WebsocketMismatch
 
-from ...app.app_signals import EXTENSION, AppSignals
+from ...app.app_signals import AppSignals
 from ...compat import request_context
+from ...settings import EXTENSION
 from .guard import may_see, respond
 from .views import Views
 
