@@ -23,11 +23,12 @@ from ..deliveries.durable.delivery import (
 )
 from ..deliveries.durable.payload import Headers, decode, emission_of
 from ..errors import ConfigurationError, DeadMessageError, PayloadError, type_name
-from ..records import ASKED
+from ..records import ASKED, Emission
 from .message_store import MessageStore, RunningMessage, running_message
 
 if TYPE_CHECKING:
     from ..core.connection import LiveConnection
+    from .contract import Contract
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
@@ -136,7 +137,8 @@ def _begin(store: MessageStore, connection: Any, message: int, attempt: int) -> 
         headers=headers,
         connection=live,
         delivery=delivery,
-        emission=LazyEmission.of(emission_of(row, headers, late.number)),
+        contract=store.contract_of(row.signal),
+        emission=_StoredEmission(row, headers, late),
         late=late,
         began=perf_counter(),
         context=RunningMessage(
@@ -159,6 +161,26 @@ def _last_end(run: _Run) -> str:
     return error or f"it did not end within {run.delivery.timeout:g} s, or its process was killed"
 
 
+class _StoredEmission(LazyEmission):
+    """The record of the emission that a message was stored for, created on first use."""
+
+    __slots__ = ("_headers", "_late", "_row")
+
+    def __init__(self, row: Any, headers: Headers, late: LateResult) -> None:
+        self._row = row
+        self._headers = headers
+        self._late = late
+        self._record = None
+        self.correlation_id = headers.correlation
+
+    @property
+    def emission(self) -> Emission:
+        """The record."""
+        if self._record is None:
+            self._record = emission_of(self._row, self._headers, self._late.number)
+        return self._record
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Run:
     """A run of a message that has begun."""
@@ -170,6 +192,7 @@ class _Run:
     headers: Headers
     connection: LiveConnection | None
     delivery: Durable
+    contract: Contract | None
     emission: LazyEmission
     late: LateResult
     began: float
@@ -276,7 +299,7 @@ class _Run:
             raise
         else:
             # If the receiver has removed the session, it may have written in the next one.
-            current = session if session.in_transaction() else self.context.session
+            current = session if session.in_transaction() else self.context.session()
             with self._transaction(current) as connection:
                 self.store.statements.finish(connection, self.message, self.attempt)
             self.late.ran(self.began, None)
@@ -298,7 +321,7 @@ class _Run:
                 f"There is no durable receiver {self.row.receiver!r} of signal {self.signal!r}: it "
                 "was renamed or removed, or its module is not imported here."
             )
-        contract, version = self.store.contract_of(self.signal), self.headers.version
+        contract, version = self.contract, self.headers.version
         if contract is not None and version > contract.version:
             raise DeadMessageError(
                 f"The message was stored by version {version} of signal {self.signal!r}; here it "
@@ -321,10 +344,10 @@ class _Run:
         live: Any = self.connection
         sender, payload = self._decode()
         context = self.store.signals.namespace.signal(self.signal).context
-        number = self.emission.emission.number or 0
+        number = self.late.number or 0
         receiver = self._in_its_thread(self.receiver) if live.is_async else self.receiver
         # Its late result is not the message's, which has run only once it is deleted.
-        late = LateResult()
+        late = LateResult() if context.is_observed else None
         return Call(context, live, receiver, sender, payload, self.emission, None, number, late)
 
     def _in_its_thread(self, receiver: Any) -> Any:
@@ -332,10 +355,10 @@ class _Run:
 
         Its event loop may run in another thread, while this one waits.
         """
-        session = self.context.session
+        session = self.context.session()
 
         async def run(sender: Any, /, **payload: Any) -> Any:
-            if self.context.session is session:  # not if each thread has a session of its own
+            if self.context.session() is session:  # not if each thread has a session of its own
                 self.context.threads.add(get_ident())
             return await receiver(sender, **payload)
 
@@ -343,10 +366,10 @@ class _Run:
 
     def _decode(self) -> tuple[Any, dict[str, Any]]:
         """Return the sender and the payload; names that are no longer declared are left out."""
-        contract, version = self.store.contract_of(self.signal), self.headers.version
+        contract, version = self.contract, self.headers.version
         declared = contract.upgrade if contract and version < contract.version else None
         upgrade = None if declared is None else lambda payload: declared(payload, version)
-        hints, load = self.store.hints_of_signal(self.signal), self._load
+        hints, load = self.store.hints_of(self.signal, contract), self._load
         sender, payload = decode(self.row.payload, self.store.app, hints, load, upgrade)
         missing = [] if contract is None else [n for n in contract.required if n not in payload]
         if missing:
@@ -359,7 +382,7 @@ class _Run:
         return sender, payload
 
     def _load(self, kind: type, key: Any) -> Any:
-        session = self.context.session
+        session = self.context.session()
         if session is None:
             raise ConfigurationError(f"There is no session to load {kind.__qualname__} with.")
         return session.get(kind, key)
@@ -370,7 +393,7 @@ class _Run:
         try:
             yield
             self.context.is_open = False  # what the commit runs sends messages of their own
-            session = self.context.session
+            session = self.context.session(create=False)
             for other in self._open_sessions():
                 if other is not session:
                     other.commit()

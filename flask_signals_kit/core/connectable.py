@@ -341,7 +341,7 @@ class ConnectableSignal(blinker.NamedSignal):
                         ),
                         *environment.restrictions_of(self.name),
                     ),
-                    is_observed=bool(self.context.observers) or environment.journal is not None,
+                    is_observed=self.context.is_observed,
                     version=version,
                 )
                 self._plan = plan

@@ -185,3 +185,8 @@ class SignalContext:
         """How often a journal saw the signal sent."""
         self.last_sent: float | None = None
         """When it was last sent, on ``time.perf_counter``."""
+
+    @property
+    def is_observed(self) -> bool:
+        """Whether sends are recorded by a journal or an observer."""
+        return self.environment.journal is not None or bool(self.observers)

@@ -484,13 +484,6 @@ class LazyEmission:
         self.correlation_id: str | None = None
         """The id that the messages of this emission share, once there is one."""
 
-    @classmethod
-    def of(cls, record: Emission) -> LazyEmission:
-        """Return one whose record is known; only :attr:`emission` can be read of it."""
-        lazy = cls.__new__(cls)
-        lazy._record, lazy.correlation_id = record, record.correlation_id
-        return lazy
-
     @property
     def sender(self) -> str:
         """The type of the sender."""

@@ -113,6 +113,10 @@ class SessionSource:
         """
         return self._session()
 
+    def current(self) -> Session | None:
+        """Return the current session, or ``None`` if there is none yet."""
+        return plain_session(current_of(self._session()))
+
     def open(self) -> Session | None:
         """Return the current session; create it if the source can do so."""
         found = self._open()
