@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import FunctionType, NoneType, SimpleNamespace, UnionType
 from typing import (
     Annotated,
@@ -29,7 +30,7 @@ Upgrade: TypeAlias = Callable[[dict[str, Any], int], dict[str, Any]]
 """Takes a stored payload, as JSON types by name, and the version that stored it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Contract:
     """The contract of a declared signal: the names that a send passes and a receiver must take."""
 
@@ -58,6 +59,26 @@ class Contract:
     def names(self) -> tuple[str, ...]:
         """Every declared payload name."""
         return (*self.required, *self.optional)
+
+    @cached_property
+    def hints(self) -> dict[str, Any]:
+        """The declared types; those that cannot be imported are missing.
+
+        The sender's type has the name ``sender``, whatever the stub calls it.
+        """
+        if self.stub is None:
+            return {}
+        hints: dict[str, Any] = {}
+        first = self.stub.__code__.co_varnames[0]
+        scope = self.stub.__globals__
+        for name, annotation in getattr(self.stub, "__annotations__", {}).items():
+            alone = SimpleNamespace(__annotations__={name: annotation}, __globals__=scope)
+            try:
+                hint = get_type_hints(alone, include_extras=True)[name]
+            except Exception:  # noqa: BLE001, S112  imported for type checkers only
+                continue
+            hints[SENDER if name == first else name] = hint
+        return hints
 
     def refuse_second(self, other: Contract) -> None:
         """Refuse the contract of another stub, unless it is the same stub in a reloaded module.
@@ -285,25 +306,6 @@ def contract_from(
         version=version,
         upgrade=upgrade,
     )
-
-
-def hints_of(stub: Callable[..., Any] | None) -> dict[str, Any]:
-    """Return the types that a stub declares; those that cannot be imported are missing.
-
-    The sender's type has the name ``sender``, whatever the stub calls it.
-    """
-    if stub is None:
-        return {}
-    hints: dict[str, Any] = {}
-    first = stub.__code__.co_varnames[0]
-    for name, annotation in getattr(stub, "__annotations__", {}).items():
-        alone = SimpleNamespace(__annotations__={name: annotation}, __globals__=stub.__globals__)
-        try:
-            hint = get_type_hints(alone, include_extras=True)[name]
-        except Exception:  # noqa: BLE001, S112  imported for type checkers only
-            continue
-        hints[SENDER if name == first else name] = hint
-    return hints
 
 
 def _types(parameters: list[inspect.Parameter]) -> tuple[tuple[str, str], ...]:

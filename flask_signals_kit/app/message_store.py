@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
-from secrets import token_hex
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
@@ -41,7 +40,7 @@ from ..errors import (
     DeadMessageError,
     DuplicateReceiverError,
 )
-from .contract import Contract, hints_of
+from .contract import Contract
 
 if TYPE_CHECKING:
     from ..core.connection import LiveConnection
@@ -145,7 +144,6 @@ class MessageStore:
         self._found_engine: Any = None
         self._process = os.getpid()
         self._checked: WeakKeyDictionary[Any, str | None] = WeakKeyDictionary()
-        self._hints: dict[str, tuple[Any, dict[str, Any]]] = {}
         self._results: WeakValueDictionary[str, LateResult] = WeakValueDictionary()
         """The results that the journal shows, by the id of the message."""
         self.embedded: Any = None
@@ -396,7 +394,7 @@ class MessageStore:
         contract = self.contract_of(name)
         if contract is not None:
             contract.check_required(call._payload)
-        message = token_hex(16)
+        message = os.urandom(16).hex()
         if call._late is not None:
             self._remember(message, call._late, call, delivery)
         if lazy.correlation_id is None:
@@ -413,7 +411,7 @@ class MessageStore:
             version=1 if contract is None else contract.version,
             traceparent=trace_of_request() if running is None else running.headers.traceparent,
         )
-        hints = self.hints_of(name, contract)
+        hints = {} if contract is None else contract.hints
         return {
             "receiver": receiver_name(call._connection),
             "signal": name,
@@ -437,15 +435,6 @@ class MessageStore:
         """Return the contract of a signal."""
         handle = self.signals.registry.handle(signal)
         return None if handle is None else handle.contract
-
-    def hints_of(self, signal: str, contract: Contract | None) -> dict[str, Any]:
-        """Return the declared types of a signal's sender and payload."""
-        stub = None if contract is None else contract.stub
-        known, hints = self._hints.get(signal, (None, {}))
-        if known is not stub:
-            hints = hints_of(stub)
-            self._hints[signal] = stub, hints
-        return hints
 
     # -- reading ------------------------------------------------------------------------------
 

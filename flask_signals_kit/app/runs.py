@@ -369,8 +369,8 @@ class _Run:
         contract, version = self.contract, self.headers.version
         declared = contract.upgrade if contract and version < contract.version else None
         upgrade = None if declared is None else lambda payload: declared(payload, version)
-        hints, load = self.store.hints_of(self.signal, contract), self._load
-        sender, payload = decode(self.row.payload, self.store.app, hints, load, upgrade)
+        hints = {} if contract is None else contract.hints
+        sender, payload = decode(self.row.payload, self.store.app, hints, self._load, upgrade)
         missing = [] if contract is None else [n for n in contract.required if n not in payload]
         if missing:
             raise PayloadError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ..app.contract import Contract, check_takes_sender, hints_of
+from ..app.contract import Contract, check_takes_sender
 from ..core.connection import LiveConnection
 from ..core.delivery import Call
 from ..core.introspection import LazyEmission, unwrap
@@ -59,7 +59,7 @@ def _sample_sender(contract: Contract | None, app: Any) -> Any:
     """Return the app, if it is a possible sender; else a sample of the sender's declared type."""
     if contract is None or contract.sender_type is None:
         return app
-    hints = hints_of(contract.stub)
+    hints = contract.hints
     kind = hints.get(SENDER)
     if kind is Any or kind in type(app).__mro__:
         return app

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, get_args
 
-from ..app.contract import Contract, hints_of
+from ..app.contract import Contract
 from ..app.handle import DomainSignal
 from ..errors import ConfigurationError, ContractError, DeclarationError, did_you_mean, type_name
 from ..records import SENDER
@@ -53,7 +53,7 @@ def payloads(
             f"{getattr(signal, 'name', None) or type_name(signal)!r}: declare it by @kit.declare."
         )
     check_names(contract, strategies, "payloads")
-    hints, how = hints_of(contract.stub), f"payloads({signal.name}, {{}}=strategy)"
+    hints, how = contract.hints, f"payloads({signal.name}, {{}}=strategy)"
     chosen = dict(strategies)
     for name in contract.names:
         if name not in chosen:
@@ -95,7 +95,7 @@ def sample_payload(contract: Contract, given: Collection[str], how: str) -> dict
     :param how: as in :func:`no_value`.
     :raises ContractError: for a name that has no sample.
     """
-    hints = hints_of(contract.stub)
+    hints = contract.hints
     return {
         name: sample_value(contract, hints, name, how)
         for name in contract.required

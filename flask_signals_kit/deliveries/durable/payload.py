@@ -22,8 +22,6 @@ from ...core.introspection import sender_behind
 from ...errors import PayloadError, type_name
 from ...records import SENDER, Emission, Place
 
-_NULL = msgspec.Raw(b"null")
-
 _LEAST = -(2**63)
 """Integers between this and its opposite keep their type and value in JSON."""
 
@@ -109,14 +107,14 @@ def encode(signal: str, app: Any, sender: Any, payload: dict[str, Any], hints: H
     :param hints: their declared types.
     :raises PayloadError: naming the value that cannot be stored.
     """
-    values: dict[str, Any] = {}
     models: dict[str, str] = {}
     if SENDER in payload:
         raise PayloadError(
             f"Signal {signal!r} was sent with a payload named 'sender', which the message of a "
             "durable receiver cannot have: rename it."
         )
-    for name, given in {SENDER: sender, **payload}.items():
+    values: dict[str, Any] = {SENDER: sender, **payload}
+    for name, given in values.items():
         kind = type(given)
         if kind is str:
             is_kept = given.isascii()  # not all other texts are UTF-8
@@ -125,13 +123,12 @@ def encode(signal: str, app: Any, sender: Any, payload: dict[str, Any], hints: H
         else:
             is_kept = kind is bool
         if is_kept and hints.get(name, kind) is kind:
-            values[name] = given
             continue
         value = sender_behind(given)  # of a LocalProxy
         if value is None:
-            values[name] = _NULL
+            values[name] = None
         elif name == SENDER and value is app:
-            values[name], models[name] = _NULL, APP
+            values[name], models[name] = None, APP
         elif hasattr(value, "_sa_instance_state"):
             values[name], models[name] = _encode_model(signal, name, value)
         else:
