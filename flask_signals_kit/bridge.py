@@ -18,9 +18,7 @@ import flask.signals
 from blinker import ANY
 from flask import Flask
 
-from . import catalogue
-from .catalogue import BUILTIN_PAYLOADS
-from .compat import is_current
+from .compat import BUILTIN_PAYLOADS, is_current
 from .core.introspection import explain_recursion, sender_behind
 from .core.names import check_name
 from .core.third_party import disconnect
@@ -251,6 +249,8 @@ def choose(
     """
     names = [names] if isinstance(names, str) else names
     if isinstance(source, str):
+        from . import catalogue  # here, as most apps do not need it
+
         found = catalogue.load(source)
         return _choose(found, names, f"{source}." if prefix is None else prefix, source)
     return _choose(source, names, prefix or "", type_name(source))

@@ -12,20 +12,6 @@ import blinker
 
 from .errors import ConfigurationError, UnknownSignalError, did_you_mean
 
-BUILTIN_PAYLOADS: dict[str, tuple[str, ...]] = {
-    "appcontext_popped": (),
-    "appcontext_pushed": (),
-    "appcontext_tearing_down": ("exc",),
-    "before_render_template": ("template", "context"),
-    "got_request_exception": ("exception",),
-    "message_flashed": ("message", "category"),
-    "request_finished": ("response",),
-    "request_started": (),
-    "request_tearing_down": ("exc",),
-    "template_rendered": ("template", "context"),
-}
-"""Flask's ten signals and their payload names."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Source:

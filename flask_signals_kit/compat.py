@@ -60,6 +60,20 @@ def call_inside(context: Any, function: Callable[[], T]) -> T:
     return run(function)
 
 
+BUILTIN_PAYLOADS: dict[str, tuple[str, ...]] = {
+    "appcontext_popped": (),
+    "appcontext_pushed": (),
+    "appcontext_tearing_down": ("exc",),
+    "before_render_template": ("template", "context"),
+    "got_request_exception": ("exception",),
+    "message_flashed": ("message", "category"),
+    "request_finished": ("response",),
+    "request_started": (),
+    "request_tearing_down": ("exc",),
+    "template_rendered": ("template", "context"),
+}
+"""Flask's ten signals and their payload names."""
+
 cv_request: ContextVar[Any] = vars(flask_globals).get("_cv_request", _cv_app)
 
 
@@ -81,14 +95,14 @@ def describe_request() -> str | None:
     return None if request is None else f"{request.method} {request.path}"
 
 
-_TRACEPARENT = re.compile(r"[\da-f]{2}-[\da-f]{32}-[\da-f]{16}-[\da-f]{2}")
+_TRACEPARENT = r"[\da-f]{2}-[\da-f]{32}-[\da-f]{16}-[\da-f]{2}"
 
 
 def trace_of_request() -> str | None:
     """Return the HTTP header ``traceparent`` of the current request, if it is valid."""
     request = request_in(cv_request.get(None))
     found = None if request is None else request.headers.get("traceparent")
-    return found if found is not None and _TRACEPARENT.fullmatch(found) else None
+    return found if found is not None and re.fullmatch(_TRACEPARENT, found) else None
 
 
 # Flask 3.2 has no public way to read a request that may be missing.

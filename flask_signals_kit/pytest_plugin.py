@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Generator, Hashable, Iterator
+from collections.abc import Generator, Hashable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary
@@ -20,7 +20,7 @@ from flask import Flask
 from .app.app_signals import AppSignals
 from .app.environment import AppEnvironment
 from .app.handle import DomainSignal
-from .app.registry import Change, Registry
+from .app.registry import Registry
 from .compat import is_current
 from .core.dispatch import next_number
 from .core.signal import Signal
@@ -278,10 +278,16 @@ class Leaks:
         with watching_imports(self._permit):
             return (yield)
 
-    def _permit(self, module: str, change: Change) -> None:
-        before = self._permitted.get(change.registry)
+    def _permit(
+        self,
+        module: str,
+        registry: Registry,
+        again: object,
+        connections: Iterable[LiveConnection],
+    ) -> None:
+        before = self._permitted.get(registry)
         if before is not None:
-            self._permitted[change.registry] = before + Counter(map(_key, change.connections))
+            self._permitted[registry] = before + Counter(map(_key, connections))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self) -> None:

@@ -104,12 +104,12 @@ def _on_error(value: Any) -> Any:
     return value
 
 
-_PATH = re.compile(r"(/(?!\.\.?(/|$))[\w.~-]+)+")
+_PATH = r"(/(?!\.\.?(/|$))[\w.~-]+)+"
 """Paths of letters of any language and characters that need no quoting, without dot segments."""
 
 
 def _url(value: Any) -> str:
-    if not isinstance(value, str) or not _PATH.fullmatch(path := value.rstrip("/")):
+    if not isinstance(value, str) or not re.fullmatch(_PATH, path := value.rstrip("/")):
         raise ValueError
     return path
 
@@ -139,7 +139,7 @@ EDITORS = {
 }
 """The URLs of editors. For a file that begins with a slash, ``/{file}`` has no second one."""
 
-_EDITOR_URL = re.compile(r"(?!(javascript|data|vbscript):)[a-z][a-z\d+.-]*:[!-~]+", re.IGNORECASE)
+_EDITOR_URL = r"(?i)(?!(javascript|data|vbscript):)[a-z][a-z\d+.-]*:[!-~]+"
 """Absolute URLs that do not run code; browsers ignore spaces and line breaks in others."""
 
 
@@ -150,7 +150,7 @@ def _editor(value: Any) -> str | None:
         raise ValueError
     url = EDITORS.get(value, value)
     filled = url.replace("{file}", "file").replace("{line}", "line")
-    if "{file}" not in url or set("{}") & set(filled) or not _EDITOR_URL.fullmatch(url):
+    if "{file}" not in url or set("{}") & set(filled) or not re.fullmatch(_EDITOR_URL, url):
         raise ValueError
     return url
 

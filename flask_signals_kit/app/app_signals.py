@@ -7,14 +7,12 @@ import sys
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from flask import Flask
 
-from ..catalogue import BUILTIN_PAYLOADS
-from ..compat import is_current
+from ..compat import BUILTIN_PAYLOADS, is_current
 from ..core.introspection import call_site
 from ..core.names import is_glob
 from ..core.signal import Namespace, Signal
@@ -48,8 +46,7 @@ T = TypeVar("T")
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class UnknownName:
+class UnknownName(NamedTuple):
     """A name that was sent, but is not declared and has no receivers."""
 
     name: str

@@ -6,14 +6,13 @@ import threading
 import types
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import blinker
 
-from ..catalogue import BUILTIN_PAYLOADS
+from ..compat import BUILTIN_PAYLOADS
 from ..core.connection import Connections, LiveConnection
 from ..core.introspection import locate, reload_key, reloaded
 from ..core.names import is_glob
@@ -22,17 +21,8 @@ from ..records import OnError, Place, same_function
 from .contract import Contract, check_takes_sender
 from .handle import DomainSignal
 
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Change:
-    """A change of a registry."""
-
-    registry: Registry
-    """The registry."""
-    again: Callable[[], object]
-    """Makes the change again."""
-    connections: tuple[LiveConnection, ...] = ()
-    """The connections that it made."""
+Watcher: TypeAlias = Callable[["Registry", Callable[[], object], "Iterable[LiveConnection]"], None]
+"""Called with a registry, a function that makes its last change again, and what that connected."""
 
 
 class Registry:
@@ -43,7 +33,7 @@ class Registry:
         to the app as well.
     """
 
-    watchers: ClassVar[tuple[Callable[[Change], None], ...]] = ()
+    watchers: ClassVar[tuple[Watcher, ...]] = ()
     """Called after each change of any registry. Only the testing tools set it, for the length of a
     block."""
 
@@ -486,7 +476,7 @@ class Registry:
         self, again: Callable[[], object], connections: Iterable[LiveConnection] = ()
     ) -> None:
         for watch in self.watchers:
-            watch(Change(registry=self, again=again, connections=tuple(connections)))
+            watch(self, again, connections)
 
     def _remember_uid(self, connection: LiveConnection) -> None:
         uid = connection.options.uid

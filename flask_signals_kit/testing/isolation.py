@@ -6,8 +6,9 @@ import sys
 from collections.abc import Callable, Collection, Generator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
+from typing import Any
 
-from ..app.registry import Change, Registry
+from ..app.registry import Registry
 
 
 @contextmanager
@@ -22,11 +23,13 @@ def isolated(registry: Registry) -> Generator[None, None, None]:
     """
     registries = [registry, *(app.registry for app in registry.apps)]
     snapshots = [registry.snapshot(), *(app._snapshot() for app in registry.apps)]
-    changes: list[tuple[str, Change]] = []
+    changes: list[tuple[str, Callable[[], object]]] = []
 
-    def note(module: str, change: Change) -> None:
-        if change.registry in registries:
-            changes.append((module, change))
+    def note(
+        module: str, changed: Registry, again: Callable[[], object], connections: object
+    ) -> None:
+        if changed in registries:
+            changes.append((module, again))
 
     try:
         with watching_imports(note):
@@ -44,13 +47,13 @@ def _sync_hooks(registry: Registry) -> None:
         app._sync_hooks()
 
 
-def _repeat(changes: list[tuple[str, Change]]) -> None:
+def _repeat(changes: list[tuple[str, Callable[[], object]]]) -> None:
     """Make the changes of modules again, unless the import failed."""
     errors: list[Exception] = []
-    for module, change in changes:
+    for module, again in changes:
         try:
             if module in sys.modules:
-                change.again()
+                again()
         except Exception as error:  # noqa: BLE001  raised below
             errors.append(error)
     if errors:
@@ -58,17 +61,17 @@ def _repeat(changes: list[tuple[str, Change]]) -> None:
 
 
 @contextmanager
-def watching_imports(note: Callable[[str, Change], None]) -> Generator[None, None, None]:
+def watching_imports(note: Callable[..., None]) -> Generator[None, None, None]:
     """Note each change that a module makes while it is imported in a block for the first time.
 
-    :param note: called with the name of the module and the change.
+    :param note: called with the name of the module, and as a watcher of the registry.
     """
     before = frozenset(sys.modules)
 
-    def watch(change: Change) -> None:
+    def watch(*change: Any) -> None:
         module = _importing(before)
         if module is not None:
-            note(module, change)
+            note(module, *change)
 
     Registry.watchers = (*Registry.watchers, watch)
     try:
