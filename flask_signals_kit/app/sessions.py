@@ -69,20 +69,21 @@ class Sessions:
         self._lock = Lock()
         self._extension: SessionSource | None = None
 
-    def _sources(self) -> list[SessionSource]:
+    def _sources(self) -> tuple[SessionSource, ...]:
         """Return the source of each session.
 
         The session of an extension is found only in the app's own context. In another context, it
         would be another app's.
         """
-        kit = self._registry.parent
-        named = [*self._registry.sessions, *(() if kit is None else kit.sessions)]
+        named, kit = self._registry.sessions, self._registry.parent
+        if kit is not None:
+            named += kit.sessions
         app = self._app()
         if app is None or not is_current(app):
             return named
         if self._extension is None:
             self._extension = session_of(app)
-        return named if self._extension is None else [*named, self._extension]
+        return named if self._extension is None else (*named, self._extension)
 
     def current(self) -> list[Any]:
         """Return the current sessions, except async ones."""

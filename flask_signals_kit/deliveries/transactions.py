@@ -289,10 +289,8 @@ class _Loop:
 
     def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
         try:
-            if self.begun and kind is None:
-                self._commit()
-            elif self.begun:
-                self._roll_back()
+            if self.begun:
+                self._commit() if kind is None else self._roll_back()
         finally:
             self.begun = None
 
