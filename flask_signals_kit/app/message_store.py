@@ -63,22 +63,18 @@ class RunningMessage:
     is_open: bool = True
     """Whether the transaction of the run has not ended yet."""
 
-    def session(self, *, create: bool = True) -> Any:
-        """Return the session of the run, or ``None``; another one if the receiver has removed it.
-
-        :param create: whether to create it if need be.
-        """
+    @property
+    def session(self) -> Any:
+        """The session of the run, or ``None``; another one if the receiver has removed it."""
         if next(active_contexts(), None) is self.app_context:
-            return self.store.session(self.delivery, create=create)
+            return self.store.session(self.delivery)
         # In a copy of the context: a function that creates a session may keep it in a variable.
-        return call_inside(
-            self.app_context, lambda: self.store.session(self.delivery, create=create)
-        )
+        return call_inside(self.app_context, lambda: self.store.session(self.delivery))
 
     def joined_session(self, store: MessageStore) -> Any:
         """Return the session in which a message is stored with the end of this one, or ``None``."""
         is_here = self.store is store and get_ident() in self.threads
-        return self.session() if self.is_open and is_here else None
+        return self.session if self.is_open and is_here else None
 
 
 running_message: ContextVar[RunningMessage | None] = ContextVar("signals_kit_message", default=None)
@@ -217,14 +213,11 @@ class MessageStore:
         """The engine of the table, if it is known without a session; else ``None``."""
         return self._engine or self._found_engine
 
-    def session(self, delivery: Durable | None, *, create: bool = True) -> Any:
-        """Return the session of a receiver, or ``None``.
-
-        :param create: whether to create it if need be.
-        """
+    def session(self, delivery: Durable | None) -> Any:
+        """Return the session of a receiver; create it if need be."""
         own = None if delivery is None else delivery.session
         sources = self.signals.sessions._sources() if own is None else [own]
-        found = (source.open() if create else source.current() for source in sources)
+        found = (source.open() for source in sources)
         return next((session for session in found if session is not None), None)
 
     def connection_of(self, session: Any) -> Any:

@@ -162,7 +162,10 @@ def _last_end(run: _Run) -> str:
 
 
 class _StoredEmission(LazyEmission):
-    """The record of the emission that a message was stored for, created on first use."""
+    """The record of the emission that a message was stored for, created on first use.
+
+    Only :attr:`emission` and :attr:`correlation_id` can be read of it.
+    """
 
     __slots__ = ("_headers", "_late", "_row")
 
@@ -299,7 +302,7 @@ class _Run:
             raise
         else:
             # If the receiver has removed the session, it may have written in the next one.
-            current = session if session.in_transaction() else self.context.session()
+            current = session if session.in_transaction() else self.context.session
             with self._transaction(current) as connection:
                 self.store.statements.finish(connection, self.message, self.attempt)
             self.late.ran(self.began, None)
@@ -346,7 +349,7 @@ class _Run:
         context = self.store.signals.namespace.signal(self.signal).context
         number = self.late.number or 0
         receiver = self._in_its_thread(self.receiver) if live.is_async else self.receiver
-        # Its late result is not the message's, which has run only once it is deleted.
+        # Else what it sends would not be shown under it. The message has a result of its own.
         late = LateResult() if context.is_observed else None
         return Call(context, live, receiver, sender, payload, self.emission, None, number, late)
 
@@ -355,10 +358,10 @@ class _Run:
 
         Its event loop may run in another thread, while this one waits.
         """
-        session = self.context.session()
+        session = self.context.session
 
         async def run(sender: Any, /, **payload: Any) -> Any:
-            if self.context.session() is session:  # not if each thread has a session of its own
+            if self.context.session is session:  # not if each thread has a session of its own
                 self.context.threads.add(get_ident())
             return await receiver(sender, **payload)
 
@@ -382,7 +385,7 @@ class _Run:
         return sender, payload
 
     def _load(self, kind: type, key: Any) -> Any:
-        session = self.context.session()
+        session = self.context.session
         if session is None:
             raise ConfigurationError(f"There is no session to load {kind.__qualname__} with.")
         return session.get(kind, key)
@@ -393,8 +396,9 @@ class _Run:
         try:
             yield
             self.context.is_open = False  # what the commit runs sends messages of their own
-            session = self.context.session(create=False)
-            for other in self._open_sessions():
+            used = list(self._open_sessions())
+            session = self.context.session if used else None
+            for other in used:
                 if other is not session:
                     other.commit()
             with self._transaction(session) as connection:

@@ -47,8 +47,9 @@ class Delivery(Protocol):
     def deliver(self, call: Call, /) -> None:
         """Run the call now, or keep it and run it later.
 
-        If the delivery has an attribute ``session`` (``None`` for the app's session),
-        ``call.transaction`` is the transaction that was open there when the signal was sent.
+        If the delivery has an attribute ``session`` (``None`` for the app's session), which is read
+        when a receiver connects, ``call.transaction`` is the transaction that was open there when
+        the signal was sent.
         """
 
 
@@ -164,8 +165,6 @@ class Call:
     A delivery calls :meth:`run` or :meth:`run_contained` once, now or later, or :meth:`drop`.
     """
 
-    # ``_status`` is "failed" if the call could not be stored: then the send has failed.
-    # ``_keeps_failure`` is true while the send may still need a failure that is contained.
     __slots__ = (
         "_connection",
         "_context",
@@ -201,12 +200,12 @@ class Call:
         self._payload = payload
         self._emission = emission
         self._late = late
-        self._keeps_failure = keeps_failure
+        self._keeps_failure = keeps_failure  # of run_contained, for the send
         self.number: int = number
         """The number of the emission, in the order in which emissions began; 0 if it is unknown."""
         self.transaction: Transaction | None = transaction
         """The transaction that was open in the delivery's session when the signal was sent."""
-        self._status: Status = "deferred"
+        self._status: Status = "deferred"  # "failed" if it could not be stored
         self.value: Any = None
         """What the receiver returned, once :attr:`has_run` is true."""
 
@@ -259,14 +258,14 @@ class Call:
         if self._late is None:
             with within:
                 value = receiver(self._sender, **self._payload)
-            self._status, self.value = "ok", value
+            self.value, self._status = value, "ok"
             return value
         parent = (self.number, self._connection.order) if self.number else None
         token, began = parent_emission.set(parent), perf_counter()
         try:
             with within:
                 value = receiver(self._sender, **self._payload)
-            self._status, self.value = "ok", value
+            self.value, self._status = value, "ok"
         except BaseException as error:
             self._late.ran(began, error)
             raise
@@ -296,7 +295,7 @@ class Call:
             add_note(error, self.emission)
             report(error, self._context, self._receiver, self.emission, "delivery")
             if self._keeps_failure:
-                self._status, self.value = "contained", error
+                self.value, self._status = error, "contained"
 
     def drop(self, reason: str | None = None) -> None:
         """Record and log that the receiver will not be called for this emission.
@@ -332,17 +331,24 @@ class Call:
             self._status = "failed"
             raise
 
-    def outcome(self) -> Any:
-        """Return what the receiver returned or raised, or the late result of a deferred call.
+    @property
+    def is_refused(self) -> bool:
+        """Whether it could not be stored: then the send has failed, and not the receiver."""
+        return self._status == "failed"
 
-        The call itself does not keep an exception: its traceback has the call.
+    def outcome(self) -> tuple[Status, Any]:
+        """Return the status of the call when its delivery has returned.
+
+        :return: the status, with what the receiver returned or raised, or with the late result.
         """
-        if self._status == "deferred":
-            return self._late
-        value = self.value
-        if self._status == "contained":
-            self.value = None
-        return value
+        self._keeps_failure = False
+        status = self._status  # once: another thread may run the call
+        if status == "ok":
+            return status, self.value
+        if status == "contained":
+            failure, self.value = self.value, None  # its traceback references this call
+            return status, failure
+        return "deferred", self._late
 
 
 def add_note(error: BaseException, emission: Emission) -> None:

@@ -301,8 +301,8 @@ class Dispatch:
             try:
                 options.delivery.deliver(call)
             finally:
-                call._keeps_failure, self._is_refused = False, call._status == "failed"
-            return call._status, call.outcome()
+                self._is_refused = call.is_refused
+            return call.outcome()
         environment = self.context.environment
         if connection.is_async:
             if self.asynchronous:

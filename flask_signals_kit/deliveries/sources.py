@@ -28,7 +28,7 @@ def sessions_holding(values: Iterable[Any]) -> list[Session]:
             session = state.session
         except Exception:  # noqa: BLE001, S112  for example an unbound proxy
             continue
-        # That of a mock has any attribute, but its type does not.
+        # A mock has every attribute, but its type does not.
         if session not in found and hasattr(type(session), "get_nested_transaction"):
             found.append(session)
     return found
@@ -112,10 +112,6 @@ class SessionSource:
         If there are several, it is one with an open transaction.
         """
         return self._session()
-
-    def current(self) -> Session | None:
-        """Return the current session, or ``None`` if there is none yet."""
-        return plain_session(current_of(self._session()))
 
     def open(self) -> Session | None:
         """Return the current session; create it if the source can do so."""

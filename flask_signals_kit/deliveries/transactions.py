@@ -50,7 +50,7 @@ class Pending:
     :param transaction: SQLAlchemy's record of the transaction, which stores this object.
     """
 
-    # In the class, as most transactions change few of them.
+    # The defaults; each is set on the instance when it changes.
     _aborted = False
     _committed = False
     _ended: Session | None = None  # the session, once the transaction has ended
@@ -229,7 +229,7 @@ class _Loop:
         self._queue = queue
         for call in calls:
             heappush(queue, (call.number, next(_order), call, sessions))
-        self._item: _Item | None = heappop(queue)  # none once the loop is over
+        self._item: _Item | None = heappop(queue)  # the current call; none once the loop is over
         self._lock = Lock()  # a receiver's thread may have inherited the context
         self.begun: list[_OwnTransaction] | None = None
         """The transactions that the running receiver has begun."""
@@ -272,7 +272,7 @@ class _Loop:
                     item = self._item = heappop(self._queue) if self._queue else None
         finally:
             _loop.reset(token)
-            if block is not None:
+            if session is not None:
                 session._trans_context_manager = block
             if self._item is not None:
                 self._drop_rest()
@@ -421,14 +421,15 @@ def _connections_of(transaction: Any) -> set[Any]:
 
 
 def connection_in(session: Session, engine: Any) -> Any:
-    """Return the connection of a session's transaction to an engine, or ``None``.
+    """Return the connection that a session's transaction uses for an engine, in less time.
 
-    To ask the session takes longer. It is asked in a savepoint, which begins on a connection when
-    it is first used there.
+    :return: ``None`` if the session itself must be asked: it has not used the engine yet, it can
+        only roll back, or it is in a savepoint, which begins on a connection at its first use.
     """
-    if session.get_nested_transaction() is not None:
+    transaction = session.get_transaction()
+    if session.get_nested_transaction() is not None or not getattr(transaction, "is_active", False):
         return None
-    connections = getattr(session.get_transaction(), "_connections", {})  # private in SQLAlchemy
+    connections = getattr(transaction, "_connections", {})  # private in SQLAlchemy
     return connections.get(engine, (None,))[0]
 
 
@@ -467,34 +468,22 @@ def listen() -> None:
     from sqlalchemy import event
     from sqlalchemy.orm import Mapper
     from sqlalchemy.orm import Session as OrmSession
-    from sqlalchemy.pool import Pool
 
+    event.listen(OrmSession, "before_commit", _before_commit)
     event.listen(OrmSession, "after_commit", _after_commit, insert=True)
     event.listen(OrmSession, "after_rollback", _after_rollback)
     event.listen(OrmSession, "after_transaction_create", _after_transaction_create)
     event.listen(OrmSession, "after_transaction_end", _after_transaction_end)
     event.listen(Mapper, "refresh", _refresh, raw=True)
-    event.listen(Pool, "connect", _listen_if_psycopg)
-    _listen_if_psycopg()
-
-
-@cache
-def _listen_before_commit() -> None:
-    """Listen to sessions that are about to commit: only psycopg can tell that this will fail."""
-    from sqlalchemy import event
-    from sqlalchemy.orm import Session as OrmSession
-
-    event.listen(OrmSession, "before_commit", _before_commit)
-
-
-def _listen_if_psycopg(*connection: Any) -> None:
-    """Listen to commits from now on if connections may be those of psycopg."""
-    if "psycopg" in sys.modules or "psycopg2" in sys.modules:
-        _listen_before_commit()
 
 
 def _before_commit(session: Session) -> None:
-    """Find out whether the database will turn the commit of the root into a rollback."""
+    """Find out whether the database will turn the commit of the root into a rollback.
+
+    Only psycopg can tell.
+    """
+    if "psycopg" not in sys.modules and "psycopg2" not in sys.modules:
+        return
     # Also for a savepoint: the commit of the root checks again.
     transaction = session.get_transaction()
     pending: Pending | None = getattr(transaction, _PENDING, None)
@@ -522,8 +511,9 @@ def _after_rollback(session: Session) -> None:
 def _after_transaction_create(session: Session, transaction: Any) -> None:
     loop = _loop.get()
     # A task or thread of a receiver has inherited the loop, and may outlive the receiver.
-    if loop is not None and loop.begun is not None and transaction.parent is None:
-        loop.begun.append(_OwnTransaction(session, transaction))
+    begun = None if loop is None else loop.begun
+    if begun is not None and transaction.parent is None:
+        begun.append(_OwnTransaction(session, transaction))
 
 
 def _after_transaction_end(session: Session, transaction: Any) -> None:

@@ -117,12 +117,12 @@ def encode(signal: str, app: Any, sender: Any, payload: dict[str, Any], hints: H
     for name, given in values.items():
         kind = type(given)
         if kind is str:
-            is_kept = given.isascii()  # not all other texts are UTF-8
+            is_exact = given.isascii()  # another string may have surrogates
         elif kind is int:
-            is_kept = _LEAST < given < -_LEAST
+            is_exact = _LEAST < given < -_LEAST
         else:
-            is_kept = kind is bool
-        if is_kept and hints.get(name, kind) is kind:
+            is_exact = kind is bool
+        if is_exact and hints.get(name, kind) is kind:
             continue
         value = sender_behind(given)  # of a LocalProxy
         if value is None:

@@ -171,7 +171,7 @@ class Statements:
         signal: str,
         payload: str,
         headers: str,
-        queue: str | None = None,
+        queue: str | None,
         returns_id: bool = True,
     ) -> int | None:
         """Store a message, which is due at once.
@@ -305,11 +305,11 @@ class _Compiled:
         self.sql: str = compiled.string
         self._defaults: dict[str, Any] = compiled.construct_params(_check=False)
         names = compiled.positiontup if compiled.positional else None
-        self._in_order: Callable[[dict[str, Any]], Any] = dict if names is None else _getter(names)
+        self._arrange: Callable[[dict[str, Any]], Any] = dict if names is None else _getter(names)
 
     def parameters(self, values: dict[str, Any]) -> Any:
         """Return the parameters as the driver takes them."""
-        return self._in_order({**self._defaults, **values})
+        return self._arrange({**self._defaults, **values})
 
 
 def _getter(names: list[str]) -> Callable[[dict[str, Any]], tuple[Any, ...]]:

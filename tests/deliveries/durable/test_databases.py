@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from flask import Flask, g
+from flask_sqlalchemy_lite import SQLAlchemy as Lite
 from sqlalchemy import Engine, MetaData, create_engine, event, text
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
@@ -221,3 +222,68 @@ def test_outbox_is_readable_where_there_is_no_session(kit: SignalsKit, sqlite: s
     with app.app_context():
         assert outbox.missing() is None
     engine.dispose()
+
+
+def test_message_is_deleted_in_its_own_database_whatever_session_a_receiver_uses(
+    tmp_path: Path,
+) -> None:
+    """The first session is that of the outbox, and the receiver does not use it."""
+    main, other = (create_engine(f"sqlite:///{tmp_path / name}.sqlite") for name in ("a", "b"))
+    sessions = [scoped_session(sessionmaker(engine)) for engine in (main, other)]
+    kit = SignalsKit()
+    kit.use_outbox(Base.metadata)
+    for session in sessions:
+        kit.use_session(session)
+    app = Flask("shop")
+    app.config["SIGNALS_KIT_ENGINE"] = "none"
+    for session in sessions:
+        app.teardown_appcontext(lambda error, remove=session.remove: remove())
+
+    @kit.on("account_funded", delivery="durable")
+    def note(sender: str, **extra: Any) -> None:
+        sessions[1].add(Account(name=sender))
+
+    kit.init_app(app)
+    for engine in (main, other):
+        Base.metadata.create_all(engine)
+    with app.app_context():
+        kit.send("account_funded", "acme")
+    outbox = kit.for_app(app).outbox
+    assert outbox is not None
+    assert outbox.run_due() == 1
+    with main.connect() as read, other.connect() as written:
+        assert read.execute(text("SELECT count(*) FROM signals_outbox")).scalar() == 0
+        assert written.execute(text("SELECT name FROM account")).scalar() == "acme"
+    for engine in (main, other):
+        engine.dispose()
+
+
+def test_named_session_of_lite_that_only_reads_does_not_end_the_message(tmp_path: Path) -> None:
+    """The message ends with what was written in the extension's own session."""
+    db, kit = Lite(), SignalsKit()
+    kit.use_outbox(Base.metadata)
+    app = Flask("shop")
+    app.config["SIGNALS_KIT_ENGINE"] = "none"
+    app.config["SQLALCHEMY_ENGINES"] = {"default": f"sqlite:///{tmp_path / 'shop'}.sqlite"}
+    db.init_app(app)
+
+    @kit.on("account_funded", delivery="durable")
+    def pay(sender: str, **extra: Any) -> None:
+        with db.engine.begin() as connection:  # as another worker that begins the message
+            connection.execute(text("UPDATE signals_outbox SET attempt = attempt + 1"))
+        db.get_session("report").execute(text("SELECT 1"))
+        db.session.add(Account(name=sender))
+
+    kit.init_app(app)
+    with app.app_context():
+        Base.metadata.create_all(db.engine)
+        kit.send("account_funded", "acme")
+    outbox = kit.for_app(app).outbox
+    assert outbox is not None
+    [claimed] = outbox.claim()
+    result = outbox.run(claimed.id, claimed.attempt)
+    assert result is not None
+    assert result.status == "too_slow"
+    with app.app_context():
+        assert db.session.query(Account).count() == 0
+        db.engine.dispose()

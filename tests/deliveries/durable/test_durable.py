@@ -4,6 +4,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from flask_signals_kit import (
+    Call,
     ConfigurationError,
+    Deferred,
     Discard,
     DuplicateReceiverError,
     Durable,
@@ -524,6 +527,23 @@ def test_message_that_cannot_be_stored_fails_the_send(shop: DurableShop, policy:
         shop.funded.send("acme", amount=object())
     with shop.open(), pytest.raises(PayloadError):
         shop.funded.send_robust("acme", amount=object())
+
+
+def test_delivery_may_go_on_without_a_message_that_cannot_be_stored(shop: DurableShop) -> None:
+    """Then the receiver counts as deferred, as it has not run."""
+
+    class Tolerant(Durable):
+        def deliver(self, call: Call, /) -> None:
+            with suppress(PayloadError):
+                super().deliver(call)
+
+    shop.on(write_down, signal="account_opened")
+    shop.kit.on("account_funded", delivery=Tolerant(), on_error="isolate")(write_down)
+    with shop.open():
+        assert shop.funded.send("acme", amount=object()) == []
+        [outcome] = shop.funded.send_robust("acme", amount=object())
+    assert isinstance(outcome, Deferred)
+    assert shop.messages() == []
 
 
 def test_app_without_a_database_is_refused(kit: SignalsKit) -> None:

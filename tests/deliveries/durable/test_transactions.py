@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event, insert
+from sqlalchemy.exc import IntegrityError, PendingRollbackError
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from tests.deliveries.durable.support import DurableShop
@@ -167,3 +168,20 @@ def test_event_of_a_flush_may_send(shop: DurableShop) -> None:
         event.remove(Account, "after_insert", inserted)
     shop.work()
     assert got == ["acme"]
+
+
+def test_session_that_can_only_roll_back_stores_no_message(shop: DurableShop) -> None:
+    """The sender has ignored that its own row could not be stored."""
+    shop.on(write_down)
+    with shop.open() as session:
+        session.add(Account(id=1, name="acme"))
+        session.commit()
+        shop.funded.send("acme")
+        session.commit()
+        session.add(Account(id=1, name="initech"))
+        with pytest.raises(IntegrityError):
+            session.flush()
+        with pytest.raises(PendingRollbackError):
+            shop.funded.send("initech")
+        session.rollback()
+    assert len(shop.messages()) == 1
