@@ -7,8 +7,9 @@ here.
 from __future__ import annotations
 
 import gc
+import sys
 from collections import Counter
-from collections.abc import Generator, Hashable, Iterable, Iterator
+from collections.abc import Generator, Hashable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary
@@ -20,7 +21,7 @@ from flask import Flask
 from .app.app_signals import AppSignals
 from .app.environment import AppEnvironment
 from .app.handle import DomainSignal
-from .app.registry import Registry
+from .app.registry import Change, Registry
 from .compat import is_current
 from .core.dispatch import next_number
 from .core.signal import Signal
@@ -269,6 +270,7 @@ class Leaks:
 
     def __init__(self) -> None:
         self._permitted: _Held = WeakKeyDictionary()
+        self._modules: frozenset[str] = frozenset()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self) -> Generator[None, object, object]:
@@ -278,21 +280,15 @@ class Leaks:
         with watching_imports(self._permit):
             return (yield)
 
-    def _permit(
-        self,
-        module: str,
-        registry: Registry,
-        again: object,
-        connections: Iterable[LiveConnection],
-    ) -> None:
-        before = self._permitted.get(registry)
+    def _permit(self, module: str, change: Change) -> None:
+        before = self._permitted.get(change.registry)
         if before is not None:
-            self._permitted[registry] = before + Counter(map(_key, connections))
+            self._permitted[change.registry] = before + Counter(map(_key, change.connections))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self) -> None:
         """Permit the connections before the test."""
-        self._permitted = _held()
+        self._permitted, self._modules = _held(), frozenset(sys.modules)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(
@@ -328,11 +324,14 @@ class Leaks:
         for owner, where in _owners().items():
             if owner.registry not in self._permitted:
                 continue
-            connections = _connections(owner)
+            direct = _direct_connections(owner)
+            connections = [*owner.registry.connections, *direct]
             more = Counter(map(_key, connections)) - self._permitted[owner.registry]
             for connection in reversed(connections):
                 key = _key(connection)
-                if more[key] > 0:
+                # A direct connection is not noted: it may be that of a module's import.
+                is_new = connection in direct and connection.place.module not in self._modules
+                if more[key] > 0 and not is_new:
                     more[key] -= 1
                     yield where, connection
 
@@ -351,10 +350,14 @@ def _held() -> _Held:
 
 def _connections(owner: _Owner) -> list[LiveConnection]:
     """Return the connections made with a kit, or with one app and its signals."""
-    found = list(owner.registry.connections)
-    if isinstance(owner, AppSignals):
-        found += [connection for signal in owner._signals().values() for connection in signal._own]
-    return found
+    return [*owner.registry.connections, *_direct_connections(owner)]
+
+
+def _direct_connections(owner: _Owner) -> list[LiveConnection]:
+    """Return the connections made with an app's signals themselves."""
+    if not isinstance(owner, AppSignals):
+        return []
+    return [connection for signal in owner._signals().values() for connection in signal._own]
 
 
 def _key(connection: LiveConnection) -> Hashable:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 import types
 import weakref
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 import blinker
 
-from ..compat import BUILTIN_PAYLOADS
+from ..bridge import BUILTIN_PAYLOADS
 from ..core.connection import Connections, LiveConnection
 from ..core.introspection import locate, reload_key, reloaded
 from ..core.names import is_glob
@@ -21,8 +21,26 @@ from ..records import OnError, Place, same_function
 from .contract import Contract, check_takes_sender
 from .handle import DomainSignal
 
-Watcher: TypeAlias = Callable[["Registry", Callable[[], object], "Iterable[LiveConnection]"], None]
-"""Called with a registry, a function that makes its last change again, and what that connected."""
+
+class Change:
+    """A change of a registry.
+
+    :param registry: the registry.
+    :param repeat: makes the change again.
+    :param connections: the connections that it made.
+    """
+
+    __slots__ = ("connections", "registry", "repeat")
+
+    def __init__(
+        self,
+        registry: Registry,
+        repeat: Callable[[], object],
+        connections: Collection[LiveConnection] = (),
+    ) -> None:
+        self.registry: Registry = registry
+        self.repeat: Callable[[], object] = repeat
+        self.connections: Collection[LiveConnection] = connections
 
 
 class Registry:
@@ -33,9 +51,9 @@ class Registry:
         to the app as well.
     """
 
-    watchers: ClassVar[tuple[Watcher, ...]] = ()
-    """Called after each change of any registry. Only the testing tools set it, for the length of a
-    block."""
+    watchers: ClassVar[list[Callable[[Change], None]]] = []
+    """Called after each change of any registry. Only the testing tools add to it, for the length of
+    a block."""
 
     def __init__(self, owner: Any, parent: Registry | None = None) -> None:
         self.owner = owner
@@ -155,7 +173,7 @@ class Registry:
                     f"one app cannot give it on_error={on_error!r}: give it there, or set "
                     "app.config['SIGNALS_KIT_ON_ERROR'] for the whole app."
                 )
-        self._declared(handle)
+        self._notify_declaration(handle)
         return handle
 
     def declare_contract(
@@ -185,21 +203,26 @@ class Registry:
             handle.on_error = on_error or handle.on_error
             handle.__doc__ = doc or handle.__doc__
             self.declarations[name] = handle
-        self._declared(handle)
+        self._notify_declaration(handle)
         return handle
 
-    def _declared(self, handle: DomainSignal[Any, ..., Any]) -> None:
+    def _notify_declaration(self, handle: DomainSignal[Any, ..., Any]) -> None:
         """Notify the apps and the watchers of a declaration, which may be the parent's."""
+        self._notify_declared(handle.name)
+        if self.watchers:
+            self._notify_watchers(self._repeat_declaration(handle))
+
+    def _repeat_declaration(self, handle: DomainSignal[Any, ..., Any]) -> Callable[[], None]:
+        """Return a function that makes a declaration again."""
         name, attributes = handle.name, vars(handle).copy()
         owner = next(each for each in self.chain if name in each.declarations)
 
-        def declare_again() -> None:
+        def repeat() -> None:
             vars(handle).update(attributes)
             owner.declarations[name] = handle
             owner._notify_declared(name)
 
-        self._notify_declared(name)
-        self._notify_watchers(declare_again)
+        return repeat
 
     def _check_connected(self, contract: Contract) -> None:
         """Refuse a contract that a connected receiver does not match."""
@@ -325,9 +348,9 @@ class Registry:
                 for app in apps if former.key[0] != connection.key[0] else ():
                     app.disconnected(former)
         if self.watchers:
-            self._notify_watchers(self._connect_again(connections), connections)
+            self._notify_watchers(self._repeat_connection(connections), connections)
 
-    def _connect_again(self, connections: list[LiveConnection]) -> Callable[[], None]:
+    def _repeat_connection(self, connections: list[LiveConnection]) -> Callable[[], None]:
         """Return a function that connects again, with the bridges and sessions that it needs."""
         targets = {connection.target for connection in connections}
         bridged = {name: source for name, source in self.bridged.items() if name in targets}
@@ -335,14 +358,14 @@ class Registry:
         registries = self.related() if is_delivered else []
         needed = [(registry, registry.sessions, registry.outbox) for registry in registries]
 
-        def connect_again() -> None:
+        def repeat() -> None:
             for registry, sessions, outbox in needed:
                 registry.sessions = tuple(dict.fromkeys((*registry.sessions, *sessions)))
                 registry.outbox = registry.outbox or outbox
             self.bridge(bridged)
             self.connect([_copy(connection) for connection in connections if connection.is_alive])
 
-        return connect_again
+        return repeat
 
     def _check(self, connection: LiveConnection, apps: list[Any]) -> None:
         """Refuse a connection whose receiver could not be connected or called."""
@@ -473,10 +496,10 @@ class Registry:
         return restore
 
     def _notify_watchers(
-        self, again: Callable[[], object], connections: Iterable[LiveConnection] = ()
+        self, repeat: Callable[[], object], connections: Collection[LiveConnection] = ()
     ) -> None:
-        for watch in self.watchers:
-            watch(self, again, connections)
+        for watch in tuple(self.watchers):
+            watch(Change(self, repeat, connections))
 
     def _remember_uid(self, connection: LiveConnection) -> None:
         uid = connection.options.uid

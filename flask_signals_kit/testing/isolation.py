@@ -6,30 +6,28 @@ import sys
 from collections.abc import Callable, Collection, Generator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
-from typing import Any
 
-from ..app.registry import Registry
+from ..app.registry import Change, Registry
 
 
 @contextmanager
 def isolated(registry: Registry) -> Generator[None, None, None]:
     """Restore a kit's registry, and what its apps have of their own, when a block ends.
 
-    What a module does while it is imported in the block for the first time is done again, because
-    a later import does not run its code.
+    What a module does while it is imported in the block for the first time is repeated after the
+    block, because a later import does not run its code.
 
     :param registry: the kit's registry.
-    :raises Exception: the first one, if something cannot be done again.
+    :raises DuplicateReceiverError: if a receiver of such a module has the ``uid`` of another one;
+        of several, the first.
     """
     registries = [registry, *(app.registry for app in registry.apps)]
     snapshots = [registry.snapshot(), *(app._snapshot() for app in registry.apps)]
-    changes: list[tuple[str, Callable[[], object]]] = []
+    changes: list[tuple[str, Change]] = []
 
-    def note(
-        module: str, changed: Registry, again: Callable[[], object], connections: object
-    ) -> None:
-        if changed in registries:
-            changes.append((module, again))
+    def note(module: str, change: Change) -> None:
+        if change.registry in registries:
+            changes.append((module, change))
 
     try:
         with watching_imports(note):
@@ -38,7 +36,7 @@ def isolated(registry: Registry) -> Generator[None, None, None]:
         with ExitStack() as last_first:  # one that fails does not keep the others from running
             last_first.callback(_sync_hooks, registry)
             last_first.callback(_repeat, changes)
-            while snapshots:  # they keep the signals of a dropped app alive
+            while snapshots:  # else they keep the signals of a dropped app alive
                 last_first.callback(snapshots.pop())
 
 
@@ -47,13 +45,13 @@ def _sync_hooks(registry: Registry) -> None:
         app._sync_hooks()
 
 
-def _repeat(changes: list[tuple[str, Callable[[], object]]]) -> None:
-    """Make the changes of modules again, unless the import failed."""
+def _repeat(changes: list[tuple[str, Change]]) -> None:
+    """Repeat the changes of modules, except of those whose import failed."""
     errors: list[Exception] = []
-    for module, again in changes:
+    for module, change in changes:
         try:
             if module in sys.modules:
-                again()
+                change.repeat()
         except Exception as error:  # noqa: BLE001  raised below
             errors.append(error)
     if errors:
@@ -61,23 +59,23 @@ def _repeat(changes: list[tuple[str, Callable[[], object]]]) -> None:
 
 
 @contextmanager
-def watching_imports(note: Callable[..., None]) -> Generator[None, None, None]:
+def watching_imports(note: Callable[[str, Change], None]) -> Generator[None, None, None]:
     """Note each change that a module makes while it is imported in a block for the first time.
 
-    :param note: called with the name of the module, and as a watcher of the registry.
+    :param note: called with the name of the module and the change.
     """
     before = frozenset(sys.modules)
 
-    def watch(*change: Any) -> None:
+    def watch(change: Change) -> None:
         module = _importing(before)
         if module is not None:
-            note(module, *change)
+            note(module, change)
 
-    Registry.watchers = (*Registry.watchers, watch)
+    Registry.watchers.append(watch)
     try:
         yield
     finally:
-        Registry.watchers = tuple(each for each in Registry.watchers if each is not watch)
+        Registry.watchers.remove(watch)
 
 
 def _importing(before: Collection[str]) -> str | None:

@@ -194,6 +194,29 @@ def test_module_that_a_test_imports_may_connect_what_another_defines(
     result.assert_outcomes(passed=1)
 
 
+def test_module_that_a_test_imports_may_connect_to_a_signal_itself(project: Project) -> None:
+    """As with Blinker's own signals."""
+    project.pytester.makepyfile(
+        receivers="""
+        from test_shop import app, kit
+
+        def note(sender, **extra): ...
+
+        kit.for_app(app).namespace.signal("account_funded").connect(note)
+        """
+    )
+    result = project.test(
+        """
+        app = create_app()
+
+        def test_clean():
+            import receivers
+        """,
+        ON,
+    )
+    result.assert_outcomes(passed=1)
+
+
 def test_import_in_a_fixture_for_several_tests_permits_nothing_else(project: Project) -> None:
     """A second receiver of the same place is found, also if one fixture uses another."""
     project.pytester.makepyfile(helpers=HELPERS, receivers=RECEIVERS)
