@@ -18,7 +18,7 @@ import flask.signals
 from blinker import ANY
 from flask import Flask
 
-from .compat import BUILTIN_PAYLOADS, is_current
+from .compat import is_current
 from .core.introspection import explain_recursion, sender_behind
 from .core.names import check_name
 from .core.third_party import disconnect
@@ -29,6 +29,20 @@ if TYPE_CHECKING:
     from .records import Receiver
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
+
+BUILTIN_PAYLOADS: dict[str, tuple[str, ...]] = {
+    "appcontext_popped": (),
+    "appcontext_pushed": (),
+    "appcontext_tearing_down": ("exc",),
+    "before_render_template": ("template", "context"),
+    "got_request_exception": ("exception",),
+    "message_flashed": ("message", "category"),
+    "request_finished": ("response",),
+    "request_started": (),
+    "request_tearing_down": ("exc",),
+    "template_rendered": ("template", "context"),
+}
+"""Flask's ten signals and their payload names."""
 
 FLASK_SIGNALS: dict[str, blinker.Signal] = {
     name: getattr(flask.signals, name) for name in BUILTIN_PAYLOADS

@@ -60,20 +60,6 @@ def call_inside(context: Any, function: Callable[[], T]) -> T:
     return run(function)
 
 
-BUILTIN_PAYLOADS: dict[str, tuple[str, ...]] = {
-    "appcontext_popped": (),
-    "appcontext_pushed": (),
-    "appcontext_tearing_down": ("exc",),
-    "before_render_template": ("template", "context"),
-    "got_request_exception": ("exception",),
-    "message_flashed": ("message", "category"),
-    "request_finished": ("response",),
-    "request_started": (),
-    "request_tearing_down": ("exc",),
-    "template_rendered": ("template", "context"),
-}
-"""Flask's ten signals and their payload names."""
-
 cv_request: ContextVar[Any] = vars(flask_globals).get("_cv_request", _cv_app)
 
 
@@ -91,7 +77,7 @@ def unmarked_session() -> Any:
 
 def describe_request() -> str | None:
     """Return method and path of the current request, such as ``POST /funding/card``."""
-    request = getattr(cv_request.get(None), _REQUEST, None)  # as request_in, in less time
+    request = request_in(cv_request.get(None))
     return None if request is None else f"{request.method} {request.path}"
 
 

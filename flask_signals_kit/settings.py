@@ -1,4 +1,7 @@
-"""The table of every ``SIGNALS_KIT_*`` key, and the frozen record that they are read into."""
+"""The table of every ``SIGNALS_KIT_*`` key, and the frozen record that they are read into.
+
+Also the key of ``app.extensions``.
+"""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from flask import Flask
 
-from ..compat import BUILTIN_PAYLOADS, is_current
+from ..bridge import BUILTIN_PAYLOADS
+from ..compat import is_current
 from ..core.introspection import call_site
 from ..core.names import is_glob
 from ..core.signal import Namespace, Signal

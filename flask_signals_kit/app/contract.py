@@ -30,7 +30,7 @@ Upgrade: TypeAlias = Callable[[dict[str, Any], int], dict[str, Any]]
 """Takes a stored payload, as JSON types by name, and the version that stored it."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # without slots, which a cached property cannot have
 class Contract:
     """The contract of a declared signal: the names that a send passes and a receiver must take."""
 

@@ -183,7 +183,8 @@ class AppEnvironment(Environment):
         app_signals = self._app_signals()
         if app_signals is None:
             return None
-        return app_signals.sessions.transaction(session, sender, payload)  # type: ignore[no-any-return]
+        found: Transaction | None = app_signals.sessions.transaction(session, sender, payload)
+        return found
 
 
 def _coroutine_function(

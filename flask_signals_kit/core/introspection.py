@@ -369,7 +369,7 @@ def call_site(frame: types.FrameType | None) -> Place | None:
 def find_caller(frame: types.FrameType | None) -> Caller | None:
     """Return the nearest caller outside the kit and blinker."""
     while frame is not None:
-        module = frame.f_globals.get("__name__", "")
+        module = frame.f_globals.get("__name__") or ""
         if not module.startswith(_INTERNAL_MODULES):
             return module, frame.f_code, frame.f_lasti
         frame = frame.f_back
@@ -444,7 +444,7 @@ class LazyEmission:
     :param sender: the sender.
     :param payload: the payload, or its names.
     :param request: the description of the current request, or ``None``.
-    :param frame: the frame of the send, of its caller, or of a function of the kit in the send.
+    :param frame: any frame between the send and its caller, or ``None`` without one.
     :param number: its number in the journal, or ``None`` without one.
     """
 

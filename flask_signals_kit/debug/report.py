@@ -15,8 +15,8 @@ from blinker.base import ANY_ID
 from flask import Flask
 
 from ..app.handle import DomainSignal
+from ..bridge import BUILTIN_PAYLOADS
 from ..catalogue import CATALOGUE
-from ..compat import BUILTIN_PAYLOADS
 from ..core.introspection import is_async, locate, place_of, takes_extra
 from ..core.journal import LastFailure, Tally
 from ..core.names import is_glob

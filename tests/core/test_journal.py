@@ -317,6 +317,16 @@ def test_same_code_in_two_files_has_two_places() -> None:
     assert {(place.file, place.line) for place in places if place} == {("one.py", 2), ("two.py", 2)}
 
 
+def test_code_without_a_module_can_send() -> None:
+    """Such as that of a template, or of an embedded interpreter."""
+    environment = JournalEnvironment()
+    signal = Namespace(environment).signal("account_funded")
+    for name in ({}, {"__name__": None}):
+        exec(compile("signal.send('acme')", "one.py", "exec"), {"signal": signal, **name})
+    places = [entry.site for entry in environment.journal.entries()]
+    assert [place.module for place in places if place] == ["", ""]
+
+
 @pytest.mark.parametrize("sender", [Account(), Account, None, "acme", 3, current_app], ids=type)
 def test_sender_label_equals_that_of_the_emission(shop: AppSignals, sender: object) -> None:
     """One sender, one name, however it is looked at."""

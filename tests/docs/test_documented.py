@@ -12,8 +12,8 @@ from flask import Flask
 
 import flask_signals_kit
 from flask_signals_kit import SignalsKit, testing
+from flask_signals_kit.bridge import BUILTIN_PAYLOADS
 from flask_signals_kit.catalogue import CATALOGUE
-from flask_signals_kit.compat import BUILTIN_PAYLOADS
 from flask_signals_kit.core.journal import StepStatus
 from flask_signals_kit.debug.cli import signals
 from flask_signals_kit.debug.outbox import STATUSES

@@ -11,7 +11,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client
 
 from flask_signals_kit import SignalsKit
-from flask_signals_kit.compat import BUILTIN_PAYLOADS
+from flask_signals_kit.bridge import BUILTIN_PAYLOADS
 from flask_signals_kit.debug.report import FIGURES
 from tests.debug.page.test_views import cards, page, twin, words
 from tests.support import Later
