@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar, Token, copy_context
+from functools import lru_cache
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -16,8 +17,6 @@ from flask import globals as flask_globals
 from flask.globals import _cv_app
 from werkzeug.wrappers import Response
 from werkzeug.wsgi import ClosingIterator
-
-_close = Response.close
 
 T = TypeVar("T")
 
@@ -159,6 +158,13 @@ def _is_collected(group: BaseExceptionGroup[Any]) -> bool:
     )
 
 
+@lru_cache(maxsize=64)
+def _is_plain(kind: Any) -> bool:
+    """Tell whether the bodies of a class of responses are read and closed as Werkzeug does."""
+    names = ("close", "get_app_iter", "iter_encoded")
+    return all(getattr(kind, name, None) is getattr(Response, name) for name in names)
+
+
 def is_in_memory(body: object) -> bool:
     """Tell whether a body is that of a Werkzeug response with one chunk and no work on close.
 
@@ -169,11 +175,10 @@ def is_in_memory(body: object) -> bool:
         return False
     try:
         close: Any = body._callbacks[-1]
-        if close.__func__ is not _close:
-            return False
         response = close.__self__
+        kind: Any = type(response)
         chunks = response.response
-        if type(chunks) is not list:
+        if type(chunks) is not list or not _is_plain(kind):
             return False
         [chunk] = chunks
         return type(chunk) is bytes and not response._on_close

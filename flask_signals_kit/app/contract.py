@@ -62,7 +62,11 @@ class Contract:
 
     @cached_property
     def hints(self) -> dict[str, Any]:
-        """The declared types; those that cannot be imported are missing.
+        """The declared types, as of the first use; see :meth:`resolve_types`."""
+        return self.resolve_types()
+
+    def resolve_types(self) -> dict[str, Any]:
+        """Return the declared types; those that cannot be imported are missing.
 
         The sender's type has the name ``sender``, whatever the stub calls it.
         """

@@ -138,6 +138,8 @@ class MessageStore:
         listen_to_begins()
         self._engine = engine
         self._found_engine: Any = None
+        self._settled_engine = engine
+        """The engine of the table, if it never changes: not in a test, unless it was given."""
         self._process = os.getpid()
         self._checked: WeakKeyDictionary[Any, str | None] = WeakKeyDictionary()
         self._results: WeakValueDictionary[str, LateResult] = WeakValueDictionary()
@@ -206,6 +208,8 @@ class MessageStore:
                 return known
             bind = session.get_bind(clause=self.statements.table)
         self._found_engine = bind.engine
+        if not self.app.testing:
+            self._settled_engine = bind.engine
         return bind
 
     @property
@@ -222,7 +226,7 @@ class MessageStore:
 
     def connection_of(self, session: Any) -> Any:
         """Return the connection of a session's transaction to the database of the table."""
-        return connection_in(session, self.known_engine) or session.connection(
+        return connection_in(session, self._settled_engine) or session.connection(
             bind_arguments={"clause": self.statements.table}
         )
 

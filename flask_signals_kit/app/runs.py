@@ -397,7 +397,8 @@ class _Run:
             yield
             self.context.is_open = False  # what the commit runs sends messages of their own
             used = list(self._open_sessions())
-            session = self.context.session if used else None
+            is_current = next(active_contexts(), None) is self.context.app_context
+            session = self.context.session if used or not is_current else None
             for other in used:
                 if other is not session:
                     other.commit()

@@ -369,7 +369,9 @@ def call_site(frame: types.FrameType | None) -> Place | None:
 def find_caller(frame: types.FrameType | None) -> Caller | None:
     """Return the nearest caller outside the kit and blinker."""
     while frame is not None:
-        module = frame.f_globals.get("__name__") or ""
+        module = frame.f_globals.get("__name__")
+        if type(module) is not str:  # as in the code of a template
+            module = ""
         if not module.startswith(_INTERNAL_MODULES):
             return module, frame.f_code, frame.f_lasti
         frame = frame.f_back

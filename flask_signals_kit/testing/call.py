@@ -59,7 +59,7 @@ def _sample_sender(contract: Contract | None, app: Any) -> Any:
     """Return the app, if it is a possible sender; else a sample of the sender's declared type."""
     if contract is None or contract.sender_type is None:
         return app
-    hints = contract.hints
+    hints = contract.resolve_types()
     kind = hints.get(SENDER)
     if kind is Any or kind in type(app).__mro__:
         return app

@@ -53,7 +53,7 @@ def payloads(
             f"{getattr(signal, 'name', None) or type_name(signal)!r}: declare it by @kit.declare."
         )
     check_names(contract, strategies, "payloads")
-    hints, how = contract.hints, f"payloads({signal.name}, {{}}=strategy)"
+    hints, how = contract.resolve_types(), f"payloads({signal.name}, {{}}=strategy)"
     chosen = dict(strategies)
     for name in contract.names:
         if name not in chosen:
@@ -95,7 +95,7 @@ def sample_payload(contract: Contract, given: Collection[str], how: str) -> dict
     :param how: as in :func:`no_value`.
     :raises ContractError: for a name that has no sample.
     """
-    hints = contract.hints
+    hints = contract.resolve_types()
     return {
         name: sample_value(contract, hints, name, how)
         for name in contract.required

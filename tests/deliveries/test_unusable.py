@@ -221,6 +221,47 @@ def test_commit_that_the_database_turns_into_a_rollback(
         assert seen == shop.rows() == ["globex"]
 
 
+def test_listener_of_the_app_that_aborts_the_transaction_as_it_commits(postgresql: str) -> None:
+    """It was added after the receiver was connected, and swallows the error."""
+    run_python(
+        """
+import sys
+
+from flask import Flask
+from flask_signals_kit import SignalsKit
+from sqlalchemy import create_engine, event, text
+from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.orm import Session
+
+app, kit, current, seen = Flask("shop"), SignalsKit(), [], []
+kit.use_session(lambda: current[-1])
+kit.init_app(app)
+
+
+@kit.on("account_funded", delivery="after_commit")
+def note(sender, **extra):
+    seen.append(sender)
+
+
+@event.listens_for(Session, "before_commit")
+def audit(session):
+    try:
+        session.execute(text("SELECT * FROM missing"))
+    except ProgrammingError:
+        pass
+
+
+with app.app_context(), Session(create_engine(sys.argv[1])) as session:
+    current.append(session)
+    session.begin()
+    kit.send("account_funded", "acme")
+    session.commit()
+assert seen == [], seen
+""",
+        postgresql,
+    )
+
+
 def test_commit_that_psycopg_rolls_back_although_it_is_imported_late(postgresql: str) -> None:
     """The engine is created after the receiver was connected, and imports the driver."""
     run_python(

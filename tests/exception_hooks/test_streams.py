@@ -27,6 +27,7 @@ from flask import (
 )
 from flask.sessions import SecureCookieSessionInterface
 from werkzeug.test import create_environ
+from werkzeug.wsgi import ClosingIterator
 
 from flask_signals_kit import SignalsKit
 from flask_signals_kit.records import Source
@@ -60,6 +61,24 @@ def test_exception_in_a_stream_is_reported_once_on_a_real_server(watched: Watch)
             assert connection.getresponse().read() == b"01"
         connection.close()
         assert arrived.wait(10)
+    assert watched.reported == [(BOOM, "stream", False)]
+
+
+@pytest.mark.parametrize("method", ["iter_encoded", "get_app_iter"])
+def test_exception_in_the_body_of_a_response_of_another_kind_is_reported(
+    watched: Watch, method: str
+) -> None:
+    """Its class changes how the one chunk is read."""
+
+    def failing(self: Response, *args: Any) -> Any:
+        yield from map(fail, "x")
+
+    kind: Any = type("FailingResponse", (Response,), {method: failing})
+    if method == "get_app_iter":
+        kind.get_app_iter = lambda self, environ: ClosingIterator(failing(self), self.close)
+    watched.app.add_url_rule("/failing", "failing", lambda: kind("body"))
+    with pytest.raises(ValueError, match="boom"):
+        _ = watched.app.test_client().get("/failing").data
     assert watched.reported == [(BOOM, "stream", False)]
 
 

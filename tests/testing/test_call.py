@@ -272,3 +272,20 @@ def test_call_is_no_emission(app: Flask) -> None:
     journal = kit.for_app(app).journal
     assert journal is not None
     assert [(entry.signal, entry.parent) for entry in journal.entries()] == [("archive_made", None)]
+
+
+def test_type_that_is_defined_later_is_found(kit: SignalsKit) -> None:
+    """Each call resolves the declared types."""
+    app = Flask("shop")
+    kit.init_app(app)
+    later: dict[str, Any] = {"kit": kit}
+    exec("@kit.declare\ndef sale_made(sender: str, *, method: 'Method') -> None: ...", later)
+
+    def pay(sender: str, *, method: object, **extra: object) -> object:
+        return method
+
+    with app.app_context():
+        with pytest.raises(ContractError, match="its type 'Method'"):
+            kit.call(pay, later["sale_made"])
+        exec("import enum\nclass Method(enum.Enum): CARD = 1", later)
+        assert kit.call(pay, later["sale_made"]) is later["Method"].CARD

@@ -314,19 +314,25 @@ def _decode_value(
 ) -> Any:
     if model == APP:
         return app
-    what = "sender" if name == SENDER else f"payload {name!r}"
+    mapper = None if model is None else _mapper_at(model)
     try:
-        if model is not None:
-            return _load(model, value, load)
-        if isinstance(value, msgspec.Raw):
-            if bytes(value) == b"null":
-                return None
+        if mapper is not None:
+            key = _key_of(mapper, value)
+        elif not isinstance(value, msgspec.Raw):
+            return msgspec.convert(value, hints.get(name, Any), strict=False)
+        elif bytes(value) == b"null":
+            return None
+        else:
             return msgspec.json.decode(value, type=hints.get(name, Any))
-        return msgspec.convert(value, hints.get(name, Any), strict=False)
     except (msgspec.MsgspecError, ValueError) as error:
+        what = "sender" if name == SENDER else f"payload {name!r}"
         reason = _without_value(error)
         # Not "from error": its text may contain a value, and it would be logged.
         raise PayloadError(f"The stored {what} does not match its declaration{reason}.") from None
+    found = load(mapper.class_, key)
+    if found is None:
+        raise PayloadError(f"The instance of {model} that was sent does not exist any more.")
+    return found
 
 
 _WITHOUT_VALUE = ("Expected `", "Object missing required field")
@@ -339,15 +345,12 @@ def _without_value(error: Exception) -> str:
     return f": {text}" if text.startswith(_WITHOUT_VALUE) else ""
 
 
-def _load(path: str, raw: msgspec.Raw, load: Load) -> Any:
-    """Load a model instance."""
+def _mapper_at(path: str) -> Any:
+    """Return the mapper of a model."""
     mapper = inspect(_class_at(path), raiseerr=False)
     if not isinstance(mapper, Mapper):
         raise PayloadError(f"There is no model {path!r} any more; it was the class of an instance.")
-    found = load(mapper.class_, _key_of(mapper, raw))
-    if found is None:
-        raise PayloadError(f"The instance of {path} that was sent does not exist any more.")
-    return found
+    return mapper
 
 
 def _key_of(mapper: Any, raw: msgspec.Raw) -> tuple[Any, ...]:

@@ -287,3 +287,31 @@ def test_named_session_of_lite_that_only_reads_does_not_end_the_message(tmp_path
     with app.app_context():
         assert db.session.query(Account).count() == 0
         db.engine.dispose()
+
+
+def test_test_may_bind_the_table_to_another_engine(tmp_path: Path) -> None:
+    """Although its session uses the engine of an earlier test, too."""
+    first, second = (create_engine(f"sqlite:///{tmp_path / name}.sqlite") for name in ("a", "b"))
+    kit = SignalsKit()
+    kit.use_session(lambda: g.get("session"))
+    kit.use_outbox(Base.metadata)
+    kit.on("account_funded", delivery="durable")(write_down)
+    app = Flask("shop")
+    app.testing = True
+    kit.init_app(app)
+    for engine in (first, second):
+        Base.metadata.create_all(engine)
+    table = Base.metadata.tables["signals_outbox"]
+    with app.app_context(), Session(first) as g.session:
+        g.session.add(Account(name="acme"))
+        kit.send("account_funded", "acme")
+        g.session.rollback()
+    with app.app_context(), Session(binds={table: second, Account: first}) as g.session:
+        g.session.add(Account(name="acme"))
+        kit.send("account_funded", "acme")
+        g.session.commit()
+    for engine, count in ((first, 0), (second, 1)):
+        with engine.connect() as connection:
+            stored = connection.execute(text("SELECT count(*) FROM signals_outbox")).scalar()
+        assert stored == count
+        engine.dispose()

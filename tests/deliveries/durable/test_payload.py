@@ -12,7 +12,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import ForeignKey, String, TypeDecorator, inspect, text
+from sqlalchemy import ForeignKey, String, TypeDecorator, event, inspect, text
 from sqlalchemy.orm import Mapped, mapped_column
 from werkzeug.local import LocalProxy
 
@@ -488,6 +488,30 @@ def test_name_that_is_missing_makes_the_message_dead(shop: DurableShop, ran: lis
     shop.work()
     [message] = shop.messages()
     assert message.error.startswith("The stored payload lacks 'amount': declare the signal with")
+
+
+def test_failure_to_load_an_instance_is_tried_again(shop: DurableShop) -> None:
+    """Such as that of the database, or of a listener of the app."""
+    ran: list[Any] = []
+    shop.on(lambda sender, **extra: ran.append(sender), signal="sale_made")
+    failures = [ValueError("not yet")]
+
+    def fail_once(*details: Any) -> None:
+        if failures:
+            raise failures.pop()
+
+    with shop.open() as session:
+        account = Account(name="acme", balance=0)
+        session.add(account)
+        shop.kit.send("sale_made", account)
+        session.commit()
+    event.listen(Account, "load", fail_once)
+    try:
+        shop.work()
+    finally:
+        event.remove(Account, "load", fail_once)
+    assert len(ran) == 1
+    assert shop.messages() == []
 
 
 @pytest.mark.parametrize("upgraded", [None, {"amount": "five"}, {"amount": 5.5}])
