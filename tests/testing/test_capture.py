@@ -174,7 +174,7 @@ def test_captured_row_is_not_a_deleted_one(kit: SignalsKit, app: Flask) -> None:
 
 
 def test_captured_object_is_itself_whatever_it_equals(kit: SignalsKit, app: Flask) -> None:
-    """As an array, which has no truth value, or a number that is none."""
+    """As an array, which has no truth value, or NaN, which does not equal itself."""
     nothing = float("nan")
     with kit.capture() as sent:
         kit.send("account_funded", "acme", amount=nothing)
