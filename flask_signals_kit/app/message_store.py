@@ -27,6 +27,7 @@ from ..deliveries.durable.table import (
     NAME,
     RESEND,
     Statements,
+    check_connection,
     missing_part,
     outbox_table,
     schema_in,
@@ -35,7 +36,6 @@ from ..deliveries.sources import SessionSource, in_greenlet, is_async
 from ..deliveries.sqlite import engine_label
 from ..deliveries.transactions import connection_in, has_changes, listen_to_begins, pending_in
 from ..errors import (
-    HOW_TO_CREATE,
     ConfigurationError,
     DeadMessageError,
     DuplicateReceiverError,
@@ -242,25 +242,15 @@ class MessageStore:
         :raises DuplicateReceiverError: naming both.
         :raises ConfigurationError: for a weak receiver.
         """
-        name = receiver_name(connection)
-        registry = self.signals.registry
         if connection.weak:
             raise ConfigurationError(
                 f"Receiver {connection.place} is durable and weak: it would be missing when its "
                 "message runs. Connect it without weak=True."
             )
+        registry = self.signals.registry
         for other in (*registry.connections, *registry.parent.connections):
-            if (
-                isinstance(other.options.delivery, Durable)
-                and other.key[0] != connection.key[0]
-                and receiver_name(other) == name
-                and not is_reloaded(connection.resolve(), other.resolve())
-            ):
-                raise DuplicateReceiverError(
-                    f"Two durable receivers have the name {name!r}: {other.place}, connected to "
-                    f"{other.target!r}, and {connection.place}. A message stores only the "
-                    "name, so give one of them a uid."
-                )
+            if isinstance(other.options.delivery, Durable):
+                _refuse_same_name(connection, other)
 
     # -- sending ------------------------------------------------------------------------------
 
@@ -350,37 +340,11 @@ class MessageStore:
         """
         schema = schema_in(self.statements.table, connection)
         if self._checked.get(connection.engine, "") != schema:
-            self._check_database(connection, schema)
+            check_connection(self.statements.table, connection, self.engine())
             self._checked[connection.engine] = schema
         is_followed = call._late is not None or self.signals.sessions.are_observed
         values = self._values(call, delivery)
         return self.statements.insert(connection, **values, returns_id=is_followed)
-
-    def _check_database(self, connection: Any, schema: str | None) -> None:
-        """Refuse a connection to another database than that of the table, or to one without it.
-
-        :param schema: the schema of the table on this connection.
-        """
-        engine = self.engine()
-        known = schema_in(self.statements.table, engine)
-        if schema != known:
-            raise ConfigurationError(
-                f"The session uses schema {schema!r} of {engine_label(connection.engine)}, but the "
-                f"outbox is in schema {known!r}: the workers of an app read one table, so all "
-                "sessions must translate its schema to the same."
-            )
-        if connection.engine is not engine and connection.engine.url != engine.url:
-            raise ConfigurationError(
-                f"The session uses {engine_label(connection.engine)}, but the outbox is in "
-                f"{engine_label(engine)}: a durable receiver's message is stored in the sender's "
-                "transaction, so both must be one database."
-            )
-        missing = missing_part(self.statements.table, connection)
-        if missing:
-            raise ConfigurationError(
-                f"There is no {missing} in {engine_label(connection.engine)}, which durable "
-                f"receivers need. {HOW_TO_CREATE}"
-            )
 
     def _values(self, call: Call, delivery: Durable) -> dict[str, Any]:
         """Return what a message stores.
@@ -505,6 +469,24 @@ class MessageStore:
         with self.engine().begin() as connection:
             rows = self.statements.claim(connection, limit, queue, resend)
         return [Claimed(**row) for row in rows]
+
+
+def _refuse_same_name(connection: LiveConnection, other: LiveConnection) -> None:
+    """Refuse a receiver whose name is that of another one, unless that is its reloaded module's.
+
+    :raises DuplicateReceiverError: naming both.
+    """
+    name = receiver_name(connection)
+    if (
+        other.key[0] != connection.key[0]
+        and receiver_name(other) == name
+        and not is_reloaded(connection.resolve(), other.resolve())
+    ):
+        raise DuplicateReceiverError(
+            f"Two durable receivers have the name {name!r}: {other.place}, connected to "
+            f"{other.target!r}, and {connection.place}. A message stores only the name, so give "
+            "one of them a uid."
+        )
 
 
 def receiver_name(connection: LiveConnection) -> str:

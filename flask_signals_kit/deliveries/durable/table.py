@@ -39,6 +39,9 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import Executable
 from sqlalchemy.sql.functions import FunctionElement
 
+from ...errors import HOW_TO_CREATE, ConfigurationError
+from ..sqlite import engine_label
+
 NAME = "signals_outbox"
 
 DIALECTS = frozenset({"sqlite", "postgresql"})
@@ -324,6 +327,33 @@ def schema_in(table: Table, connection: Any) -> str | None:
     schema: str | None = table.schema
     schemas = connection.get_execution_options().get("schema_translate_map")
     return schemas.get(schema, schema) if schemas else schema
+
+
+def check_connection(table: Table, connection: Connection, engine: Any) -> None:
+    """Refuse a connection to another database than that of the table, or to one without it.
+
+    :param engine: the engine of the table.
+    :raises ConfigurationError: naming both.
+    """
+    schema, known = schema_in(table, connection), schema_in(table, engine)
+    used = engine_label(connection.engine)
+    if schema != known:
+        raise ConfigurationError(
+            f"The session uses schema {schema!r} of {used}, but the outbox is in schema {known!r}: "
+            "the workers of an app read one table, so all sessions must translate its schema to "
+            "the same."
+        )
+    if connection.engine is not engine and connection.engine.url != engine.url:
+        raise ConfigurationError(
+            f"The session uses {used}, but the outbox is in {engine_label(engine)}: a durable "
+            "receiver's message is stored in the sender's transaction, so both must be one "
+            "database."
+        )
+    missing = missing_part(table, connection)
+    if missing:
+        raise ConfigurationError(
+            f"There is no {missing} in {used}, which durable receivers need. {HOW_TO_CREATE}"
+        )
 
 
 def missing_part(table: Table, connection: Connection) -> str | None:
