@@ -369,10 +369,12 @@ def call_site(frame: types.FrameType | None) -> Place | None:
 def find_caller(frame: types.FrameType | None) -> Caller | None:
     """Return the nearest caller outside the kit and blinker."""
     while frame is not None:
-        module = frame.f_globals.get("__name__")
-        if type(module) is not str:  # as in the code of a template
-            module = ""
-        if not module.startswith(_INTERNAL_MODULES):
+        module: Any = frame.f_globals.get("__name__")
+        try:
+            is_internal = module.startswith(_INTERNAL_MODULES)
+        except (AttributeError, TypeError):  # no text, as in the code of a template
+            module, is_internal = "", False
+        if not is_internal:
             return module, frame.f_code, frame.f_lasti
         frame = frame.f_back
     return None
@@ -475,8 +477,9 @@ class LazyEmission:
         if hasattr(kind, "_get_current_object"):
             sender = sender_behind(sender)
             kind = type(sender)
-        is_named = sender is None or issubclass(kind, type)
-        self._sender: str | type = type_name(sender) if is_named else kind
+        self._sender: str | type = kind
+        if sender is None or issubclass(kind, type):
+            self._sender = type_name(sender)
         self._payload = tuple(payload)
         self._site = find_caller(frame)
         self.request: str | None = request

@@ -123,12 +123,13 @@ class Signal(ConnectableSignal):
             )
             finish(dispatch.run())
             return dispatch.results()
-        connections, has_deliveries = plan.any_sender, plan.has_deliveries
+        connections = plan.any_sender
         if plan.by_sender:
             connections = plan.connections_for(sender_key(sender))
-        del plan  # likewise
-        if has_deliveries:
+        if plan.has_deliveries:
+            del plan  # likewise
             return send_with_deliveries(self.context, connections, sender, payload)
+        del plan
         return [
             (receiver, receiver(sender, **payload))
             for connection in connections
