@@ -22,8 +22,8 @@ from ...core.introspection import sender_behind
 from ...errors import PayloadError, type_name
 from ...records import SENDER, Emission, Place
 
-_LEAST = -(2**63)
-"""Integers between this and its opposite keep their type and value in JSON."""
+_EXACT = frozenset({str, int, bool})
+"""The types whose values JSON keeps, if it can encode them."""
 
 APP = "app"
 """Stands for the app as the sender."""
@@ -116,13 +116,7 @@ def encode(signal: str, app: Any, sender: Any, payload: dict[str, Any], hints: H
     values: dict[str, Any] = {SENDER: sender, **payload}
     for name, given in values.items():
         kind = type(given)
-        if kind is str:
-            is_exact = given.isascii()  # another string may have surrogates
-        elif kind is int:
-            is_exact = _LEAST < given < -_LEAST
-        else:
-            is_exact = kind is bool
-        if is_exact and hints.get(name, kind) is kind:
+        if kind in _EXACT and hints.get(name, kind) is kind:
             continue
         value = sender_behind(given)  # of a LocalProxy
         if value is None:
@@ -133,7 +127,13 @@ def encode(signal: str, app: Any, sender: Any, payload: dict[str, Any], hints: H
             values[name], models[name] = _encode_model(signal, name, value)
         else:
             values[name] = _encode_value(signal, name, value, hints)
-    return msgspec.json.encode(Values(values=values, models=models)).decode()
+    try:
+        return msgspec.json.encode(Values(values=values, models=models)).decode()
+    except ValueError:  # a text with surrogates, or an integer of thousands of digits
+        for name, value in values.items():
+            if type(value) in _EXACT:
+                _encode_value(signal, name, value, hints)
+        raise
 
 
 def _encode_model(signal: str, name: str, value: Any) -> tuple[msgspec.Raw, str]:

@@ -193,10 +193,13 @@ def test_other_types_must_be_declared(shop: DurableShop, ran: list[Any], value: 
     assert shop.messages() == []
 
 
-def test_text_that_is_not_unicode_is_refused(shop: DurableShop, ran: list[Any]) -> None:
+@pytest.mark.parametrize("value", ["\udc80", 10**5000], ids=["surrogate", "digits"])
+def test_value_that_json_cannot_encode_is_refused(
+    shop: DurableShop, ran: list[Any], value: Any
+) -> None:
     """The error names it."""
     with shop.open(), pytest.raises(PayloadError, match=r"Payload 'note' .* stored as JSON"):
-        shop.kit.send("sale_made", "acme", note="\udc80")
+        shop.kit.send("sale_made", "acme", number=5, at=[1], note=value)
     assert shop.messages() == []
 
 
