@@ -92,7 +92,7 @@ def run(store: MessageStore, message: int, attempt: int) -> RunResult | None:
         begun = replace(begun, attempt=attempt, used_up=_last_end(begun))
     with begun.current():
         status, error = begun.execute()
-        ended = perf_counter()
+        ended = begun.context.retried or perf_counter()
     return RunResult(
         message=message,
         attempt=begun.attempt,
@@ -484,9 +484,11 @@ class _Run:
     def _try_again(self, delay: float, reason: str, headers: str | None = None) -> bool:
         """Make the message due after a time in seconds; return false if it is another worker's."""
         with self.store.engine().begin() as connection:
-            return self.store.statements.retry(
+            is_stored = self.store.statements.retry(
                 connection, self.message, self.attempt, delay, reason, headers
             )
+        self.context.retried = perf_counter()  # at once: from now on it may be claimed
+        return is_stored
 
     def _delay(self, error: BaseException) -> float:
         if isinstance(error, RetryAfter):
