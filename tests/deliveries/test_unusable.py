@@ -221,10 +221,7 @@ def test_commit_that_the_database_turns_into_a_rollback(
         assert seen == shop.rows() == ["globex"]
 
 
-def test_listener_of_the_app_that_aborts_the_transaction_as_it_commits(postgresql: str) -> None:
-    """It was added after the receiver was connected, and swallows the error."""
-    run_python(
-        """
+NEW_APP = """
 import sys
 
 from flask import Flask
@@ -241,8 +238,15 @@ kit.init_app(app)
 @kit.on("account_funded", delivery="after_commit")
 def note(sender, **extra):
     seen.append(sender)
+"""
+"""The beginning of a program whose process has not used psycopg yet."""
 
 
+def test_listener_of_the_app_that_aborts_the_transaction_as_it_commits(postgresql: str) -> None:
+    """It was added after the receiver was connected, and swallows the error."""
+    run_python(
+        NEW_APP
+        + """
 @event.listens_for(Session, "before_commit")
 def audit(session):
     try:
@@ -265,25 +269,8 @@ assert seen == [], seen
 def test_commit_that_psycopg_rolls_back_although_it_is_imported_late(postgresql: str) -> None:
     """The engine is created after the receiver was connected, and imports the driver."""
     run_python(
-        """
-import sys
-
-from flask import Flask
-from flask_signals_kit import SignalsKit
-from sqlalchemy import create_engine, text
-from sqlalchemy.exc import ProgrammingError
-from sqlalchemy.orm import Session
-
-app, kit, current, seen = Flask("shop"), SignalsKit(), [], []
-kit.use_session(lambda: current[-1])
-kit.init_app(app)
-
-
-@kit.on("account_funded", delivery="after_commit")
-def note(sender, **extra):
-    seen.append(sender)
-
-
+        NEW_APP
+        + """
 assert "psycopg" not in sys.modules
 with app.app_context(), Session(create_engine(sys.argv[1])) as session:
     current.append(session)
