@@ -115,7 +115,7 @@ def test_what_ends_or_existed_before_is_not_found(project: Project, connect: str
 
 
 def test_reloaded_receiver_is_not_found(project: Project) -> None:
-    """It replaces its former self."""
+    """It replaces the receiver of the earlier version."""
     project.pytester.makepyfile(
         receivers="""
         from shop import kit

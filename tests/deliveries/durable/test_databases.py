@@ -19,6 +19,25 @@ from tests.deliveries.support import Account, Base
 from tests.support import make_app, write_down
 
 
+def app_with_a_session_in_g(kit: SignalsKit, engine: Engine | None = None, **config: Any) -> Flask:
+    """Make an app with a durable receiver, whose session is ``g.session``."""
+    kit.use_session(lambda: g.get("session"))
+    kit.use_outbox(Base.metadata, engine)
+    kit.on("account_funded", delivery="durable")(write_down)
+    return make_app(kit, **config)
+
+
+@pytest.fixture
+def two_engines(tmp_path: Path) -> Iterator[list[Engine]]:
+    """Give the engines of two databases with all tables."""
+    engines = [create_engine(f"sqlite:///{tmp_path / name}.sqlite") for name in ("a", "b")]
+    for engine in engines:
+        Base.metadata.create_all(engine)
+    yield engines
+    for engine in engines:
+        engine.dispose()
+
+
 def test_session_of_another_database_is_refused(shop: DurableShop, tmp_path: Path) -> None:
     """The message could not be in the sender's transaction."""
     shop.on(lambda sender, **extra: None)
@@ -34,17 +53,11 @@ def test_session_of_another_database_is_refused(shop: DurableShop, tmp_path: Pat
 
 
 def test_session_of_another_database_is_refused_whatever_session_comes_next(
-    tmp_path: Path,
+    kit: SignalsKit, two_engines: list[Engine]
 ) -> None:
     """The workers read one table only. A test may change the database, an app in use may not."""
-    main, other = (create_engine(f"sqlite:///{tmp_path / name}.sqlite") for name in ("a", "b"))
-    kit = SignalsKit()
-    kit.use_session(lambda: g.get("session"))
-    kit.use_outbox(Base.metadata)
-    kit.on("account_funded", delivery="durable")(write_down)
-    app = Flask("shop")
-    app.config["SIGNALS_KIT_ENGINE"] = "none"
-    kit.init_app(app)
+    main, other = two_engines
+    app = app_with_a_session_in_g(kit, SIGNALS_KIT_ENGINE="none")
 
     def send(engine: Any) -> None:
         with app.app_context(), Session(engine) as g.session:
@@ -52,8 +65,6 @@ def test_session_of_another_database_is_refused_whatever_session_comes_next(
             kit.send("account_funded", "acme")
             g.session.commit()
 
-    for engine in (main, other):
-        Base.metadata.create_all(engine)
     send(main)
     with pytest.raises(ConfigurationError, match="both must be one database"):
         send(other)
@@ -61,8 +72,6 @@ def test_session_of_another_database_is_refused_whatever_session_comes_next(
     outbox = kit.for_app(app).outbox
     assert outbox is not None
     assert outbox.engine() is main
-    main.dispose()
-    other.dispose()
 
 
 @pytest.fixture
@@ -76,15 +85,11 @@ def engines(tmp_path: Path) -> Iterator[tuple[Engine, Engine]]:
 
 
 def test_session_that_translates_the_schema_to_another_one_is_refused(
-    engines: tuple[Engine, Engine],
+    kit: SignalsKit, engines: tuple[Engine, Engine]
 ) -> None:
     """As in an app with a schema for each tenant: the workers would read that of the first."""
     plain, tenant = engines
-    kit = SignalsKit()
-    kit.use_session(lambda: g.get("session"))
-    kit.use_outbox(Base.metadata, plain)
-    kit.on("account_funded", delivery="durable")(write_down)
-    app = make_app(kit, TESTING=True)
+    app = app_with_a_session_in_g(kit, plain, TESTING=True)
     for engine in (plain, tenant):
         Base.metadata.create_all(engine)
     with app.app_context(), Session(tenant) as g.session:
@@ -225,12 +230,10 @@ def test_outbox_is_readable_where_there_is_no_session(kit: SignalsKit, sqlite: s
 
 
 def test_message_is_deleted_in_its_own_database_whatever_session_a_receiver_uses(
-    tmp_path: Path,
+    kit: SignalsKit, two_engines: list[Engine]
 ) -> None:
     """The first session is that of the outbox, and the receiver does not use it."""
-    main, other = (create_engine(f"sqlite:///{tmp_path / name}.sqlite") for name in ("a", "b"))
-    sessions = [scoped_session(sessionmaker(engine)) for engine in (main, other)]
-    kit = SignalsKit()
+    sessions = [scoped_session(sessionmaker(engine)) for engine in two_engines]
     kit.use_outbox(Base.metadata)
     for session in sessions:
         kit.use_session(session)
@@ -244,18 +247,15 @@ def test_message_is_deleted_in_its_own_database_whatever_session_a_receiver_uses
         sessions[1].add(Account(name=sender))
 
     kit.init_app(app)
-    for engine in (main, other):
-        Base.metadata.create_all(engine)
     with app.app_context():
         kit.send("account_funded", "acme")
     outbox = kit.for_app(app).outbox
     assert outbox is not None
     assert outbox.run_due() == 1
+    main, other = two_engines
     with main.connect() as read, other.connect() as written:
         assert read.execute(text("SELECT count(*) FROM signals_outbox")).scalar() == 0
         assert written.execute(text("SELECT name FROM account")).scalar() == "acme"
-    for engine in (main, other):
-        engine.dispose()
 
 
 def test_named_session_of_lite_that_only_reads_does_not_end_the_message(tmp_path: Path) -> None:
@@ -289,18 +289,12 @@ def test_named_session_of_lite_that_only_reads_does_not_end_the_message(tmp_path
         db.engine.dispose()
 
 
-def test_test_may_bind_the_table_to_another_engine(tmp_path: Path) -> None:
+def test_test_may_bind_the_table_to_another_engine(
+    kit: SignalsKit, two_engines: list[Engine]
+) -> None:
     """Although its session uses the engine of an earlier test, too."""
-    first, second = (create_engine(f"sqlite:///{tmp_path / name}.sqlite") for name in ("a", "b"))
-    kit = SignalsKit()
-    kit.use_session(lambda: g.get("session"))
-    kit.use_outbox(Base.metadata)
-    kit.on("account_funded", delivery="durable")(write_down)
-    app = Flask("shop")
-    app.testing = True
-    kit.init_app(app)
-    for engine in (first, second):
-        Base.metadata.create_all(engine)
+    first, second = two_engines
+    app = app_with_a_session_in_g(kit, TESTING=True)
     table = Base.metadata.tables["signals_outbox"]
     with app.app_context(), Session(first) as g.session:
         g.session.add(Account(name="acme"))
@@ -314,4 +308,3 @@ def test_test_may_bind_the_table_to_another_engine(tmp_path: Path) -> None:
         with engine.connect() as connection:
             stored = connection.execute(text("SELECT count(*) FROM signals_outbox")).scalar()
         assert stored == count
-        engine.dispose()

@@ -1,4 +1,4 @@
-"""The worker: what it does while the database cannot be used, and how it is stopped."""
+"""The worker: what it claims and runs, what it does without a database, and how it is stopped."""
 
 import logging
 import threading
@@ -11,6 +11,19 @@ from flask_signals_kit import RetryAfter
 from flask_signals_kit.app.embedded import Worker
 from tests.deliveries.durable.support import DurableShop
 from tests.support import wait_until
+
+
+def ask_once(shop: DurableShop) -> list[int]:
+    """Connect a receiver that asks once to be run again at once; give its runs."""
+    runs: list[int] = []
+
+    def ask(sender: Any, **extra: Any) -> None:
+        runs.append(1)
+        if len(runs) == 1:
+            raise RetryAfter(0)
+
+    shop.on(ask)
+    return runs
 
 
 def test_damaged_headers_are_the_reason_of_a_dead_message(shop: DurableShop) -> None:
@@ -79,14 +92,7 @@ def test_signal_handler_can_stop_a_worker(shop: DurableShop) -> None:
 
 def test_message_that_is_claimed_while_its_run_ends_is_run_again(shop: DurableShop) -> None:
     """It is due at once, and the end of the app context takes a while."""
-    attempts: list[int] = []
-
-    def ask(sender: Any, **extra: Any) -> None:
-        attempts.append(1)
-        if len(attempts) == 1:
-            raise RetryAfter(0)
-
-    shop.on(ask)
+    attempts = ask_once(shop)
     worker = Worker(shop.outbox, 1)
 
     @shop.app.teardown_appcontext
@@ -167,17 +173,11 @@ def test_claim_counts_although_an_older_one_was_outrun(shop: DurableShop) -> Non
 
 def test_interrupted_display_of_a_result_does_not_hold_the_message(shop: DurableShop) -> None:
     """Else this worker would never run it again."""
-    ran: list[int] = []
-
-    def ask(sender: Any, **extra: Any) -> None:
-        ran.append(1)
-        if len(ran) == 1:
-            raise RetryAfter(0)
+    ran = ask_once(shop)
 
     def show(result: Any, seconds: float) -> None:
         raise SystemExit
 
-    shop.on(ask)
     with shop.open():
         shop.funded.send("acme")
     Worker(shop.outbox, 1, ended=show).work(once=True)
