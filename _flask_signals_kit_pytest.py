@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from flask_signals_kit import CapturedSignals, SignalsKit
 
 _MARKER = (
-    "no_receivers(*signals): call no receivers of these signals in this test. Give names, globs, "
-    "handles or blinker signals; without any, it applies to all domain signals."
+    "no_receivers(*signals): call no receivers of these signals in this test. Give names, "
+    "patterns, handles or Blinker signals; without any, it applies to all of the app's own signals."
 )
 
 
@@ -86,7 +86,8 @@ def pytest_runtest_makereport(
     return report
 
 
-# pytest prints the lines from the decorator on if a project has no fixture `app`.
+# Without a fixture `app`, pytest prints the lines of the fixture that needs it, from its decorator
+# on. So the advice stands below the decorator.
 
 
 @pytest.fixture

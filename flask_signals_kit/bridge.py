@@ -263,7 +263,7 @@ def choose(
     """
     names = [names] if isinstance(names, str) else names
     if isinstance(source, str):
-        from . import catalogue  # here, as most apps do not need it
+        from . import catalogue  # only here: it would slow down importing the package
 
         found = catalogue.load(source)
         return _choose(found, names, f"{source}." if prefix is None else prefix, source)

@@ -76,7 +76,7 @@ def unmarked_session() -> Any:
 
 def describe_request() -> str | None:
     """Return method and path of the current request, such as ``POST /funding/card``."""
-    request = getattr(cv_request.get(None), _REQUEST, None)  # in each send with a delivery
+    request = getattr(cv_request.get(None), _REQUEST, None)  # request_in, written out for speed
     return None if request is None else f"{request.method} {request.path}"
 
 

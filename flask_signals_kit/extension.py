@@ -220,7 +220,7 @@ class SignalsKit(Api):
         captured signals run. As :meth:`DomainSignal.muted` does, these apply to the current thread
         or task only.
 
-        :param signals: names, globs or handles; every domain signal of the app if omitted. An
+        :param signals: names, patterns or handles; each of the app's own signals if omitted. An
             undeclared name is logged, or raises under ``SIGNALS_KIT_STRICT``.
         :param app: the app; the current one if omitted. With it, the block needs no app context,
             whose ``g`` and session all requests of a test client in the block would share.

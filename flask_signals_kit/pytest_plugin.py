@@ -275,9 +275,9 @@ class Leaks:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self) -> Generator[None, object, object]:
         """Permit what modules connect that the test is the first to import."""
-        from .testing.isolation import watching_imports  # imported if the check is on
+        from .testing.isolation import observing_imports  # imported if the check is on
 
-        with watching_imports(self._permit):
+        with observing_imports(self._permit):
             return (yield)
 
     def _permit(self, module: str, change: Change) -> None:
@@ -324,12 +324,12 @@ class Leaks:
         for owner, where in _owners().items():
             if owner.registry not in self._permitted:
                 continue
-            direct = _direct_connections(owner)
-            connections = [*owner.registry.connections, *direct]
+            connections, direct = _connections(owner), _direct_connections(owner)
             more = Counter(map(_key, connections)) - self._permitted[owner.registry]
             for connection in reversed(connections):
                 key = _key(connection)
-                # A direct connection is not noted: it may be that of a module's import.
+                # A registry does not report a direct connection: one to a receiver of a module
+                # that is new in this test is permitted.
                 is_new = connection in direct and connection.place.module not in self._modules
                 if more[key] > 0 and not is_new:
                     more[key] -= 1

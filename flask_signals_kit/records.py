@@ -138,7 +138,7 @@ class RecordedRequest:
     id: int
     """Its number in this process, as in its link on the page."""
     signals: tuple[str, ...]
-    """The domain signals that it has sent so far, each once, in the order of the sends."""
+    """The app's own signals that it has sent so far, each once, in the order of the sends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

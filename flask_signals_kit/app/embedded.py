@@ -103,7 +103,7 @@ class Worker:
         if self._ended is not None:
             try:
                 self._ended(result, time.perf_counter() - started)
-            except BaseException:
+            except BaseException:  # also SystemExit: else the message stayed in _claimed for ever
                 logger.exception("The result of message %d could not be shown", message)
         return result.ended
 

@@ -27,7 +27,7 @@ from ..deliveries.durable.table import (
     NAME,
     RESEND,
     Statements,
-    check_connection,
+    check_database,
     missing_part,
     outbox_table,
     schema_in,
@@ -62,7 +62,7 @@ class RunningMessage:
     """The identifiers of the threads that its receiver runs in; an async one may have two."""
     is_open: bool = True
     """Whether the transaction of the run has not ended yet."""
-    retried: float | None = None
+    retry_stored: float | None = None
     """When its next attempt was stored, on ``time.perf_counter``."""
 
     @property
@@ -140,8 +140,8 @@ class MessageStore:
         listen_to_begins()
         self._engine = engine
         self._found_engine: Any = None
-        self._settled_engine = engine
-        """The engine of the table, if it never changes: not in a test, unless it was given."""
+        self._fixed_engine = engine
+        """The engine of the table if it cannot change: in a test, only one that was given."""
         self._process = os.getpid()
         self._checked: WeakKeyDictionary[Any, str | None] = WeakKeyDictionary()
         self._results: WeakValueDictionary[str, LateResult] = WeakValueDictionary()
@@ -211,7 +211,7 @@ class MessageStore:
             bind = session.get_bind(clause=self.statements.table)
         self._found_engine = bind.engine
         if not self.app.testing:
-            self._settled_engine = bind.engine
+            self._fixed_engine = bind.engine
         return bind
 
     @property
@@ -228,7 +228,7 @@ class MessageStore:
 
     def connection_of(self, session: Any) -> Any:
         """Return the connection of a session's transaction to the database of the table."""
-        return connection_in(session, self._settled_engine) or session.connection(
+        return connection_in(session, self._fixed_engine) or session.connection(
             bind_arguments={"clause": self.statements.table}
         )
 
@@ -267,16 +267,16 @@ class MessageStore:
             pending.keep(call)  # an earlier receiver of the same emission has rolled it back
             return
         session, begun = self._session_for(call, delivery)
-        is_committed = True
+        has_committed = True
         if session is None:
             with self.engine().begin() as connection:
                 message = self._insert(connection, call, delivery)
         else:
-            is_committed, message = self._store_in(session, call, delivery, begun)
+            has_committed, message = self._store_in(session, call, delivery, begun)
         if message is None and self.embedded is None:
             return  # nothing happens at the commit
         stored = StoredCall(call, message, self)
-        waiting: Any = None if is_committed else pending_in(session)
+        waiting: Any = None if has_committed else pending_in(session)
         if waiting is None:
             stored.run_contained()
         else:
@@ -310,7 +310,7 @@ class MessageStore:
 
         :param begun: whether an earlier receiver, or a predicate, has begun it during this send. If
             it has only read the database, it is committed: on SQLite it may hold the lock.
-        :return: what waits for the commit, or ``None`` after it; and as :meth:`_insert`.
+        :return: whether it has committed the session's transaction; and as :meth:`_insert`.
         """
         if is_async(session) and not in_greenlet():
             raise ConfigurationError(
@@ -341,8 +341,8 @@ class MessageStore:
         :return: the id of the message; ``None`` if neither the journal nor a test needs it.
         """
         schema = schema_in(self.statements.table, connection)
-        if self._checked.get(connection.engine, "") != schema:
-            check_connection(self.statements.table, connection, self.engine())
+        if self._checked.get(connection.engine, "") != schema:  # "" is no schema, None is one
+            check_database(self.statements.table, connection, self.engine())
             self._checked[connection.engine] = schema
         is_followed = call._late is not None or self.signals.sessions.are_observed
         values = self._values(call, delivery)
@@ -474,7 +474,7 @@ class MessageStore:
 
 
 def _refuse_same_name(connection: LiveConnection, other: LiveConnection) -> None:
-    """Refuse a receiver whose name is that of another one, unless that is its reloaded module's.
+    """Refuse a receiver that has the name of another one, unless it is that one reloaded.
 
     :raises DuplicateReceiverError: naming both.
     """

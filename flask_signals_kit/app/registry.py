@@ -36,7 +36,7 @@ class Change:
         self,
         registry: Registry,
         repeat: Callable[[], object],
-        connections: Collection[LiveConnection] = (),
+        connections: Collection[LiveConnection],
     ) -> None:
         self.registry: Registry = registry
         self.repeat: Callable[[], object] = repeat
@@ -51,16 +51,16 @@ class Registry:
         to the app as well.
     """
 
-    watchers: ClassVar[list[Callable[[Change], None]]] = []
-    """Called after each change of any registry. Only the testing tools add to it, for the length of
-    a block."""
+    observers: ClassVar[list[Callable[[Change], None]]] = []
+    """Called after each change of any registry, also of one that is made later. Only the testing
+    tools add to it, for the length of a block."""
 
     def __init__(self, owner: Any, parent: Registry | None = None) -> None:
         self.owner = owner
         self.parent = parent
-        # What a test may change is also listed in `snapshot`.
         self.chain: tuple[Registry, ...] = (self,) if parent is None else (self, parent)
         """This registry and its parent, in order of precedence."""
+        # `snapshot` must list each attribute that a test can change.
         self.declarations: dict[str, DomainSignal[Any, ..., Any]] = {}
         self.bridged: dict[str, blinker.Signal] = {}
         self.hooks: tuple[Any, ...] = ()
@@ -118,7 +118,6 @@ class Registry:
     def matches(self, name: str, signal: str | blinker.Signal) -> bool:
         """Tell whether a name belongs to a signal, or matches a glob and is a domain signal's.
 
-        :param name: the name.
         :param signal: a name, a glob or a third-party signal.
         """
         if isinstance(signal, str):
@@ -207,10 +206,10 @@ class Registry:
         return handle
 
     def _notify_declaration(self, handle: DomainSignal[Any, ..., Any]) -> None:
-        """Notify the apps and the watchers of a declaration, which may be the parent's."""
+        """Notify the apps and the observers of a declaration, which may be the parent's."""
         self._notify_declared(handle.name)
-        if self.watchers:
-            self._notify_watchers(self._repeat_declaration(handle))
+        if self.observers:
+            self._notify_observers(self._repeat_declaration(handle))
 
     def _repeat_declaration(self, handle: DomainSignal[Any, ..., Any]) -> Callable[[], None]:
         """Return a function that makes a declaration again."""
@@ -256,7 +255,7 @@ class Registry:
             self.bridged.update(sources)
         for app in self.apps:
             app.bridged(sources)
-        self._notify_watchers(partial(self.bridge, sources))
+        self._notify_observers(partial(self.bridge, sources))
 
     def add_hook(self, hook: Any) -> None:
         """Add the registration of an exception hook; it replaces an earlier one of the hook."""
@@ -264,19 +263,19 @@ class Registry:
             self.hooks = (*(other for other in self.hooks if not hook.replaces(other)), hook)
         for app in self.apps:
             app.hooks.add(hook)
-        self._notify_watchers(partial(self.add_hook, hook))
+        self._notify_observers(partial(self.add_hook, hook))
 
     def use_session(self, source: Any) -> None:
         """Add the source of a session."""
         with self.lock:
             self.sessions = (*self.sessions, source)
-        self._notify_watchers(partial(self.use_session, source))
+        self._notify_observers(partial(self.use_session, source))
 
     def use_outbox(self, metadata: Any, engine: Any) -> None:
         """Set the tables and the engine of the outbox."""
         with self.lock:
             self.outbox = (metadata, engine)
-        self._notify_watchers(partial(self.use_outbox, metadata, engine))
+        self._notify_observers(partial(self.use_outbox, metadata, engine))
 
     # -- connections --------------------------------------------------------------------------
 
@@ -347,8 +346,8 @@ class Registry:
             for former in replaced:
                 for app in apps if former.key[0] != connection.key[0] else ():
                     app.disconnected(former)
-        if self.watchers:
-            self._notify_watchers(self._repeat_connection(connections), connections)
+        if self.observers:
+            self._notify_observers(self._repeat_connection(connections), connections)
 
     def _repeat_connection(self, connections: list[LiveConnection]) -> Callable[[], None]:
         """Return a function that connects again, with the bridges and sessions that it needs."""
@@ -464,7 +463,7 @@ class Registry:
         for connection in found:
             self.connections.remove(connection)
             self.forget_uid(connection)
-        self._notify_watchers(partial(self.remove, target, receiver, sender))
+        self._notify_observers(partial(self.remove, target, receiver, sender))
         return found
 
     def snapshot(self) -> Callable[[], None]:
@@ -495,11 +494,11 @@ class Registry:
 
         return restore
 
-    def _notify_watchers(
+    def _notify_observers(
         self, repeat: Callable[[], object], connections: Collection[LiveConnection] = ()
     ) -> None:
-        for watch in tuple(self.watchers):
-            watch(Change(self, repeat, connections))
+        for observe in tuple(self.observers):
+            observe(Change(self, repeat, connections))
 
     def _remember_uid(self, connection: LiveConnection) -> None:
         uid = connection.options.uid

@@ -65,8 +65,8 @@ class _UsedUpError(Exception):
 
 
 MISSES = 6
-"""How often in a row a message is begun where its receiver, or its version, does not exist, before
-it is dead: for 16 minutes, a release may just be replaced. These attempts do not count."""
+"""After how many runs in a row that do not find its receiver, or its version, a message is dead.
+That takes 16 minutes, in which a release can be replaced. These runs do not count as attempts."""
 
 _UNKNOWN = Durable()
 """The delivery of a receiver that is not found."""
@@ -89,10 +89,10 @@ def run(store: MessageStore, message: int, attempt: int) -> RunResult | None:
     if begun is None:
         return None
     if begun.is_used_up:
-        begun = replace(begun, attempt=attempt, used_up=_last_end(begun))
+        begun = replace(begun, attempt=attempt, last_end=_last_end(begun))
     with begun.current():
         status, error = begun.execute()
-        ended = begun.context.retried or perf_counter()
+        ended = begun.context.retry_stored or perf_counter()
     return RunResult(
         message=message,
         attempt=begun.attempt,
@@ -200,7 +200,7 @@ class _Run:
     late: LateResult
     began: float
     context: RunningMessage
-    used_up: str | None = None
+    last_end: str | None = None
     """How the last run ended, if the attempts are used up; then this one does not begin."""
 
     @property
@@ -301,7 +301,7 @@ class _Run:
             self.late.ran(self.began, error)
             raise
         else:
-            # If the receiver has removed the session, it may have written in the next one.
+            # A receiver that has removed the session may have written in the one that replaced it.
             current = session if session.in_transaction() else self.context.session
             with self._transaction(current) as connection:
                 self.store.statements.finish(connection, self.message, self.attempt)
@@ -339,17 +339,17 @@ class _Run:
         """
         if self.headers is _DAMAGED:
             raise PayloadError("The stored headers are damaged.")
-        if self.used_up is not None:
+        if self.last_end is not None:
             raise DeadMessageError(
                 f"Receiver {self.row.receiver!r} of signal {self.signal!r} has used up its "
-                f"attempts ({self.attempt - self.headers.spent}). The last one: {self.used_up}."
+                f"attempts ({self.attempt - self.headers.spent}). The last one: {self.last_end}."
             )
         live: Any = self.connection
         sender, payload = self._decode()
         context = self.store.signals.namespace.signal(self.signal).context
         number = self.late.number or 0
         receiver = self._in_its_thread(self.receiver) if live.is_async else self.receiver
-        # Else what it sends would not be shown under it. The message has a result of its own.
+        # With it, what the receiver sends is shown under it. The run's own result is self.late.
         late = LateResult() if context.is_observed else None
         return Call(context, live, receiver, sender, payload, self.emission, None, number, late)
 
@@ -487,7 +487,7 @@ class _Run:
             is_stored = self.store.statements.retry(
                 connection, self.message, self.attempt, delay, reason, headers
             )
-        self.context.retried = perf_counter()  # at once: from now on it may be claimed
+        self.context.retry_stored = perf_counter()  # at once: from now on it may be claimed
         return is_stored
 
     def _delay(self, error: BaseException) -> float:

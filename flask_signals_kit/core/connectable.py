@@ -22,7 +22,7 @@ from .connection import DEFAULTS, Connections, LiveConnection, Options
 from .delivery import Delivery
 from .environment import Environment, Restriction, SignalContext
 from .introspection import receiver_key, sender_key
-from .plan import Plan, in_order
+from .plan import Plan, in_calling_order
 from .scopes import EVERYWHERE, scope, scopes
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -165,10 +165,13 @@ class ConnectableSignal(blinker.NamedSignal):
 
     @property
     def is_muted(self) -> bool:
-        """Whether the signal is muted here. Setting it applies to every thread and task."""
+        """Whether no receiver runs here: by :meth:`muted`, by setting this, or by a test's marker.
+
+        Setting it applies to every thread and task.
+        """
         limits = self.context.environment.restrictions_of(self.name)
-        blocks = self._mutes.union(each.scope for each in limits if each.scope is EVERYWHERE)
-        return not blocks.isdisjoint(scopes.get())
+        everywhere = any(each.scope is EVERYWHERE for each in limits)
+        return everywhere or not self._mutes.isdisjoint(scopes.get())
 
     @is_muted.setter
     def is_muted(self, value: bool) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -297,7 +300,7 @@ class ConnectableSignal(blinker.NamedSignal):
     @property
     def live_connections(self) -> tuple[LiveConnection, ...]:
         """Every connection in calling order."""
-        return tuple(in_order(self._connected()))
+        return tuple(in_calling_order(self._connected()))
 
     @property
     def connections(self) -> list[Connection]:

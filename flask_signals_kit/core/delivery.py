@@ -169,10 +169,10 @@ class Call:
         "_connection",
         "_context",
         "_emission",
-        "_keeps_failure",
         "_late",
         "_payload",
         "_receiver",
+        "_retains_failure",
         "_sender",
         "_status",
         "number",
@@ -191,7 +191,7 @@ class Call:
         transaction: Transaction | None,
         number: int,
         late: LateResult | None = None,
-        keeps_failure: bool = False,
+        retains_failure: bool = False,
     ) -> None:
         self._context = context
         self._connection = connection
@@ -200,7 +200,7 @@ class Call:
         self._payload = payload
         self._emission = emission
         self._late = late
-        self._keeps_failure = keeps_failure  # of run_contained, for the send
+        self._retains_failure = retains_failure  # that of run_contained, until outcome() returns it
         self.number: int = number
         """The number of the emission, in the order in which emissions began; 0 if it is unknown."""
         self.transaction: Transaction | None = transaction
@@ -294,7 +294,7 @@ class Call:
         except Exception as error:  # noqa: BLE001  contained
             add_note(error, self.emission)
             report(error, self._context, self._receiver, self.emission, "delivery")
-            if self._keeps_failure:
+            if self._retains_failure:
                 self.value, self._status = error, "contained"
 
     def drop(self, reason: str | None = None) -> None:
@@ -341,7 +341,7 @@ class Call:
 
         :return: the status, with what the receiver returned or raised, or with the late result.
         """
-        self._keeps_failure = False
+        self._retains_failure = False
         status = self._status  # once: another thread may run the call
         if status == "ok":
             return status, self.value

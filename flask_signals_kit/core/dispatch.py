@@ -296,7 +296,7 @@ class Dispatch:
                 transaction,
                 self.number,
                 None if self.roster is None else LateResult(),
-                keeps_failure=True,
+                retains_failure=True,
             )
             try:
                 options.delivery.deliver(call)

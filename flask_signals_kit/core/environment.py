@@ -35,9 +35,9 @@ class Restriction:
     reason: str
     """Why the receivers are muted that it does not allow."""
     applies_to: Callable[[str], bool] = lambda name: True
-    """Tells by the name of a signal whether its receivers are limited; all are if omitted."""
+    """Tells by the name of a signal whether its receivers are limited; by default, all are."""
     allows: Callable[[LiveConnection], bool] = lambda connection: False
-    """Tells whether a connection is called; none is if omitted."""
+    """Tells whether a connection is called; by default, none is."""
 
 
 class Environment:

@@ -55,7 +55,7 @@ class Plan:
         is_observed: bool = False,
         version: object = None,
     ) -> None:
-        ranked = in_order(connections)
+        ranked = in_calling_order(connections)
         self.version: object = version
         self.connections: tuple[LiveConnection, ...] = tuple(ranked)
         self.roster: Roster | None = Roster(signal, self.connections) if is_observed else None
@@ -99,7 +99,7 @@ class Plan:
         found = self._merged.get(sender)
         if found is None:
             own = [*self.any_sender, *self.by_sender[sender]]
-            found = self._merged[sender] = _distinct(in_order(own))
+            found = self._merged[sender] = _distinct(in_calling_order(own))
         return found
 
     def reached(self, sender: Any, scopes: frozenset[object]) -> tuple[LiveConnection, ...]:
@@ -151,7 +151,7 @@ def _distinct(connections: Iterable[LiveConnection]) -> tuple[LiveConnection, ..
     return tuple(kept)
 
 
-def in_order(connections: Iterable[LiveConnection]) -> list[LiveConnection]:
+def in_calling_order(connections: Iterable[LiveConnection]) -> list[LiveConnection]:
     """Return connections in calling order: higher priority first, then as they were connected."""
     return sorted(connections, key=_rank)
 

@@ -290,7 +290,10 @@ class _Loop:
     def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
         try:
             if self.begun:
-                self._commit() if kind is None else self._roll_back()
+                if kind is None:
+                    self._commit()
+                else:
+                    self._roll_back()
         finally:
             self.begun = None
 
@@ -421,7 +424,7 @@ def _connections_of(transaction: Any) -> set[Any]:
 
 
 def connection_in(session: Session, engine: Any) -> Any:
-    """Return the connection that a session's transaction uses for an engine, in less time.
+    """Return the connection of a session's transaction to an engine; faster than the session does.
 
     :return: ``None`` if the session itself must be asked: it has not used the engine yet, it can
         only roll back, or it is in a savepoint, which begins on a connection at its first use.

@@ -147,7 +147,7 @@ class CapturedSignals(list[Captured]):
             receivers and was not sent, which every assertion refuses as a typo.
         """
         __tracebackhide__ = True
-        return self._found(signal, sender, payload)[0]
+        return self._find(signal, sender, payload)[0]
 
     def assert_sent_once(self, signal: Named, /, *, sender: Any = ANY, **payload: Any) -> Captured:
         """Assert that a signal was sent exactly once, with this sender and payload.
@@ -157,7 +157,7 @@ class CapturedSignals(list[Captured]):
         :raises AssertionError: if no emission matches, or more than one.
         """
         __tracebackhide__ = True
-        found = self._found(signal, sender, payload)
+        found = self._find(signal, sender, payload)
         if len(found) > 1:
             sent = _described(found[0].signal, sender, payload)
             raise AssertionError(self._with_tree(f"{sent} was sent {len(found)} times, not once."))
@@ -172,7 +172,7 @@ class CapturedSignals(list[Captured]):
         :raises Exception: what a predicate raised; it cannot tell that an emission does not match.
         """
         __tracebackhide__ = True
-        name = self._known(signal)
+        name = self._name_to_check(signal)
         same = [each for each in self if each.signal == name]
         if any(matches(sender, payload, each.sender, each.payload) for each in same):
             text = f"{_described(name, sender, payload)} was sent."
@@ -197,7 +197,7 @@ class CapturedSignals(list[Captured]):
         __tracebackhide__ = True
         sent = iter([captured.signal for captured in self])
         before = ""
-        for name in map(self._known, signals):
+        for name in map(self._name_to_check, signals):
             if name not in sent:  # this takes the signals up to the one that is found
                 raise AssertionError(self._with_tree(f"Signal {name!r} was not sent{before}."))
             before += f"{', ' if before else ' after '}{name!r}"
@@ -241,7 +241,7 @@ class CapturedSignals(list[Captured]):
 
     # -- searching ----------------------------------------------------------------------------
 
-    def _known(self, signal: Named) -> str:
+    def _name_to_check(self, signal: Named) -> str:
         """Return the name of a signal; refuse a typo, for which "not sent" would always be true."""
         __tracebackhide__ = True
         name = self._name_of(signal)
@@ -252,10 +252,10 @@ class CapturedSignals(list[Captured]):
             raise AssertionError(self._with_tree(text + suggestion(near)))
         return name
 
-    def _found(self, signal: Named, sender: Any, payload: dict[str, Any]) -> list[Captured]:
+    def _find(self, signal: Named, sender: Any, payload: dict[str, Any]) -> list[Captured]:
         """Return the emissions that match; fail if there is none."""
         __tracebackhide__ = True
-        name = self._known(signal)
+        name = self._name_to_check(signal)
         found = self._matching(name, sender, payload)
         if not found:
             raise AssertionError(self._not_sent(name, sender, payload))

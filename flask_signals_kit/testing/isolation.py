@@ -19,7 +19,7 @@ def isolated(registry: Registry) -> Generator[None, None, None]:
 
     :param registry: the kit's registry.
     :raises DuplicateReceiverError: if a receiver of such a module has the ``uid`` of another one;
-        of several, the first.
+        if several cannot be repeated, the first error.
     """
     registries = [registry, *(app.registry for app in registry.apps)]
     snapshots = [registry.snapshot(), *(app._snapshot() for app in registry.apps)]
@@ -30,7 +30,7 @@ def isolated(registry: Registry) -> Generator[None, None, None]:
             changes.append((module, change))
 
     try:
-        with watching_imports(note):
+        with observing_imports(note):
             yield
     finally:
         with ExitStack() as last_first:  # one that fails does not keep the others from running
@@ -59,23 +59,23 @@ def _repeat(changes: list[tuple[str, Change]]) -> None:
 
 
 @contextmanager
-def watching_imports(note: Callable[[str, Change], None]) -> Generator[None, None, None]:
+def observing_imports(note: Callable[[str, Change], None]) -> Generator[None, None, None]:
     """Note each change that a module makes while it is imported in a block for the first time.
 
     :param note: called with the name of the module and the change.
     """
     before = frozenset(sys.modules)
 
-    def watch(change: Change) -> None:
+    def observe(change: Change) -> None:
         module = _importing(before)
         if module is not None:
             note(module, change)
 
-    Registry.watchers.append(watch)
+    Registry.observers.append(observe)
     try:
         yield
     finally:
-        Registry.watchers.remove(watch)
+        Registry.observers.remove(observe)
 
 
 def _importing(before: Collection[str]) -> str | None:

@@ -78,7 +78,7 @@ class Headers(msgspec.Struct, omit_defaults=True):
         return msgspec.structs.replace(self, spent=self.spent + 1, missed=self.missed + 1)
 
     def after_run(self) -> Headers:
-        """Return the headers of a message that has run: misses are counted anew."""
+        """Return the headers after a run that has found the receiver: ``missed`` is 0 again."""
         return msgspec.structs.replace(self, missed=0)
 
     @classmethod

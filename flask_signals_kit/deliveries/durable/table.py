@@ -287,8 +287,7 @@ class Statements:
         key = statement, schema_in(self.table, connection)
         text = texts.get(key)
         if text is None:
-            schemas = {self.table.schema: key[1]}
-            text = texts[key] = _Compiled(statement, connection.dialect, schemas)
+            text = texts[key] = _Compiled(statement, connection.dialect, self.table.schema, key[1])
         return connection.exec_driver_sql(text.sql, text.parameters(values))
 
 
@@ -297,13 +296,16 @@ class _Compiled:
 
     :param statement: the statement.
     :param dialect: its dialect.
-    :param schemas: the table's schema, and the one to use instead.
+    :param declared: the table's schema.
+    :param used: the one to use instead.
     """
 
-    def __init__(self, statement: Any, dialect: Any, schemas: dict[Any, Any]) -> None:
+    def __init__(
+        self, statement: Any, dialect: Any, declared: str | None, used: str | None
+    ) -> None:
         how: dict[str, Any] = {}
-        if any(schema != used for schema, used in schemas.items()):
-            how = {"schema_translate_map": schemas, "render_schema_translate": True}
+        if used != declared:
+            how = {"schema_translate_map": {declared: used}, "render_schema_translate": True}
         compiled = statement.compile(dialect=dialect, **how)
         self.sql: str = compiled.string
         self._defaults: dict[str, Any] = compiled.construct_params(_check=False)
@@ -329,7 +331,7 @@ def schema_in(table: Table, connection: Any) -> str | None:
     return schemas.get(schema, schema) if schemas else schema
 
 
-def check_connection(table: Table, connection: Connection, engine: Any) -> None:
+def check_database(table: Table, connection: Connection, engine: Any) -> None:
     """Refuse a connection to another database than that of the table, or to one without it.
 
     :param engine: the engine of the table.
