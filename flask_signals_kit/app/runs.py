@@ -397,8 +397,7 @@ class _Run:
             yield
             self.context.is_open = False  # what the commit runs sends messages of their own
             used = list(self._open_sessions())
-            is_current = next(active_contexts(), None) is self.context.app_context
-            session = self.context.session if used or not is_current else None
+            session = self.context.session if used else None
             for other in used:
                 if other is not session:
                     other.commit()
@@ -418,7 +417,9 @@ class _Run:
     def _open_sessions(self) -> Iterator[Any]:
         """Return the sessions that the receiver may have used, and that have a transaction."""
         found = self.store.sessions_here(self.delivery)
-        return (session for session in found if session.in_transaction())
+        if next(active_contexts(), None) is not self.context.app_context:
+            found.append(self.context.session)  # the receiver has left an app context open
+        return (session for session in found if session is not None and session.in_transaction())
 
     @contextmanager
     def _transaction(self, session: Any) -> Generator[Any, None, None]:
@@ -487,7 +488,8 @@ class _Run:
             is_stored = self.store.statements.retry(
                 connection, self.message, self.attempt, delay, reason, headers
             )
-        self.context.retry_stored = perf_counter()  # at once: from now on it may be claimed
+            # Before the commit: from then on it may be claimed. Until then it is locked.
+            self.context.retry_stored = perf_counter()
         return is_stored
 
     def _delay(self, error: BaseException) -> float:

@@ -1,5 +1,6 @@
 """Which transaction a message is stored in, and which transactions a send or a run ends."""
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -149,6 +150,31 @@ def test_transaction_of_an_enclosing_context_stays_open(shop: DurableShop) -> No
         assert shop.outbox.run_due() == 1
         session.rollback()
         assert session.query(Account).count() == 0
+
+
+@pytest.mark.parametrize("does_fail", [True, False])
+def test_receiver_that_leaves_an_app_context_open(shop: DurableShop, does_fail: bool) -> None:
+    """Its transaction, in the context of the run, ends all the same."""
+    open_contexts: list[Any] = []
+
+    def receive(sender: Any, **extra: Any) -> None:
+        shop.session.add(Account(name=sender))
+        shop.session.flush()
+        context = shop.app.app_context()
+        context.push()
+        open_contexts.append(context)
+        if does_fail:
+            raise LookupError
+
+    shop.on(receive)
+    with shop.open():
+        shop.funded.send("acme")
+    with pytest.raises((AssertionError, RuntimeError)):  # of Flask: it is not the current context
+        shop.run_once()
+    with suppress(LookupError):
+        open_contexts.pop().pop()
+    shown = [message.error.split()[0] for message in shop.messages()]
+    assert (shop.rows(), shown) == (([], ["LookupError"]) if does_fail else (["acme"], []))
 
 
 def test_event_of_a_flush_may_send(shop: DurableShop) -> None:

@@ -5,7 +5,7 @@ import threading
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from flask_signals_kit import RetryAfter
 from flask_signals_kit.app.embedded import Worker
@@ -104,6 +104,30 @@ def test_message_that_is_claimed_while_its_run_ends_is_run_again(shop: DurableSh
         shop.funded.send("acme")
     assert shop.outbox.forward(worker) == 1
     worker._pool.shutdown()
+    assert len(attempts) == 2
+    assert shop.messages() == []
+
+
+def test_message_that_is_claimed_as_soon_as_its_retry_is_stored_is_run_again(
+    shop: DurableShop,
+) -> None:
+    """The thread that has stored it has not gone on yet."""
+    attempts = ask_once(shop)
+    worker = Worker(shop.outbox, 1)
+    claims: list[int] = []
+    is_claiming = threading.Lock()
+
+    @event.listens_for(shop.engine, "checkin")
+    def claim(connection: Any, record: Any) -> None:
+        if attempts and not any(claims) and is_claiming.acquire(blocking=False):
+            claims.append(shop.outbox.forward(worker))  # this uses connections, too
+            is_claiming.release()
+
+    with shop.open():
+        shop.funded.send("acme")
+    assert shop.outbox.forward(worker) == 1
+    worker._pool.shutdown()
+    assert sum(claims) == 1
     assert len(attempts) == 2
     assert shop.messages() == []
 
