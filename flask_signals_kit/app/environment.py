@@ -97,10 +97,7 @@ class AppEnvironment(Environment):
         """The app, or ``None`` if it no longer exists."""
         return self._app()
 
-    @staticmethod
-    def request() -> str | None:
-        """Describe the current request."""
-        return describe_request()
+    request = staticmethod(describe_request)
 
     def report(
         self, exception: Exception, receiver: Receiver, emission: Emission, source: Source

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 import weakref
 from collections.abc import Callable
@@ -32,7 +31,7 @@ from ..deliveries.durable.table import (
     outbox_table,
     schema_in,
 )
-from ..deliveries.sources import SessionSource, in_greenlet, is_async
+from ..deliveries.sources import in_greenlet, is_async
 from ..deliveries.sqlite import engine_label
 from ..deliveries.transactions import connection_in, has_changes, listen_to_begins, pending_in
 from ..errors import (
@@ -41,6 +40,7 @@ from ..errors import (
     DuplicateReceiverError,
 )
 from .contract import Contract
+from .sessions import plain_sessions
 
 if TYPE_CHECKING:
     from ..core.connection import LiveConnection
@@ -222,7 +222,7 @@ class MessageStore:
     def session(self, delivery: Durable | None) -> Any:
         """Return the session of a receiver; create it if need be."""
         own = None if delivery is None else delivery.session
-        sources = self.signals.sessions._sources() if own is None else [own]
+        sources = self.signals.sessions.here() if own is None else [own]
         found = (source.open() for source in sources)
         return next((session for session in found if session is not None), None)
 
@@ -234,7 +234,7 @@ class MessageStore:
 
     def sessions_here(self, delivery: Durable) -> list[Any]:
         """Return the sessions of the current app context, and that of a delivery."""
-        found = self.signals.sessions._here(SessionSource.plain_sessions)
+        found = plain_sessions(self.signals.sessions.here())
         own = [] if delivery.session is None else delivery.session.plain_sessions()
         return [*found, *(session for session in own if session not in found)]
 
@@ -387,7 +387,7 @@ class MessageStore:
         """Find the result of a call by the id of its message, as long as the journal keeps it."""
         late.number, late.attempts = call.number, delivery.max_attempts
         if self.signals.requests is not None:
-            late.request = self.signals.requests.of(call._context.name, sys._getframe())
+            late.request = self.signals.requests.of(call._context.name)
         self._results[message] = late
 
     def result_of(self, message: str) -> LateResult:

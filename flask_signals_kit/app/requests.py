@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import weakref
 from collections.abc import Callable
 from contextvars import ContextVar
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from flask import Flask, Response
@@ -22,9 +23,6 @@ from flask.signals import (
 from ..compat import cv_request, own_app_context, request_in, sending_context
 from ..core.journal import RequestRecord
 from ..core.third_party import disconnect
-
-if TYPE_CHECKING:
-    from types import FrameType
 
 _numbers = count(1)
 
@@ -45,18 +43,17 @@ class Requests:
         self._attribute = f"_signals_kit_record_{next(_numbers)}"
         """The attribute of a context that stores its record; contexts of two apps may nest."""
 
-    def of(self, signal: str, frame: FrameType) -> RequestRecord:
-        """Return the record of the request that a signal is sent in.
+    def of(self, signal: str) -> RequestRecord:
+        """Return the record of the request that a signal is sent in; its send must call this.
 
         :param signal: the signal's name.
-        :param frame: the frame of the send.
         """
         context = cv_request.get(None) or _cv_app.get(None)
         record: RequestRecord | None = getattr(context, self._attribute, None)
         # Once a context is popped, the current one is that around it.
         if record is not None and signal != "appcontext_popped":
             return record
-        context = sending_context(self._app(), signal, frame)
+        context = sending_context(self._app(), signal, sys._getframe())
         return self._outside if context is None else self._record_of(context)
 
     def current(self) -> RequestRecord | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import weakref
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
 from itertools import islice
 from threading import Lock
@@ -17,7 +17,6 @@ from ..compat import active_contexts, call_inside, is_current
 from ..deliveries.sources import (
     SessionSource,
     current_of,
-    plain_session,
     session_of,
     sessions_holding,
 )
@@ -69,17 +68,21 @@ class Sessions:
         self._lock = Lock()
         self._extension: SessionSource | None = None
 
-    def _sources(self) -> tuple[SessionSource, ...]:
+    def here(self) -> tuple[SessionSource, ...]:
+        """Return the source of each session, in the current context."""
+        app = self._app()
+        return self._sources(app if app is not None and is_current(app) else None)
+
+    def _sources(self, app: Flask | None) -> tuple[SessionSource, ...]:
         """Return the source of each session.
 
-        The session of an extension is found only in the app's own context. In another context, it
-        would be another app's.
+        :param app: the app, or ``None`` outside of its context: there, the session of an extension
+            would be another app's.
         """
         named, kit = self._registry.sessions, self._registry.parent
         if kit is not None:
             named += kit.sessions
-        app = self._app()
-        if app is None or not is_current(app):
+        if app is None:
             return named
         if self._extension is None:
             self._extension = session_of(app)
@@ -87,26 +90,14 @@ class Sessions:
 
     def current(self) -> list[Any]:
         """Return the current sessions, except async ones."""
-        return self._found(SessionSource.plain_sessions)
-
-    def _found(self, find: Callable[[SessionSource], list[Any]]) -> list[Any]:
-        return [
-            session for found in self._in_contexts(lambda: self._here(find)) for session in found
-        ]
-
-    def _here(self, find: Callable[[SessionSource], list[Any]]) -> list[Any]:
         found: list[Any] = []
-        for source in self._sources():
-            try:
-                found += find(source)
-            except Exception:  # for example a session that exists only in requests
-                logger.debug("A session source failed", exc_info=True)
+        self._search(lambda sources: found.extend(plain_sessions(sources)))
         return found
 
     def has_unusable_transaction(self, sender: Any, payload: dict[str, Any]) -> bool:
         """Tell whether the transaction of a sent instance, or of a current session, is unusable."""
         holding = sessions_holding((sender, *payload.values()))
-        return any(map(is_unusable, holding)) or bool(self._found(_unusable_sessions))
+        return any(map(is_unusable, holding)) or bool(self._search(_has_unusable_session))
 
     def transaction(
         self, session: Callable[[], Any] | None, sender: Any, payload: dict[str, Any]
@@ -118,43 +109,33 @@ class Sessions:
         """
         pending: Pending | None
         if session is not None:
-            pending = self._first_open([session])
+            pending = _first_open([session])
         elif holding := sessions_holding((sender, *payload.values())):
             pending = next(filter(None, map(pending_in, holding)), None)
         else:
-            found = self._in_contexts(lambda: self._first_open(self._sources()))
-            pending = next(filter(None, found), None)
+            pending = self._search(_first_open)
         if pending is None or not self._kept_observers:
             return pending
         return _Observed(pending, self.notify_kept)
 
-    def _first_open(self, sources: Iterable[Callable[[], Any]]) -> Pending | None:
-        for source in sources:
-            try:
-                session = plain_session(current_of(source()))
-            except RuntimeError:  # a session that exists only in app contexts
-                if has_app_context():
-                    raise
-                continue
-            pending = None if session is None else pending_in(session)
-            if pending is not None:
-                return pending
-        return None
+    def _search(self, find: Callable[[tuple[SessionSource, ...]], T | None]) -> T | None:
+        """Call a function with the sources in each active context of this app, the innermost first.
 
-    def _in_contexts(self, find: Callable[[], T]) -> Iterator[T]:
-        """Call a function in each active context of this app, the innermost first.
+        Without such a context, call it in the current one.
 
-        If there is none, call it once, in the current context.
+        :return: its first true result.
         """
         app = self._app()
-        current = app is not None and is_current(app)
-        if current:
-            yield find()  # first: the caller rarely needs the others
+        is_here = app is not None and is_current(app)
+        found = find(self._sources(app)) if is_here else None
+        if found:  # the outer contexts are rarely needed
+            return found
         outer = [context for context in islice(active_contexts(), 1, None) if context.app is app]
         for context in outer:
-            yield call_inside(context, find)
-        if not (current or outer):
-            yield find()
+            found = call_inside(context, lambda: find(self._sources(app)))
+            if found:
+                return found
+        return None if is_here or outer else find(self._sources(None))
 
     def engines(self, delivery: Delivery | None) -> list[Any]:
         """Return the engines of the sessions that a delivery may wait for.
@@ -166,7 +147,7 @@ class Sessions:
         if session is self or app is None or not is_current(app):
             return []
         found: list[Any] = []
-        for source in self._sources() if session is None else [session]:
+        for source in self._sources(app) if session is None else [session]:
             if isinstance(source, SessionSource):
                 with suppress(Exception):  # the user's function fails again in a send
                     found += source.engines()
@@ -201,7 +182,7 @@ class Sessions:
         delivery, app = connection.options.delivery, self._app()
         if app is None or not getattr(delivery, "needs_session", False):
             return
-        if not (self._sources() or session_of(app)):
+        if not (self._sources(None) or session_of(app)):
             raise ConfigurationError(
                 f"Receiver {connection.place} of signal {connection.target!r} has "
                 f"delivery={delivery.name!r}, but app {app.name!r} has no SQLAlchemy session. "
@@ -215,6 +196,37 @@ class Sessions:
             listen()
 
 
-def _unusable_sessions(source: SessionSource) -> list[Any]:
-    """Return the current sessions of a source that can store nothing more."""
-    return [session for session in source.sessions() if is_unusable(session)]
+def plain_sessions(sources: Iterable[SessionSource]) -> list[Any]:
+    """Return the current sessions, except async ones."""
+    return _from_each(sources, SessionSource.plain_sessions)
+
+
+def _has_unusable_session(sources: Iterable[SessionSource]) -> bool:
+    return any(map(is_unusable, _from_each(sources, SessionSource.sessions)))
+
+
+def _from_each(
+    sources: Iterable[SessionSource], find: Callable[[SessionSource], list[Any]]
+) -> list[Any]:
+    found: list[Any] = []
+    for source in sources:
+        try:
+            found += find(source)
+        except Exception:  # for example a session that exists only in requests
+            logger.debug("A session source failed", exc_info=True)
+    return found
+
+
+def _first_open(sources: Iterable[Callable[[], Any]]) -> Pending | None:
+    """Return the transaction of the first session that has an open one."""
+    for source in sources:
+        try:
+            session = current_of(source())
+        except RuntimeError:  # a session that exists only in app contexts
+            if has_app_context():
+                raise
+            continue
+        pending = None if session is None else pending_in(session)
+        if pending is not None:
+            return pending
+    return None

@@ -9,7 +9,7 @@ from typing import cast
 from ..records import Emission
 from .delivery import Call
 from .dispatch import Dispatch, send_observed
-from .introspection import carried_emission
+from .introspection import carried_emission, find_caller
 from .observation import make_emission
 
 
@@ -31,12 +31,13 @@ def find_emission(plain_sends: tuple[types.CodeType, ...]) -> Emission | None:
             return cast(Emission, frame.f_locals["self"].emission_from(frame).emission)
         if code is send_observed.__code__:
             sent = frame.f_locals
-            context, number = sent["context"], sent["number"]
-            return make_emission(context, sent["sender"], sent["payload"], frame, number)
+            context, number, caller = sent["context"], sent["number"], find_caller(frame)
+            return make_emission(context, sent["sender"], sent["payload"], caller, number)
         if code in plain_sends:
             plain = frame.f_locals
             signal = plain["signal"] if "signal" in plain else plain["self"]
-            return make_emission(signal.context, plain["sender"], plain["payload"], frame)
+            caller = find_caller(frame)
+            return make_emission(signal.context, plain["sender"], plain["payload"], caller)
         frame = frame.f_back
     carried = carried_emission.get()
     return None if carried is None else carried.emission

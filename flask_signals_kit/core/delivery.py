@@ -146,7 +146,8 @@ class LateResult:
         :param watcher: called perhaps in another thread.
         """
         self._watcher = watcher
-        self._notify()
+        if self._ended:
+            self._notify()
 
     def _end(self, seconds: float | None) -> None:
         self._ended.append((self.status, seconds, self.error, self.place))

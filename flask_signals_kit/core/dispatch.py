@@ -15,8 +15,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ..records import Deferred, Emission, Failed, Ok, OnError, Outcome, Receiver, Status
 from .connection import NO_SESSION
 from .delivery import Call, LateResult, add_note, note_unusable, report
-from .introspection import LazyEmission, Parent, carried_emission, parent_emission, sender_behind
+from .introspection import (
+    Caller,
+    LazyEmission,
+    Parent,
+    carried_emission,
+    find_caller,
+    parent_emission,
+    sender_behind,
+)
 from .observation import Observation, notify_observers
+from .scopes import scopes
 
 if TYPE_CHECKING:
     from .connection import LiveConnection
@@ -53,10 +62,7 @@ class Dispatch:
     """The dispatch of one emission.
 
     :param context: the signal's context.
-    :param on_error: the signal's failure policy.
-    :param roster: every connection of the signal, or ``None`` without observers and journal.
-    :param connections: the connections that it calls, in calling order.
-    :param muted: why it does not call others that it reaches, by the order of each.
+    :param plan: the signal's plan; not kept: it references receivers that this send may not reach.
     :param sender: the sender.
     :param payload: the payload, by name.
     :param asynchronous: whether async receivers are awaited.
@@ -87,23 +93,31 @@ class Dispatch:
     def __init__(
         self,
         context: SignalContext,
-        on_error: OnError,
-        roster: Roster | None,
-        connections: tuple[LiveConnection, ...],
-        muted: dict[int, str] | None,
+        plan: Plan,
         sender: Any,
         payload: dict[str, Any],
         asynchronous: bool,
         wrapper: Wrapper | None,
         robust: bool = False,
     ) -> None:
+        if plan.check_payload is not None:
+            plan.check_payload(payload)
+        blocks = scopes.get()
+        reached = plan.any_sender if plan.is_uniform else plan.reached(sender, blocks)
+        self.muted: dict[int, str] | None = None
+        """Why it does not call some connections that it reaches, by the order of each."""
+        if plan.restrictions:
+            limits = [limit for limit in plan.restrictions if limit.scope in blocks]
+            muted = {c.order: r.reason for c in reached for r in limits if not r.allows(c)}
+            reached, self.muted = tuple(c for c in reached if c.order not in muted), muted
+        self.connections: tuple[LiveConnection, ...] = reached
+        """The connections that it calls, in calling order."""
         self.context: SignalContext = context
-        self.on_error: OnError = on_error
-        self.roster: Roster | None = roster
-        self.connections: tuple[LiveConnection, ...] = connections
+        self.on_error: OnError = plan.on_error
+        self.roster: Roster | None = plan.roster
+        """Every connection of the signal, or ``None`` without observers and journal."""
         self.sender: Any = sender
         self.payload: dict[str, Any] = payload
-        self.muted: dict[int, str] | None = muted
         self.asynchronous: bool = asynchronous
         self.wrapper: Wrapper | None = wrapper
         self.steps: list[Step] = []
@@ -129,7 +143,7 @@ class Dispatch:
             name, environment = self.context.name, self.context.environment
             number = None if environment.journal is None else self.number
             self._emission = LazyEmission(
-                name, self.sender, self.payload, environment.request(), frame, number
+                name, self.sender, self.payload, environment.request(), find_caller(frame), number
             )
         return self._emission
 
@@ -178,17 +192,14 @@ class Dispatch:
             # A coroutine may be closed in another context, where a token would be invalid.
             if self.asynchronous and carried_emission.get() is self._emission:
                 carried_emission.set(outer)
-            self._restore_parent(parent)
+            current = parent_emission.get()
+            if current is not None and current[0] == self.number:  # as above
+                parent_emission.set(parent)
             if self.roster is not None:
                 self._notify_observers(started, parent, left)
             if propagates:
                 steps.clear()
         return steps
-
-    def _restore_parent(self, parent: Parent | None) -> None:
-        current = parent_emission.get()
-        if current is not None and current[0] == self.number:  # a coroutine may be closed elsewhere
-            parent_emission.set(parent)
 
     def _carry(self) -> LazyEmission | None:
         """Set the emission for the tasks that receivers start; return the previous value."""
@@ -251,7 +262,7 @@ class Dispatch:
         exceptional: dict[int, tuple[Status, Any]] = {
             i: (s, v) for i, (_, _, s, v, _) in enumerate(steps) if s != "ok"
         }
-        frame = sys._getframe(1)
+        emission = self._emission
         _notify(
             self.context,
             self.roster,
@@ -260,7 +271,7 @@ class Dispatch:
             connections,
             times,
             exceptional,
-            frame,
+            find_caller(sys._getframe(1)) if emission is None else emission.caller,
             self.number,
             parent,
             self.muted,
@@ -300,8 +311,9 @@ class Dispatch:
             )
             try:
                 options.delivery.deliver(call)
-            finally:
+            except BaseException:
                 self._is_refused = call.is_refused
+                raise
             return call.outcome()
         environment = self.context.environment
         if connection.is_async:
@@ -381,11 +393,11 @@ def send_with_deliveries(
     time. After-commit receivers are the most frequent reason for a send that is not plain.
     """
     try:
-        caller = sys._getframe(3)
+        frame = sys._getframe(3)
     except ValueError:  # a thread or greenlet that runs nothing but this send
-        caller = None
+        frame = None
     request = context.environment.request()
-    emission = LazyEmission(context.name, sender, payload, request, caller)
+    emission = LazyEmission(context.name, sender, payload, request, find_caller(frame))
     transactions = _find_transactions(context, connections, sender, payload)
     number = next(_numbers)
     sent: Results = []
@@ -455,7 +467,7 @@ def send_observed(
             connections,
             times,
             exceptional,
-            frame,
+            find_caller(frame),
             number,
             parent,
             None,
@@ -472,7 +484,7 @@ def _notify(
     connections: tuple[LiveConnection, ...],
     times: list[float],
     exceptional: dict[int, tuple[Status, Any]] | None,
-    frame: types.FrameType,
+    caller: Caller | None,
     number: int,
     parent: Parent | None,
     muted: dict[int, str] | None,
@@ -491,7 +503,7 @@ def _notify(
                 connections,
                 times,
                 exceptional,
-                frame,
+                caller,
                 number,
                 parent,
                 muted,
@@ -508,7 +520,7 @@ def _notify(
                 connections,
                 times,
                 exceptional,
-                frame,
+                caller,
                 number,
                 parent,
                 muted,

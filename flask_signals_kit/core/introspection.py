@@ -448,7 +448,7 @@ class LazyEmission:
     :param sender: the sender.
     :param payload: the payload, or its names.
     :param request: the description of the current request, or ``None``.
-    :param frame: any frame between the send and its caller, or ``None`` without one.
+    :param caller: the place of the send, or ``None`` if it is unknown.
     :param number: its number in the journal, or ``None`` without one.
     """
 
@@ -458,7 +458,7 @@ class LazyEmission:
         "_record",
         "_sender",
         "_signal",
-        "_site",
+        "caller",
         "correlation_id",
         "request",
     )
@@ -469,7 +469,7 @@ class LazyEmission:
         sender: Any,
         payload: Iterable[str],
         request: str | None,
-        frame: types.FrameType | None,
+        caller: Caller | None,
         number: int | None = None,
     ) -> None:
         self._signal = signal
@@ -481,7 +481,7 @@ class LazyEmission:
         if sender is None or issubclass(kind, type):
             self._sender = type_name(sender)
         self._payload = tuple(payload)
-        self._site = find_caller(frame)
+        self.caller: Caller | None = caller
         self.request: str | None = request
         """The description of the request that it was sent in, or ``None``."""
         self._number = number
@@ -498,7 +498,7 @@ class LazyEmission:
     @property
     def site(self) -> Place | None:
         """Where it was sent."""
-        return place_of_caller(self._site)
+        return place_of_caller(self.caller)
 
     @property
     def emission(self) -> Emission:

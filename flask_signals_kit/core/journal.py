@@ -21,11 +21,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from ..errors import type_name
 from ..records import Connection, Place, Status
 from .delivery import LateResult
-from .introspection import find_caller, frame_place, place_of_caller, sender_behind
+from .introspection import frame_place, place_of_caller, sender_behind
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from .connection import LiveConnection
     from .delivery import LateStatus
     from .environment import SignalContext
@@ -222,9 +220,8 @@ class Tally:
         return durations[ceil(0.95 * len(durations)) - 1] if durations else None
 
 
-FindRequest: TypeAlias = "Callable[[str, FrameType], RequestRecord]"
-"""Returns the record of the request that a signal is sent in, by its name and the frame of the
-send."""
+FindRequest: TypeAlias = "Callable[[str], RequestRecord]"
+"""Returns the record of the request that a signal is sent in, by its name; called by its send."""
 
 _order_of = attrgetter("order")
 
@@ -247,7 +244,7 @@ class Journal:
     def __init__(self, size: int, *, request_of: FindRequest | None = None) -> None:
         self._entries: deque[tuple[Any, ...]] = deque(maxlen=size)
         outside = RequestRecord()
-        self._request_of: FindRequest = request_of or (lambda signal, frame: outside)
+        self._request_of: FindRequest = request_of or (lambda signal: outside)
         self._epoch = time.time() - time.perf_counter()
 
     def record(
@@ -259,7 +256,7 @@ class Journal:
         connections: tuple[LiveConnection, ...],
         times: list[float],
         exceptional: dict[int, tuple[Status, Any]] | None,
-        frame: FrameType,
+        caller: Caller | None,
         number: int,
         parent: Parent | None,
         muted: dict[int, str] | None,
@@ -273,12 +270,12 @@ class Journal:
         :param connections: the connections that were called, in order; then those not reached.
         :param times: when the emission began, and when each receiver ended.
         :param exceptional: the status and value of each receiver that did not simply return.
-        :param frame: the frame of the send, or one that it called.
+        :param caller: the place of the send, or ``None`` if it is unknown.
         :param number: the number of the emission.
         :param parent: the emission that it was sent in.
         :param muted: why other connections were not called, by the order of each.
         """
-        request = self._request_of(context.name, frame)
+        request = self._request_of(context.name)
         if request.excluded:
             return
         is_whole = len(connections) == len(roster.connections)
@@ -308,7 +305,7 @@ class Journal:
                 owner,
                 name,
                 tuple(payload),
-                find_caller(frame),
+                caller,
                 request,
                 get_ident(),
                 asyncio and asyncio._get_running_loop() and _task_name(asyncio),
@@ -506,7 +503,7 @@ def entry_of(
         "builtins",
         sender,
         tuple(observation.payload),
-        find_caller(observation.frame),
+        observation.caller,
         request,
         get_ident(),
         None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -13,7 +12,7 @@ from .introspection import LazyEmission, place_of
 if TYPE_CHECKING:
     from .connection import LiveConnection
     from .environment import SignalContext
-    from .introspection import Parent
+    from .introspection import Caller, Parent
     from .plan import Roster
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
@@ -38,17 +37,18 @@ class Observation:
         because a receiver raised.
     :param times: when it began, and when each receiver ended, on ``time.perf_counter``.
     :param exceptional: the status and value of each receiver that did not simply return, by index.
-    :param frame: the frame of the send, or one that it called.
+    :param caller: the place of the send, or ``None`` if it is unknown.
     :param number: its number, in the order in which emissions begin.
     :param parent: the emission that it was sent in.
     :param muted: why other connections were not called, by the order of each.
     """
 
     __slots__ = (
+        "caller",
         "connections",
         "context",
         "exceptional",
-        "frame",
+        "is_over",
         "muted",
         "number",
         "parent",
@@ -67,7 +67,7 @@ class Observation:
         connections: tuple[LiveConnection, ...],
         times: list[float],
         exceptional: dict[int, tuple[Status, Any]] | None,
-        frame: types.FrameType,
+        caller: Caller | None,
         number: int,
         parent: Parent | None,
         muted: dict[int, str] | None,
@@ -79,10 +79,12 @@ class Observation:
         self.connections: tuple[LiveConnection, ...] = connections
         self.times: list[float] = times
         self.exceptional: dict[int, tuple[Status, Any]] | None = exceptional
-        self.frame: types.FrameType | None = frame
+        self.caller: Caller | None = caller
         self.number: int = number
         self.parent: Parent | None = parent
         self.muted: dict[int, str] | None = muted
+        self.is_over: bool = False
+        """Whether its observers have returned."""
 
     @property
     def signal(self) -> str:
@@ -92,8 +94,8 @@ class Observation:
     @property
     def emission(self) -> Emission:
         """The record of the emission."""
-        frame = self._send_frame()
-        return make_emission(self.context, self.sender, self.payload, frame, self.number)
+        self._check()
+        return make_emission(self.context, self.sender, self.payload, self.caller, self.number)
 
     @property
     def started(self) -> float:
@@ -107,9 +109,9 @@ class Observation:
 
     def steps(self) -> Iterator[tuple[Connection, Status, float, Exception | None]]:
         """Yield the connection, status, seconds and exception of each receiver that was called."""
-        self._send_frame()
+        self._check()
         for index, connection in enumerate(self.connections[: len(self.times) - 1]):
-            self._send_frame()
+            self._check()
             status, value = (self.exceptional or {}).get(index, ("ok", None))
             if status == "skipped":
                 continue
@@ -117,15 +119,14 @@ class Observation:
             seconds = self.times[index + 1] - self.times[index]
             yield connection.describe(self.context.name), status, seconds, error
 
-    def _send_frame(self) -> types.FrameType:
-        """Return the frame of the send; raise an error after the observer has returned."""
-        if self.frame is None:
+    def _check(self) -> None:
+        """Raise an error after the observer has returned."""
+        if self.is_over:
             raise RuntimeError(
                 f"The observation of signal {self.context.name!r} is read after its observer has "
                 "returned. Read it while the observer runs, and store for example "
                 "observation.emission or list(observation.steps())."
             )
-        return self.frame
 
 
 def notify_observers(observation: Observation) -> None:
@@ -139,25 +140,25 @@ def notify_observers(observation: Observation) -> None:
                     "Observer %s of signal %r failed", place_of(observer), observation.signal
                 )
     finally:  # an observer that stores the observation must not keep the send alive
-        observation.frame = observation.exceptional = None
-        observation.connections = ()
+        observation.is_over = True
+        observation.exceptional, observation.connections = None, ()
 
 
 def make_emission(
     context: SignalContext,
     sender: Any,
     payload: Iterable[str],
-    frame: types.FrameType,
+    caller: Caller | None,
     number: int | None = None,
 ) -> Emission:
     """Return the record of an emission.
 
-    :param frame: the frame of the send, or of a function of the kit that it called.
+    :param caller: the place of the send, or ``None`` if it is unknown.
     :param number: its number, which counts only with a journal.
     """
     request = context.environment.request()
     number = None if context.environment.journal is None else number
-    return LazyEmission(context.name, sender, payload, request, frame, number).emission
+    return LazyEmission(context.name, sender, payload, request, caller, number).emission
 
 
 def without(observer: Observer, observers: tuple[Observer, ...]) -> tuple[Observer, ...]:

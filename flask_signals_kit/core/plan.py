@@ -35,6 +35,7 @@ class Plan:
         "connections",
         "has_deliveries",
         "is_fast",
+        "is_uniform",
         "needs_dispatch",
         "on_error",
         "plain_receivers",
@@ -68,6 +69,8 @@ class Plan:
         self.any_sender: tuple[LiveConnection, ...] = _distinct(self.by_sender.pop(None, []))
         self._receivers: dict[Hashable, Any] | None = None
         self._merged: dict[Hashable, tuple[LiveConnection, ...]] = {}
+        self.is_uniform: bool = not (self.scoped or self.by_sender)
+        """Whether every send reaches the same connections."""
         self.restrictions: tuple[Restriction, ...] = restrictions
         unchecked = not (self.scoped or restrictions) and check_payload is None
         # A plain send only calls the receivers, or their deliveries.
@@ -78,8 +81,8 @@ class Plan:
         )
         self.has_deliveries: bool = any(c.options.delivery is not None for c in ranked)
         # A fast send also has no sender to match and no weak reference to resolve.
-        special = self.has_deliveries or self.by_sender or any(c.weak for c in ranked)
-        self.is_fast: bool = is_plain and not special
+        special = self.has_deliveries or any(c.weak for c in ranked)
+        self.is_fast: bool = is_plain and self.is_uniform and not special
         self.needs_dispatch: bool = is_observed or not is_plain
         self.plain_receivers: tuple[Receiver, ...] = ()
         if self.is_fast:

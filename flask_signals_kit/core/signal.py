@@ -26,8 +26,7 @@ from .dispatch import Dispatch, Results, Wrapper, finish, send_observed, send_wi
 from .environment import Environment, Restriction
 from .introspection import explain_recursion, sender_key
 from .observation import Observer, once, without
-from .plan import Plan
-from .scopes import scope, scopes
+from .scopes import scope
 
 
 class Signal(ConnectableSignal):
@@ -113,18 +112,13 @@ class Signal(ConnectableSignal):
         if plan is None or plan.version is not self._version:
             plan = self._make_plan()
         if plan.needs_dispatch:
-            reached, muted = self._checked(plan, sender, payload)
-            if not reached and plan.roster is None:
-                return []
-            on_error, roster = plan.on_error, plan.roster
+            dispatch = Dispatch(self.context, plan, sender, payload, False, wrapper)
             del plan  # it references receivers that this send may not reach
-            dispatch = Dispatch(
-                self.context, on_error, roster, reached, muted, sender, payload, False, wrapper
-            )
-            finish(dispatch.run())
+            if dispatch.connections or dispatch.roster is not None:
+                finish(dispatch.run())
             return dispatch.results()
         connections = plan.any_sender
-        if plan.by_sender:
+        if not plan.is_uniform:
             connections = plan.connections_for(sender_key(sender))
         if plan.has_deliveries:
             del plan  # likewise
@@ -136,48 +130,6 @@ class Signal(ConnectableSignal):
             if (receiver := connection.receiver() if connection.weak else connection.receiver)
             is not None
         ]
-
-    def _checked(
-        self, plan: Plan, sender: Any, payload: dict[str, Any]
-    ) -> tuple[tuple[LiveConnection, ...], dict[int, str] | None]:
-        """Check a send before any receiver runs.
-
-        :return: the connections that it calls; and why it does not call others that it reaches, by
-            the order of each.
-        """
-        if plan.check_payload is not None:
-            plan.check_payload(payload)
-        here = scopes.get()
-        reached = plan.reached(sender, here)
-        if not plan.restrictions:
-            return reached, None
-        limits = [limit for limit in plan.restrictions if limit.scope in here]
-        muted = {c.order: limit.reason for c in reached for limit in limits if not limit.allows(c)}
-        return tuple(c for c in reached if c.order not in muted), muted
-
-    def _dispatch(
-        self,
-        sender: Any,
-        payload: dict[str, Any],
-        asynchronous: bool,
-        wrapper: Wrapper | None,
-        robust: bool,
-    ) -> Dispatch:
-        """Check a send that is async or robust, and return its dispatch."""
-        plan = self._current_plan()
-        connections, muted = self._checked(plan, sender, payload)
-        return Dispatch(
-            self.context,
-            plan.on_error,
-            plan.roster,
-            connections,
-            muted,
-            sender,
-            payload,
-            asynchronous,
-            wrapper,
-            robust,
-        )
 
     async def send_async(
         self,
@@ -195,7 +147,9 @@ class Signal(ConnectableSignal):
         :return: as in :meth:`send`.
         :raises AsyncReceiverError: for a plain receiver without a wrapper.
         """
-        dispatch = self._dispatch(sender, payload, True, _sync_wrapper, False)
+        dispatch = Dispatch(
+            self.context, self._current_plan(), sender, payload, True, _sync_wrapper
+        )
         await dispatch.run()
         return dispatch.results()
 
@@ -216,7 +170,9 @@ class Signal(ConnectableSignal):
         :param payload: as in :meth:`send`.
         :return: an :class:`Ok`, :class:`Failed` or :class:`Deferred` for each receiver.
         """
-        dispatch = self._dispatch(sender, payload, False, _async_wrapper, True)
+        dispatch = Dispatch(
+            self.context, self._current_plan(), sender, payload, False, _async_wrapper, True
+        )
         finish(dispatch.run())
         return dispatch.outcomes()
 
@@ -234,7 +190,9 @@ class Signal(ConnectableSignal):
         :param _sync_wrapper: as in :meth:`send_async`.
         :param payload: as in :meth:`send`.
         """
-        dispatch = self._dispatch(sender, payload, True, _sync_wrapper, True)
+        dispatch = Dispatch(
+            self.context, self._current_plan(), sender, payload, True, _sync_wrapper, True
+        )
         await dispatch.run()
         return dispatch.outcomes()
 

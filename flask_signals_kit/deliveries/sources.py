@@ -46,20 +46,16 @@ def in_greenlet() -> bool:
     return concurrency is not None and bool(concurrency.in_greenlet())
 
 
-def plain_sessions(sessions: Iterable[Session | None]) -> list[Session]:
-    """Return the sessions, except async ones, which work only in their task."""
-    return [
-        plain_session(session)
-        for session in map(current_of, sessions)
-        if session is not None and not hasattr(session, "sync_session")
-    ]
+def current_of(session: Any, *, create: bool = False) -> Session | None:
+    """Return the plain session behind a ``scoped_session``, an ``AsyncSession`` or a session.
 
-
-def plain_session(session: Any) -> Any:
-    """Return the session of an ``AsyncSession``, or any other session itself.
-
+    :param create: whether a ``scoped_session`` without a current session creates it.
+    :return: ``None`` if there is no current one.
     :raises ConfigurationError: if it is not a session.
     """
+    registry: Any = getattr(session, "registry", None)
+    if callable(getattr(registry, "has", None)):  # a mapped class has a registry of another kind
+        session = registry() if create or registry.has() else None
     plain = getattr(session, "sync_session", session)
     if plain is not None and not hasattr(plain, "get_nested_transaction"):
         raise ConfigurationError(
@@ -67,20 +63,6 @@ def plain_session(session: Any) -> Any:
             "it must return the current Session, or None."
         )
     return plain
-
-
-def current_of(session: Any) -> Any:
-    """Return the current session of a ``scoped_session``, without creating one."""
-    registry = _registry_of(session)
-    if registry is None:
-        return session
-    return registry() if registry.has() else None
-
-
-def _registry_of(session: Any) -> Any:
-    """Return the registry of a ``scoped_session``; a mapped class has one of another kind."""
-    registry = getattr(session, "registry", None)
-    return registry if callable(getattr(registry, "has", None)) else None
 
 
 class SessionSource:
@@ -115,17 +97,15 @@ class SessionSource:
 
     def open(self) -> Session | None:
         """Return the current session; create it if the source can do so."""
-        found = self._open()
-        registry = _registry_of(found)
-        return plain_session(found if registry is None else registry())
+        return current_of(self._open(), create=True)
 
     def sessions(self) -> list[Session]:
-        """Return the current sessions, including async ones."""
+        """Return the current sessions; of an ``AsyncSession``, the plain session inside it."""
         return [session for session in map(current_of, self._every()) if session is not None]
 
     def plain_sessions(self) -> list[Session]:
-        """Return the current sessions, except async ones."""
-        return plain_sessions(self._every())
+        """Return the current sessions, except async ones, which work only in their task."""
+        return [session for session in self.sessions() if not is_async(session)]
 
     def engines(self) -> list[Any]:
         """Return the engines that are known without a session."""
@@ -144,7 +124,7 @@ def source_of(session: Any) -> SessionSource:
     :param session: a ``scoped_session``, or a function that returns the current one or ``None``.
     :raises ConfigurationError: for anything else; a plain ``sessionmaker`` has no current session.
     """
-    if _registry_of(session) is not None:
+    if hasattr(session, "session_factory"):  # a scoped_session
         return SessionSource(lambda: session, lambda: _configured_binds(session.session_factory))
     if callable(session) and not hasattr(session, "kw") and not isinstance(session, type):
         return SessionSource(session, lambda: [getattr(session(), "bind", None)])

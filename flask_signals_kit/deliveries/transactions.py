@@ -23,7 +23,7 @@ from operator import itemgetter
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .sources import Session, is_async, plain_session, sessions_holding
+from .sources import Session, is_async, sessions_holding
 
 if TYPE_CHECKING:
     from ..core.delivery import Call
@@ -410,12 +410,9 @@ def _total_changes(connection: Any) -> Any:
 
 def is_unusable(session: Session) -> bool:
     """Tell whether the open transaction of a session can no longer store anything."""
-    plain = plain_session(session)
-    if plain is None:
-        return False
-    connections = _connections_of(plain.get_transaction())
+    connections = _connections_of(session.get_transaction())
     disconnected = any(connection.invalidated for connection in connections)
-    return not plain.is_active or disconnected or any(map(_is_aborted, connections))
+    return not session.is_active or disconnected or any(map(_is_aborted, connections))
 
 
 def _connections_of(transaction: Any) -> set[Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..app.contract import Contract, check_takes_sender
 from ..core.connection import LiveConnection
 from ..core.delivery import Call
-from ..core.introspection import LazyEmission, unwrap
+from ..core.introspection import LazyEmission, find_caller, unwrap
 from ..errors import UnknownSignalError, suggestion
 from ..records import SENDER, Receiver
 from .payloads import check_names, sample_payload, sample_value
@@ -51,7 +51,7 @@ def call(
         sender = _sample_sender(contract, app_signals.app)
     context = app_signals.namespace.signal(signal).context
     request = context.environment.request()
-    emission = LazyEmission(signal, sender, payload, request, sys._getframe())
+    emission = LazyEmission(signal, sender, payload, request, find_caller(sys._getframe()))
     return Call(context, connection, receiver, sender, payload, emission, None, 0).run()
 
 
