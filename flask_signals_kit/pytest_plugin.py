@@ -19,9 +19,10 @@ import pytest
 from flask import Flask
 
 from .app.app_signals import AppSignals
+from .app.changes import Change
 from .app.environment import AppEnvironment
 from .app.handle import DomainSignal
-from .app.registry import Change, Registry
+from .app.registry import Registry
 from .compat import is_current
 from .core.dispatch import next_number
 from .core.signal import Signal

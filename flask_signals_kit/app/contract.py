@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from types import FunctionType, NoneType, SimpleNamespace, UnionType
 from typing import (
+    TYPE_CHECKING,
     Annotated,
     Any,
     ForwardRef,
@@ -22,6 +23,9 @@ from typing import (
 from ..core.introspection import parameters_of, place_of, signature_of
 from ..errors import ContractError, DeclarationError, sender_label
 from ..records import SENDER, Place, Receiver, same_function
+
+if TYPE_CHECKING:
+    from ..core.connection import LiveConnection
 
 RESERVED = ("sender", "_async_wrapper", "_sync_wrapper")
 """Names that a payload cannot have: blinker's ``send`` would consume or refuse them."""
@@ -143,14 +147,16 @@ class Contract:
                 f"{reason}."
             )
 
-    def check_connection(self, receiver: Receiver, when: Receiver | None) -> None:
+    def check_connection(self, connection: LiveConnection) -> None:
         """Refuse a receiver or a ``when`` predicate that could not be called.
 
         :raises ContractError: as :meth:`check_receiver` does.
         """
-        self.check_receiver(receiver)
-        if when is not None:
-            self.check_receiver(when, "Predicate")
+        receiver = connection.resolve()
+        if receiver is not None:  # not collected
+            self.check_receiver(receiver)
+        if connection.options.when is not None:
+            self.check_receiver(connection.options.when, "Predicate")
 
 
 def check_takes_sender(receiver: Receiver, signal: str) -> None:

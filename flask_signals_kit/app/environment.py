@@ -97,7 +97,7 @@ class AppEnvironment(Environment):
         """The app, or ``None`` if it no longer exists."""
         return self._app()
 
-    request = staticmethod(describe_request)
+    request: Callable[[], str | None] = staticmethod(describe_request)
 
     def report(
         self, exception: Exception, receiver: Receiver, emission: Emission, source: Source

@@ -3,44 +3,23 @@
 from __future__ import annotations
 
 import threading
-import types
 import weakref
-from collections.abc import Callable, Collection, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import blinker
 
 from ..bridge import BUILTIN_PAYLOADS
 from ..core.connection import Connections, LiveConnection
-from ..core.introspection import locate, reload_key, reloaded
 from ..core.names import is_glob
-from ..errors import DeclarationError, DuplicateReceiverError
-from ..records import OnError, Place, same_function
+from ..errors import DeclarationError
+from ..records import OnError, Place
+from . import changes
 from .contract import Contract, check_takes_sender
 from .handle import DomainSignal
-
-
-class Change:
-    """A change of a registry.
-
-    :param registry: the registry.
-    :param repeat: makes the change again.
-    :param connections: the connections that it made.
-    """
-
-    __slots__ = ("connections", "registry", "repeat")
-
-    def __init__(
-        self,
-        registry: Registry,
-        repeat: Callable[[], object],
-        connections: Collection[LiveConnection],
-    ) -> None:
-        self.registry: Registry = registry
-        self.repeat: Callable[[], object] = repeat
-        self.connections: Collection[LiveConnection] = connections
+from .replacements import Replacements, check_uid
 
 
 class Registry:
@@ -50,10 +29,6 @@ class Registry:
     :param parent: for an app's registry, the kit's registry: its declarations and connections apply
         to the app as well.
     """
-
-    observers: ClassVar[list[Callable[[Change], None]]] = []
-    """Called after each change of any registry, also of one that is made later. Only the testing
-    tools add to it, for the length of a block."""
 
     def __init__(self, owner: Any, parent: Registry | None = None) -> None:
         self.owner = owner
@@ -72,10 +47,8 @@ class Registry:
             partial(_changed, registry_ref), partial(_lost, registry_ref)
         )
         self._apps: tuple[weakref.ref[Any], ...] = ()
+        self.replacements: Replacements = Replacements(self.connections, self.lock)
         self._globs: list[tuple[str, ...]] = []  # empty if unknown; replaced when a glob changes
-        self._by_uid: dict[str, weakref.WeakSet[LiveConnection]] = {}
-        self._codes: dict[int, Any] = {}  # the last code of each function, by hash
-        self._orders: dict[object, list[int]] = {}  # of replaced connections, for the next ones
 
     # -- apps ---------------------------------------------------------------------------------
 
@@ -139,16 +112,13 @@ class Registry:
         if target in BUILTIN_PAYLOADS:
             return [Contract(signal=target, required=BUILTIN_PAYLOADS[target])]
         found: dict[str, Contract] = {}
-        matches_many = is_glob(target)
+        many = is_glob(target)
         for registry in self.chain[::-1]:
-            declared = registry.declarations
-            names = [target]
-            if matches_many:
-                names = [name for name in list(declared) if fnmatchcase(name, target)]
-            for name in names:
-                handle = declared.get(name)
-                if handle is not None and handle.contract is not None:
-                    found[name] = handle.contract
+            declared = registry.declarations.copy()
+            for name in [n for n in declared if fnmatchcase(n, target)] if many else [target]:
+                contract = getattr(declared.get(name), "contract", None)
+                if contract is not None:
+                    found[name] = contract
         return [*found.values()]
 
     def declare(
@@ -172,7 +142,8 @@ class Registry:
                     f"one app cannot give it on_error={on_error!r}: give it there, or set "
                     "app.config['SIGNALS_KIT_ON_ERROR'] for the whole app."
                 )
-        self._notify_declaration(handle)
+        self.notify_declared(name)
+        changes.notify_declaration(self, handle)
         return handle
 
     def declare_contract(
@@ -197,31 +168,13 @@ class Registry:
             handle = own or DomainSignal(name, None, owner=self.owner)
             if own is None and before is not None:
                 handle.__doc__, handle.on_error = before.__doc__, before.on_error
-            handle.contract = contract
-            handle.place = contract.place
+            handle.contract, handle.place = contract, contract.place
             handle.on_error = on_error or handle.on_error
             handle.__doc__ = doc or handle.__doc__
             self.declarations[name] = handle
-        self._notify_declaration(handle)
+        self.notify_declared(name)
+        changes.notify_declaration(self, handle)
         return handle
-
-    def _notify_declaration(self, handle: DomainSignal[Any, ..., Any]) -> None:
-        """Notify the apps and the observers of a declaration, which may be the parent's."""
-        self._notify_declared(handle.name)
-        if self.observers:
-            self._notify_observers(self._repeat_declaration(handle))
-
-    def _repeat_declaration(self, handle: DomainSignal[Any, ..., Any]) -> Callable[[], None]:
-        """Return a function that makes a declaration again."""
-        name, attributes = handle.name, vars(handle).copy()
-        owner = next(each for each in self.chain if name in each.declarations)
-
-        def repeat() -> None:
-            vars(handle).update(attributes)
-            owner.declarations[name] = handle
-            owner._notify_declared(name)
-
-        return repeat
 
     def _check_connected(self, contract: Contract) -> None:
         """Refuse a contract that a connected receiver does not match."""
@@ -230,10 +183,10 @@ class Registry:
             if registry.parent is self and own is not None and own.contract is not None:
                 continue  # another contract applies in that app
             for connection in registry.matching(contract.signal):
-                if (receiver := connection.resolve()) is not None:
-                    contract.check_connection(receiver, connection.options.when)
+                contract.check_connection(connection)
 
-    def _notify_declared(self, name: str) -> None:
+    def notify_declared(self, name: str) -> None:
+        """Notify the apps of a new declaration."""
         for app in self.apps:
             app.declared(name)
 
@@ -255,7 +208,7 @@ class Registry:
             self.bridged.update(sources)
         for app in self.apps:
             app.bridged(sources)
-        self._notify_observers(partial(self.bridge, sources))
+        changes.notify(self, partial(self.bridge, sources))
 
     def add_hook(self, hook: Any) -> None:
         """Add the registration of an exception hook; it replaces an earlier one of the hook."""
@@ -263,19 +216,19 @@ class Registry:
             self.hooks = (*(other for other in self.hooks if not hook.replaces(other)), hook)
         for app in self.apps:
             app.hooks.add(hook)
-        self._notify_observers(partial(self.add_hook, hook))
+        changes.notify(self, partial(self.add_hook, hook))
 
     def use_session(self, source: Any) -> None:
         """Add the source of a session."""
         with self.lock:
             self.sessions = (*self.sessions, source)
-        self._notify_observers(partial(self.use_session, source))
+        changes.notify(self, partial(self.use_session, source))
 
     def use_outbox(self, metadata: Any, engine: Any) -> None:
         """Set the tables and the engine of the outbox."""
         with self.lock:
             self.outbox = (metadata, engine)
-        self._notify_observers(partial(self.use_outbox, metadata, engine))
+        changes.notify(self, partial(self.use_outbox, metadata, engine))
 
     # -- connections --------------------------------------------------------------------------
 
@@ -335,7 +288,7 @@ class Registry:
             for connection in connections:
                 replaced = self.add(connection)
                 added.append((connection, replaced))
-                self.connections.notify([connection, *replaced])
+                self.connections.notify(each.target for each in (connection, *replaced))
                 for app in self.apps:  # including an app that is being initialised
                     app.connected(connection)
         except Exception:
@@ -346,60 +299,20 @@ class Registry:
             for former in replaced:
                 for app in apps if former.key[0] != connection.key[0] else ():
                     app.disconnected(former)
-        if self.observers:
-            self._notify_observers(self._repeat_connection(connections), connections)
-
-    def _repeat_connection(self, connections: list[LiveConnection]) -> Callable[[], None]:
-        """Return a function that connects again, with the bridges and sessions that it needs."""
-        targets = {connection.target for connection in connections}
-        bridged = {name: source for name, source in self.bridged.items() if name in targets}
-        is_delivered = any(connection.options.delivery is not None for connection in connections)
-        registries = self.related() if is_delivered else []
-        needed = [(registry, registry.sessions, registry.outbox) for registry in registries]
-
-        def repeat() -> None:
-            for registry, sessions, outbox in needed:
-                registry.sessions = tuple(dict.fromkeys((*registry.sessions, *sessions)))
-                registry.outbox = registry.outbox or outbox
-            self.bridge(bridged)
-            self.connect([_copy(connection) for connection in connections if connection.is_alive])
-
-        return repeat
+        if changes.observers:
+            changes.notify_connection(self, connections)
 
     def _check(self, connection: LiveConnection, apps: list[Any]) -> None:
         """Refuse a connection whose receiver could not be connected or called."""
-        target, receiver = connection.target, connection.receiver
-        check_takes_sender(receiver, target)
+        check_takes_sender(connection.receiver, connection.target)
         registries = dict.fromkeys([self, *(app.registry for app in apps)])
-        contracts = [c for registry in registries for c in registry.contracts(target)]
+        contracts = [c for registry in registries for c in registry.contracts(connection.target)]
         for contract in dict.fromkeys(contracts):
-            contract.check_connection(receiver, connection.options.when)
-        if connection.options.uid is not None:
-            self.check_uid(connection)
+            contract.check_connection(connection)
         if connection.weak:
             connection.check_weak()
         for app in apps:
             app.check_connection(connection)
-
-    def check_uid(self, connection: LiveConnection) -> None:
-        """Refuse a ``uid`` that another function has, in the kit or in an app of it.
-
-        :raises DuplicateReceiverError: naming both.
-        """
-        place, uid = connection.place, connection.options.uid or ""
-        for registry in self.related():
-            for other in registry.with_uid(uid):
-                if not same_function(other.place, place):
-                    raise DuplicateReceiverError(
-                        f"Receiver {place} cannot have uid={uid!r} on signal "
-                        f"{connection.target!r}: {other.place} already has it on {other.target!r}. "
-                        "Give one of them another uid."
-                    )
-
-    def with_uid(self, uid: str) -> list[LiveConnection]:
-        """Return the connections of this registry that have a ``uid``."""
-        stored = list(self._by_uid.get(uid, ()))
-        return [c for c in stored if self.connections.find(c) is c and c.is_alive]
 
     def add(self, connection: LiveConnection) -> list[LiveConnection]:
         """Add a connection; replace those of the same receiver, or of its earlier version.
@@ -411,46 +324,17 @@ class Registry:
         """
         with self.lock:
             if connection.options.uid is not None:
-                self.check_uid(connection)
+                check_uid(connection, [registry.replacements for registry in self.related()])
             same = None if self.parent is None else self.parent.connections.find(connection)
             if same is not None:
                 connection.order = same.order
-            former = self._displaced(connection)
-            for other in sorted(former, key=lambda former: former.order):
-                self._orders.setdefault(_order_key(other), []).append(other.order)
-            if self._orders and (orders := self._orders.get(_order_key(connection))):
-                connection.order = orders.pop(0)
-            replaced = self.connections.add(connection, former)
-            self._remember_uid(connection)
-        return replaced
+            return self.connections.add(connection, self.replacements.find(connection))
 
     def restore(self, connection: LiveConnection, replaced: list[LiveConnection]) -> None:
         """Remove a connection, and restore those that it replaced."""
         with self.lock:
-            for other in replaced:
-                orders = self._orders.get(_order_key(other), [])
-                if other.order in orders:
-                    orders.remove(other.order)
-            _, number = _code_of(connection)
-            if number in self._codes:
-                self._codes[number] = None  # look for former connections at the next attempt
+            self.replacements.undo(connection, replaced)
         self.connections.restore(connection, replaced)
-
-    def _displaced(self, connection: LiveConnection) -> list[LiveConnection]:
-        """Return the connections of the function that a new connection's receiver replaces.
-
-        With a ``uid``, it replaces the function that has this ``uid``. Otherwise it replaces the
-        same function of a module that was reloaded. Closures that one loop makes share a code
-        object; they do not replace each other.
-        """
-        receiver, uid = connection.key[0], connection.options.uid
-        former = [] if uid is None else [c for c in self.with_uid(uid) if c.key[0] != receiver]
-        code, number = _code_of(connection)
-        if number is not None and self._codes.setdefault(number, code) is not code:
-            self._codes[number] = code
-            is_former = reloaded(connection.resolve())
-            former += [c for c in self.connections if c not in former and is_former(c.resolve())]
-        return former
 
     def remove(self, target: str, receiver: Hashable, sender: Hashable) -> list[LiveConnection]:
         """Remove and return the connections of one target and one receiver.
@@ -462,17 +346,16 @@ class Registry:
         found = [c for c in found if sender is None or c.key[1] == sender]
         for connection in found:
             self.connections.remove(connection)
-            self.forget_uid(connection)
-        self._notify_observers(partial(self.remove, target, receiver, sender))
+            self.replacements.forget_uid(connection)
+        changes.notify(self, partial(self.remove, target, receiver, sender))
         return found
 
     def snapshot(self) -> Callable[[], None]:
         """Return a function that restores the present declarations, bridges and connections."""
         with self.lock:
             restore_connections = self.connections.snapshot()
+            restore_replacements = self.replacements.snapshot()
             declarations, bridged = self.declarations.copy(), self.bridged.copy()
-            codes = self._codes.copy()
-            orders = {key: numbers.copy() for key, numbers in self._orders.items()}
             handles = [(handle, vars(handle).copy()) for handle in declarations.values()]
             hooks, sessions, outbox = self.hooks, self.sessions, self.outbox
 
@@ -481,66 +364,15 @@ class Registry:
                 names = {*self.declarations, *declarations, *(self.bridged.keys() - bridged)}
                 self.declarations, self.bridged = declarations, bridged
                 self.hooks, self.sessions, self.outbox = hooks, sessions, outbox
-                self._codes, self._orders = codes, orders
                 for handle, attributes in handles:
                     vars(handle).update(attributes)
             restore_connections()
             with self.lock:
-                self._by_uid = {}
-                for connection in self.connections:
-                    self._remember_uid(connection)
+                restore_replacements()
             for name in names:
-                self._notify_declared(name)
+                self.notify_declared(name)
 
         return restore
-
-    def _notify_observers(
-        self, repeat: Callable[[], object], connections: Collection[LiveConnection] = ()
-    ) -> None:
-        for observe in tuple(self.observers):
-            observe(Change(self, repeat, connections))
-
-    def _remember_uid(self, connection: LiveConnection) -> None:
-        uid = connection.options.uid
-        if uid is not None:
-            self._by_uid.setdefault(uid, weakref.WeakSet()).add(connection)
-
-    def forget_uid(self, connection: LiveConnection) -> None:
-        """Drop the ``uid`` of a connection that ended, if no other connection has it.
-
-        The garbage collector calls this, too, so it does not wait for the lock.
-        """
-        uid = connection.options.uid
-        if uid is not None and self.lock.acquire(blocking=False):
-            try:
-                if not self.with_uid(uid):
-                    self._by_uid.pop(uid, None)
-            finally:
-                self.lock.release()
-
-
-def _copy(connection: LiveConnection) -> LiveConnection:
-    """Return an equal connection, which is not stored yet."""
-    receiver, sender = connection.resolve(), connection.resolve_sender()
-    copy = LiveConnection(connection.target, receiver, sender, connection.options)  # type: ignore[arg-type]
-    copy.order = connection.order
-    return copy
-
-
-def _code_of(connection: LiveConnection) -> tuple[types.CodeType | None, int | None]:
-    """Return a receiver's code, and the hash of the key that it shares with its reloaded version.
-
-    The key itself would take as much memory as the connection.
-    """
-    place, code = locate(connection.resolve())
-    key = reload_key(place, code)
-    return code, None if key is None else hash(key)
-
-
-def _order_key(connection: LiveConnection) -> object:
-    """Return the key by which the connection of a reloaded function takes over an order."""
-    place = connection.place
-    return connection.target, connection.key[1], place.module, place.name
 
 
 def _changed(registry_ref: weakref.ref[Any], target: str, wait: bool) -> None:
@@ -555,6 +387,6 @@ def _changed(registry_ref: weakref.ref[Any], target: str, wait: bool) -> None:
 def _lost(registry_ref: weakref.ref[Any], connection: LiveConnection) -> None:
     registry = registry_ref()
     if registry is not None:
-        registry.forget_uid(connection)
+        registry.replacements.forget_uid(connection)
         for app in registry.apps:
             app.connection_lost(connection)

@@ -105,7 +105,7 @@ class ConnectableSignal(blinker.NamedSignal):
                 connection.order = same.order
         replaced = self._own.add(connection)
         try:
-            self._own.notify([connection])
+            self._own.notify([connection.target])
             self.notify_connected(receiver, sender, weak)
         except Exception:
             self._own.restore(connection, replaced)
@@ -137,7 +137,7 @@ class ConnectableSignal(blinker.NamedSignal):
             connection = LiveConnection(self.name, receiver, sender, DEFAULTS, block)
             try:
                 self._own.add(connection)
-                self._own.notify([connection])
+                self._own.notify([connection.target])
                 self.notify_connected(receiver, sender, False)
                 yield
             finally:

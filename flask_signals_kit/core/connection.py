@@ -179,6 +179,13 @@ class LiveConnection:
         # A weak receiver may be collected before its place is needed.
         self._place: Place | None = place_of(receiver) if self.weak else None
 
+    def copy(self) -> LiveConnection:
+        """Return an equal connection, which is not stored yet."""
+        receiver: Any = self.resolve()
+        copy = LiveConnection(self.target, receiver, self.resolve_sender(), self.options)
+        copy.order = self.order
+        return copy
+
     def check_weak(self) -> None:
         """Refuse a weak connection of a receiver that does not support weak references.
 
@@ -404,19 +411,19 @@ class Connections:
             self._swap(connection, None)
             for other in replaced:
                 self._swap(other, other)
-        self.notify([connection, *replaced])
+        self.notify(each.target for each in (connection, *replaced))
 
     def remove(self, connection: LiveConnection) -> None:
         """Remove a connection, if it is stored."""
         with self._lock:
             self._swap(connection, None)
-        self.notify([connection])
+        self.notify([connection.target])
 
     def clear(self, target: str) -> None:
         """Remove every connection of a target."""
         with self._lock:
             self._by_target.pop(target, None)
-        self._notify(target)
+        self.notify([target])
 
     def snapshot(self) -> Callable[[], None]:
         """Return a function that restores the present connections, in their order."""
@@ -431,16 +438,17 @@ class Connections:
                 for connection in every:
                     if not connection.is_alive:  # it was collected meanwhile
                         self._swap(connection, None)
-            for target in {**present, **saved}:
-                if present.get(target) != saved.get(target):
-                    self._notify(target)
+            targets = {**present, **saved}
+            self.notify(name for name in targets if present.get(name) != saved.get(name))
 
         return restore
 
-    def notify(self, connections: Iterable[LiveConnection]) -> None:
-        """Report that these connections were added or removed."""
-        for target in dict.fromkeys(connection.target for connection in connections):
-            self._notify(target)
+    def notify(self, targets: Iterable[str]) -> None:
+        """Report that the connections of some targets have changed."""
+        for target in dict.fromkeys(targets):
+            self._changed(target, True)
+            if self._dead:
+                self.purge()
 
     def _swap(self, old: LiveConnection, new: LiveConnection | None) -> None:
         """Replace a connection by another, or remove it. The caller holds the lock.
@@ -462,11 +470,6 @@ class Connections:
         else:
             by_receiver.pop(key, None)
         self._version += 1
-
-    def _notify(self, target: str) -> None:
-        self._changed(target, True)
-        if self._dead:
-            self.purge()
 
     # -- the garbage collector ----------------------------------------------------------------
 

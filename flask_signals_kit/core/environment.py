@@ -95,10 +95,8 @@ class Environment:
         """The app, or ``None``."""
         return None
 
-    @staticmethod
-    def request() -> str | None:
-        """Describe the current request, such as ``POST /funding/card``."""
-        return None
+    request: Callable[[], str | None] = staticmethod(lambda: None)
+    """Describes the current request, such as ``POST /funding/card``."""
 
     def report(
         self, exception: Exception, receiver: Receiver, emission: Emission, source: Source

@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection, Generator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
 
-from ..app.registry import Change, Registry
+from ..app.changes import Change, observers
+from ..app.registry import Registry
 
 
 @contextmanager
@@ -71,11 +72,11 @@ def observing_imports(note: Callable[[str, Change], None]) -> Generator[None, No
         if module is not None:
             note(module, change)
 
-    Registry.observers.append(observe)
+    observers.append(observe)
     try:
         yield
     finally:
-        Registry.observers.remove(observe)
+        observers.remove(observe)
 
 
 def _importing(before: Collection[str]) -> str | None:
