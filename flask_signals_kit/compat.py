@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar, Token, copy_context
-from functools import lru_cache
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -158,11 +157,8 @@ def _is_collected(group: BaseExceptionGroup[Any]) -> bool:
     )
 
 
-@lru_cache(maxsize=64)
-def _is_plain(kind: Any) -> bool:
-    """Tell whether the bodies of a class of responses are read and closed as Werkzeug does."""
-    names = ("close", "get_app_iter", "iter_encoded")
-    return all(getattr(kind, name, None) is getattr(Response, name) for name in names)
+# As Werkzeug defines them: a library that observes requests may replace them later.
+_close, _get_app_iter, _iter_encoded = Response.close, Response.get_app_iter, Response.iter_encoded
 
 
 def is_in_memory(body: object) -> bool:
@@ -177,8 +173,9 @@ def is_in_memory(body: object) -> bool:
         close: Any = body._callbacks[-1]
         response = close.__self__
         kind: Any = type(response)
+        is_read_plainly = kind.get_app_iter is _get_app_iter and kind.iter_encoded is _iter_encoded
         chunks = response.response
-        if type(chunks) is not list or not _is_plain(kind):
+        if close.__func__ is not _close or not is_read_plainly or type(chunks) is not list:
             return False
         [chunk] = chunks
         return type(chunk) is bytes and not response._on_close

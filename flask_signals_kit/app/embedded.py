@@ -10,6 +10,7 @@ import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from math import inf
 from typing import Any
 
 import click
@@ -76,36 +77,36 @@ class Worker:
             ended = self._run_once(message, attempt)
             with self._lock:
                 claimed = self._claimed[message]
-                if claimed is None or ended is None or claimed[1] <= ended:
+                if claimed is None or claimed[1] <= ended:
                     del self._claimed[message]
                     break
                 attempt, self._claimed[message] = claimed[0], None
         if len(self._claimed) <= self._concurrency:
             self._woken.set()
 
-    def _run_once(self, message: int, attempt: int) -> float | None:
+    def _run_once(self, message: int, attempt: int) -> float:
         """Run a message.
 
-        :return: when the end of the run was stored; ``None`` if that failed, and minus infinity if
-            another process had begun the message.
+        :return: when the end of the run was stored; minus infinity if it was not, or perhaps not,
+            and infinity if the message must not be run again here.
         """
         outbox = self._outbox()
         if outbox is None or self._stopped:
-            return None
+            return inf
         started = time.perf_counter()
         try:
             result = outbox.run(message, attempt)
         except BaseException:
             logger.exception("The run of message %d ended; it is due again later", message)
-            return None
+            return -inf
         if result is None:
-            return float("-inf")
+            return -inf
         if self._ended is not None:
             try:
                 self._ended(result, time.perf_counter() - started)
             except BaseException:  # also SystemExit: else the message stayed in _claimed for ever
                 logger.exception("The result of message %d could not be shown", message)
-        return result.ended
+        return -inf if result.status == "too_slow" else result.ended
 
     def wake(self) -> None:
         """Look at the outbox now: a message was stored."""

@@ -62,8 +62,8 @@ class RunningMessage:
     """The identifiers of the threads that its receiver runs in; an async one may have two."""
     is_open: bool = True
     """Whether the transaction of the run has not ended yet."""
-    retry_stored: float | None = None
-    """When its next attempt was stored, on ``time.perf_counter``."""
+    end_stored: float | None = None
+    """When it was stored that it is run again, or dead, on ``time.perf_counter``."""
 
     @property
     def session(self) -> Any:

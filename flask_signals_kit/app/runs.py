@@ -10,7 +10,7 @@ from threading import get_ident
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from ..compat import active_contexts
+from ..compat import active_contexts, call_inside
 from ..core.delivery import Call, LateResult, add_note
 from ..core.introspection import LazyEmission, carried_emission, frame_place
 from ..deliveries.durable.delivery import (
@@ -92,7 +92,7 @@ def run(store: MessageStore, message: int, attempt: int) -> RunResult | None:
         begun = replace(begun, attempt=attempt, last_end=_last_end(begun))
     with begun.current():
         status, error = begun.execute()
-        ended = begun.context.retry_stored or perf_counter()
+        ended = begun.context.end_stored or perf_counter()
     return RunResult(
         message=message,
         attempt=begun.attempt,
@@ -417,9 +417,11 @@ class _Run:
     def _open_sessions(self) -> Iterator[Any]:
         """Return the sessions that the receiver may have used, and that have a transaction."""
         found = self.store.sessions_here(self.delivery)
-        if next(active_contexts(), None) is not self.context.app_context:
-            found.append(self.context.session)  # the receiver has left an app context open
-        return (session for session in found if session is not None and session.in_transaction())
+        context = self.context.app_context
+        if next(active_contexts(), None) is not context:  # the receiver has left another one open
+            outer = call_inside(context, lambda: self.store.sessions_here(self.delivery))
+            found += [session for session in outer if session not in found]
+        return (session for session in found if session.in_transaction())
 
     @contextmanager
     def _transaction(self, session: Any) -> Generator[Any, None, None]:
@@ -488,8 +490,7 @@ class _Run:
             is_stored = self.store.statements.retry(
                 connection, self.message, self.attempt, delay, reason, headers
             )
-            # Before the commit: from then on it may be claimed. Until then it is locked.
-            self.context.retry_stored = perf_counter()
+            self.context.end_stored = perf_counter()  # after the commit, it may be claimed
         return is_stored
 
     def _delay(self, error: BaseException) -> float:
@@ -507,6 +508,7 @@ class _Run:
         with self.store.engine().begin() as connection:
             if not self.store.statements.kill(connection, self.message, self.attempt, reason):
                 return "too_slow"
+            self.context.end_stored = perf_counter()  # after the commit, it may be retried by hand
         self.late.die(reason)
         logger.error(
             "Message %d of signal %r is dead, for receiver %s: %s",

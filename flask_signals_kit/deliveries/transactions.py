@@ -469,6 +469,7 @@ def listen() -> None:
     from sqlalchemy.orm import Mapper
     from sqlalchemy.orm import Session as OrmSession
 
+    event.listen(OrmSession, "before_commit", _before_commit)
     event.listen(OrmSession, "after_commit", _after_commit, insert=True)
     event.listen(OrmSession, "after_rollback", _after_rollback)
     event.listen(OrmSession, "after_transaction_create", _after_transaction_create)
@@ -477,20 +478,26 @@ def listen() -> None:
 
 
 @cache
-def _listen_before_commit() -> None:
-    """Listen to sessions that are about to commit: only psycopg can tell that this will fail.
+def _listen_last() -> None:
+    """Move the kit's listener for ``before_commit`` behind those of the app.
 
-    Called when a transaction begins: the app has added its own listeners then, which may execute
-    statements, and none is being called.
+    They may execute statements. When the first transaction begins, the app has added them, and none
+    is being called.
     """
     from sqlalchemy import event
     from sqlalchemy.orm import Session as OrmSession
 
+    event.remove(OrmSession, "before_commit", _before_commit)
     event.listen(OrmSession, "before_commit", _before_commit)
 
 
 def _before_commit(session: Session) -> None:
-    """Find out whether the database will turn the commit of the root into a rollback."""
+    """Find out whether the database will turn the commit of the root into a rollback.
+
+    Only psycopg can tell it.
+    """
+    if "psycopg" not in sys.modules and "psycopg2" not in sys.modules:
+        return
     # Also for a savepoint: the commit of the root checks again.
     transaction = session.get_transaction()
     pending: Pending | None = getattr(transaction, _PENDING, None)
@@ -516,8 +523,7 @@ def _after_rollback(session: Session) -> None:
 
 
 def _after_transaction_create(session: Session, transaction: Any) -> None:
-    if "psycopg" in sys.modules or "psycopg2" in sys.modules:
-        _listen_before_commit()
+    _listen_last()
     loop = _loop.get()
     # A task or thread of a receiver has inherited the loop, and may outlive the receiver.
     begun = None if loop is None else loop.begun

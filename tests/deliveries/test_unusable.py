@@ -290,6 +290,53 @@ assert seen == ["globex"], seen
     )
 
 
+def test_commit_that_psycopg_rolls_back_in_the_transaction_of_the_first_connection(
+    postgresql: str,
+) -> None:
+    """A view imports the module of the app's first after-commit receiver."""
+    run_python(
+        NEW_APP.partition("@kit.on")[0]
+        + """
+with app.app_context(), Session(create_engine(sys.argv[1])) as session:
+    current.append(session)
+    session.execute(text("SELECT 1"))
+    kit.on("account_funded", delivery="after_commit")(lambda sender, **extra: seen.append(sender))
+    kit.send("account_funded", "acme")
+    try:
+        session.execute(text("SELECT * FROM missing"))
+    except ProgrammingError:
+        session.commit()
+assert seen == [], seen
+""",
+        postgresql,
+    )
+
+
+def test_listener_of_the_app_that_uses_a_second_session_as_the_first_one_commits(
+    postgresql: str,
+) -> None:
+    """It is the first one that uses psycopg."""
+    run_python(
+        NEW_APP
+        + """
+@event.listens_for(Session, "before_commit")
+def audit(session):
+    if session.get_bind().dialect.name == "sqlite":
+        with Session(create_engine(sys.argv[1])) as second:
+            second.execute(text("SELECT 1"))
+
+
+with app.app_context(), Session(create_engine("sqlite://")) as session:
+    current.append(session)
+    session.begin()
+    kit.send("account_funded", "acme")
+    session.commit()
+assert seen == ["acme"], seen
+""",
+        postgresql,
+    )
+
+
 def test_failure_of_an_immediate_after_commit_receiver_is_contained(shop: Shop) -> None:
     """Its own transaction is rolled back."""
     shop.kit.signal("account_changed", "An account is another.", on_error="isolate")

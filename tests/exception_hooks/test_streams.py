@@ -1,6 +1,7 @@
 """Failures of streamed bodies and downloads, under several servers."""
 
 import contextlib
+import gc
 import http.client
 import io
 import logging
@@ -10,11 +11,13 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 import wsgiref.simple_server
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from types import MethodType
 from typing import Any, get_args
 from wsgiref.simple_server import ServerHandler, WSGIRequestHandler
 
@@ -94,6 +97,56 @@ def test_exception_on_close_is_reported(watched: Watch) -> None:
     with pytest.raises(ValueError, match="boom"):
         watched.app.test_client().get("/close").close()
     assert watched.reported == [(BOOM, "stream", False)]
+
+
+@pytest.mark.parametrize("what", ["response", "class"])
+def test_exception_in_a_replaced_close_is_reported(
+    watched: Watch, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """By the app for one response, or by a library for the class, after a first request."""
+
+    class Own(Response):
+        pass
+
+    def close(response: Response) -> None:
+        raise ValueError("boom")
+
+    def replace(response: Response) -> Response:
+        if what == "response":
+            response.close = MethodType(close, response)  # type: ignore[method-assign]
+        return response
+
+    watched.app.add_url_rule("/plain", "plain", view_func=lambda: Own("plain"))
+    watched.app.after_request(replace)
+    client = watched.app.test_client()
+    if what == "class":
+        assert client.get("/plain").data == b"plain"
+        monkeypatch.setattr(Own, "close", close)
+    with pytest.raises(ValueError, match="boom"):
+        client.get("/plain").close()
+    assert watched.reported == [(BOOM, "stream", False)]
+
+
+def test_app_with_a_response_class_of_its_own_is_freed() -> None:
+    """Also after it has served a request with an exception hook."""
+
+    def serve() -> "weakref.ref[Flask]":
+        app = Flask("shop")
+        kit = SignalsKit(app)
+        kit.on_exception(lambda app, exception, **extra: None)
+
+        class Own(Response):
+            def owner(self) -> Flask:
+                return app
+
+        app.response_class = Own
+        app.add_url_rule("/", "home", view_func=lambda: "home")
+        assert app.test_client().get("/").data == b"home"
+        return weakref.ref(app)
+
+    served = serve()
+    gc.collect()
+    assert served() is None
 
 
 def test_stream_abandoned_by_the_client_is_not_reported(watched: Watch) -> None:

@@ -1,9 +1,11 @@
 """Which transaction a message is stored in, and which transactions a send or a run ends."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import pytest
+from flask import g
 from sqlalchemy import event, insert
 from sqlalchemy.exc import IntegrityError, PendingRollbackError
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
@@ -152,29 +154,61 @@ def test_transaction_of_an_enclosing_context_stays_open(shop: DurableShop) -> No
         assert session.query(Account).count() == 0
 
 
-@pytest.mark.parametrize("does_fail", [True, False])
-def test_receiver_that_leaves_an_app_context_open(shop: DurableShop, does_fail: bool) -> None:
-    """Its transaction, in the context of the run, ends all the same."""
-    open_contexts: list[Any] = []
+def run_leaving_a_context(
+    shop: DurableShop, write: Callable[[str], None], fails: bool
+) -> list[str]:
+    """Run a receiver that writes, leaves an app context open and perhaps fails.
+
+    :return: the errors of the messages that are left.
+    """
+    contexts: list[Any] = []
 
     def receive(sender: Any, **extra: Any) -> None:
-        shop.session.add(Account(name=sender))
-        shop.session.flush()
-        context = shop.app.app_context()
-        context.push()
-        open_contexts.append(context)
-        if does_fail:
+        write(sender)
+        contexts.append(shop.app.app_context())
+        contexts[-1].push()
+        if fails:
             raise LookupError
 
     shop.on(receive)
-    with shop.open():
+    with shop.open() as g.of_a_request:
         shop.funded.send("acme")
+        g.of_a_request.commit()
     with pytest.raises((AssertionError, RuntimeError)):  # of Flask: it is not the current context
         shop.run_once()
     with suppress(LookupError):
-        open_contexts.pop().pop()
-    shown = [message.error.split()[0] for message in shop.messages()]
-    assert (shop.rows(), shown) == (([], ["LookupError"]) if does_fail else (["acme"], []))
+        contexts.pop().pop()
+    return [message.error.split()[0] for message in shop.messages()]
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_receiver_that_leaves_an_app_context_open(shop: DurableShop, fails: bool) -> None:
+    """Its transactions, in two sessions of the context of the run, end all the same."""
+
+    def second() -> Session:
+        if "second" not in g:
+            g.second = Session(shop.engine)
+        found: Session = g.second
+        return found
+
+    def write(name: str) -> None:
+        second().add(Account(name=name))
+        second().flush()
+
+    shop.kit.use_session(lambda: shop.session)
+    shop.kit.use_session(second)
+    left = run_leaving_a_context(shop, write, fails)
+    assert (shop.rows(), left) == (([], ["LookupError"]) if fails else (["acme"], []))
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_receiver_that_leaves_an_app_context_open_without_its_session(
+    shop: DurableShop, fails: bool
+) -> None:
+    """The session exists in requests only."""
+    shop.kit.use_session(lambda: g.of_a_request)
+    left = run_leaving_a_context(shop, lambda name: None, fails)
+    assert left == (["LookupError"] if fails else [])
 
 
 def test_event_of_a_flush_may_send(shop: DurableShop) -> None:

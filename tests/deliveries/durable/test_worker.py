@@ -5,6 +5,7 @@ import threading
 from typing import Any
 
 import pytest
+from flask import Flask
 from sqlalchemy import event, text
 
 from flask_signals_kit import RetryAfter
@@ -129,6 +130,97 @@ def test_message_that_is_claimed_as_soon_as_its_retry_is_stored_is_run_again(
     worker._pool.shutdown()
     assert sum(claims) == 1
     assert len(attempts) == 2
+    assert shop.messages() == []
+
+
+@pytest.mark.parametrize("does_exit", [True, False])
+def test_message_that_is_claimed_while_its_run_raises_is_run_again(
+    shop: DurableShop, does_exit: bool
+) -> None:
+    """The receiver exits, or the end of the app context fails, after the retry was stored."""
+    attempts: list[int] = []
+
+    def receive(sender: Any, **extra: Any) -> None:
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise SystemExit if does_exit else LookupError
+
+    shop.on(receive)
+    worker = Worker(shop.outbox, 1)
+
+    @shop.app.teardown_appcontext
+    def claim(error: BaseException | None) -> None:
+        if len(attempts) == 1:
+            assert shop.outbox.forward(worker) == 1
+            if not does_exit:
+                raise LookupError
+
+    with shop.open():
+        shop.funded.send("acme")
+    assert shop.outbox.forward(worker) == 1
+    worker._pool.shutdown()
+    assert len(attempts) == 2
+    assert shop.messages() == []
+
+
+def test_dead_message_that_is_retried_while_its_death_is_reported_is_run_again(
+    shop: DurableShop,
+) -> None:
+    """An exception hook takes a while, such as a request to another system."""
+    attempts: list[int] = []
+
+    def receive(sender: Any, **extra: Any) -> None:
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise LookupError
+
+    shop.on(receive, max_attempts=1)
+    worker = Worker(shop.outbox, 1)
+
+    @shop.kit.on_exception
+    def retry(app: Flask, exception: Exception, **details: Any) -> None:
+        assert sum(shop.outbox.retry([])) == 1
+        assert shop.outbox.forward(worker) == 1
+
+    with shop.open():
+        shop.funded.send("acme")
+    assert shop.outbox.forward(worker) == 1
+    worker._pool.shutdown()
+    assert len(attempts) == 2
+    assert shop.messages() == []
+
+
+@pytest.mark.parametrize("does_fail", [True, False])
+def test_message_that_is_claimed_while_a_run_that_was_too_slow_ends_is_run_again(
+    shop: DurableShop, does_fail: bool
+) -> None:
+    """Another process has begun it meanwhile, and made it due at once."""
+    attempts: list[int] = []
+
+    def receive(sender: Any, **extra: Any) -> None:
+        attempts.append(1)
+        if len(attempts) == 2:
+            raise RetryAfter(0)
+        if len(attempts) == 1:
+            wait_until(claim)
+            assert shop.outbox.run(found[0].id, found[0].attempt)
+            assert shop.outbox.forward(worker) == 1
+            if does_fail:
+                raise LookupError
+
+    found: list[Any] = []
+
+    def claim() -> bool:
+        found.extend(shop.outbox.claim())
+        return bool(found)
+
+    shop.on(receive, timeout=0.05)
+    worker = Worker(shop.outbox, 1)
+    with shop.open():
+        shop.funded.send("acme")
+    assert shop.outbox.forward(worker) == 1
+    worker._pool.shutdown()
+    assert len(attempts) == 3
     assert shop.messages() == []
 
 
