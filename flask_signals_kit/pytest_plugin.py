@@ -234,7 +234,7 @@ def _discard_plans() -> None:
 def warn_unknown(item: pytest.Item) -> None:
     """Warn about arguments of a marker that match no signal of a kit or an app."""
     known = [(kit.registry, kit.registry.names()) for kit in list(kits)]
-    known += [(each.registry, each.known_names()) for each in _apps().values()]
+    known += [(each.registry, each.names.all()) for each in _apps().values()]
     for signal in _signals(item) if known else ():
         if not any(_has(registry, names, signal) for registry, names in known):
             name = getattr(signal, "name", signal)

@@ -81,14 +81,85 @@ class Declare(Protocol):
     def __call__(self, stub: Callable[Concatenate[S, P], R], /) -> DomainSignal[S, P, R]: ...
 
 
-class Api:
-    """The methods that :class:`SignalsKit` and :class:`AppSignals` share.
+class Sending:
+    """Sends by name: the methods that :class:`SignalsKit` and :class:`AppSignals` share.
 
     They differ in their registry: a kit's registry applies to all of its apps, an app's registry to
     that app only.
     """
 
     registry: Registry
+
+    def send(self, signal: Named, sender: Any = None, /, **payload: Any) -> Results:
+        """Send a signal in the current app.
+
+        :param signal: a name, or a handle.
+        :param sender: the sender; the app itself if omitted. ``current_app`` is unwrapped.
+        :param payload: passed to each receiver by name.
+        :return: ``(receiver, result)`` for each receiver that ran and returned, in calling order.
+        :raises AppContextError: without a current app.
+        :raises UnknownSignalError: for an undeclared name, under ``SIGNALS_KIT_STRICT``.
+
+        >>> from flask import Flask
+        >>> from flask_signals_kit import SignalsKit
+        >>> app = Flask("shop")
+        >>> kit = SignalsKit(app)
+        >>> @kit.on("account_funded")
+        ... def thank(account, *, amount, **extra):
+        ...     return f"thanks for {amount}"
+        >>> with app.app_context():
+        ...     [result for _, result in kit.send("account_funded", "acme", amount=5)]
+        ['thanks for 5']
+        """
+        target, real = self._prepare(signal, sender, payload)
+        return target.send(real, **payload)
+
+    async def send_async(self, signal: Named, sender: Any = None, /, **payload: Any) -> Results:
+        """Send a signal, and await its async receivers one after the other.
+
+        Parameters, result and errors are those of :meth:`send`.
+        """
+        target, real = self._prepare(signal, sender, payload)
+        return await target.send_async(real, **payload)
+
+    def send_robust(
+        self, signal: Named, sender: Any = None, /, **payload: Any
+    ) -> list[Outcome[Any]]:
+        """Send a signal and return an outcome for each receiver.
+
+        A failing receiver does not stop the other receivers.
+
+        :return: an ``Ok``, ``Failed`` or ``Deferred`` for each receiver, in calling order.
+        """
+        target, real = self._prepare(signal, sender, payload)
+        return target.send_robust(real, **payload)
+
+    async def send_robust_async(
+        self, signal: Named, sender: Any = None, /, **payload: Any
+    ) -> list[Outcome[Any]]:
+        """Do the same as :meth:`send_robust`, and await async receivers one after the other."""
+        target, real = self._prepare(signal, sender, payload)
+        return await target.send_robust_async(real, **payload)
+
+    def _prepare(self, signal: Named, sender: Any, payload: dict[str, Any]) -> tuple[Signal, Any]:
+        if isinstance(signal, blinker.Signal):
+            raise DeclarationError(
+                "send() takes a name or a handle, not a blinker signal: call signal.send(...) on "
+                f"the {type_name(signal)} itself, which reaches its own receivers as well."
+            )
+        name = _name_of(self.registry, signal) or ""
+        if is_glob(name):
+            raise DeclarationError(f"{name!r} is a pattern: send() takes the name of one signal.")
+        app_signals = self.registry.owner._current(f"send {name!r}")
+        target = app_signals.find(name)
+        if sender is None:
+            refuse_named_sender(name, payload)
+            return target, app_signals.app
+        return target, unwrap(sender)
+
+
+class Api(Sending):
+    """The other methods that :class:`SignalsKit` and :class:`AppSignals` share."""
 
     # -- declaring ----------------------------------------------------------------------------
 
@@ -268,21 +339,14 @@ class Api:
         )
 
         def decorator(receiver: F) -> F:
-            self._connect(receiver, signals, sender, options)
+            real = sender if sender is ANY else _real_sender(sender, receiver)
+            targets = map(self._target, signals)
+            connections = [LiveConnection(name, receiver, real, options) for name in targets]
+            options.check(receiver)
+            self.registry.connect(connections)  # to each of the signals, or to none
             return receiver
 
         return decorator
-
-    def _connect(
-        self, receiver: Receiver, signals: tuple[Any, ...], sender: Any, options: Options
-    ) -> None:
-        """Connect a receiver to several signals; if one of them fails, to none."""
-        sender = sender if sender is ANY else _real_sender(sender, receiver)
-        connections = [
-            LiveConnection(self._target(signal), receiver, sender, options) for signal in signals
-        ]
-        options.check(receiver)
-        self.registry.connect(connections)
 
     def disconnect(self, receiver: Receiver, *signals: Target, sender: Any = ANY) -> None:
         """Disconnect a receiver in each app that :meth:`on` connected it in.
@@ -300,55 +364,15 @@ class Api:
         """
         key, limited_to = receiver_key(receiver), None if sender is ANY else sender_key(sender)
 
-        targets = [self._target(signal, bridge=False) for signal in signals]
+        targets = [_name_of(self.registry, signal) or "" for signal in signals]
         for target in dict.fromkeys(targets or self.registry.connections.targets_of(key)):
             for connection in self.registry.remove(target, key, limited_to):
                 for app in self.registry.apps:
                     app.disconnected(connection)
 
-    def _target(self, signal: Any, *, bridge: bool = True) -> str:
-        """Return the name or glob of an argument of ``on``.
-
-        :param bridge: bridge a third-party signal that is not bridged yet. If false, return an
-            empty string for it.
-        """
-        if isinstance(signal, str):
-            return signal if is_glob(signal) else check_name(signal)
-        if isinstance(signal, DomainSignal):
-            if self.registry.handle(signal.name) is not signal:
-                raise DeclarationError(self._why_unknown(signal))
-            return signal.name
-        if isinstance(signal, blinker.NamedSignal) and any(
-            app.namespace.get(signal.name) is signal for app in self.registry.apps
-        ):
-            return signal.name
-        if isinstance(signal, blinker.Signal):
-            return self._bridged_name(signal) or (self.bridge(signal)[0] if bridge else "")
-        raise DeclarationError(
-            f"{type_name(signal)} is not a signal: give a name, a glob, a handle or a blinker "
-            "signal."
-        )
-
-    def _why_unknown(self, handle: DomainSignal[Any, ..., Any]) -> str:
-        """Return why a handle cannot be used here."""
-        owners = [registry.owner for registry in self.registry.chain]
-        declared = [registry.declarations.get(handle.name) for registry in self.registry.chain]
-        if handle._owner in owners and handle not in declared:
-            return (
-                f"Signal {handle.name!r} was declared in a block of kit.isolated() that has ended, "
-                "which undid it: use the handle in the block, or declare the signal outside of it."
-            )
-        return (
-            f"Signal {handle.name!r} was declared by another kit, or for one app only; use it "
-            "through the kit or the kit.for_app(app) that declared it."
-        )
-
-    def _bridged_name(self, source: blinker.Signal) -> str | None:
-        for registry in self.registry.related():
-            for name, bridged in registry.bridged.copy().items():
-                if bridged is source:
-                    return name
-        return None
+    def _target(self, signal: Any) -> str:
+        """Return the name or glob of an argument of ``on``; bridge a third-party signal."""
+        return _name_of(self.registry, signal) or self.bridge(signal)[0]
 
     # -- bridges and exception hooks ----------------------------------------------------------
 
@@ -477,74 +501,44 @@ class Api:
             )
         self.registry.use_outbox(metadata, engine)
 
-    # -- sending ------------------------------------------------------------------------------
 
-    def send(self, signal: Named, sender: Any = None, /, **payload: Any) -> Results:
-        """Send a signal in the current app.
+def _name_of(registry: Registry, signal: Any) -> str | None:
+    """Return the name or glob of an argument of ``on``.
 
-        :param signal: a name, or a handle.
-        :param sender: the sender; the app itself if omitted. ``current_app`` is unwrapped.
-        :param payload: passed to each receiver by name.
-        :return: ``(receiver, result)`` for each receiver that ran and returned, in calling order.
-        :raises AppContextError: without a current app.
-        :raises UnknownSignalError: for an undeclared name, under ``SIGNALS_KIT_STRICT``.
+    :return: ``None`` for a third-party signal that is not bridged yet.
+    :raises DeclarationError: for anything else than a signal of this kit.
+    """
+    if isinstance(signal, str):
+        return signal if is_glob(signal) else check_name(signal)
+    if isinstance(signal, DomainSignal):
+        if registry.handle(signal.name) is not signal:
+            raise DeclarationError(_why_unknown(registry, signal))
+        return signal.name
+    if isinstance(signal, blinker.NamedSignal) and any(
+        app.namespace.get(signal.name) is signal for app in registry.apps
+    ):
+        return signal.name
+    if isinstance(signal, blinker.Signal):
+        bridged = (item for each in registry.related() for item in each.bridged.copy().items())
+        return next((name for name, source in bridged if source is signal), None)
+    raise DeclarationError(
+        f"{type_name(signal)} is not a signal: give a name, a glob, a handle or a blinker signal."
+    )
 
-        >>> from flask import Flask
-        >>> from flask_signals_kit import SignalsKit
-        >>> app = Flask("shop")
-        >>> kit = SignalsKit(app)
-        >>> @kit.on("account_funded")
-        ... def thank(account, *, amount, **extra):
-        ...     return f"thanks for {amount}"
-        >>> with app.app_context():
-        ...     [result for _, result in kit.send("account_funded", "acme", amount=5)]
-        ['thanks for 5']
-        """
-        target, real = self._prepare(signal, sender, payload)
-        return target.send(real, **payload)
 
-    async def send_async(self, signal: Named, sender: Any = None, /, **payload: Any) -> Results:
-        """Send a signal, and await its async receivers one after the other.
-
-        Parameters, result and errors are those of :meth:`send`.
-        """
-        target, real = self._prepare(signal, sender, payload)
-        return await target.send_async(real, **payload)
-
-    def send_robust(
-        self, signal: Named, sender: Any = None, /, **payload: Any
-    ) -> list[Outcome[Any]]:
-        """Send a signal and return an outcome for each receiver.
-
-        A failing receiver does not stop the other receivers.
-
-        :return: an ``Ok``, ``Failed`` or ``Deferred`` for each receiver, in calling order.
-        """
-        target, real = self._prepare(signal, sender, payload)
-        return target.send_robust(real, **payload)
-
-    async def send_robust_async(
-        self, signal: Named, sender: Any = None, /, **payload: Any
-    ) -> list[Outcome[Any]]:
-        """Do the same as :meth:`send_robust`, and await async receivers one after the other."""
-        target, real = self._prepare(signal, sender, payload)
-        return await target.send_robust_async(real, **payload)
-
-    def _prepare(self, signal: Named, sender: Any, payload: dict[str, Any]) -> tuple[Signal, Any]:
-        if isinstance(signal, blinker.Signal):
-            raise DeclarationError(
-                "send() takes a name or a handle, not a blinker signal: call signal.send(...) on "
-                f"the {type_name(signal)} itself, which reaches its own receivers as well."
-            )
-        name = self._target(signal)
-        if is_glob(name):
-            raise DeclarationError(f"{name!r} is a pattern: send() takes the name of one signal.")
-        app_signals = self.registry.owner._current(f"send {name!r}")
-        target = app_signals.find(name)
-        if sender is None:
-            refuse_named_sender(name, payload)
-            return target, app_signals.app
-        return target, unwrap(sender)
+def _why_unknown(registry: Registry, handle: DomainSignal[Any, ..., Any]) -> str:
+    """Return why a handle cannot be used here."""
+    owners = [each.owner for each in registry.chain]
+    declared = [each.declarations.get(handle.name) for each in registry.chain]
+    if handle._owner in owners and handle not in declared:
+        return (
+            f"Signal {handle.name!r} was declared in a block of kit.isolated() that has ended, "
+            "which undid it: use the handle in the block, or declare the signal outside of it."
+        )
+    return (
+        f"Signal {handle.name!r} was declared by another kit, or for one app only; use it "
+        "through the kit or the kit.for_app(app) that declared it."
+    )
 
 
 def _find_delivery(delivery: str | Delivery) -> Delivery | None:

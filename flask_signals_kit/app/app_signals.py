@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import logging
-import sys
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Flask
 
 from ..bridge import BUILTIN_PAYLOADS
 from ..compat import is_current
-from ..core.introspection import call_site
 from ..core.names import is_glob
 from ..core.signal import Namespace, Signal
 from ..deliveries.durable.delivery import Durable
 from ..errors import (
     AppContextError,
     ConfigurationError,
-    UnknownSignalError,
-    how_to_declare,
-    nearest,
-    suggestion,
 )
-from ..records import Connection, OnError, Place, RecordedRequest
+from ..records import Connection, OnError, RecordedRequest
 from ..settings import Settings
 from .api import Api
 from .environment import AppEnvironment
+from .known_names import KnownNames
 from .registry import Registry
 from .sessions import Sessions
 
@@ -45,17 +40,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
-
-
-class UnknownName(NamedTuple):
-    """A name that was sent, but is not declared and has no receivers."""
-
-    name: str
-    """The name."""
-    site: Place | None
-    """The place of its first send."""
-    near: str | None
-    """The nearest known name, or ``None``."""
 
 
 class _WeakOwner:
@@ -117,13 +101,13 @@ class AppSignals(Api):
         self.outbox: Outbox | None = None
         """The messages of durable receivers; ``None`` without any."""
         self.collected: deque[Connection] = deque(maxlen=100)
-        self.unknown: dict[str, UnknownName] = {}
         self.hooks = hooks
         self.relays = relays
         self._problems = problems
         self.startup: Any = None
         self._environment = AppEnvironment(self, self._app)
         self.namespace: Namespace = Namespace(self._environment)
+        self.names: KnownNames = KnownNames(self.registry, self.namespace, settings.strict)
 
     # -- the app ------------------------------------------------------------------------------
 
@@ -245,24 +229,9 @@ class AppSignals(Api):
             return "flask"
         return "domain" if self.registry.source(name) is None else "bridged"
 
-    def known_names(self) -> set[str]:
-        """Return every name that was declared, bridged or connected."""
-        connected = {name for name, signal in self._signals().items() if signal.has_receivers}
-        return self.registry.names() | connected
-
-    def is_known(self, name: str) -> bool:
-        """Tell whether a name is declared or bridged, or has receivers."""
-        signal = self.namespace.get(name)
-        has_own = isinstance(signal, Signal) and signal.has_receivers
-        return has_own or self.registry.is_declared(name) or self.registry.has_connections(name)
-
     def check(self) -> list[Any]:
         """Return each :class:`Problem` of the app's signals, as the kit's ``check`` does."""
         return self._problems(self)
-
-    def nearest(self, name: str) -> str | None:
-        """Return the declared name that is most similar to this one, or ``None``."""
-        return nearest(name, filter(self.registry.is_declared, self.known_names() - {name}))
 
     def on_error(self, name: str) -> OnError:
         """Return the failure policy of a signal."""
@@ -284,56 +253,11 @@ class AppSignals(Api):
         """
         if self.registry.is_declared(name):
             return self.namespace.signal(name)
-        self.refuse_unknown(name)
+        self.names.refuse(name)
         signal = self.namespace.signal(name)
         if not signal.has_receivers:
-            self._warn_unknown_send(name)
+            self.names.warn_of_send(name)
         return signal
-
-    def refuse_unknown(self, name: str, place: Place | None = None) -> None:
-        """Under ``SIGNALS_KIT_STRICT``, refuse an undeclared name.
-
-        :param place: where it is used; the nearest caller outside of the kit if omitted.
-        :raises UnknownSignalError: with the place and the nearest name.
-        """
-        if self.settings.strict and not is_glob(name) and not self.registry.is_declared(name):
-            place = place or call_site(sys._getframe())
-            near = self.nearest(name)
-            raise UnknownSignalError(
-                f"Signal {name!r}, used by {place}, is not declared, and SIGNALS_KIT_STRICT is on."
-                f"{suggestion(near)} {how_to_declare(name, near)}"
-            )
-
-    def warn_unknown(self, name: str) -> None:
-        """Warn about a captured name that is not declared and has no receivers.
-
-        :raises UnknownSignalError: under ``SIGNALS_KIT_STRICT``.
-        """
-        place = call_site(sys._getframe())
-        self.refuse_unknown(name, place)
-        if not self.is_known(name):
-            logger.warning(
-                "Signal %r is captured by %s, but it is not declared and has no receivers.%s",
-                name,
-                place,
-                suggestion(self.nearest(name)),
-                extra={"signals_kit_signal": name, "signals_kit_site": str(place)},
-            )
-
-    def _warn_unknown_send(self, name: str) -> None:
-        """Warn about a send of an unknown name, once per name."""
-        place = call_site(sys._getframe())
-        if name in self.unknown:
-            return
-        near = nearest(name, self.known_names() - {name})
-        self.unknown[name] = UnknownName(name=name, site=place, near=near)
-        logger.warning(
-            "Signal %r was sent from %s, but it is not declared and has no receivers.%s",
-            name,
-            place,
-            suggestion(near),
-            extra={"signals_kit_signal": name, "signals_kit_site": str(place)},
-        )
 
     # -- changes ------------------------------------------------------------------------------
 
@@ -405,7 +329,7 @@ class AppSignals(Api):
         """Return a function that restores what belongs to this app alone."""
         restore_registry = self.registry.snapshot()
         signals = {name: signal._snapshot() for name, signal in self._signals().items()}
-        unknown, had_outbox = self.unknown.copy(), self.outbox is not None
+        unknown, had_outbox = self.names.unknown.copy(), self.outbox is not None
 
         def restore() -> None:
             restore_registry()
@@ -416,7 +340,7 @@ class AppSignals(Api):
                     del self.namespace[name]
             for restore_signal in signals.values():
                 restore_signal()
-            self.unknown = unknown
+            self.names.unknown = unknown
             if self.outbox is not None and not had_outbox:
                 if (app := self._app()) is not None:
                     self.outbox.close(app)
@@ -431,7 +355,7 @@ class AppSignals(Api):
     def check_connection(self, connection: LiveConnection) -> None:
         """Refuse a connection that is not possible in this app."""
         if self.settings.strict:
-            self.refuse_unknown(connection.target, connection.place)
+            self.names.refuse(connection.target, connection.place)
         if connection.options.delivery is not None:
             self._check_delivery(connection)
 
@@ -456,4 +380,4 @@ class AppSignals(Api):
     def check_strictly(self) -> None:
         """Under ``SIGNALS_KIT_STRICT``, refuse connections to undeclared names."""
         for connection in self.kit.connections:
-            self.refuse_unknown(connection.target, connection.place)
+            self.names.refuse(connection.target, connection.place)

@@ -593,6 +593,6 @@ def similar_name(app_signals: AppSignals, name: str) -> str | None:
     :param name: the declared name.
     """
     is_declared = app_signals.registry.is_declared
-    undeclared = [each for each in app_signals.known_names() if not is_declared(each)]
+    undeclared = [each for each in app_signals.names.all() if not is_declared(each)]
     found = nearest(name, undeclared) if is_declared(name) else None
     return None if found is None else plain(found)

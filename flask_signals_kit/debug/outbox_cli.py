@@ -167,7 +167,7 @@ def _check_names(app_signals: AppSignals, receiver: str, signal: str) -> None:
     if found is None:
         return
     receivers, signals = known_names(app_signals, found.receivers)
-    signals += app_signals.known_names()
+    signals += app_signals.names.all()
     for what, name, known in (("receiver", receiver, receivers), ("signal", signal, signals)):
         if name and name not in known:
             raise click.ClickException(f"There is no {what} {name!r}.{did_you_mean(name, known)}")

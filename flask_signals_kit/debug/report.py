@@ -380,7 +380,7 @@ def report(app_signals: AppSignals, name: str | None = None) -> Report:
     """
     known = {
         *app_signals.namespace,
-        *app_signals.unknown,
+        *app_signals.names.unknown,
         *app_signals.registry.names(),
     }
     names = sorted(
@@ -614,7 +614,7 @@ def _undeclared(
 ) -> Iterator[Problem]:
     if app_signals.registry.is_declared(name):
         return
-    unknown = app_signals.unknown.get(name)
+    unknown = app_signals.names.unknown.get(name)
     if connections:
         near = suggest(name)
         yield Problem(

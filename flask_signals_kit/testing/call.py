@@ -35,7 +35,7 @@ def call(
     if not registry.is_declared(signal):
         raise UnknownSignalError(
             f"kit.call() needs a signal that is declared, and {signal!r} is not."
-            f"{suggestion(app_signals.nearest(signal))}"
+            f"{suggestion(app_signals.names.nearest(signal))}"
         )
     connection = LiveConnection(signal, receiver)
     check_takes_sender(receiver, signal)

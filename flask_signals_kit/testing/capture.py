@@ -100,7 +100,7 @@ class _Selection:
         self._names = {name for name in names if not is_glob(name)}
         self._globs = [name for name in names if is_glob(name)] if names else ["*"]
         for name in self._names:
-            app_signals.warn_unknown(name)
+            app_signals.names.warn_of_capture(name)
 
     def includes(self, name: str) -> bool:
         """Tell whether the signal of this name is captured."""

@@ -246,8 +246,8 @@ class CapturedSignals(list[Captured]):
         __tracebackhide__ = True
         name = self._name_of(signal)
         sent = {each.captured.signal for each in self._recorded.values()}
-        if name not in sent and not self._app_signals.is_known(name):
-            near = nearest(name, sent | self._app_signals.known_names() - {name})
+        if name not in sent and name not in self._app_signals.names:
+            near = nearest(name, sent | self._app_signals.names.all() - {name})
             text = f"Signal {name!r} was not sent, is not declared and has no receivers."
             raise AssertionError(self._with_tree(text + suggestion(near)))
         return name

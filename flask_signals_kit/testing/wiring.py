@@ -200,5 +200,5 @@ def _near_miss(app_signals: AppSignals, name: str, receiver: Receiver) -> str:
     if near == own:
         return " Another function of this name is connected."
     if near is None and not app_signals.registry.is_declared(name):
-        near = app_signals.nearest(name)
+        near = app_signals.names.nearest(name)
     return suggestion(near)

@@ -105,7 +105,7 @@ def test_declarations_of_the_block_are_undone(kit: SignalsKit, app: Flask) -> No
     assert handle is not None
     assert (handle.contract, handle.on_error, handle.__doc__) == (None, None, "Money arrived.")
     assert not kit.registry.is_declared("account_closed")
-    known = kit.for_app(app).known_names()
+    known = kit.for_app(app).names.all()
     assert "account_funded" in known
     assert not known & {"account_closed", "account_opened"}
     with app.app_context():
