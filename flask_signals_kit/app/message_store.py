@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from weakref import WeakValueDictionary
 
 from flask import Flask
 
@@ -29,7 +29,6 @@ from ..deliveries.durable.table import (
     check_database,
     missing_part,
     outbox_table,
-    schema_in,
 )
 from ..deliveries.sources import in_greenlet, is_async
 from ..deliveries.sqlite import engine_label
@@ -143,7 +142,6 @@ class MessageStore:
         self._fixed_engine = engine
         """The engine of the table if it cannot change: in a test, only one that was given."""
         self._process = os.getpid()
-        self._checked: WeakKeyDictionary[Any, str | None] = WeakKeyDictionary()
         self._results: WeakValueDictionary[str, LateResult] = WeakValueDictionary()
         """The results that the journal shows, by the id of the message."""
         self.embedded: Any = None
@@ -340,13 +338,13 @@ class MessageStore:
 
         :return: the id of the message; ``None`` if neither the journal nor a test needs it.
         """
-        schema = schema_in(self.statements.table, connection)
-        if self._checked.get(connection.engine, "") != schema:  # "" is no schema, None is one
-            check_database(self.statements.table, connection, self.engine())
-            self._checked[connection.engine] = schema
         is_followed = call._late is not None or self.signals.sessions.are_observed
         values = self._values(call, delivery)
-        return self.statements.insert(connection, **values, returns_id=is_followed)
+        check = self._check_database
+        return self.statements.insert(connection, **values, returns_id=is_followed, check=check)
+
+    def _check_database(self, connection: Any) -> None:
+        check_database(self.statements.table, connection, self.engine())
 
     def _values(self, call: Call, delivery: Durable) -> dict[str, Any]:
         """Return what a message stores.

@@ -26,8 +26,7 @@ class Registry:
     """The declarations and connections of a kit, for all of its apps, or of one app.
 
     :param owner: the kit or the app's signals; handles resolve and connect through it.
-    :param parent: for an app's registry, the kit's registry: its declarations and connections apply
-        to the app as well.
+    :param parent: for an app's registry, that of the kit, which applies to the app as well.
     """
 
     def __init__(self, owner: Any, parent: Registry | None = None) -> None:
@@ -76,8 +75,11 @@ class Registry:
 
     def handle(self, name: str) -> DomainSignal[Any, ..., Any] | None:
         """Return the declaration of a name; the app's own precedes the kit's."""
-        found = self.declarations.get(name)
-        return self.parent.handle(name) if found is None and self.parent is not None else found
+        for registry in self.chain:
+            found = registry.declarations.get(name)
+            if found is not None:
+                return found
+        return None
 
     def source(self, name: str) -> blinker.Signal | None:
         """Return the third-party signal that is bridged under a name."""
@@ -226,8 +228,7 @@ class Registry:
 
     def use_outbox(self, metadata: Any, engine: Any) -> None:
         """Set the tables and the engine of the outbox."""
-        with self.lock:
-            self.outbox = (metadata, engine)
+        self.outbox = (metadata, engine)
         changes.notify(self, partial(self.use_outbox, metadata, engine))
 
     # -- connections --------------------------------------------------------------------------
@@ -342,8 +343,7 @@ class Registry:
         :param receiver: the receiver's key.
         :param sender: the key of the only sender, or ``None`` for every sender.
         """
-        found = self.connections.of(target, receiver)
-        found = [c for c in found if sender is None or c.key[1] == sender]
+        found = [c for c in self.connections.of(target, receiver) if sender in (None, c.key[1])]
         for connection in found:
             self.connections.remove(connection)
             self.replacements.forget_uid(connection)

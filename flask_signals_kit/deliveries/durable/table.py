@@ -103,7 +103,7 @@ class Statements:
     def __init__(self, table: Table) -> None:
         self.table: Table = table
         self._compiled: WeakKeyDictionary[Any, dict[Any, _Compiled]] = WeakKeyDictionary()
-        """The statements as text, by dialect; each is found by itself and the table's schema."""
+        """The statements as text, by engine; each is found by itself and the table's schema."""
         columns, now = table.c, Now()
         stored = ("receiver", "signal", "payload", "headers", "queue")
         given: dict[str, Any] = {name: bindparam(f"new_{name}") for name in stored}
@@ -176,10 +176,12 @@ class Statements:
         headers: str,
         queue: str | None,
         returns_id: bool = True,
+        check: Callable[[Connection], None] | None = None,
     ) -> int | None:
         """Store a message, which is due at once.
 
         :param returns_id: whether to return its id; PostgreSQL takes longer then.
+        :param check: called with the first connection of each engine; may refuse it by an error.
         """
         is_returned = returns_id and connection.dialect.name != "sqlite"
         statement = self._insert_returning if is_returned else self._insert
@@ -191,7 +193,7 @@ class Statements:
             "new_queue": queue,
         }
         try:
-            result = self._execute(connection, statement, values)
+            result = self._execute(connection, statement, values, check)
         except StatementError as error:
             error.hide_parameters = True  # they contain the payload
             raise
@@ -276,17 +278,23 @@ class Statements:
         return found
 
     def _execute(
-        self, connection: Connection, statement: Executable, values: dict[str, Any]
+        self,
+        connection: Connection,
+        statement: Executable,
+        values: dict[str, Any],
+        check: Callable[[Connection], None] | None = None,
     ) -> CursorResult[Any]:
         """Execute a statement with values for its parameters.
 
-        It is compiled once for each dialect. SQLAlchemy's own cache needs a key, which takes longer
+        It is compiled once for each engine. SQLAlchemy's own cache needs a key, which takes longer
         to build than SQLite takes to insert a row.
         """
-        texts = self._compiled.setdefault(connection.dialect, {})
+        texts = self._compiled.setdefault(connection.engine, {})
         key = statement, schema_in(self.table, connection)
         text = texts.get(key)
         if text is None:
+            if check is not None:
+                check(connection)
             text = texts[key] = _Compiled(statement, connection.dialect, self.table.schema, key[1])
         return connection.exec_driver_sql(text.sql, text.parameters(values))
 
