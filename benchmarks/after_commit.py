@@ -82,7 +82,7 @@ def _request_ratio(folder: str, count: int) -> float:
         "kit": _request_case(kit_app, kit_db, account_funded.send),
         "bare": _request_case(bare_app, bare_db, lambda sender: None),
     }
-    figure = ratio(time_rounds(cases, rounds=41), "kit", "bare")
+    figure = ratio(time_rounds(cases, rounds=81), "kit", "bare")
     for app, db in ((kit_app, kit_db), (bare_app, bare_db)):
         with app.app_context():
             db.engine.dispose()

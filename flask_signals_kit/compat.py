@@ -84,7 +84,7 @@ _TRACEPARENT = r"[\da-f]{2}-[\da-f]{32}-[\da-f]{16}-[\da-f]{2}"
 
 def trace_of_request() -> str | None:
     """Return the HTTP header ``traceparent`` of the current request, if it is valid."""
-    request = request_in(cv_request.get(None))
+    request = getattr(cv_request.get(None), _REQUEST, None)  # as above
     found = None if request is None else request.headers.get("traceparent")
     return found if found is not None and re.fullmatch(_TRACEPARENT, found) else None
 
