@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
@@ -16,10 +15,7 @@ from ..compat import is_current
 from ..core.names import is_glob
 from ..core.signal import Namespace, Signal
 from ..deliveries.durable.delivery import Durable
-from ..errors import (
-    AppContextError,
-    ConfigurationError,
-)
+from ..errors import AppContextError, ConfigurationError
 from ..records import Connection, OnError, RecordedRequest
 from ..settings import Settings
 from .api import Api
@@ -36,10 +32,6 @@ if TYPE_CHECKING:
     from ..exception_hooks import ExceptionHooks
     from .outbox import Outbox
     from .requests import Requests
-
-T = TypeVar("T")
-
-logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
 
 class _WeakOwner:
