@@ -36,16 +36,6 @@ class Engine(Protocol):
         """
 
 
-class _Here:
-    """The engine that runs messages at once."""
-
-    def __init__(self, outbox: Outbox) -> None:
-        self._outbox = outbox
-
-    def submit(self, message: int, attempt: int, queue: str | None, /) -> None:
-        self._outbox.run(message, attempt)
-
-
 class Outbox(MessageStore):
     """The durable messages of one app: a send stores them, and workers claim and run them."""
 
@@ -81,9 +71,11 @@ class Outbox(MessageStore):
 
         :return: how many runs there were, including those that failed.
         """
-        engine, count = _Here(self), 0
-        while forwarded := self.forward(engine):
-            count += forwarded
+        count = 0
+        while claimed := self.claim():
+            for message in claimed:
+                self.run(message.id, message.attempt)
+            count += len(claimed)
         return count
 
     def run(self, message: int, attempt: int) -> RunResult | None:
