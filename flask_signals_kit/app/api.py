@@ -541,14 +541,12 @@ def _why_unknown(registry: Registry, handle: DomainSignal[Any, ..., Any]) -> str
     )
 
 
-def _find_delivery(delivery: str | Delivery) -> Delivery | None:
-    """Return a delivery by its name, or ``None`` for the immediate one.
+def _find_delivery(delivery: str | Delivery) -> Delivery:
+    """Return a delivery by its name.
 
     :param delivery: a name, or an object with ``name`` and ``deliver(call)``.
     :raises ConfigurationError: for an unknown name, or an invalid object.
     """
-    if delivery == IMMEDIATE:
-        return None
     if delivery == AFTER_COMMIT:
         return AfterCommit()
     if delivery == DURABLE:
