@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from ..core.connection import LiveConnection
@@ -11,25 +11,15 @@ if TYPE_CHECKING:
     from .registry import Registry
 
 
-class Change:
-    """A change of a registry.
+class Change(NamedTuple):
+    """A change of a registry."""
 
-    :param registry: the registry.
-    :param repeat: makes the change again.
-    :param connections: the connections that it made.
-    """
-
-    __slots__ = ("connections", "registry", "repeat")
-
-    def __init__(
-        self,
-        registry: Registry,
-        repeat: Callable[[], object],
-        connections: Collection[LiveConnection],
-    ) -> None:
-        self.registry: Registry = registry
-        self.repeat: Callable[[], object] = repeat
-        self.connections: Collection[LiveConnection] = connections
+    registry: Registry
+    """The registry."""
+    repeat: Callable[[], object]
+    """Makes the change again."""
+    connections: Collection[LiveConnection]
+    """The connections that it made."""
 
 
 observers: list[Callable[[Change], None]] = []
