@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -80,24 +80,6 @@ class RunningMessage:
 
 running_message: ContextVar[RunningMessage | None] = ContextVar("signals_kit_message", default=None)
 """The message whose receiver is running."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Claimed:
-    """A message that was due and is to be run."""
-
-    id: int
-    """The id of the message."""
-    attempt: int
-    """How often it has run."""
-    queue: str | None
-    """Its queue."""
-    signal: str
-    """The name of the signal."""
-    receiver: str
-    """The name of the receiver."""
-    headers: str
-    """Its headers, as text."""
 
 
 class StoredCall:
@@ -459,16 +441,15 @@ class MessageStore:
 
     def claim(
         self, limit: int = 100, *, queue: str | None = None, resend: float = RESEND
-    ) -> list[Claimed]:
-        """Return messages that are due, and make them due later.
+    ) -> Sequence[Any]:
+        """Return messages that are due, without their payload, and make them due later.
 
         :param limit: how many messages at most.
         :param queue: the only queue, or ``None`` for all.
         :param resend: the time after which a message that has not begun is due again, in seconds.
         """
         with self.engine().begin() as connection:
-            rows = self.statements.claim(connection, limit, queue, resend)
-        return [Claimed(**row) for row in rows]
+            return self.statements.claim(connection, limit, queue, resend)
 
 
 def _refuse_same_name(connection: LiveConnection, other: LiveConnection) -> None:

@@ -19,7 +19,6 @@ from ..errors import ConfigurationError, type_name
 from ..settings import EXTENSION
 
 if TYPE_CHECKING:
-    from ..app.message_store import Claimed
     from ..app.outbox import Outbox
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
@@ -123,7 +122,7 @@ def _outbox() -> Outbox | None:
     return None if app_signals is None else app_signals.outbox
 
 
-def _send(task: Any, message: Claimed, time_limit: float | None) -> None:
+def _send(task: Any, message: Any, time_limit: float | None) -> None:
     task.apply_async(
         (message.id, message.attempt),
         queue=message.queue,
@@ -135,7 +134,7 @@ def _send(task: Any, message: Claimed, time_limit: float | None) -> None:
     )
 
 
-def _task_ids(message: Claimed) -> dict[str, Any]:
+def _task_ids(message: Any) -> dict[str, Any]:
     """Return the ids of a message as those of its task: a chain of messages is one of tasks.
 
     Its trace is a header of the task, where tracing libraries look for it.
@@ -151,7 +150,7 @@ def _task_ids(message: Claimed) -> dict[str, Any]:
     }
 
 
-def _time_limit(outbox: Outbox, message: Claimed) -> float | None:
+def _time_limit(outbox: Outbox, message: Any) -> float | None:
     """Return when to kill the receiver: shortly before the message may run again."""
     delivery = outbox.delivery_of(message.signal, message.receiver)
     if delivery is None:

@@ -9,7 +9,7 @@ epoch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -204,7 +204,7 @@ class Statements:
 
     def claim(
         self, connection: Connection, limit: int, queue: str | None, resend: float
-    ) -> list[dict[str, Any]]:
+    ) -> Sequence[Any]:
         """Return messages that are due, without their payload, and make them due later.
 
         :param limit: how many at most.
@@ -214,8 +214,7 @@ class Statements:
         values: dict[str, Any] = {"limit": limit, "resend": resend}
         if queue is not None:
             values["only"] = queue
-        rows = self._execute(connection, self._claims[queue is not None], values)
-        return [dict(row) for row in rows.mappings()]
+        return self._execute(connection, self._claims[queue is not None], values).all()
 
     def begin(self, connection: Connection, number: int, attempt: int, timeout: float) -> Any:
         """Begin the next run of a message, and return it; ``None`` if another worker did so before.
