@@ -157,7 +157,8 @@ def _begin(store: MessageStore, connection: Any, message: int, attempt: int) -> 
 def _last_end(run: _Run) -> str:
     """Describe how the last run of a message ended."""
     with run.store.reading() as connection:
-        error = run.store.statements.error(connection, run.message)
+        row = run.store.queries.find(connection, run.message)
+    error = None if row is None else row.error
     return error or f"it did not end within {run.delivery.timeout:g} s, or its process was killed"
 
 

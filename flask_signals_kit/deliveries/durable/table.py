@@ -143,7 +143,6 @@ class Statements:
             )
         )
         self._kill = update(table).where(*alive).values(due=null(), error=bindparam("reason"))
-        self._error = select(columns.error).where(columns.id == bindparam("row_id"))
         following = select(func.min(columns.due) - now)
         self._next = {
             False: following,
@@ -257,11 +256,6 @@ class Statements:
             "new_headers": headers,
         }
         return self._execute(connection, self._retry, values).rowcount == 1
-
-    def error(self, connection: Connection, number: int) -> str | None:
-        """Return the error of a message's last run; ``None`` if that run has not ended."""
-        found: str | None = self._execute(connection, self._error, {"row_id": number}).scalar()
-        return found
 
     def kill(self, connection: Connection, number: int, attempt: int, reason: str) -> bool:
         """Make a message dead; return false if it is another worker's now, or dead already."""
