@@ -393,7 +393,10 @@ class _Run:
 
     @contextmanager
     def _own_transaction(self) -> Generator[None, None, None]:
-        """Commit what a receiver has written, together with the end of its message."""
+        """Commit what a receiver has written, together with the end of its message.
+
+        :raises _OutrunError: if another worker has begun it.
+        """
         try:
             yield
             self.context.is_open = False  # what the commit runs sends messages of their own
@@ -403,7 +406,8 @@ class _Run:
                 if other is not session:
                     other.commit()
             with self._transaction(session) as connection:
-                self._delete(connection)
+                if not self.store.statements.finish(connection, self.message, self.attempt):
+                    raise _OutrunError
             if session is not None and session.in_transaction():
                 session.commit()
         except BaseException:
@@ -432,14 +436,6 @@ class _Run:
             return
         with self.store.engine().begin() as connection:
             yield connection
-
-    def _delete(self, connection: Any) -> None:
-        """Delete the message, which has run.
-
-        :raises _OutrunError: if another worker has begun it.
-        """
-        if not self.store.statements.finish(connection, self.message, self.attempt):
-            raise _OutrunError
 
     # -- failures -----------------------------------------------------------------------------
 
