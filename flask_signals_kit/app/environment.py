@@ -114,8 +114,12 @@ class AppEnvironment(Environment):
             raise AppContextError("The app that this signal belongs to no longer exists.")
 
         def run(*args: Any, **kwargs: Any) -> Any:
+            # asgiref has parameters of its own, and does not recognise `async __call__`.
+            async def call() -> Any:
+                return await receiver(*args, **kwargs)
+
             try:
-                return app.async_to_sync(_coroutine_function(receiver, args, kwargs))()
+                return app.async_to_sync(call)()
             except RuntimeError as error:
                 reason = _why_no_loop(error)
                 if reason is None:
@@ -182,20 +186,6 @@ class AppEnvironment(Environment):
             return None
         found: Transaction | None = app_signals.sessions.transaction(session, sender, payload)
         return found
-
-
-def _coroutine_function(
-    receiver: Receiver, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Callable[[], Any]:
-    """Return a coroutine function for a call.
-
-    asgiref has parameters of its own, and does not recognise ``async __call__``.
-    """
-
-    async def call() -> Any:
-        return await receiver(*args, **kwargs)
-
-    return call
 
 
 def _why_no_loop(error: RuntimeError) -> str | None:
