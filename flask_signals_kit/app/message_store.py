@@ -323,7 +323,7 @@ class MessageStore:
         is_followed = call._late is not None or self.signals.sessions.are_observed
         values = self._values(call, delivery)
         check = self._check_database
-        return self.statements.insert(connection, **values, returns_id=is_followed, check=check)
+        return self.statements.insert(connection, values, returns_id=is_followed, check=check)
 
     def _check_database(self, connection: Any) -> None:
         check_database(self.statements.table, connection, self.engine())

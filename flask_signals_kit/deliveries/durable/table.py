@@ -106,8 +106,7 @@ class Statements:
         """The statements as text, by engine; each is found by itself and the table's schema."""
         columns, now = table.c, Now()
         stored = ("receiver", "signal", "payload", "headers", "queue")
-        given: dict[str, Any] = {name: bindparam(f"new_{name}") for name in stored}
-        self._insert = insert(table).values(**given, due=now, attempt=0).inline()
+        self._insert = insert(table).values(**dict.fromkeys(stored), due=now, attempt=0).inline()
         self._insert_returning = self._insert.returning(columns.id)
         # A common table expression: PostgreSQL may evaluate a plain subselect more than once.
         due = (
@@ -168,29 +167,19 @@ class Statements:
     def insert(
         self,
         connection: Connection,
+        values: dict[str, Any],
         *,
-        receiver: str,
-        signal: str,
-        payload: str,
-        headers: str,
-        queue: str | None,
-        returns_id: bool = True,
-        check: Callable[[Connection], None] | None = None,
+        returns_id: bool,
+        check: Callable[[Connection], None],
     ) -> int | None:
         """Store a message, which is due at once.
 
+        :param values: its receiver, signal, payload, headers and queue.
         :param returns_id: whether to return its id; PostgreSQL takes longer then.
         :param check: called with the first connection of each engine; may refuse it by an error.
         """
         is_returned = returns_id and connection.dialect.name != "sqlite"
         statement = self._insert_returning if is_returned else self._insert
-        values = {
-            "new_receiver": receiver,
-            "new_signal": signal,
-            "new_payload": payload,
-            "new_headers": headers,
-            "new_queue": queue,
-        }
         try:
             result = self._execute(connection, statement, values, check)
         except StatementError as error:
