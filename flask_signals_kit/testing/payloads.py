@@ -112,7 +112,7 @@ def sample_value(contract: Contract, hints: Mapping[str, Any], name: str, how: s
     try:
         return sample(kind)
     except NoSampleError as error:
-        raise no_value(contract, name, error.reason, how) from error
+        raise no_value(contract, name, str(error), how) from error
 
 
 def type_for(contract: Contract, hints: Mapping[str, Any], name: str, how: str) -> Any:

@@ -41,14 +41,7 @@ COLLECTIONS: tuple[Any, ...] = (list, set, frozenset, dict, tuple)
 
 
 class NoSampleError(Exception):
-    """A type that no sample can be built of.
-
-    :param reason: why, as a part of a sentence.
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    """A type that no sample can be built of; its text is the reason, as a part of a sentence."""
 
 
 class _ContainsItselfError(NoSampleError):
