@@ -309,12 +309,7 @@ class DomainSignal(Generic[S, P, R]):
         self, sender: S, weak: bool = False
     ) -> Callable[[ReceiverFor[S, P, R]], Connected[S, P]]:
         """Connect the decorated function to one sender, in every app of the kit."""
-
-        def decorator(receiver: ReceiverFor[S, P, R]) -> Connected[S, P]:
-            self._owner.on(self, sender=sender, weak=weak)(receiver)
-            return receiver
-
-        return decorator
+        return self._owner.on(self, sender=sender, weak=weak)
 
     def disconnect(self, receiver: Receiver, sender: Any = ANY) -> None:
         """Disconnect a receiver in every app of the kit.
