@@ -256,17 +256,14 @@ class CapturedSignals(list[Captured]):
         """Return the emissions that match; fail if there is none."""
         __tracebackhide__ = True
         name = self._name_to_check(signal)
-        found = self._matching(name, sender, payload)
-        if not found:
-            raise AssertionError(self._not_sent(name, sender, payload))
-        return found
-
-    def _matching(self, name: str, sender: Any, payload: dict[str, Any]) -> list[Captured]:
-        return [
+        found = [
             captured
             for captured in self
             if captured.signal == name and not _differences(captured, sender, payload)
         ]
+        if not found:
+            raise AssertionError(self._not_sent(name, sender, payload))
+        return found
 
     def _parts(self) -> Iterator[_Part]:
         """Yield the part of each receiver in each emission, in the order of the sends."""
