@@ -320,7 +320,7 @@ class MessageStore:
 
         :return: the id of the message; ``None`` if neither the journal nor a test needs it.
         """
-        is_followed = call._late is not None or self.signals.sessions.are_observed
+        is_followed = call._late is not None or bool(self.signals.sessions.kept_observers)
         values = self._values(call, delivery)
         check = self._check_database
         return self.statements.insert(connection, values, returns_id=is_followed, check=check)

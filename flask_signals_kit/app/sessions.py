@@ -64,7 +64,7 @@ class Sessions:
     def __init__(self, app: weakref.ref[Flask], registry: Registry) -> None:
         self._app = app
         self._registry = registry
-        self._kept_observers: tuple[KeptObserver, ...] = ()
+        self.kept_observers: tuple[KeptObserver, ...] = ()
         self._lock = Lock()
         self._extension: SessionSource | None = None
 
@@ -114,7 +114,7 @@ class Sessions:
             pending = next(filter(None, map(pending_in, holding)), None)
         else:
             pending = self._search(_first_open)
-        if pending is None or not self._kept_observers:
+        if pending is None or not self.kept_observers:
             return pending
         return _Observed(pending, self.notify_kept)
 
@@ -157,21 +157,16 @@ class Sessions:
     def observe_kept(self, observer: KeptObserver) -> Generator[None, None, None]:
         """Call a function for each call that starts to wait for a commit, in a ``with`` block."""
         with self._lock:
-            self._kept_observers = (*self._kept_observers, observer)
+            self.kept_observers = (*self.kept_observers, observer)
         try:
             yield
         finally:
             with self._lock:
-                self._kept_observers = tuple(w for w in self._kept_observers if w is not observer)
-
-    @property
-    def are_observed(self) -> bool:
-        """Whether an observer gets the calls that wait for a commit."""
-        return bool(self._kept_observers)
+                self.kept_observers = tuple(w for w in self.kept_observers if w is not observer)
 
     def notify_kept(self, pending: Pending | None, call: Any) -> None:
         """Call the observers with a call that waits for a commit, or with a durable message."""
-        for observer in self._kept_observers:
+        for observer in self.kept_observers:
             observer(pending, call)
 
     def check(self, connection: LiveConnection) -> None:

@@ -505,7 +505,7 @@ def test_concurrent_captures_run_each_call_once(scoped: Any) -> None:
     finally:
         sys.setswitchinterval(interval)
     assert sorted(ran) == [*range(threads * turns)]
-    assert not kit.for_app(app).sessions._kept_observers
+    assert not kit.for_app(app).sessions.kept_observers
 
 
 def test_failing_session_source_loses_no_call(scoped: Any) -> None:
