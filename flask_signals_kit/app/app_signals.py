@@ -104,11 +104,6 @@ class AppSignals(Api):
     # -- the app ------------------------------------------------------------------------------
 
     @property
-    def is_alive(self) -> bool:
-        """Whether the app still exists."""
-        return self._app() is not None
-
-    @property
     def app(self) -> Flask:
         """The app.
 
@@ -294,7 +289,7 @@ class AppSignals(Api):
 
     def connection_lost(self, connection: LiveConnection) -> None:
         """Record a weak receiver that was garbage-collected, for the report."""
-        if connection.resolve() is None and self.is_alive:
+        if connection.resolve() is None and self._app() is not None:
             for signal in self._matching(connection.target):
                 self.collected.append(connection.describe(signal.name))
 

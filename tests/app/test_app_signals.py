@@ -268,7 +268,7 @@ def test_connecting_ignores_app_signals_of_a_dropped_app() -> None:
     del app
     gc.collect()
     kit.on("account_funded")(lambda sender, **extra: None)
-    assert not app_signals.is_alive
+    assert app_signals._app() is None
 
 
 def test_pushing_a_context_keeps_plans(kit: SignalsKit, app: Flask) -> None:
