@@ -93,8 +93,7 @@ class Contract:
 
         :raises DeclarationError: naming both.
         """
-        known = self.place is not None and other.place is not None
-        if not (known and same_function(self.place, other.place)):  # type: ignore[arg-type]
+        if not same_function(self.place, other.place):  # type: ignore[arg-type]  # of stubs
             raise DeclarationError(
                 f"Signal {other.signal!r} is declared twice: by {self.place} and by {other.place}. "
                 "Keep one, and import it where it is needed."
