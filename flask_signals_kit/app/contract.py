@@ -136,7 +136,7 @@ class Contract:
         parameters = parameters_of(receiver, follow_wrapped=False)
         if parameters is None:
             return
-        reason = _misfit(parameters, self.required, self.optional)
+        reason = _misfit(parameters, self)
         if self.open and not reason and not any(p.kind is p.VAR_KEYWORD for p in parameters):
             reason = "a send may pass other names as well; add **extra"
         if reason:
@@ -213,11 +213,9 @@ _UNBOUND = (
 )
 
 
-def _misfit(
-    parameters: list[inspect.Parameter], required: tuple[str, ...], optional: tuple[str, ...]
-) -> str | None:
+def _misfit(parameters: list[inspect.Parameter], contract: Contract) -> str | None:
     """Explain why a receiver with these parameters cannot take a sender and this payload."""
-    names = (*required, *optional)
+    names = contract.names
     positional = [p for p in parameters if p.kind in _POSITIONAL]
     takes_rest = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     if not positional and not takes_rest:
@@ -247,9 +245,9 @@ def _misfit(
                 f"it needs a second positional parameter {parameter.name!r}, "
                 "and only the sender is one"
             )
-        if parameter.name in optional:
+        if parameter.name in contract.optional:
             return f"it needs {parameter.name!r}, which a send may omit; give it a default"
-        if parameter.name not in required:
+        if parameter.name not in contract.required:
             known = _names(names) or "empty"
             return f"it needs {parameter.name!r}, which is not in the payload ({known})"
     return None
