@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from threading import get_ident
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -89,10 +89,10 @@ def run(store: MessageStore, message: int, attempt: int) -> RunResult | None:
     if begun is None:
         return None
     if begun.is_used_up:
-        begun = replace(begun, attempt=attempt, last_end=_last_end(begun))
+        begun.attempt, begun.last_end = attempt, _last_end(begun)
     with begun.current():
         status, error = begun.execute()
-        ended = begun.context.end_stored or perf_counter()
+        ended = begun.end_stored or perf_counter()
     return RunResult(
         message=message,
         attempt=begun.attempt,
@@ -131,23 +131,18 @@ def _begin(store: MessageStore, connection: Any, message: int, attempt: int) -> 
     late = store.result_of(headers.id)
     begun = _Run(
         store=store,
+        headers=headers,
+        delivery=delivery,
+        app_context=next(active_contexts()),
+        threads={get_ident()},
         message=message,
         attempt=row.attempt,
         row=row,
-        headers=headers,
         connection=live,
-        delivery=delivery,
         contract=store.contract_of(row.signal),
         emission=_StoredEmission(row, headers, late),
         late=late,
         began=perf_counter(),
-        context=RunningMessage(
-            store=store,
-            headers=headers,
-            delivery=delivery,
-            app_context=next(active_contexts()),
-            threads={get_ident()},
-        ),
     )
     if delivery.timeout != TIMEOUT and not begun.is_used_up:
         store.statements.lease(connection, message, row.attempt, delivery.timeout)
@@ -185,22 +180,18 @@ class _StoredEmission(LazyEmission):
         return self._record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Run:
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Run(RunningMessage):
     """A run of a message that has begun."""
 
-    store: MessageStore
     message: int
     attempt: int
     row: Any
-    headers: Headers
     connection: LiveConnection | None
-    delivery: Durable
     contract: Contract | None
     emission: LazyEmission
     late: LateResult
     began: float
-    context: RunningMessage
     last_end: str | None = None
     """How the last run ended, if the attempts are used up; then this one does not begin."""
 
@@ -236,7 +227,7 @@ class _Run:
             requests.resume(late.request)
         late.begin(self.attempt, self.max_attempts)
         carried = carried_emission.set(self.emission)
-        running = running_message.set(self.context)
+        running = running_message.set(self)
         try:
             yield
         finally:
@@ -303,7 +294,7 @@ class _Run:
             raise
         else:
             # A receiver that has removed the session may have written in the one that replaced it.
-            current = session if session.in_transaction() else self.context.session
+            current = session if session.in_transaction() else self.session
             with self._transaction(current) as connection:
                 self.store.statements.finish(connection, self.message, self.attempt)
             self.late.ran(self.began, None)
@@ -359,11 +350,11 @@ class _Run:
 
         Its event loop may run in another thread, while this one waits.
         """
-        session = self.context.session
+        session = self.session
 
         async def run(sender: Any, /, **payload: Any) -> Any:
-            if self.context.session is session:  # not if each thread has a session of its own
-                self.context.threads.add(get_ident())
+            if self.session is session:  # not if each thread has a session of its own
+                self.threads.add(get_ident())
             return await receiver(sender, **payload)
 
         return run
@@ -386,7 +377,7 @@ class _Run:
         return sender, payload
 
     def _load(self, kind: type, key: Any) -> Any:
-        session = self.context.session
+        session = self.session
         if session is None:
             raise ConfigurationError(f"There is no session to load {kind.__qualname__} with.")
         return session.get(kind, key)
@@ -399,9 +390,9 @@ class _Run:
         """
         try:
             yield
-            self.context.is_open = False  # what the commit runs sends messages of their own
+            self.is_open = False  # what the commit runs sends messages of their own
             used = list(self._open_sessions())
-            session = self.context.session if used else None
+            session = self.session if used else None
             for other in used:
                 if other is not session:
                     other.commit()
@@ -415,14 +406,14 @@ class _Run:
             raise
 
     def _roll_back(self) -> None:
-        self.context.is_open = False
+        self.is_open = False
         for session in self._open_sessions():
             session.rollback()
 
     def _open_sessions(self) -> Iterator[Any]:
         """Return the sessions that the receiver may have used, and that have a transaction."""
         found = self.store.sessions_here(self.delivery)
-        context = self.context.app_context
+        context = self.app_context
         if next(active_contexts(), None) is not context:  # the receiver has left another one open
             outer = call_inside(context, lambda: self.store.sessions_here(self.delivery))
             found += [session for session in outer if session not in found]
@@ -487,7 +478,7 @@ class _Run:
             is_stored = self.store.statements.retry(
                 connection, self.message, self.attempt, delay, reason, headers
             )
-            self.context.end_stored = perf_counter()  # after the commit, it may be claimed
+            self.end_stored = perf_counter()  # after the commit, it may be claimed
         return is_stored
 
     def _delay(self, error: BaseException) -> float:
@@ -505,7 +496,7 @@ class _Run:
         with self.store.engine().begin() as connection:
             if not self.store.statements.kill(connection, self.message, self.attempt, reason):
                 return "too_slow"
-            self.context.end_stored = perf_counter()  # after the commit, it may be retried by hand
+            self.end_stored = perf_counter()  # after the commit, it may be retried by hand
         self.late.die(reason)
         logger.error(
             "Message %d of signal %r is dead, for receiver %s: %s",
