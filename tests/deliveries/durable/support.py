@@ -54,6 +54,11 @@ class DurableShop(Shop):
         assert outbox is not None
         return outbox
 
+    def send(self) -> None:
+        """Send outside of a transaction, so that the message is due at once."""
+        with self.open():
+            self.funded.send("acme")
+
     def work(self) -> None:
         """Run messages until none is due."""
         Worker(self.outbox, 1).work(once=True)

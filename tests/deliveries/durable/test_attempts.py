@@ -48,8 +48,7 @@ def test_message_of_a_missing_receiver_is_tried_again(shop: DurableShop) -> None
     def gone(sender: Any, **extra: Any) -> None: ...
 
     shop.on(gone)
-    with shop.open():
-        shop.funded.send("acme")
+    shop.send()
     shop.kit.disconnect(gone)
     for attempt in range(1, 7):
         shop.work()
@@ -68,8 +67,7 @@ def test_receiver_that_comes_back_gets_its_message(shop: DurableShop) -> None:
         ran.append(sender)
 
     shop.on(back)
-    with shop.open():
-        shop.funded.send("acme")
+    shop.send()
     shop.kit.disconnect(back)
     shop.work()
     shop.on(back)
@@ -82,8 +80,7 @@ def test_attempt_without_the_receiver_does_not_count(shop: DurableShop, runs: Ru
     """The one attempt is left for a process that has the receiver."""
     runs.fails = False
     shop.on(runs, uid="post", max_attempts=1)
-    with shop.open():
-        shop.funded.send("acme")
+    shop.send()
     with disconnected(shop, runs, uid="post", max_attempts=1):
         shop.run_once()
     shop.run_once()
@@ -95,8 +92,7 @@ def test_message_that_has_failed_often_survives_a_process_without_its_receiver(
 ) -> None:
     """Its attempts there are counted apart."""
     shop.on(runs, uid="post", max_attempts=9)
-    with shop.open():
-        shop.funded.send("acme")
+    shop.send()
     for _ in range(8):
         shop.run_once()
     with disconnected(shop, runs, uid="post", max_attempts=9):
@@ -113,8 +109,7 @@ def test_tries_without_the_receiver_count_anew_after_each_run(
 ) -> None:
     """As in a message that waits for weeks, while releases come and go."""
     shop.on(runs, uid="post", max_attempts=20)
-    with shop.open():
-        shop.funded.send("acme")
+    shop.send()
     for _ in range(7):
         with disconnected(shop, runs, uid="post", max_attempts=20):
             shop.run_once()
@@ -128,8 +123,7 @@ def test_retry_by_a_command_allows_processes_without_the_receiver_again(
 ) -> None:
     """Else the first one would make the message dead once more."""
     shop.on(runs, uid="post")
-    with shop.open():
-        shop.funded.send("acme")
+    shop.send()
     shop.kit.disconnect(runs)
     for _ in range(6):
         shop.run_once()
@@ -144,8 +138,7 @@ def test_run_that_never_ends_uses_up_its_attempts(shop: DurableShop) -> None:
     reported: list[Exception] = []
     shop.kit.on_exception(lambda app, exception, **details: reported.append(exception))
     shop.on(lambda sender, **extra: None, max_attempts=2)
-    with shop.open():
-        shop.funded.send("acme")
+    shop.send()
     for _ in range(2):
         with shop.outside.begin() as connection:
             connection.execute(text("UPDATE signals_outbox SET attempt = attempt + 1"))
@@ -159,8 +152,7 @@ def test_run_that_never_ends_uses_up_its_attempts(shop: DurableShop) -> None:
 def test_last_error_stays_if_a_release_allows_fewer_attempts(shop: DurableShop, runs: Runs) -> None:
     """It is the reason why the message is dead."""
     shop.on(runs, uid="post", max_attempts=20)
-    with shop.open():
-        shop.funded.send("acme")
+    shop.send()
     for _ in range(3):
         shop.run_once()
     shop.kit.disconnect(runs)
@@ -230,8 +222,7 @@ def test_slow_last_run_is_reported_once(shop: DurableShop) -> None:
         raise LookupError
 
     shop.on(fail_late, max_attempts=1)
-    with shop.open():
-        shop.funded.send("acme")
+    shop.send()
     statuses.append(shop.run_once())
     assert statuses == ["dead", "too_slow"]
     [message] = shop.messages()
@@ -245,8 +236,7 @@ def test_exit_in_a_receiver_is_a_failed_attempt(shop: DurableShop) -> None:
         raise SystemExit(1)
 
     shop.on(leave, backoff=lambda attempt: 3600)
-    with shop.open():
-        shop.funded.send("acme")
+    shop.send()
     shop.work()
     [message] = shop.messages()
     assert message.error.startswith("SystemExit at")
@@ -265,8 +255,7 @@ def test_endless_delay_is_limited_to_a_year(shop: DurableShop, seconds: float) -
 
     shop.on(ask)
     shop.on(fail, backoff=lambda attempt: seconds)
-    with shop.open():
-        shop.funded.send("acme")
+    shop.send()
     shop.work()
     delays = [message.due - time.time() for message in shop.messages()]
     assert len(delays) == 2

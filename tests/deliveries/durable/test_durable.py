@@ -177,8 +177,7 @@ def test_message_is_dead_after_its_attempts(shop: DurableShop) -> None:
         raise LookupError("secret-4111")
 
     shop.on(fail, max_attempts=2)
-    with shop.open():
-        shop.funded.send("acme")
+    shop.send()
     shop.work()
     [message] = shop.messages()
     assert (message.due, message.attempt) == (None, 2)
@@ -203,8 +202,7 @@ def test_receiver_asks_to_be_run_later(shop: DurableShop, log: pytest.LogCapture
             raise RetryAfter(3600)
 
     shop.on(ask)
-    with shop.open():
-        shop.funded.send("acme")
+    shop.send()
     shop.work()
     assert attempts == [1]
     assert 3590 < (shop.outbox.seconds_to_next() or 0) < 3610
@@ -260,8 +258,7 @@ def test_async_receiver_is_run(shop: DurableShop) -> None:
         ran.append((sender, current_emission.attempt))
 
     shop.on(receive)
-    with shop.open():
-        shop.funded.send("acme")
+    shop.send()
     shop.work()
     assert ran == [("acme", 1)]
 
@@ -276,8 +273,7 @@ def test_message_that_is_carried_twice_is_run_once(shop: DurableShop) -> None:
         def submit(self, message: int, attempt: int, queue: str | None, /) -> None:
             carried.append((message, attempt))
 
-    with shop.open():
-        shop.funded.send("acme")
+    shop.send()
     assert shop.outbox.forward(Twice()) == 1
     assert shop.outbox.forward(Twice()) == 0
     [message] = carried
@@ -337,8 +333,7 @@ def test_what_a_receiver_sends_is_stored_with_its_commit(shop: DurableShop) -> N
 
     shop.on(opens)
     shop.on(last, signal="account_opened")
-    with shop.open():
-        shop.funded.send("acme")
+    shop.send()
     shop.work()
     [first, again, third] = seen
     assert first == again
@@ -358,8 +353,7 @@ def test_receivers_of_one_emission_share_its_correlation(shop: DurableShop) -> N
 
     shop.on(note)
     shop.on(note_too)
-    with shop.open():
-        shop.funded.send("acme")
+    shop.send()
     shop.work()
     (correlation, key), (other_correlation, other_key) = seen
     assert correlation == other_correlation
@@ -436,8 +430,7 @@ def test_uid_is_the_name_of_a_receiver(shop: DurableShop) -> None:
         ran.append("after")
 
     shop.on(before, uid="ledger")
-    with shop.open():
-        shop.funded.send("acme")
+    shop.send()
     shop.kit.disconnect(before)
     shop.on(after, uid="ledger")
     shop.work()

@@ -35,12 +35,6 @@ def fail(sender: Any, **extra: Any) -> None:
     raise LookupError("secret-4111")
 
 
-def send(shop: DurableShop) -> None:
-    """Send outside of a transaction, so that the message is due at once."""
-    with shop.open():
-        shop.funded.send("acme")
-
-
 def run_one(shop: DurableShop) -> None:
     """Run the message that is due."""
 
@@ -92,7 +86,7 @@ def test_step_waits_for_the_commit_and_then_for_a_worker(any_shop: DurableShop) 
 def test_step_has_run(shop: DurableShop) -> None:
     """With the time of the run, and how long it took; it counts as a call."""
     shop.on(ignore)
-    send(shop)
+    shop.send()
     shop.work()
     found = step(shop)
     assert (found.status, found.error, found.message) == ("ran", None, None)
@@ -113,7 +107,7 @@ def test_step_is_retried_until_it_has_run(shop: DurableShop) -> None:
             raise LookupError("secret-4111")
 
     shop.on(fail_once, max_attempts=3)
-    send(shop)
+    shop.send()
     run_one(shop)
     found = step(shop)
     assert (found.status, found.reason) == ("retrying", "attempt 1 of 3 raised LookupError")
@@ -135,7 +129,7 @@ def test_step_is_retried_until_it_has_run(shop: DurableShop) -> None:
 def test_death_is_a_failure_of_the_request(shop: DurableShop) -> None:
     """One for all attempts."""
     shop.on(fail, max_attempts=3)
-    send(shop)
+    shop.send()
     run_one(shop)
     run_one(shop)
     assert request_failures(shop) == 0
@@ -146,7 +140,7 @@ def test_death_is_a_failure_of_the_request(shop: DurableShop) -> None:
 def test_death_without_a_run_is_a_failure_of_the_request(shop: DurableShop) -> None:
     """The message cannot be read; the receiver has not failed."""
     shop.on(ignore)
-    send(shop)
+    shop.send()
     change(shop, "UPDATE signals_outbox SET payload = '{'")
     shop.work()
     assert shown(shop)[0] == "dead"
@@ -160,7 +154,7 @@ def test_step_that_asks_to_be_run_again_has_not_failed(shop: DurableShop) -> Non
         raise RetryAfter(3600)
 
     shop.on(ask)
-    send(shop)
+    shop.send()
     run_one(shop)
     status, reason = shown(shop)
     line = ask.__code__.co_firstlineno + 1
@@ -180,7 +174,7 @@ def test_step_says_that_it_is_running(shop: DurableShop) -> None:
             raise LookupError
 
     shop.on(look, max_attempts=4)
-    send(shop)
+    shop.send()
     shop.work()
     assert seen == [
         ("waiting", "attempt 1 of 4 is running"),
@@ -191,7 +185,7 @@ def test_step_says_that_it_is_running(shop: DurableShop) -> None:
 def test_step_is_dead_with_the_reason(shop: DurableShop) -> None:
     """After its last attempt: type and place of the error, never its text."""
     shop.on(fail, max_attempts=1)
-    send(shop)
+    shop.send()
     shop.work()
     found = step(shop)
     assert (found.status, found.reason) == ("dead", "attempt 1 of 1 raised LookupError")
@@ -202,7 +196,7 @@ def test_step_is_dead_with_the_reason(shop: DurableShop) -> None:
 def test_step_of_a_missing_receiver_says_so(shop: DurableShop) -> None:
     """It was disconnected while the message waited."""
     shop.on(ignore)
-    send(shop)
+    shop.send()
     shop.kit.disconnect(ignore)
     shop.work()
     status, reason = shown(shop)
@@ -220,7 +214,7 @@ def test_step_of_a_missing_receiver_says_so(shop: DurableShop) -> None:
 def test_step_of_a_missing_receiver_needs_no_database(shop: DurableShop) -> None:
     """The journal has the reason as well."""
     shop.on(ignore)
-    send(shop)
+    shop.send()
     shop.kit.disconnect(ignore)
     shop.work()
     change(shop, "DROP TABLE signals_outbox")
@@ -232,7 +226,7 @@ def test_step_of_a_missing_receiver_needs_no_database(shop: DurableShop) -> None
 def test_step_says_that_a_worker_has_claimed_it(shop: DurableShop) -> None:
     """And when it is due again, if that worker does not begin."""
     shop.on(ignore)
-    send(shop)
+    shop.send()
     assert len(shop.outbox.claim()) == 1
     status, reason = shown(shop)
     assert status == "waiting"
@@ -242,7 +236,7 @@ def test_step_says_that_a_worker_has_claimed_it(shop: DurableShop) -> None:
 def test_step_whose_run_was_lost_says_so(shop: DurableShop) -> None:
     """Its worker was killed, and its timeout has passed."""
     shop.on(ignore, max_attempts=2)
-    send(shop)
+    shop.send()
     change(shop, "UPDATE signals_outbox SET attempt = 1, due = 0")
     assert shown(shop) == ("retrying", "attempt 1 of 2 did not end")
 
@@ -250,7 +244,7 @@ def test_step_whose_run_was_lost_says_so(shop: DurableShop) -> None:
 def test_step_says_when_the_next_attempt_is(shop: DurableShop) -> None:
     """After a failure in this process."""
     shop.on(fail, max_attempts=2, backoff=lambda attempt: 3600)
-    send(shop)
+    shop.send()
     shop.work()
     assert shown(shop) == ("retrying", "attempt 1 of 2 raised LookupError")
     assert step(shop).next_attempt == shop.messages()[0].due
@@ -293,7 +287,7 @@ def test_step_is_discarded_with_the_reason(shop: DurableShop) -> None:
         raise Discard("the account is closed")
 
     shop.on(give_up)
-    send(shop)
+    shop.send()
     shop.work()
     assert shown(shop) == ("dropped", "discarded: the account is closed")
     tally = shop.tally()
@@ -329,7 +323,7 @@ def test_running_receiver_knows_the_number_of_its_emission(shop: DurableShop) ->
     """So that an error report can link to it."""
     numbers: list[int | None] = []
     shop.on(lambda sender, **extra: numbers.append(current_emission.number))
-    send(shop)
+    shop.send()
     shop.work()
     assert numbers == [emission(shop).number]
 
@@ -354,7 +348,7 @@ def run_elsewhere(shop: DurableShop, receiver: str) -> None:
 def test_worker_in_another_process_has_run_it(shop: DurableShop) -> None:
     """Its row is gone, so nothing more is known."""
     shop.on(ignore)
-    send(shop)
+    shop.send()
     run_elsewhere(shop, "ignore")
     assert shown(shop) == ("done", "in another process: it ran or was discarded")
     assert (step(shop).duration, step(shop).message) == (None, None)
@@ -363,7 +357,7 @@ def test_worker_in_another_process_has_run_it(shop: DurableShop) -> None:
 def test_waiting_message_that_was_discarded_is_not_said_to_have_run(shop: DurableShop) -> None:
     """It may have run, or not: the row that would tell is gone."""
     shop.on(ignore)
-    send(shop)
+    shop.send()
     with shop.app.app_context():
         assert [*shop.outbox.discard(shop.outbox.queries.where(number=1))] == [1]
     assert shown(shop) == ("done", "in another process: it ran or was discarded")
@@ -372,7 +366,7 @@ def test_waiting_message_that_was_discarded_is_not_said_to_have_run(shop: Durabl
 def test_worker_in_another_process_has_failed(shop: DurableShop) -> None:
     """The row has the attempt and the error; after the last attempt it is dead."""
     shop.on(fail, max_attempts=2)
-    send(shop)
+    shop.send()
     run_elsewhere(shop, "fail")
     status, reason = shown(shop)
     assert status == "retrying"
@@ -392,7 +386,7 @@ def change(shop: DurableShop, statement: str) -> None:
 def test_dead_message_is_retried_or_discarded_elsewhere(shop: DurableShop) -> None:
     """Each time that the step is shown, the row decides."""
     shop.on(fail, max_attempts=1)
-    send(shop)
+    shop.send()
     shop.work()
     change(shop, "UPDATE signals_outbox SET due = 0")
     assert shown(shop)[0] == "retrying"
@@ -405,7 +399,7 @@ def test_dead_message_is_retried_or_discarded_elsewhere(shop: DurableShop) -> No
 def test_database_that_cannot_be_read_leaves_the_step_waiting(shop: DurableShop) -> None:
     """The journal then stands alone."""
     shop.on(ignore)
-    send(shop)
+    shop.send()
     change(shop, "DROP TABLE signals_outbox")
     assert shown(shop) == ("waiting", "waits for a worker")
 
@@ -422,12 +416,12 @@ def test_all_steps_that_wait_are_one_query(
 
     monkeypatch.setattr(Queries, "states", note)
     shop.on(ignore)
-    send(shop)
+    shop.send()
     shop.work()
     step(shop)
     assert asked == []
     for _ in range(3):
-        send(shop)
+        shop.send()
     step(shop)
     assert asked == [{row.id for row in shop.messages()}]
 
@@ -461,7 +455,7 @@ def test_message_of_an_earlier_process_starts_no_tree(shop: DurableShop) -> None
         shop.opened.send(sender)
 
     shop.on(opens)
-    send(shop)
+    shop.send()
     shop.outbox._results.clear()
     shop.work()
     assert emission(shop, "account_opened").parent is None

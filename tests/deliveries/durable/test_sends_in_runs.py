@@ -67,8 +67,7 @@ def send_in_another_app(shop: DurableShop) -> None:
 def test_send_elsewhere_in_a_run_is_not_lost(shop: DurableShop, ran: list[Any], send: Any) -> None:
     """It is stored with the run, or at once."""
     shop.on(lambda sender, **extra: send(shop))
-    with shop.open():
-        shop.funded.send("acme")
+    shop.send()
     shop.work()
     assert ran == ["nested"]
 
@@ -82,8 +81,7 @@ def test_thread_of_a_receiver_does_not_use_its_session(shop: DurableShop, ran: l
         stored.append(len(shop.messages()))
 
     shop.on(receive)
-    with shop.open():
-        shop.funded.send("acme")
+    shop.send()
     shop.work()
     assert (stored, ran) == ([2], ["nested"])
 
@@ -98,8 +96,7 @@ def test_send_in_another_app_is_stored_in_its_database(shop: DurableShop, tmp_pa
             other.funded.send("there")
 
     shop.on(send)
-    with shop.open():
-        shop.funded.send("acme")
+    shop.send()
     shop.run_once()
     there = other.messages()
     other.work()
@@ -115,8 +112,7 @@ def test_async_receiver_that_fails_sends_nothing(shop: DurableShop, ran: list[An
         raise LookupError
 
     shop.on(send_and_fail, max_attempts=3)
-    with shop.open():
-        shop.funded.send("acme")
+    shop.send()
     shop.work()
     assert shop.messages()[0].attempt == 3
     assert ran == []
@@ -135,8 +131,7 @@ def test_async_receiver_that_sends_in_sync_code_is_joined(
             raise LookupError
 
     shop.on(send_and_fail)
-    with shop.open():
-        shop.funded.send("acme")
+    shop.send()
     shop.work()
     assert (len(attempts), ran) == (3, ["once"])
 
@@ -150,8 +145,7 @@ def test_async_receiver_with_a_session_for_each_thread(database: str) -> None:
 
     shop.on(send)
     shop.on(lambda sender, **extra: got.append(sender), signal="account_opened")
-    with shop.open():
-        shop.funded.send("acme")
+    shop.send()
     shop.work()
     shop.close()
     assert got == ["kept"]
@@ -169,8 +163,7 @@ def test_app_context_that_removes_the_session_of_the_run(database: str) -> None:
 
     shop.on(send)
     shop.on(lambda sender, **extra: got.append(sender), signal="account_opened")
-    with shop.open():
-        shop.funded.send("acme")
+    shop.send()
     shop.work()
     rows = shop.rows()
     shop.close()
@@ -188,8 +181,7 @@ def test_send_of_an_exception_hook_is_not_lost(shop: DurableShop, ran: list[Any]
         raise LookupError
 
     shop.on(fail, max_attempts=1)
-    with shop.open():
-        shop.funded.send("acme")
+    shop.send()
     shop.work()
     assert ran == ["alert"]
 
@@ -210,8 +202,7 @@ def test_send_of_an_after_commit_receiver_of_a_run_is_not_lost(
         shop.kit.send("account_closed", "acme")
 
     shop.on(write)
-    with shop.open():
-        shop.funded.send("acme")
+    shop.send()
     shop.work()
     assert ran == ["later"]
 
@@ -220,8 +211,7 @@ def test_send_after_a_run_in_its_context_is_not_lost(shop: DurableShop, ran: lis
     """By a task that the receiver has started, and that outlives it."""
     contexts: list[Any] = []
     shop.on(lambda sender, **extra: contexts.append(copy_context()))
-    with shop.open():
-        shop.funded.send("acme")
+    shop.send()
     shop.work()
 
     def send() -> None:

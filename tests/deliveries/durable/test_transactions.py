@@ -130,8 +130,7 @@ def test_session_of_the_delivery_is_rolled_back(shop: DurableShop) -> None:
 
     shop.on(bad, session=own, max_attempts=1)
     shop.on(write_down, session=own)
-    with shop.open():
-        shop.funded.send("acme")
+    shop.send()
     shop.work()
     assert not own().in_transaction()
     own.remove()

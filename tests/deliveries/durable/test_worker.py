@@ -33,8 +33,7 @@ def test_damaged_headers_are_the_reason_of_a_dead_message(shop: DurableShop) -> 
     shop.kit.on_exception(lambda app, exception, **details: reported.append(details["source"]))
     ran: list[Any] = []
     shop.on(lambda sender, **extra: ran.append(sender))
-    with shop.open():
-        shop.funded.send("acme")
+    shop.send()
     with shop.outside.begin() as connection:
         connection.execute(text("UPDATE signals_outbox SET headers = '{'"))
     shop.work()
@@ -101,8 +100,7 @@ def test_message_that_is_claimed_while_its_run_ends_is_run_again(shop: DurableSh
         if len(attempts) == 1:
             assert shop.outbox.forward(worker) == 1
 
-    with shop.open():
-        shop.funded.send("acme")
+    shop.send()
     assert shop.outbox.forward(worker) == 1
     worker._pool.shutdown()
     assert len(attempts) == 2
@@ -124,8 +122,7 @@ def test_message_that_is_claimed_as_soon_as_its_retry_is_stored_is_run_again(
             claims.append(shop.outbox.forward(worker))  # this uses connections, too
             is_claiming.release()
 
-    with shop.open():
-        shop.funded.send("acme")
+    shop.send()
     assert shop.outbox.forward(worker) == 1
     worker._pool.shutdown()
     assert sum(claims) == 1
@@ -155,8 +152,7 @@ def test_message_that_is_claimed_while_its_run_raises_is_run_again(
             if not does_exit:
                 raise LookupError
 
-    with shop.open():
-        shop.funded.send("acme")
+    shop.send()
     assert shop.outbox.forward(worker) == 1
     worker._pool.shutdown()
     assert len(attempts) == 2
@@ -182,8 +178,7 @@ def test_dead_message_that_is_retried_while_its_death_is_reported_is_run_again(
         assert sum(shop.outbox.retry([])) == 1
         assert shop.outbox.forward(worker) == 1
 
-    with shop.open():
-        shop.funded.send("acme")
+    shop.send()
     assert shop.outbox.forward(worker) == 1
     worker._pool.shutdown()
     assert len(attempts) == 2
@@ -216,8 +211,7 @@ def test_message_that_is_claimed_while_a_run_that_was_too_slow_ends_is_run_again
 
     shop.on(receive, timeout=0.05)
     worker = Worker(shop.outbox, 1)
-    with shop.open():
-        shop.funded.send("acme")
+    shop.send()
     assert shop.outbox.forward(worker) == 1
     worker._pool.shutdown()
     assert len(attempts) == 3
@@ -254,8 +248,7 @@ def test_run_that_takes_too_long_is_not_begun_before_its_next_attempt(shop: Dura
 
     shop.on(ask, timeout=0.05)
     worker = Worker(shop.outbox, 2)
-    with shop.open():
-        shop.funded.send("acme")
+    shop.send()
     assert shop.outbox.forward(worker) == 1
     worker._pool.shutdown()
     assert began == [1]
@@ -294,8 +287,7 @@ def test_interrupted_display_of_a_result_does_not_hold_the_message(shop: Durable
     def show(result: Any, seconds: float) -> None:
         raise SystemExit
 
-    with shop.open():
-        shop.funded.send("acme")
+    shop.send()
     Worker(shop.outbox, 1, ended=show).work(once=True)
     assert len(ran) == 2
 
@@ -316,8 +308,7 @@ def test_hung_receiver_takes_one_thread(shop: DurableShop) -> None:
     thread = threading.Thread(target=worker.work)
     thread.start()
     try:
-        with shop.open():
-            shop.funded.send("acme")
+        shop.send()
         assert hangs.wait(30)
         wait_until(lambda: (shop.outbox.seconds_to_next() or 0) > 1)  # it was claimed once more
         for _ in range(5):
