@@ -14,17 +14,24 @@ from tests.deliveries.durable.support import DurableShop
 from tests.support import wait_until
 
 
-def ask_once(shop: DurableShop) -> list[int]:
-    """Connect a receiver that asks once to be run again at once; give its runs."""
+def raise_once(shop: DurableShop, error: BaseException, **options: Any) -> list[int]:
+    """Connect a receiver whose first run raises; give its runs."""
     runs: list[int] = []
 
-    def ask(sender: Any, **extra: Any) -> None:
+    def receive(sender: Any, **extra: Any) -> None:
         runs.append(1)
         if len(runs) == 1:
-            raise RetryAfter(0)
+            raise error
 
-    shop.on(ask)
+    shop.on(receive, **options)
     return runs
+
+
+def send_and_run(shop: DurableShop, worker: Worker) -> None:
+    """Send a signal, give its message to a worker, and wait for the runs."""
+    shop.send()
+    assert shop.outbox.forward(worker) == 1
+    worker._pool.shutdown()
 
 
 def test_damaged_headers_are_the_reason_of_a_dead_message(shop: DurableShop) -> None:
@@ -92,7 +99,7 @@ def test_signal_handler_can_stop_a_worker(shop: DurableShop) -> None:
 
 def test_message_that_is_claimed_while_its_run_ends_is_run_again(shop: DurableShop) -> None:
     """It is due at once, and the end of the app context takes a while."""
-    attempts = ask_once(shop)
+    attempts = raise_once(shop, RetryAfter(0))
     worker = Worker(shop.outbox, 1)
 
     @shop.app.teardown_appcontext
@@ -100,9 +107,7 @@ def test_message_that_is_claimed_while_its_run_ends_is_run_again(shop: DurableSh
         if len(attempts) == 1:
             assert shop.outbox.forward(worker) == 1
 
-    shop.send()
-    assert shop.outbox.forward(worker) == 1
-    worker._pool.shutdown()
+    send_and_run(shop, worker)
     assert len(attempts) == 2
     assert shop.messages() == []
 
@@ -111,7 +116,7 @@ def test_message_that_is_claimed_as_soon_as_its_retry_is_stored_is_run_again(
     shop: DurableShop,
 ) -> None:
     """The thread that has stored it has not gone on yet."""
-    attempts = ask_once(shop)
+    attempts = raise_once(shop, RetryAfter(0))
     worker = Worker(shop.outbox, 1)
     claims: list[int] = []
     is_claiming = threading.Lock()
@@ -122,9 +127,7 @@ def test_message_that_is_claimed_as_soon_as_its_retry_is_stored_is_run_again(
             claims.append(shop.outbox.forward(worker))  # this uses connections, too
             is_claiming.release()
 
-    shop.send()
-    assert shop.outbox.forward(worker) == 1
-    worker._pool.shutdown()
+    send_and_run(shop, worker)
     assert sum(claims) == 1
     assert len(attempts) == 2
     assert shop.messages() == []
@@ -135,14 +138,7 @@ def test_message_that_is_claimed_while_its_run_raises_is_run_again(
     shop: DurableShop, does_exit: bool
 ) -> None:
     """The receiver exits, or the end of the app context fails, after the retry was stored."""
-    attempts: list[int] = []
-
-    def receive(sender: Any, **extra: Any) -> None:
-        attempts.append(1)
-        if len(attempts) == 1:
-            raise SystemExit if does_exit else LookupError
-
-    shop.on(receive)
+    attempts = raise_once(shop, SystemExit() if does_exit else LookupError())
     worker = Worker(shop.outbox, 1)
 
     @shop.app.teardown_appcontext
@@ -152,9 +148,7 @@ def test_message_that_is_claimed_while_its_run_raises_is_run_again(
             if not does_exit:
                 raise LookupError
 
-    shop.send()
-    assert shop.outbox.forward(worker) == 1
-    worker._pool.shutdown()
+    send_and_run(shop, worker)
     assert len(attempts) == 2
     assert shop.messages() == []
 
@@ -163,14 +157,7 @@ def test_dead_message_that_is_retried_while_its_death_is_reported_is_run_again(
     shop: DurableShop,
 ) -> None:
     """An exception hook takes a while, such as a request to another system."""
-    attempts: list[int] = []
-
-    def receive(sender: Any, **extra: Any) -> None:
-        attempts.append(1)
-        if len(attempts) == 1:
-            raise LookupError
-
-    shop.on(receive, max_attempts=1)
+    attempts = raise_once(shop, LookupError(), max_attempts=1)
     worker = Worker(shop.outbox, 1)
 
     @shop.kit.on_exception
@@ -178,9 +165,7 @@ def test_dead_message_that_is_retried_while_its_death_is_reported_is_run_again(
         assert sum(shop.outbox.retry([])) == 1
         assert shop.outbox.forward(worker) == 1
 
-    shop.send()
-    assert shop.outbox.forward(worker) == 1
-    worker._pool.shutdown()
+    send_and_run(shop, worker)
     assert len(attempts) == 2
     assert shop.messages() == []
 
@@ -211,9 +196,7 @@ def test_message_that_is_claimed_while_a_run_that_was_too_slow_ends_is_run_again
 
     shop.on(receive, timeout=0.05)
     worker = Worker(shop.outbox, 1)
-    shop.send()
-    assert shop.outbox.forward(worker) == 1
-    worker._pool.shutdown()
+    send_and_run(shop, worker)
     assert len(attempts) == 3
     assert shop.messages() == []
 
@@ -248,24 +231,15 @@ def test_run_that_takes_too_long_is_not_begun_before_its_next_attempt(shop: Dura
 
     shop.on(ask, timeout=0.05)
     worker = Worker(shop.outbox, 2)
-    shop.send()
-    assert shop.outbox.forward(worker) == 1
-    worker._pool.shutdown()
+    send_and_run(shop, worker)
     assert began == [1]
     assert shop.outbox.seconds_to_next() == pytest.approx(3600, abs=100)
 
 
 def test_claim_counts_although_an_older_one_was_outrun(shop: DurableShop) -> None:
     """Another process has run what this one had claimed; then this one claims the next attempt."""
-    ran: list[int] = []
+    ran = raise_once(shop, LookupError())
     hold = threading.Event()
-
-    def receive(sender: Any, **extra: Any) -> None:
-        ran.append(1)
-        if len(ran) == 1:
-            raise LookupError
-
-    shop.on(receive)
     shop.on(lambda sender, **extra: hold.wait(30), signal="account_opened")
     with shop.open():
         shop.opened.send("acme")
@@ -282,7 +256,7 @@ def test_claim_counts_although_an_older_one_was_outrun(shop: DurableShop) -> Non
 
 def test_interrupted_display_of_a_result_does_not_hold_the_message(shop: DurableShop) -> None:
     """Else this worker would never run it again."""
-    ran = ask_once(shop)
+    ran = raise_once(shop, RetryAfter(0))
 
     def show(result: Any, seconds: float) -> None:
         raise SystemExit
