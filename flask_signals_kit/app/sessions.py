@@ -79,9 +79,8 @@ class Sessions:
         :param app: the app, or ``None`` outside of its context: there, the session of an extension
             would be another app's.
         """
-        named, kit = self._registry.sessions, self._registry.parent
-        if kit is not None:
-            named += kit.sessions
+        own, kit = self._registry.chain
+        named = own.sessions + kit.sessions
         if app is None:
             return named
         if self._extension is None:
