@@ -393,13 +393,6 @@ class MessageStore:
         """
         return reading(self.engine(), self.statements.table)
 
-    def emission_number(self, message: str) -> int | None:
-        """Return the number of a message's emission, as long as the journal of this process has it.
-
-        :param message: the id of the message, which is also the idempotency key.
-        """
-        return self.result_of(message).number
-
     def missing(self) -> str | None:
         """Name what the database lacks of the table, and the database; ``None`` if it is complete.
 

@@ -247,7 +247,7 @@ def emission_of_message(app_signals: AppSignals, message: str | None) -> int | N
     :param message: the id of the message, which is also the idempotency key.
     """
     outbox = app_signals.outbox
-    return None if outbox is None or message is None else outbox.emission_number(message)
+    return None if outbox is None or message is None else outbox.result_of(message).number
 
 
 def within(app_signals: AppSignals, emission: EmissionInfo, rows: int) -> list[EmissionInfo]:
