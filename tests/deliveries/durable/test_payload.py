@@ -133,6 +133,15 @@ def ran(shop: DurableShop) -> list[Any]:
     return got
 
 
+def declare_value(shop: DurableShop, hint: Any) -> None:
+    """Declare a signal whose payload is a value of a type."""
+
+    def sale_made(sender: str, *, value: Any) -> None: ...
+
+    sale_made.__annotations__["value"] = hint
+    shop.kit.declare(sale_made)
+
+
 VALUES: list[tuple[Any, Any]] = [
     (Decimal, Decimal("5.50")),
     (datetime, datetime(2030, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)),
@@ -157,11 +166,7 @@ def test_declared_type_is_kept(shop: DurableShop, ran: list[Any], hint: Any, val
     """Whatever JSON makes of it in between."""
     if shop.engine.dialect.name == "postgresql" and value == VALUES[-1][1]:
         value = value.replace("\x00", "")
-
-    def sale_made(sender: str, *, value: Any) -> None: ...
-
-    sale_made.__annotations__["value"] = hint
-    shop.kit.declare(sale_made)
+    declare_value(shop, hint)
     with shop.open():
         shop.kit.send("sale_made", "acme", value=value)
     shop.work()
@@ -232,11 +237,7 @@ def test_other_types_inside_of_a_record_are_refused(
     shop: DurableShop, ran: list[Any], hint: Any, value: Any
 ) -> None:
     """Although some equal what would be read."""
-
-    def sale_made(sender: str, *, value: Any) -> None: ...
-
-    sale_made.__annotations__["value"] = hint
-    shop.kit.declare(sale_made)
+    declare_value(shop, hint)
     with shop.open(), pytest.raises(PayloadError, match="would not keep its type or value"):
         shop.kit.send("sale_made", "acme", value=value)
 
@@ -258,11 +259,7 @@ def test_value_of_another_type_is_refused(
     shop: DurableShop, ran: list[Any], hint: Any, value: Any
 ) -> None:
     """At the send, not in the receiver."""
-
-    def sale_made(sender: str, *, value: Any) -> None: ...
-
-    sale_made.__annotations__["value"] = hint
-    shop.kit.declare(sale_made)
+    declare_value(shop, hint)
     with shop.open(), pytest.raises(PayloadError, match="it is declared as"):
         shop.kit.send("sale_made", "acme", value=value)
 
