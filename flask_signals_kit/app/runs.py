@@ -21,7 +21,7 @@ from ..deliveries.durable.delivery import (
     default_backoff,
     limited,
 )
-from ..deliveries.durable.payload import Headers, decode, emission_of
+from ..deliveries.durable.payload import Headers, decode, names_in, site_of
 from ..errors import ConfigurationError, DeadMessageError, PayloadError, type_name
 from ..records import ASKED, Emission
 from .message_store import MessageStore, RunningMessage, running_message
@@ -176,7 +176,21 @@ class _StoredEmission(LazyEmission):
     def emission(self) -> Emission:
         """The record."""
         if self._record is None:
-            self._record = emission_of(self._row, self._headers, self._late.number)
+            row, headers = self._row, self._headers
+            self._record = Emission(
+                signal=row.signal,
+                sender=headers.sender,
+                payload=names_in(row.payload),
+                site=site_of(headers),
+                request=headers.request,
+                attempt=row.attempt,
+                idempotency_key=headers.id,
+                message_id=headers.id,
+                correlation_id=headers.correlation,
+                causation_id=headers.causation,
+                traceparent=headers.traceparent,
+                number=self._late.number,
+            )
         return self._record
 
 

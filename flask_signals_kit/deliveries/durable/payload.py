@@ -20,7 +20,7 @@ from sqlalchemy.orm import Mapper
 
 from ...core.introspection import sender_behind
 from ...errors import PayloadError, type_name
-from ...records import SENDER, Emission, Place
+from ...records import SENDER, Place
 
 _EXACT = frozenset({str, int, bool})
 """The types whose values JSON keeps, if it can encode them."""
@@ -252,28 +252,6 @@ def site_of(headers: Headers) -> Place | None:
         return None
     module, name, file, line = headers.site
     return Place(module=module, name=name, file=file, line=line)
-
-
-def emission_of(row: Any, headers: Headers, number: int | None) -> Emission:
-    """Return the record of the emission that a message was stored for.
-
-    :param row: the row of the message.
-    :param number: its number in the journal of this process, or ``None``.
-    """
-    return Emission(
-        signal=row.signal,
-        sender=headers.sender,
-        payload=names_in(row.payload),
-        site=site_of(headers),
-        request=headers.request,
-        attempt=row.attempt,
-        idempotency_key=headers.id,
-        message_id=headers.id,
-        correlation_id=headers.correlation,
-        causation_id=headers.causation,
-        traceparent=headers.traceparent,
-        number=number,
-    )
 
 
 def decode(
