@@ -53,9 +53,6 @@ RESEND = 60.0
 
 def outbox_table(metadata: MetaData) -> Table:
     """Return the table of the outbox in this metadata; add it if it is not there yet."""
-    found = metadata.tables.get(NAME if metadata.schema is None else f"{metadata.schema}.{NAME}")
-    if found is not None:
-        return found
     return Table(
         NAME,
         metadata,
@@ -71,6 +68,7 @@ def outbox_table(metadata: MetaData) -> Table:
         Column("error", Text),
         Index(f"ix_{NAME}_due", "due"),
         sqlite_autoincrement=True,
+        keep_existing=True,
     )
 
 
