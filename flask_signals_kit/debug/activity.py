@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ..core.journal import Journal, JournalEntry, JournalStep, RequestKind, RequestRecord
 from ..errors import nearest
 from ..records import AFTER_COMMIT, IMMEDIATE, Place
-from .labels import duration, fields_of, label, named, plain, short_file
+from .labels import duration, label, named, plain, short_file, to_json
 from .stored import Stored, ask, next_attempt, updated, why_stored
 
 if TYPE_CHECKING:
@@ -424,27 +424,10 @@ def requests_to_json(
         "app": app_signals.app.name,
         "journal": app_signals.journal is not None,
         "requests": [
-            {
-                **fields_of(request),
-                "emissions": [emission_to_json(each) for each in sent[request.id]],
-            }
+            {**to_json(request), "emissions": [to_json(each) for each in sent[request.id]]}
             for request in listed
         ],
     }
-
-
-def emission_to_json(emission: EmissionInfo) -> dict[str, Any]:
-    """Return one emission as JSON types."""
-    return {
-        **fields_of(emission),
-        "site": None if emission.site is None else fields_of(emission.site),
-        "steps": [_step_to_json(step) for step in emission.steps],
-    }
-
-
-def _step_to_json(step: StepInfo) -> dict[str, Any]:
-    raised = None if step.raised is None else fields_of(step.raised)
-    return {**fields_of(step), "receiver": fields_of(step.receiver), "raised": raised}
 
 
 def _request(app_signals: AppSignals, record: RequestRecord, signals: set[str]) -> RequestInfo:

@@ -16,7 +16,7 @@ from .activity import StepInfo
 from .flow import Flow, flow, grouped
 from .flow_svg import to_file
 from .flow_text import to_dot, to_mermaid
-from .labels import clock, doc_parts, duration, label, near_file, short_file
+from .labels import clock, doc_parts, duration, label, near_file, short_file, to_json
 from .lock import HEADER, compare_lock, to_lock
 from .outbox import in_words
 from .outbox_cli import outbox
@@ -29,7 +29,6 @@ from .report import (
     SignalInfo,
     report,
     signal_to_json,
-    to_json,
 )
 from .terminal import (
     column_widths,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from ..core.names import is_glob
 from ..deliveries.durable.delivery import Durable
 from ..errors import ConfigurationError, OutboxError
 from ..records import Place
-from .labels import fields_of, plain
+from .labels import plain
 
 if TYPE_CHECKING:
     from ..app.app_signals import AppSignals
@@ -106,25 +106,6 @@ class OutboxReport:
     def total(self) -> int:
         """The number of messages."""
         return sum(self.counts.values())
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the report as JSON types."""
-        receivers = [fields_of(each) for each in self.receivers]
-        return {**fields_of(self), "receivers": receivers}
-
-
-def message_to_json(message: MessageInfo) -> dict[str, Any]:
-    """Return one message as JSON types."""
-    site = None if message.site is None else fields_of(message.site)
-    return {**fields_of(message), "site": site}
-
-
-def messages_to_json(app_signals: AppSignals, listed: Sequence[MessageInfo]) -> dict[str, Any]:
-    """Return messages as JSON types."""
-    return {
-        "app": plain(app_signals.app.name),
-        "messages": [message_to_json(message) for message in listed],
-    }
 
 
 def outbox_report(app_signals: AppSignals) -> OutboxReport | None:

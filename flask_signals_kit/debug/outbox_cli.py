@@ -11,16 +11,14 @@ import click
 from flask.cli import AppGroup
 
 from ..errors import did_you_mean
-from .labels import brief_moment, duration, label, named, near_file, short_error
+from .labels import brief_moment, duration, label, named, near_file, short_error, to_json
 from .outbox import (
     STATUSES,
     MessageInfo,
     OutboxReport,
     find_message,
     known_names,
-    message_to_json,
     messages,
-    messages_to_json,
     outbox_report,
 )
 from .terminal import (
@@ -102,7 +100,7 @@ def show_status(as_json: bool) -> None:
     """Count the messages of each status and receiver."""
     found = outbox_report(current_outbox()[0])
     if found is not None:
-        print_json(found.to_json()) if as_json else _print_status(found)
+        print_json(to_json(found)) if as_json else _print_status(found)
 
 
 @outbox.command("list")
@@ -138,7 +136,7 @@ def list_messages(
     )
     shown = found[:limit]
     if as_json:
-        print_json(messages_to_json(app_signals, shown))
+        print_json({"app": app_signals.app.name, "messages": [to_json(each) for each in shown]})
         return
     _print_messages(shown)
     if len(found) > limit:
@@ -155,7 +153,7 @@ def show_message(message: int, as_json: bool) -> None:
     found = find_message(current_outbox()[0], message)
     if found is None:
         raise _no_message(message)
-    print_json(message_to_json(found)) if as_json else _print_message(found)
+    print_json(to_json(found)) if as_json else _print_message(found)
 
 
 def _check_names(app_signals: AppSignals, receiver: str, signal: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -25,7 +25,7 @@ from ..deliveries.durable.delivery import Durable
 from ..deliveries.sqlite import begins_late, engine_label
 from ..errors import did_you_mean, how_to_declare, nearest, sender_label, suggestion
 from ..records import AFTER_COMMIT, DURABLE, IMMEDIATE, Connection, OnError, Place
-from .labels import label, named, near_file, plain, short_file
+from .labels import label, named, near_file, plain, short_file, to_json
 
 if TYPE_CHECKING:
     from ..app.app_signals import AppSignals
@@ -330,40 +330,19 @@ class Report:
 
 
 def signal_to_json(signal: SignalInfo) -> dict[str, Any]:
-    """Return one signal as JSON types."""
-    return {**to_json(signal), "orphan": signal.orphan}
+    """Return one signal as JSON types; what no journal counts has no figures."""
+    found = {**to_json(signal), "orphan": signal.orphan}
+    if signal.sent is None:
+        del found["sent"], found["last_sent"]
+    for receiver in found["receivers"]:
+        if receiver["calls"] is None:
+            for name in FIGURES:
+                del receiver[name]
+    return found
 
-
-_FIELDS: dict[type, tuple[str, ...]] = {
-    record: tuple(field.name for field in fields(record))
-    for record in (SignalInfo, ReceiverInfo, LastFailure, Problem, Place)
-}
 
 FIGURES = ("calls", "failures", "dropped", "mean", "p95", "last_failure")
 """The fields of a receiver that come from the journal."""
-
-_NOT_SENT = tuple(name for name in _FIELDS[SignalInfo] if name not in {"sent", "last_sent"})
-
-_UNCOUNTED = tuple(name for name in _FIELDS[ReceiverInfo] if name not in FIGURES)
-
-
-def to_json(value: Any) -> Any:
-    """Return a record of the report as JSON types; this is several times as fast as ``asdict``.
-
-    What no journal counts has no figures.
-    """
-    kind = type(value)
-    if kind is tuple:
-        return [to_json(each) for each in value]
-    names = _FIELDS.get(kind)
-    if names is None:
-        return value
-    if kind is ReceiverInfo and value.calls is None:
-        names = _UNCOUNTED
-    elif kind is SignalInfo and value.sent is None:
-        names = _NOT_SENT
-    return {name: to_json(getattr(value, name)) for name in names}
-
 
 ENOUGH = 20
 """The calls from which on the 95th percentile differs from the slowest call."""

@@ -15,9 +15,9 @@ import click
 
 from ..errors import did_you_mean
 from ..records import AFTER_COMMIT, DURABLE, IMMEDIATE, Place
-from .activity import EXPLAINED, EmissionInfo, RequestInfo, StepInfo, emission_to_json
-from .labels import label, named, near_file
-from .report import POLICIES, Problem, ReceiverInfo, SignalInfo, to_json
+from .activity import EXPLAINED, EmissionInfo, RequestInfo, StepInfo
+from .labels import label, named, near_file, to_json
+from .report import POLICIES, Problem, ReceiverInfo, SignalInfo
 
 WHOLE = frozenset({"undeclared", "unknown"})
 """The kinds of problems that concern a signal with all of its receivers."""
@@ -135,7 +135,10 @@ def why_to_json(why: Why) -> dict[str, Any]:
     if why.stored is not None:
         found["stored"] = why.stored
     if why.sent is not None:
-        found["emissions"] = [_sent_to_json(sent) for sent in why.sent]
+        found["emissions"] = [
+            {**to_json(sent.emission), "title": sent.request.title, "url": sent.url}
+            for sent in why.sent
+        ]
     return found
 
 
@@ -322,11 +325,6 @@ def ask_outbox(url: str, page_url: str, signal: SignalInfo | None) -> dict[str, 
         return None
 
 
-def _sent_to_json(sent: Sent) -> dict[str, Any]:
-    """Return one emission with its request and URL as JSON types."""
-    return {**emission_to_json(sent.emission), "title": sent.request.title, "url": sent.url}
-
-
 def _only(sent: Sent, wanted: str | None) -> Sent:
     steps = tuple(step for step in sent.emission.steps if _is_wanted(step.receiver, wanted))
     return replace(sent, emission=replace(sent.emission, steps=steps))
@@ -379,7 +377,7 @@ def _sent(request: dict[str, Any], page: str) -> Iterator[Sent]:
 
 
 def _emission(data: dict[str, Any]) -> EmissionInfo:
-    """Return the emission that :func:`~.activity.emission_to_json` described."""
+    """Return the emission that :func:`.to_json` described."""
     facts = dict(data)
     facts["steps"] = tuple(map(_step, data["steps"]))
     facts["site"] = data["site"] and Place(**data["site"])

@@ -25,8 +25,9 @@ def run(shop: DurableShop, *arguments: str, **environ: str) -> Result:
 
 def statuses(shop: DurableShop) -> dict[int, str]:
     """Return the status of each message, by its id."""
-    listed = json.loads(run(shop, "list", "--json").stdout)["messages"]
-    return {message["id"]: message["status"] for message in reversed(listed)}
+    listed = json.loads(run(shop, "list", "--json").stdout)
+    assert listed["app"] == "shop"
+    return {message["id"]: message["status"] for message in reversed(listed["messages"])}
 
 
 EACH = {1: "due", 2: "running", 3: "retrying", 4: "dead", 5: "due"}

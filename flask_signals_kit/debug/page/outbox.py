@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.datastructures import MultiDict
 
+from ..labels import to_json
 from ..outbox import (
     STATUSES,
     MessageInfo,
@@ -16,7 +17,6 @@ from ..outbox import (
     find_message,
     known_names,
     messages,
-    messages_to_json,
     outbox_report,
 )
 
@@ -76,10 +76,11 @@ class OutboxPage:
     signals: Sequence[str]
     """Their signals, to choose one; a hundred at most."""
 
-    def to_json(self, app_signals: AppSignals) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Return the content as JSON types."""
-        listed = messages_to_json(app_signals, self.messages)
-        return {**self.report.to_json(), **listed, "total": self.total, "before": self.older}
+        listed = [to_json(message) for message in self.messages]
+        rest = {"messages": listed, "total": self.total, "before": self.older}
+        return {**to_json(self.report), **rest}
 
 
 def read_outbox_filter(arguments: MultiDict[str, str]) -> OutboxFilter:

@@ -311,7 +311,7 @@ class Views:
             return _json({"app": app, "error": str(error)}, 503)
         if found is None:
             return _json({"app": app, "error": "This app has no durable receivers."}, 404)
-        return _json(found.to_json(app_signals))
+        return _json(found.to_json())
 
     def message(self, app_signals: AppSignals, number: int) -> Response:
         """Show one message of a durable receiver."""
