@@ -324,10 +324,6 @@ class Report:
         signals = [signal_to_json(signal) for signal in self.signals]
         return {"app": self.app, "journal": self.journal, "signals": signals}
 
-    def problems_to_json(self) -> dict[str, Any]:
-        """Return the problems as JSON types."""
-        return {"app": self.app, "problems": to_json(self.problems)}
-
 
 def signal_to_json(signal: SignalInfo) -> dict[str, Any]:
     """Return one signal as JSON types; what no journal counts has no figures."""
