@@ -9,7 +9,7 @@ import click
 from flask import current_app
 from flask.cli import AppGroup, ScriptInfo
 
-from ..errors import ConfigurationError, OutboxError
+from ..errors import ConfigurationError, OutboxError, suggestion
 from ..settings import EXTENSION
 from . import why
 from .activity import StepInfo
@@ -223,7 +223,7 @@ def _report(name: str | None = None) -> Report:
 def _no_signal(name: str) -> click.ClickException:
     everything = _report()
     return click.ClickException(
-        f"App {everything.app!r} has no signal {name!r}.{everything.suggest(name)} "
+        f"App {everything.app!r} has no signal {name!r}.{suggestion(everything.nearest(name))} "
         "See 'flask signals list --all'."
     )
 
@@ -234,7 +234,8 @@ def _nothing_like(pattern: str, hidden: int, everything: Report) -> str:
             f"The signals that match {pattern!r} have no receivers; "
             "'flask signals list --all' lists them."
         )
-    return f"No signal matches {pattern!r}.{everything.suggest(pattern.strip('*?'))}"
+    near = everything.nearest(pattern.strip("*?"))
+    return f"No signal matches {pattern!r}.{suggestion(near)}"
 
 
 # -- printing -------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from ..core.names import is_glob
 from ..core.signal import Signal
 from ..deliveries.durable.delivery import Durable
 from ..deliveries.sqlite import begins_late, engine_label
-from ..errors import did_you_mean, how_to_declare, nearest, sender_label, suggestion
+from ..errors import how_to_declare, nearest, sender_label, suggestion
 from ..records import AFTER_COMMIT, DURABLE, IMMEDIATE, Connection, OnError, Place
 from .labels import label, named, near_file, plain, short_file, to_json
 
@@ -286,16 +286,9 @@ class Report:
         """Return the signal of this name, or ``None``."""
         return next((signal for signal in self.signals if signal.name == name), None)
 
-    def suggest(self, name: str) -> str:
-        """Return the nearest declared name as a question, or an empty string."""
-        return did_you_mean(name, self._declared())
-
     def nearest(self, name: str) -> str | None:
         """Return the declared name that is most similar to this one, or ``None``."""
-        return nearest(name, self._declared())
-
-    def _declared(self) -> list[str]:
-        return [signal.name for signal in self.signals if signal.declared]
+        return nearest(name, [signal.name for signal in self.signals if signal.declared])
 
     def select(self, selection: Selection) -> Report:
         """Return the report of the signals that match a selection."""
