@@ -6,11 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import click
-from flask import current_app
 from flask.cli import AppGroup, ScriptInfo
 
 from ..errors import ConfigurationError, OutboxError, suggestion
-from ..settings import EXTENSION
 from . import why
 from .activity import StepInfo
 from .flow import Flow, flow, grouped
@@ -118,9 +116,9 @@ def explain_signal(name: str, receiver: str | None, url: str | None, as_json: bo
     found = _report(name)
     sent = stored = None
     if url is not None:
-        page_url = current_app.extensions[EXTENSION].settings.page_url
-        sent = why.ask(url, page_url, name, receiver)
-        stored = why.ask_outbox(url, page_url, found.find(name))
+        page = why.page_of(url, current_signals().settings.page_url)
+        sent = why.ask(page, name, receiver)
+        stored = why.ask_outbox(page, found.find(name))
     reasons = why.explain(name, found.find(name), receiver, sent, stored)
     if reasons is None:
         raise _no_signal(name)

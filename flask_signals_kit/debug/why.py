@@ -280,16 +280,14 @@ def _runs(numbers: Iterable[int]) -> list[str]:
 # -- what a running app recorded ------------------------------------------------------------------
 
 
-def ask(url: str, page_url: str, name: str, wanted: str | None) -> list[Sent]:
+def ask(page: str, name: str, wanted: str | None) -> list[Sent]:
     """Return the last emissions of a signal that a running app recorded, newest first.
 
-    :param url: the URL of the app's root or of its page.
-    :param page_url: the path of the page in the app.
+    :param page: the URL of its page.
     :param name: the signal's name.
     :param wanted: a part of the names of the receivers; all if ``None``.
     :raises click.ClickException: no app with a journal answers there.
     """
-    page = _page(url, page_url)
     query = urlencode({"signal": name, "only": name}, errors="replace")
     answer = _fetch(f"{page}/requests.json?{query}")
     try:
@@ -307,18 +305,17 @@ def ask(url: str, page_url: str, name: str, wanted: str | None) -> list[Sent]:
     return [_only(sent, wanted) for sent in found[:EXPLAINED]]
 
 
-def ask_outbox(url: str, page_url: str, signal: SignalInfo | None) -> dict[str, int] | None:
+def ask_outbox(page: str, signal: SignalInfo | None) -> dict[str, int] | None:
     """Return how many messages of a signal a running app has stored, by status.
 
-    :param url: as in :func:`ask`.
-    :param page_url: as in :func:`ask`.
+    :param page: as in :func:`ask`.
     :param signal: the signal.
     :return: ``None`` if it has no durable receivers, or if its outbox cannot be read.
     """
     if signal is None or all(receiver.delivery != DURABLE for receiver in signal.receivers):
         return None
     try:
-        answer = _fetch(f"{_page(url, page_url)}/outbox.json")
+        answer = _fetch(f"{page}/outbox.json")
         own = [each["counts"] for each in answer["receivers"] if each["signal"] == signal.name]
         return {status: sum(each[status] for each in own) for status in answer["counts"]}
     except (click.ClickException, KeyError, TypeError):
@@ -330,8 +327,12 @@ def _only(sent: Sent, wanted: str | None) -> Sent:
     return replace(sent, emission=replace(sent.emission, steps=steps))
 
 
-def _page(url: str, page_url: str) -> str:
-    """Return the URL of the page of an app."""
+def page_of(url: str, page_url: str) -> str:
+    """Return the URL of the page of a running app.
+
+    :param url: the URL of the app's root or of its page.
+    :param page_url: the path of the page in the app.
+    """
     try:
         parts = urlsplit(url)
     except ValueError:
