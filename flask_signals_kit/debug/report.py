@@ -385,7 +385,7 @@ def _signal(
     live = () if signal is None else signal.live_connections
     connections = [connection.describe(name) for connection in live]
     receivers = [
-        _receiver(connection, _tally(app_signals, signal, each), each.target, position)
+        _receiver(connection, each.target, position, _tally(app_signals, signal, each))
         for position, (connection, each) in enumerate(zip(connections, live, strict=True), 1)
     ]
     place = None if handle is None else handle.place
@@ -454,8 +454,12 @@ def _tally(
 
 
 def _receiver(
-    connection: Connection, tally: Tally | None, target: str, position: int | None = None
+    connection: Connection,
+    target: str | None = None,
+    position: int | None = None,
+    tally: Tally | None = None,
 ) -> ReceiverInfo:
+    """Return the record of a receiver; without a target and a position, it is foreign."""
     place = connection.receiver
     return ReceiverInfo(
         module=place.module,
@@ -472,7 +476,8 @@ def _receiver(
         uid=None if connection.uid is None else plain(connection.uid),
         takes_extra=connection.takes_extra,
         on_error=connection.on_error,
-        pattern=None if target == connection.signal else plain(target),
+        pattern=None if target is None or target == connection.signal else plain(target),
+        foreign=position is None,
         **_counted(tally),
     )
 
@@ -505,22 +510,15 @@ def _foreign(app_signals: AppSignals, source: blinker.Signal) -> Iterator[Receiv
         ]
         if receiver is None or not senders or _is_own(receiver):
             continue
-        place = place_of(receiver)
-        yield ReceiverInfo(
-            module=place.module,
-            name=place.name,
-            file=place.file,
-            line=place.line,
+        connection = Connection(
+            signal="",
+            receiver=place_of(receiver),
             sender=None if None in senders else ", ".join(sorted(filter(None, senders))),
-            priority=0,
-            delivery=IMMEDIATE,
-            when=None,
             is_async=is_async(receiver),
             weak=weak,
-            uid=None,
             takes_extra=takes_extra(receiver),
-            foreign=True,
         )
+        yield _receiver(connection)
 
 
 def _foreign_sender(app_signals: AppSignals, source: blinker.Signal, key: Any) -> str | None:
@@ -545,9 +543,8 @@ def _foreign_connections(app_signals: AppSignals, source: Signal) -> Iterator[Re
         receiver, sender = connection.resolve(), connection.resolve_sender()
         if receiver is None or _is_own(receiver) or _is_other_app(app_signals, sender):
             continue
-        info = _receiver(connection.describe(source.name), None, source.name)
-        sender_name = "this app" if sender is app_signals.app else info.sender
-        yield replace(info, foreign=True, sender=sender_name)
+        info = _receiver(connection.describe(source.name))
+        yield replace(info, sender="this app") if sender is app_signals.app else info
 
 
 def _is_other_app(app_signals: AppSignals, sender: Any) -> bool:
