@@ -108,16 +108,12 @@ class OutboxReport:
         return sum(self.counts.values())
 
 
-def outbox_report(app_signals: AppSignals) -> OutboxReport | None:
+def outbox_report(app_signals: AppSignals, outbox: Outbox) -> OutboxReport:
     """Count the messages of one app; this reads no payload.
 
-    :return: ``None`` if the app has no durable receivers.
     :raises OutboxError: if the database cannot be used, or lacks a part of the table.
     :raises ConfigurationError: if the database is not known.
     """
-    outbox = app_signals.outbox
-    if outbox is None:
-        return None
     with outbox.reading() as connection:
         rows = outbox.queries.totals(connection)
         age = _oldest_age(outbox.queries, connection)
@@ -194,18 +190,18 @@ def counts_of_signal(app_signals: AppSignals, signal: str) -> dict[str, int] | N
 
     :return: ``None`` if the app has no durable receivers, or if the database cannot be read.
     """
-    try:
-        found = outbox_report(app_signals)
-    except (ConfigurationError, OutboxError):
+    if app_signals.outbox is None:
         return None
-    if found is None:
+    try:
+        found = outbox_report(app_signals, app_signals.outbox)
+    except (ConfigurationError, OutboxError):
         return None
     own = [each.counts for each in found.receivers if each.signal == signal]
     return {status: sum(each[status] for each in own) for status in STATUSES}
 
 
 def messages(
-    app_signals: AppSignals,
+    outbox: Outbox,
     *,
     status: str = "",
     receiver: str = "",
@@ -225,9 +221,6 @@ def messages(
     :raises OutboxError: as :func:`outbox_report`.
     :raises ConfigurationError: as :func:`outbox_report`.
     """
-    outbox = app_signals.outbox
-    if outbox is None:
-        return []
     queries = outbox.queries
     where = queries.where(status=status, receiver=receiver, signal=signal, queue=queue)
     before = None if before is None else max(0, min(before, HIGHEST))
@@ -236,14 +229,13 @@ def messages(
     return [_message(outbox, row) for row in rows]
 
 
-def find_message(app_signals: AppSignals, number: int) -> MessageInfo | None:
+def find_message(outbox: Outbox, number: int) -> MessageInfo | None:
     """Return the message of this id, or ``None`` if there is none.
 
     :raises OutboxError: as :func:`outbox_report`.
     :raises ConfigurationError: as :func:`outbox_report`.
     """
-    outbox = app_signals.outbox
-    if outbox is None or not 0 < number <= HIGHEST:
+    if not 0 < number <= HIGHEST:
         return None
     with outbox.reading() as connection:
         row = outbox.queries.find(connection, number)

@@ -106,7 +106,8 @@ def stored_message(app_signals: AppSignals, number: int) -> MessageInfo | None:
 
     :raises SignalsKitError: as :func:`outbox_page`.
     """
-    found = find_message(app_signals, number)
+    outbox = app_signals.outbox
+    found = None if outbox is None else find_message(outbox, number)
     return None if found is None else _safe(app_signals, found)
 
 
@@ -124,16 +125,17 @@ def outbox_page(app_signals: AppSignals, wanted: OutboxFilter) -> OutboxPage | N
     :param wanted: which messages to list.
     :raises SignalsKitError: if the database cannot be read.
     """
-    report = outbox_report(app_signals)
-    if report is None:
+    outbox = app_signals.outbox
+    if outbox is None:
         return None
+    report = outbox_report(app_signals, outbox)
     receivers, signals = known_names(app_signals, report.receivers)
     page = partial(OutboxPage, report=report, receivers=receivers[:PAGE], signals=signals[:PAGE])
     if wanted.id is not None:
         only = stored_message(app_signals, wanted.id)
         found = [] if only is None else [only]
         return page(messages=found, total=len(found), older=None)
-    listed = messages(app_signals, **wanted.query, limit=PAGE + 1, before=wanted.before)
+    listed = messages(outbox, **wanted.query, limit=PAGE + 1, before=wanted.before)
     shown = [_safe(app_signals, message) for message in listed[:PAGE]]
     older = shown[-1].id if len(listed) > PAGE else None
     return page(messages=shown, total=wanted.count(report), older=older)
