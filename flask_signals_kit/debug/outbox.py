@@ -206,7 +206,6 @@ def messages(
     status: str = "",
     receiver: str = "",
     signal: str = "",
-    queue: str = "",
     limit: int,
     before: int | None = None,
 ) -> list[MessageInfo]:
@@ -215,14 +214,13 @@ def messages(
     :param status: one of :data:`STATUSES`.
     :param receiver: the name of the receiver.
     :param signal: the name of the signal.
-    :param queue: the name of the queue.
     :param limit: how many at most.
     :param before: only messages with lower ids, such as that of the last one on a page.
     :raises OutboxError: as :func:`outbox_report`.
     :raises ConfigurationError: as :func:`outbox_report`.
     """
     queries = outbox.queries
-    where = queries.where(status=status, receiver=receiver, signal=signal, queue=queue)
+    where = queries.where(status=status, receiver=receiver, signal=signal)
     before = None if before is None else max(0, min(before, HIGHEST))
     with outbox.reading() as connection:
         rows = queries.newest(connection, where, limit, before)

@@ -166,15 +166,13 @@ def test_messages_are_listed_newest_first_and_in_pages(durable_shop: DurableShop
         ({"receiver": "ledger", "signal": "account_funded"}, [5, 4, 3, 2, 1]),
         ({"receiver": "ledge"}, []),
         ({"signal": "account_opened"}, []),
-        ({"queue": "slow"}, [1]),
     ],
 )
 def test_messages_are_filtered(
     durable_shop: DurableShop, wanted: dict[str, Any], ids: list[int]
 ) -> None:
-    """By status, receiver, signal and queue; the status in the records is the same."""
+    """By status, receiver and signal; the status in the records is the same."""
     make_each_status(durable_shop)
-    execute(durable_shop, "UPDATE signals_outbox SET queue = 'slow' WHERE id = 1")
     found = messages(durable_shop.outbox, limit=10, **wanted)
     assert [message.id for message in found] == ids
     if "status" in wanted:
