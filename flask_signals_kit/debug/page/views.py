@@ -77,14 +77,8 @@ ROWS = 2000
 LINE = 88
 """The line length of code, as in most formatters."""
 
-NAVIGATION = (
-    ("requests", "Requests", "/requests"),
-    ("signals", "Signals", "/signals"),
-    ("flow", "Flow", "/flow"),
-    ("outbox", "Outbox", "/outbox"),
-)
-"""The views in the navigation: name, title and path below the page's URL. Only an app with durable
-receivers has an outbox."""
+NAVIGATION = ("requests", "signals", "flow", "outbox")
+"""The views in the navigation. Only an app with durable receivers has an outbox."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
