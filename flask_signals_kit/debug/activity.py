@@ -265,14 +265,12 @@ EXPLAINED = 8
 """The number of emissions that are explained."""
 
 
-def last_emissions(
-    app_signals: AppSignals, name: str, count: int = EXPLAINED
-) -> list[EmissionInfo]:
-    """Return the last emissions of a signal, newest first."""
+def last_emissions(app_signals: AppSignals, name: str) -> list[EmissionInfo]:
+    """Return the last :data:`EXPLAINED` emissions of a signal, newest first."""
 
     def select() -> list[JournalEntry]:
         newest = _journal_of(app_signals).newest(lambda number, signal, record: signal == name)
-        return list(islice(newest, count))
+        return list(islice(newest, EXPLAINED))
 
     entries, stored = _joined(app_signals, select)
     return [_emission(entry, None, stored) for entry in entries]
@@ -295,10 +293,8 @@ JSON_ROWS = 20_000
 """The most emissions and steps together in the JSON of requests."""
 
 
-def receivers_by_emission(emissions: list[EmissionInfo]) -> ReceiverTable | None:
-    """Return what happened to each receiver in these emissions, or ``None`` without emissions."""
-    if not emissions:
-        return None
+def receivers_by_emission(emissions: list[EmissionInfo]) -> ReceiverTable:
+    """Return what happened to each receiver in these emissions."""
     rows: dict[tuple[Place, int], dict[int, StepInfo]] = {}
     for emission in emissions:
         seen: Counter[Place] = Counter()  # one function may be connected for several senders
