@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from flask.cli import AppGroup, ScriptInfo
 
-from ..errors import ConfigurationError, OutboxError, suggestion
+from ..errors import ConfigurationError, OutboxError, did_you_mean, suggestion
 from . import why
 from .activity import StepInfo
 from .flow import Flow, flow, grouped
@@ -219,9 +219,10 @@ def _report(name: str | None = None) -> Report:
 
 
 def _no_signal(name: str) -> click.ClickException:
-    everything = _report()
+    app_signals = current_signals()
+    near = suggestion(app_signals.names.nearest(name))
     return click.ClickException(
-        f"App {everything.app!r} has no signal {name!r}.{suggestion(everything.nearest(name))} "
+        f"App {app_signals.app.name!r} has no signal {name!r}.{near} "
         "See 'flask signals list --all'."
     )
 
@@ -232,8 +233,8 @@ def _nothing_like(pattern: str, hidden: int, everything: Report) -> str:
             f"The signals that match {pattern!r} have no receivers; "
             "'flask signals list --all' lists them."
         )
-    near = everything.nearest(pattern.strip("*?"))
-    return f"No signal matches {pattern!r}.{suggestion(near)}"
+    declared = [signal.name for signal in everything.signals if signal.declared]
+    return f"No signal matches {pattern!r}.{did_you_mean(pattern.strip('*?'), declared)}"
 
 
 # -- printing -------------------------------------------------------------------------------------

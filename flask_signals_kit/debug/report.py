@@ -286,10 +286,6 @@ class Report:
         """Return the signal of this name, or ``None``."""
         return next((signal for signal in self.signals if signal.name == name), None)
 
-    def nearest(self, name: str) -> str | None:
-        """Return the declared name that is most similar to this one, or ``None``."""
-        return nearest(name, [signal.name for signal in self.signals if signal.declared])
-
     def select(self, selection: Selection) -> Report:
         """Return the report of the signals that match a selection."""
         return self._only(selection.matches)

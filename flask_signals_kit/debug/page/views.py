@@ -192,7 +192,7 @@ class Views:
         found = report(app_signals, name)
         signal = found.find(name)
         if signal is None:
-            near = report(app_signals).nearest(name)
+            near = plain(app_signals.names.nearest(name) or "")
             return self._render("missing.html", app_signals, 404, view=None, name=name, near=near)
         paged = _paged(signal.receivers, _read_number("receivers"))
         return self._render(
