@@ -84,21 +84,20 @@ class OutboxPage:
 
 
 def read_outbox_filter(arguments: MultiDict[str, str]) -> OutboxFilter:
-    """Read the filters from a query; ignore invalid ones.
-
-    An id that is not a number matches nothing.
-    """
+    """Read the filters from a query; ignore invalid ones."""
     status = arguments.get("status", "")
-    number, before = (arguments.get(name, type=int) for name in ("id", "before"))
-    if "id" in arguments and number is None:
-        number = -1
     return OutboxFilter(
-        id=number,
+        id=read_id(arguments),
         status=status if status in STATUSES else "",
         receiver=arguments.get("receiver", "").strip(),
         signal=arguments.get("signal", "").strip(),
-        before=before,
+        before=arguments.get("before", type=int),
     )
+
+
+def read_id(arguments: MultiDict[str, str]) -> int | None:
+    """Read an id from a query; one that is not a number matches nothing."""
+    return arguments.get("id", -1 if "id" in arguments else None, int)
 
 
 def stored_message(app_signals: AppSignals, number: int) -> MessageInfo | None:

@@ -37,7 +37,7 @@ from ..labels import (
 )
 from ..outbox import STATUSES, counts_of_signal, in_words
 from ..report import ORIGINS, POLICIES, TRAITS, Selection, SignalInfo, report
-from .outbox import outbox_page, read_outbox_filter, stored_message
+from .outbox import outbox_page, read_id, read_outbox_filter, stored_message
 from .source import editor_url, source
 
 if TYPE_CHECKING:
@@ -423,9 +423,8 @@ def _read_selection() -> Selection:
 def _read_request_filter() -> RequestFilter:
     """Read the filters of the requests from the query."""
     arguments = request.args
-    number = arguments.get("id", type=int)
     return RequestFilter(
-        id=-1 if number is None and "id" in arguments else number,
+        id=read_id(arguments),
         path=arguments.get("q", "").strip(),
         signal=arguments.get("signal", "").strip(),
         status=arguments.get("status", "").strip(),
