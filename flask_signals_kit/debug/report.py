@@ -381,7 +381,7 @@ def _signal(
     live = () if signal is None else signal.live_connections
     connections = [connection.describe(name) for connection in live]
     receivers = [
-        _receiver(connection, each.target, position, _tally(app_signals, signal, each))
+        _receiver(connection, each.target, position, **_figures(app_signals, signal, each))
         for position, (connection, each) in enumerate(zip(connections, live, strict=True), 1)
     ]
     place = None if handle is None else handle.place
@@ -440,20 +440,21 @@ def _by_delivery(receivers: list[ReceiverInfo]) -> tuple[ReceiverInfo, ...]:
     return tuple(sorted(receivers, key=lambda receiver: positions[receiver.delivery]))
 
 
-def _tally(
+def _figures(
     app_signals: AppSignals, signal: Signal | None, connection: LiveConnection
-) -> Tally | None:
-    """Return the counts of a connection, or ``None`` without a journal."""
+) -> dict[str, Any]:
+    """Return the counts of a connection, by the fields of :class:`ReceiverInfo`."""
     if signal is None or app_signals.journal is None:
-        return None
-    return signal.context.tallies.get(connection.order) or Tally()
+        return {}
+    tally = signal.context.tallies.get(connection.order) or Tally()
+    figures = {field: getattr(tally, field) for field in FIGURES}
+    if tally.calls < ENOUGH:
+        figures["p95"] = None
+    return figures
 
 
 def _receiver(
-    connection: Connection,
-    target: str | None = None,
-    position: int | None = None,
-    tally: Tally | None = None,
+    connection: Connection, target: str | None = None, position: int | None = None, **figures: Any
 ) -> ReceiverInfo:
     """Return the record of a receiver; without a target and a position, it is foreign."""
     place = connection.receiver
@@ -474,18 +475,8 @@ def _receiver(
         on_error=connection.on_error,
         pattern=None if target is None or target == connection.signal else plain(target),
         foreign=position is None,
-        **_counted(tally),
+        **figures,
     )
-
-
-def _counted(tally: Tally | None) -> dict[str, Any]:
-    """Return the counts of the journal, by the fields of :class:`ReceiverInfo`."""
-    if tally is None:
-        return {}
-    counted = {field: getattr(tally, field) for field in FIGURES}
-    if tally.calls < ENOUGH:
-        counted["p95"] = None
-    return counted
 
 
 def _foreign(app_signals: AppSignals, source: blinker.Signal) -> Iterator[ReceiverInfo]:
