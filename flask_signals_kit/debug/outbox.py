@@ -154,16 +154,12 @@ def _oldest_age(queries: Queries, connection: Any) -> float | None:
     return max((age for age in ages if age is not None), default=None)
 
 
-NOT_HERE = "nothing in this process: start 'flask signals work'"
-"""What is said of messages that only workers of their own run."""
-
-
 def _run_by(app_signals: AppSignals) -> str:
     engine = app_signals.settings.engine
     if engine == "celery":
         return "Celery workers"
     if engine == "none" or app_signals.app.testing:
-        return NOT_HERE
+        return "nothing in this process: start 'flask signals work'"
     return "threads of each process that serves requests"
 
 

@@ -23,7 +23,6 @@ from ..flow import Flow, Node, flow, grouped, seen
 from ..flow_svg import to_svg
 from ..flow_text import to_dot, to_mermaid
 from ..labels import (
-    Located,
     age,
     brief_moment,
     clock,
@@ -145,7 +144,9 @@ class Views:
         )
         filters: dict[str, Any] = self._templates.filters
         filters.update(doc_parts=doc_parts, duration=duration)
-        filters.update(place=_place, quote=_quote, clock=clock, iso=_iso)
+        filters.update(
+            place=partial(label, shorten=short_file), quote=_quote, clock=clock, iso=_iso
+        )
         filters.update(editor_url=partial(editor_url, editor))
         filters.update(moment=moment, brief_moment=brief_moment, age=age, short_error=short_error)
 
@@ -466,10 +467,6 @@ def _query(selection: Selection, page: int = 1) -> dict[str, Any]:
         "page": page if page > 1 else None,
     }
     return {name: value for name, value in query.items() if value}
-
-
-def _place(thing: Located) -> str:
-    return label(thing, short_file)
 
 
 def _sample(signal: SignalInfo) -> str:
