@@ -316,7 +316,7 @@ class Report:
 
 def signal_to_json(signal: SignalInfo) -> dict[str, Any]:
     """Return one signal as JSON types; what no journal counts has no figures."""
-    found = {**to_json(signal), "orphan": signal.orphan}
+    found: dict[str, Any] = {**to_json(signal), "orphan": signal.orphan}
     if signal.sent is None:
         del found["sent"], found["last_sent"]
     for receiver in found["receivers"]:
