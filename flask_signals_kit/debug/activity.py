@@ -276,16 +276,6 @@ def last_emissions(app_signals: AppSignals, name: str) -> list[EmissionInfo]:
     return [_emission(entry, None, stored) for entry in entries]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ReceiverTable:
-    """What happened to each receiver in the last emissions of a signal."""
-
-    emissions: tuple[EmissionInfo, ...]
-    """The emissions, newest first."""
-    rows: tuple[tuple[Place, tuple[StepInfo | None, ...]], ...]
-    """Each receiver with its step in each of the emissions; ``None`` where it was not connected."""
-
-
 RECEIVERS = 100
 """The most receivers that are explained."""
 
@@ -293,8 +283,10 @@ JSON_ROWS = 20_000
 """The most emissions and steps together in the JSON of requests."""
 
 
-def receivers_by_emission(emissions: list[EmissionInfo]) -> ReceiverTable:
-    """Return what happened to each receiver in these emissions."""
+def receivers_by_emission(
+    emissions: list[EmissionInfo],
+) -> list[tuple[Place, list[StepInfo | None]]]:
+    """Return each receiver with its step in each emission, or ``None`` if it was not connected."""
     rows: dict[tuple[Place, int], dict[int, StepInfo]] = {}
     for emission in emissions:
         seen: Counter[Place] = Counter()  # one function may be connected for several senders
@@ -302,13 +294,10 @@ def receivers_by_emission(emissions: list[EmissionInfo]) -> ReceiverTable:
             key = step.receiver, seen[step.receiver]
             seen[step.receiver] += 1
             rows.setdefault(key, {})[emission.number] = step
-    return ReceiverTable(
-        emissions=tuple(emissions),
-        rows=tuple(
-            (place, tuple(steps.get(emission.number) for emission in emissions))
-            for (place, _), steps in islice(rows.items(), RECEIVERS)
-        ),
-    )
+    return [
+        (place, [steps.get(emission.number) for emission in emissions])
+        for (place, _), steps in islice(rows.items(), RECEIVERS)
+    ]
 
 
 def _emissions(

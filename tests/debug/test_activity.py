@@ -229,11 +229,11 @@ def test_explanation_follows_each_receiver(monkeypatch: pytest.MonkeyPatch) -> N
     kit = app.extensions["signals_kit"]
     send_in_one_context(app, 2)
     explained = activity.receivers_by_emission(activity.last_emissions(kit, "account_funded"))
-    assert len(explained.rows) == 3
-    assert all(len(steps) == 2 for _, steps in explained.rows)
+    assert len(explained) == 3
+    assert all(len(steps) == 2 for _, steps in explained)
     monkeypatch.setattr(activity, "RECEIVERS", 2)
     limited = activity.receivers_by_emission(activity.last_emissions(kit, "account_funded"))
-    assert len(limited.rows) == 2
+    assert len(limited) == 2
 
 
 def test_without_a_journal_there_is_nothing() -> None:

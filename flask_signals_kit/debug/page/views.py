@@ -196,6 +196,7 @@ class Views:
             near = plain(app_signals.names.nearest(name) or "")
             return self._render("missing.html", app_signals, 404, view=None, name=name, near=near)
         paged = _paged(signal.receivers, _read_number("receivers"))
+        emissions = activity.last_emissions(app_signals, name)
         return self._render(
             "signal.html",
             app_signals,
@@ -206,7 +207,8 @@ class Views:
             back=_query(_read_selection(), _read_number("page")),
             sample=_sample(signal),
             similar=activity.similar_name(app_signals, name),
-            table=activity.receivers_by_emission(activity.last_emissions(app_signals, name)),
+            emissions=emissions,
+            rows=activity.receivers_by_emission(emissions),
             policies=POLICIES,
             stored=_stored(app_signals, signal),
         )
