@@ -142,6 +142,9 @@ class Views:
             lstrip_blocks=True,
             auto_reload=False,
         )
+        names: dict[str, Any] = self._templates.globals
+        names.update(brief=BRIEF, origins=ORIGINS, policies=POLICIES)
+        names.update(statuses=STATUSES, traits=TRAITS)
         filters: dict[str, Any] = self._templates.filters
         filters.update(doc_parts=doc_parts, duration=duration)
         filters.update(
@@ -174,8 +177,6 @@ class Views:
             selection=selection,
             query=_query(selection),
             back=_query(selection, paged.number),
-            origins=ORIGINS,
-            traits=tuple(TRAITS),
             tally=found.tally(),
             complete=complete,
             paged=paged,
@@ -209,7 +210,6 @@ class Views:
             similar=activity.similar_name(app_signals, name),
             emissions=emissions,
             rows=activity.receivers_by_emission(emissions),
-            policies=POLICIES,
             stored=_stored(app_signals, signal),
         )
 
@@ -296,7 +296,6 @@ class Views:
             wanted=wanted,
             found=found,
             error=error,
-            statuses=STATUSES,
         )
 
     def outbox_json(self, app_signals: AppSignals) -> Response:
@@ -324,7 +323,6 @@ class Views:
             number=number,
             message=message,
             error=error,
-            statuses=STATUSES,
             emission=message and activity.emission_of_message(app_signals, message.message_id),
         )
 
@@ -375,7 +373,6 @@ class Views:
             navigation=NAVIGATION if app_signals.outbox is not None else NAVIGATION[:-1],
             root=_local(request.script_root + "/"),
             url=self._url,
-            brief=BRIEF,
             **context,
         )
         return Response(_encode(body), status, mimetype="text/html")
