@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ..core.journal import Journal, JournalEntry, JournalStep, RequestKind, RequestRecord
 from ..errors import nearest
 from ..records import AFTER_COMMIT, IMMEDIATE, Place
-from .labels import duration, fields_of, label, named, plain, short_file
+from .labels import duration, label, named, plain, short_file, to_json
 from .stored import Stored, ask, next_attempt, updated, why_stored
 
 if TYPE_CHECKING:
@@ -265,27 +265,15 @@ EXPLAINED = 8
 """The number of emissions that are explained."""
 
 
-def last_emissions(
-    app_signals: AppSignals, name: str, count: int = EXPLAINED
-) -> list[EmissionInfo]:
-    """Return the last emissions of a signal, newest first."""
+def last_emissions(app_signals: AppSignals, name: str) -> list[EmissionInfo]:
+    """Return the last :data:`EXPLAINED` emissions of a signal, newest first."""
 
     def select() -> list[JournalEntry]:
         newest = _journal_of(app_signals).newest(lambda number, signal, record: signal == name)
-        return list(islice(newest, count))
+        return list(islice(newest, EXPLAINED))
 
     entries, stored = _joined(app_signals, select)
     return [_emission(entry, None, stored) for entry in entries]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ReceiverTable:
-    """What happened to each receiver in the last emissions of a signal."""
-
-    emissions: tuple[EmissionInfo, ...]
-    """The emissions, newest first."""
-    rows: tuple[tuple[Place, tuple[StepInfo | None, ...]], ...]
-    """Each receiver with its step in each of the emissions; ``None`` where it was not connected."""
 
 
 RECEIVERS = 100
@@ -295,10 +283,10 @@ JSON_ROWS = 20_000
 """The most emissions and steps together in the JSON of requests."""
 
 
-def receivers_by_emission(emissions: list[EmissionInfo]) -> ReceiverTable | None:
-    """Return what happened to each receiver in these emissions, or ``None`` without emissions."""
-    if not emissions:
-        return None
+def receivers_by_emission(
+    emissions: list[EmissionInfo],
+) -> list[tuple[Place, list[StepInfo | None]]]:
+    """Return each receiver with its step in each emission, or ``None`` if it was not connected."""
     rows: dict[tuple[Place, int], dict[int, StepInfo]] = {}
     for emission in emissions:
         seen: Counter[Place] = Counter()  # one function may be connected for several senders
@@ -306,13 +294,10 @@ def receivers_by_emission(emissions: list[EmissionInfo]) -> ReceiverTable | None
             key = step.receiver, seen[step.receiver]
             seen[step.receiver] += 1
             rows.setdefault(key, {})[emission.number] = step
-    return ReceiverTable(
-        emissions=tuple(emissions),
-        rows=tuple(
-            (place, tuple(steps.get(emission.number) for emission in emissions))
-            for (place, _), steps in islice(rows.items(), RECEIVERS)
-        ),
-    )
+    return [
+        (place, [steps.get(emission.number) for emission in emissions])
+        for (place, _), steps in islice(rows.items(), RECEIVERS)
+    ]
 
 
 def _emissions(
@@ -424,27 +409,10 @@ def requests_to_json(
         "app": app_signals.app.name,
         "journal": app_signals.journal is not None,
         "requests": [
-            {
-                **fields_of(request),
-                "emissions": [emission_to_json(each) for each in sent[request.id]],
-            }
+            {**to_json(request), "emissions": [to_json(each) for each in sent[request.id]]}
             for request in listed
         ],
     }
-
-
-def emission_to_json(emission: EmissionInfo) -> dict[str, Any]:
-    """Return one emission as JSON types."""
-    return {
-        **fields_of(emission),
-        "site": None if emission.site is None else fields_of(emission.site),
-        "steps": [_step_to_json(step) for step in emission.steps],
-    }
-
-
-def _step_to_json(step: StepInfo) -> dict[str, Any]:
-    raised = None if step.raised is None else fields_of(step.raised)
-    return {**fields_of(step), "receiver": fields_of(step.receiver), "raised": raised}
 
 
 def _request(app_signals: AppSignals, record: RequestRecord, signals: set[str]) -> RequestInfo:

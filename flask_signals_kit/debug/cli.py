@@ -6,17 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import click
-from flask import current_app
 from flask.cli import AppGroup, ScriptInfo
 
-from ..errors import ConfigurationError, OutboxError
-from ..settings import EXTENSION
+from ..errors import ConfigurationError, OutboxError, did_you_mean, suggestion
 from . import why
 from .activity import StepInfo
 from .flow import Flow, flow, grouped
 from .flow_svg import to_file
 from .flow_text import to_dot, to_mermaid
-from .labels import clock, doc_parts, duration, label, near_file, short_file
+from .labels import clock, doc_parts, duration, label, near_file, short_file, to_json
 from .lock import HEADER, compare_lock, to_lock
 from .outbox import in_words
 from .outbox_cli import outbox
@@ -29,7 +27,6 @@ from .report import (
     SignalInfo,
     report,
     signal_to_json,
-    to_json,
 )
 from .terminal import (
     column_widths,
@@ -119,9 +116,9 @@ def explain_signal(name: str, receiver: str | None, url: str | None, as_json: bo
     found = _report(name)
     sent = stored = None
     if url is not None:
-        page_url = current_app.extensions[EXTENSION].settings.page_url
-        sent = why.ask(url, page_url, name, receiver)
-        stored = why.ask_outbox(url, page_url, found.find(name))
+        page = why.page_of(url, current_signals().settings.page_url)
+        sent = why.ask(page, name, receiver)
+        stored = why.ask_outbox(page, found.find(name))
     reasons = why.explain(name, found.find(name), receiver, sent, stored)
     if reasons is None:
         raise _no_signal(name)
@@ -222,9 +219,10 @@ def _report(name: str | None = None) -> Report:
 
 
 def _no_signal(name: str) -> click.ClickException:
-    everything = _report()
+    app_signals = current_signals()
+    near = suggestion(app_signals.names.nearest(name))
     return click.ClickException(
-        f"App {everything.app!r} has no signal {name!r}.{everything.suggest(name)} "
+        f"App {app_signals.app.name!r} has no signal {name!r}.{near} "
         "See 'flask signals list --all'."
     )
 
@@ -235,7 +233,8 @@ def _nothing_like(pattern: str, hidden: int, everything: Report) -> str:
             f"The signals that match {pattern!r} have no receivers; "
             "'flask signals list --all' lists them."
         )
-    return f"No signal matches {pattern!r}.{everything.suggest(pattern.strip('*?'))}"
+    declared = [signal.name for signal in everything.signals if signal.declared]
+    return f"No signal matches {pattern!r}.{did_you_mean(pattern.strip('*?'), declared)}"
 
 
 # -- printing -------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from statistics import fmean
-from typing import TypeAlias
 
 from markupsafe import Markup
 
@@ -50,9 +49,6 @@ PICTURE = Markup(
 )
 """The SVG element."""
 
-Link: TypeAlias = Callable[[Node], str | None]
-"""Returns the URL that a node links to."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Box:
@@ -71,7 +67,9 @@ class Box:
         return self.y + BOX / 2
 
 
-def to_svg(flow: Flow, link: Link = lambda node: None, style: str = "") -> Markup:
+def to_svg(
+    flow: Flow, link: Callable[[Node], str | None] = lambda node: None, style: str = ""
+) -> Markup:
     """Return the picture as an SVG element.
 
     :param flow: the flow.

@@ -6,9 +6,9 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from datetime import datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..records import ASKED
@@ -123,10 +123,25 @@ def age(seconds: float) -> str:
     return f"{int(seconds)} s"
 
 
-def fields_of(record: Any) -> dict[str, Any]:
-    """Return the fields of a record as JSON types; a tuple becomes a list."""
-    values = {field.name: getattr(record, field.name) for field in fields(record)}
-    return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
+_VALUES = frozenset({bool, float, int, str, type(None)})
+"""The types that are JSON types."""
+
+
+def to_json(value: Any) -> Any:
+    """Return a record as JSON types; this is several times as fast as ``asdict``."""
+    kind: type = type(value)
+    if kind in _VALUES:
+        return value
+    if kind is tuple:
+        return [to_json(each) for each in value]
+    names = _names_of(kind)
+    return {name: to_json(getattr(value, name)) for name in names} if names else value
+
+
+@cache
+def _names_of(kind: type) -> tuple[str, ...]:
+    """Return the names of the fields of a record; those of other types are none."""
+    return tuple(field.name for field in fields(kind)) if is_dataclass(kind) else ()
 
 
 _ERROR = re.compile(rf"(?:[\w.<>]+|{ASKED}) at (?P<place>.+:\d+)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from ..core.names import is_glob
 from ..deliveries.durable.delivery import Durable
 from ..errors import ConfigurationError, OutboxError
 from ..records import Place
-from .labels import fields_of, plain
+from .labels import plain
 
 if TYPE_CHECKING:
     from ..app.app_signals import AppSignals
@@ -107,36 +107,13 @@ class OutboxReport:
         """The number of messages."""
         return sum(self.counts.values())
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the report as JSON types."""
-        receivers = [fields_of(each) for each in self.receivers]
-        return {**fields_of(self), "receivers": receivers}
 
-
-def message_to_json(message: MessageInfo) -> dict[str, Any]:
-    """Return one message as JSON types."""
-    site = None if message.site is None else fields_of(message.site)
-    return {**fields_of(message), "site": site}
-
-
-def messages_to_json(app_signals: AppSignals, listed: Sequence[MessageInfo]) -> dict[str, Any]:
-    """Return messages as JSON types."""
-    return {
-        "app": plain(app_signals.app.name),
-        "messages": [message_to_json(message) for message in listed],
-    }
-
-
-def outbox_report(app_signals: AppSignals) -> OutboxReport | None:
+def outbox_report(app_signals: AppSignals, outbox: Outbox) -> OutboxReport:
     """Count the messages of one app; this reads no payload.
 
-    :return: ``None`` if the app has no durable receivers.
     :raises OutboxError: if the database cannot be used, or lacks a part of the table.
     :raises ConfigurationError: if the database is not known.
     """
-    outbox = app_signals.outbox
-    if outbox is None:
-        return None
     with outbox.reading() as connection:
         rows = outbox.queries.totals(connection)
         age = _oldest_age(outbox.queries, connection)
@@ -177,16 +154,12 @@ def _oldest_age(queries: Queries, connection: Any) -> float | None:
     return max((age for age in ages if age is not None), default=None)
 
 
-NOT_HERE = "nothing in this process: start 'flask signals work'"
-"""What is said of messages that only workers of their own run."""
-
-
 def _run_by(app_signals: AppSignals) -> str:
     engine = app_signals.settings.engine
     if engine == "celery":
         return "Celery workers"
     if engine == "none" or app_signals.app.testing:
-        return NOT_HERE
+        return "nothing in this process: start 'flask signals work'"
     return "threads of each process that serves requests"
 
 
@@ -213,23 +186,22 @@ def counts_of_signal(app_signals: AppSignals, signal: str) -> dict[str, int] | N
 
     :return: ``None`` if the app has no durable receivers, or if the database cannot be read.
     """
-    try:
-        found = outbox_report(app_signals)
-    except (ConfigurationError, OutboxError):
+    if app_signals.outbox is None:
         return None
-    if found is None:
+    try:
+        found = outbox_report(app_signals, app_signals.outbox)
+    except (ConfigurationError, OutboxError):
         return None
     own = [each.counts for each in found.receivers if each.signal == signal]
     return {status: sum(each[status] for each in own) for status in STATUSES}
 
 
 def messages(
-    app_signals: AppSignals,
+    outbox: Outbox,
     *,
     status: str = "",
     receiver: str = "",
     signal: str = "",
-    queue: str = "",
     limit: int,
     before: int | None = None,
 ) -> list[MessageInfo]:
@@ -238,31 +210,26 @@ def messages(
     :param status: one of :data:`STATUSES`.
     :param receiver: the name of the receiver.
     :param signal: the name of the signal.
-    :param queue: the name of the queue.
     :param limit: how many at most.
     :param before: only messages with lower ids, such as that of the last one on a page.
     :raises OutboxError: as :func:`outbox_report`.
     :raises ConfigurationError: as :func:`outbox_report`.
     """
-    outbox = app_signals.outbox
-    if outbox is None:
-        return []
     queries = outbox.queries
-    where = queries.where(status=status, receiver=receiver, signal=signal, queue=queue)
+    where = queries.where(status=status, receiver=receiver, signal=signal)
     before = None if before is None else max(0, min(before, HIGHEST))
     with outbox.reading() as connection:
         rows = queries.newest(connection, where, limit, before)
     return [_message(outbox, row) for row in rows]
 
 
-def find_message(app_signals: AppSignals, number: int) -> MessageInfo | None:
+def find_message(outbox: Outbox, number: int) -> MessageInfo | None:
     """Return the message of this id, or ``None`` if there is none.
 
     :raises OutboxError: as :func:`outbox_report`.
     :raises ConfigurationError: as :func:`outbox_report`.
     """
-    outbox = app_signals.outbox
-    if outbox is None or not 0 < number <= HIGHEST:
+    if not 0 < number <= HIGHEST:
         return None
     with outbox.reading() as connection:
         row = outbox.queries.find(connection, number)

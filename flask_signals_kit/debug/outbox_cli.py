@@ -11,16 +11,14 @@ import click
 from flask.cli import AppGroup
 
 from ..errors import did_you_mean
-from .labels import brief_moment, duration, label, named, near_file, short_error
+from .labels import brief_moment, duration, label, named, near_file, short_error, to_json
 from .outbox import (
     STATUSES,
     MessageInfo,
     OutboxReport,
     find_message,
     known_names,
-    message_to_json,
     messages,
-    messages_to_json,
     outbox_report,
 )
 from .terminal import (
@@ -39,6 +37,7 @@ from .terminal import (
 
 if TYPE_CHECKING:
     from ..app.app_signals import AppSignals
+    from ..app.outbox import Outbox
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -100,9 +99,8 @@ def _changing(*statuses: str) -> Callable[[F], F]:
 @errors_shown()
 def show_status(as_json: bool) -> None:
     """Count the messages of each status and receiver."""
-    found = outbox_report(current_outbox()[0])
-    if found is not None:
-        print_json(found.to_json()) if as_json else _print_status(found)
+    found = outbox_report(*current_outbox())
+    print_json(to_json(found)) if as_json else _print_status(found)
 
 
 @outbox.command("list")
@@ -126,10 +124,10 @@ def list_messages(
     as_json: bool,
 ) -> None:
     """List messages, the newest first."""
-    app_signals, _ = current_outbox()
-    _check_names(app_signals, receiver, signal)
+    app_signals, outbox = current_outbox()
+    _check_names(app_signals, outbox, receiver, signal)
     found = messages(
-        app_signals,
+        outbox,
         status=status or "",
         receiver=receiver,
         signal=signal,
@@ -138,7 +136,7 @@ def list_messages(
     )
     shown = found[:limit]
     if as_json:
-        print_json(messages_to_json(app_signals, shown))
+        print_json({"app": app_signals.app.name, "messages": [to_json(each) for each in shown]})
         return
     _print_messages(shown)
     if len(found) > limit:
@@ -152,20 +150,20 @@ def list_messages(
 @errors_shown()
 def show_message(message: int, as_json: bool) -> None:
     """Show the message ID, without the values of its payload."""
-    found = find_message(current_outbox()[0], message)
+    found = find_message(current_outbox()[1], message)
     if found is None:
         raise _no_message(message)
-    print_json(message_to_json(found)) if as_json else _print_message(found)
+    print_json(to_json(found)) if as_json else _print_message(found)
 
 
-def _check_names(app_signals: AppSignals, receiver: str, signal: str) -> None:
+def _check_names(app_signals: AppSignals, outbox: Outbox, receiver: str, signal: str) -> None:
     """Refuse names that neither a durable receiver nor a message has; an empty one is no filter.
 
     :raises ClickException: with the most similar name.
     """
-    found = outbox_report(app_signals) if receiver or signal else None
-    if found is None:
+    if not receiver and not signal:
         return
+    found = outbox_report(app_signals, outbox)
     receivers, signals = known_names(app_signals, found.receivers)
     signals += app_signals.names.all()
     for what, name, known in (("receiver", receiver, receivers), ("signal", signal, signals)):
@@ -244,15 +242,15 @@ def discard_messages(**options: Any) -> None:
 def _change(change: _Change) -> None:
     wanted = change.wanted()
     app_signals, outbox = current_outbox()
-    _check_names(app_signals, change.receiver, change.signal)
+    _check_names(app_signals, outbox, change.receiver, change.signal)
     if change.message is not None:
-        _check_number(app_signals, change)
+        _check_number(outbox, change)
     where = outbox.queries.where(number=change.message, **wanted)
     with outbox.reading() as connection:
         total = outbox.queries.count(connection, where)
     if change.dry_run:
         if change.message is None and not change.as_json:
-            _print_matching(messages(app_signals, **wanted, limit=SHOWN), total)
+            _print_matching(messages(outbox, **wanted, limit=SHOWN), total)
         _print_changed(app_signals, change, total)
         return
     if total > 1 and not change.yes:
@@ -269,10 +267,10 @@ def _print_matching(listed: list[MessageInfo], total: int) -> None:
         echo(f"... and {total - len(listed):,} more\n" if total > len(listed) else "")
 
 
-def _check_number(app_signals: AppSignals, change: _Change) -> None:
+def _check_number(outbox: Outbox, change: _Change) -> None:
     """Refuse a message that does not exist, or that the command does not change."""
     number = change.message or 0
-    message = find_message(app_signals, number)
+    message = find_message(outbox, number)
     if message is None:
         raise _no_message(number)
     if message.status == "running":

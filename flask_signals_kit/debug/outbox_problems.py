@@ -30,9 +30,8 @@ def outbox_problems(app_signals: AppSignals) -> list[Problem]:
     missing = outbox.missing()
     if missing is not None:
         return [_incomplete(receiver, missing)]
-    found = outbox_report(app_signals)
-    totals = () if found is None else found.receivers
-    return [_no_receiver(each) for each in totals if not each.exists]
+    found = outbox_report(app_signals, outbox)
+    return [_no_receiver(each) for each in found.receivers if not each.exists]
 
 
 def _incomplete(receiver: LiveConnection, missing: str) -> Problem:

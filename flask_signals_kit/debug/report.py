@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -23,9 +23,9 @@ from ..core.names import is_glob
 from ..core.signal import Signal
 from ..deliveries.durable.delivery import Durable
 from ..deliveries.sqlite import begins_late, engine_label
-from ..errors import did_you_mean, how_to_declare, nearest, sender_label, suggestion
+from ..errors import how_to_declare, nearest, sender_label, suggestion
 from ..records import AFTER_COMMIT, DURABLE, IMMEDIATE, Connection, OnError, Place
-from .labels import label, named, near_file, plain, short_file
+from .labels import label, named, near_file, plain, short_file, to_json
 
 if TYPE_CHECKING:
     from ..app.app_signals import AppSignals
@@ -286,17 +286,6 @@ class Report:
         """Return the signal of this name, or ``None``."""
         return next((signal for signal in self.signals if signal.name == name), None)
 
-    def suggest(self, name: str) -> str:
-        """Return the nearest declared name as a question, or an empty string."""
-        return did_you_mean(name, self._declared())
-
-    def nearest(self, name: str) -> str | None:
-        """Return the declared name that is most similar to this one, or ``None``."""
-        return nearest(name, self._declared())
-
-    def _declared(self) -> list[str]:
-        return [signal.name for signal in self.signals if signal.declared]
-
     def select(self, selection: Selection) -> Report:
         """Return the report of the signals that match a selection."""
         return self._only(selection.matches)
@@ -324,46 +313,21 @@ class Report:
         signals = [signal_to_json(signal) for signal in self.signals]
         return {"app": self.app, "journal": self.journal, "signals": signals}
 
-    def problems_to_json(self) -> dict[str, Any]:
-        """Return the problems as JSON types."""
-        return {"app": self.app, "problems": to_json(self.problems)}
-
 
 def signal_to_json(signal: SignalInfo) -> dict[str, Any]:
-    """Return one signal as JSON types."""
-    return {**to_json(signal), "orphan": signal.orphan}
+    """Return one signal as JSON types; what no journal counts has no figures."""
+    found: dict[str, Any] = {**to_json(signal), "orphan": signal.orphan}
+    if signal.sent is None:
+        del found["sent"], found["last_sent"]
+    for receiver in found["receivers"]:
+        if receiver["calls"] is None:
+            for name in FIGURES:
+                del receiver[name]
+    return found
 
-
-_FIELDS: dict[type, tuple[str, ...]] = {
-    record: tuple(field.name for field in fields(record))
-    for record in (SignalInfo, ReceiverInfo, LastFailure, Problem, Place)
-}
 
 FIGURES = ("calls", "failures", "dropped", "mean", "p95", "last_failure")
 """The fields of a receiver that come from the journal."""
-
-_NOT_SENT = tuple(name for name in _FIELDS[SignalInfo] if name not in {"sent", "last_sent"})
-
-_UNCOUNTED = tuple(name for name in _FIELDS[ReceiverInfo] if name not in FIGURES)
-
-
-def to_json(value: Any) -> Any:
-    """Return a record of the report as JSON types; this is several times as fast as ``asdict``.
-
-    What no journal counts has no figures.
-    """
-    kind = type(value)
-    if kind is tuple:
-        return [to_json(each) for each in value]
-    names = _FIELDS.get(kind)
-    if names is None:
-        return value
-    if kind is ReceiverInfo and value.calls is None:
-        names = _UNCOUNTED
-    elif kind is SignalInfo and value.sent is None:
-        names = _NOT_SENT
-    return {name: to_json(getattr(value, name)) for name in names}
-
 
 ENOUGH = 20
 """The calls from which on the 95th percentile differs from the slowest call."""
@@ -417,7 +381,7 @@ def _signal(
     live = () if signal is None else signal.live_connections
     connections = [connection.describe(name) for connection in live]
     receivers = [
-        _receiver(connection, _tally(app_signals, signal, each), each.target, position)
+        _receiver(connection, each.target, position, **_figures(app_signals, signal, each))
         for position, (connection, each) in enumerate(zip(connections, live, strict=True), 1)
     ]
     place = None if handle is None else handle.place
@@ -476,18 +440,23 @@ def _by_delivery(receivers: list[ReceiverInfo]) -> tuple[ReceiverInfo, ...]:
     return tuple(sorted(receivers, key=lambda receiver: positions[receiver.delivery]))
 
 
-def _tally(
+def _figures(
     app_signals: AppSignals, signal: Signal | None, connection: LiveConnection
-) -> Tally | None:
-    """Return the counts of a connection, or ``None`` without a journal."""
+) -> dict[str, Any]:
+    """Return the counts of a connection, by the fields of :class:`ReceiverInfo`."""
     if signal is None or app_signals.journal is None:
-        return None
-    return signal.context.tallies.get(connection.order) or Tally()
+        return {}
+    tally = signal.context.tallies.get(connection.order) or Tally()
+    figures = {field: getattr(tally, field) for field in FIGURES}
+    if tally.calls < ENOUGH:
+        figures["p95"] = None
+    return figures
 
 
 def _receiver(
-    connection: Connection, tally: Tally | None, target: str, position: int | None = None
+    connection: Connection, target: str | None = None, position: int | None = None, **figures: Any
 ) -> ReceiverInfo:
+    """Return the record of a receiver; without a target and a position, it is foreign."""
     place = connection.receiver
     return ReceiverInfo(
         module=place.module,
@@ -504,19 +473,10 @@ def _receiver(
         uid=None if connection.uid is None else plain(connection.uid),
         takes_extra=connection.takes_extra,
         on_error=connection.on_error,
-        pattern=None if target == connection.signal else plain(target),
-        **_counted(tally),
+        pattern=None if target is None or target == connection.signal else plain(target),
+        foreign=position is None,
+        **figures,
     )
-
-
-def _counted(tally: Tally | None) -> dict[str, Any]:
-    """Return the counts of the journal, by the fields of :class:`ReceiverInfo`."""
-    if tally is None:
-        return {}
-    counted = {field: getattr(tally, field) for field in FIGURES}
-    if tally.calls < ENOUGH:
-        counted["p95"] = None
-    return counted
 
 
 def _foreign(app_signals: AppSignals, source: blinker.Signal) -> Iterator[ReceiverInfo]:
@@ -537,22 +497,15 @@ def _foreign(app_signals: AppSignals, source: blinker.Signal) -> Iterator[Receiv
         ]
         if receiver is None or not senders or _is_own(receiver):
             continue
-        place = place_of(receiver)
-        yield ReceiverInfo(
-            module=place.module,
-            name=place.name,
-            file=place.file,
-            line=place.line,
+        connection = Connection(
+            signal="",
+            receiver=place_of(receiver),
             sender=None if None in senders else ", ".join(sorted(filter(None, senders))),
-            priority=0,
-            delivery=IMMEDIATE,
-            when=None,
             is_async=is_async(receiver),
             weak=weak,
-            uid=None,
             takes_extra=takes_extra(receiver),
-            foreign=True,
         )
+        yield _receiver(connection)
 
 
 def _foreign_sender(app_signals: AppSignals, source: blinker.Signal, key: Any) -> str | None:
@@ -577,9 +530,8 @@ def _foreign_connections(app_signals: AppSignals, source: Signal) -> Iterator[Re
         receiver, sender = connection.resolve(), connection.resolve_sender()
         if receiver is None or _is_own(receiver) or _is_other_app(app_signals, sender):
             continue
-        info = _receiver(connection.describe(source.name), None, source.name)
-        sender_name = "this app" if sender is app_signals.app else info.sender
-        yield replace(info, foreign=True, sender=sender_name)
+        info = _receiver(connection.describe(source.name))
+        yield replace(info, sender="this app") if sender is app_signals.app else info
 
 
 def _is_other_app(app_signals: AppSignals, sender: Any) -> bool:

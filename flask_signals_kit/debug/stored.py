@@ -27,8 +27,6 @@ Stored: TypeAlias = dict[int, Any]
 OWN = frozenset({DeadMessageError.__name__, PayloadError.__name__})
 """Errors of the kit: their texts say more than their types, and contain no values."""
 
-ELSEWHERE = "in another process: it ran or was discarded"
-
 
 def ask(app_signals: AppSignals, steps: Iterable[JournalStep]) -> Stored:
     """Ask the outbox about the messages of steps that are not over, with one query.
@@ -92,7 +90,7 @@ def why_stored(entry: JournalEntry, step: JournalStep, stored: Stored) -> str:
     """
     row = None if step.message is None else stored.get(step.message)
     if step.status == "done":
-        return ELSEWHERE
+        return "in another process: it ran or was discarded"
     if step.status == "ran":
         return _when(entry, step)
     if step.status == "dropped":

@@ -166,7 +166,7 @@ def wrapped(text: str, *, indent: int, hanging: int | None = None) -> list[str]:
     )
 
 
-def echo_groups(*groups: list[str], indent: int = 0, hanging: int) -> None:
+def echo_groups(*groups: list[str], hanging: int) -> None:
     """Print groups of styled words with two spaces between them, and break long lines."""
     width = terminal_width() or sys.maxsize
     line = ""
@@ -177,7 +177,7 @@ def echo_groups(*groups: list[str], indent: int = 0, hanging: int) -> None:
                 echo(line)
                 line = " " * hanging + word
             else:
-                line += gap + word if line else " " * indent + word
+                line += gap + word if line else word
             gap = " "
     if line:
         echo(line)

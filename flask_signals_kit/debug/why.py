@@ -15,9 +15,9 @@ import click
 
 from ..errors import did_you_mean
 from ..records import AFTER_COMMIT, DURABLE, IMMEDIATE, Place
-from .activity import EXPLAINED, EmissionInfo, RequestInfo, StepInfo, emission_to_json
-from .labels import label, named, near_file
-from .report import POLICIES, Problem, ReceiverInfo, SignalInfo, to_json
+from .activity import EXPLAINED, EmissionInfo, RequestInfo, StepInfo
+from .labels import label, named, near_file, to_json
+from .report import POLICIES, Problem, ReceiverInfo, SignalInfo
 
 WHOLE = frozenset({"undeclared", "unknown"})
 """The kinds of problems that concern a signal with all of its receivers."""
@@ -135,7 +135,10 @@ def why_to_json(why: Why) -> dict[str, Any]:
     if why.stored is not None:
         found["stored"] = why.stored
     if why.sent is not None:
-        found["emissions"] = [_sent_to_json(sent) for sent in why.sent]
+        found["emissions"] = [
+            {**to_json(sent.emission), "title": sent.request.title, "url": sent.url}
+            for sent in why.sent
+        ]
     return found
 
 
@@ -277,16 +280,14 @@ def _runs(numbers: Iterable[int]) -> list[str]:
 # -- what a running app recorded ------------------------------------------------------------------
 
 
-def ask(url: str, page_url: str, name: str, wanted: str | None) -> list[Sent]:
+def ask(page: str, name: str, wanted: str | None) -> list[Sent]:
     """Return the last emissions of a signal that a running app recorded, newest first.
 
-    :param url: the URL of the app's root or of its page.
-    :param page_url: the path of the page in the app.
+    :param page: the URL of its page.
     :param name: the signal's name.
     :param wanted: a part of the names of the receivers; all if ``None``.
     :raises click.ClickException: no app with a journal answers there.
     """
-    page = _page(url, page_url)
     query = urlencode({"signal": name, "only": name}, errors="replace")
     answer = _fetch(f"{page}/requests.json?{query}")
     try:
@@ -304,27 +305,21 @@ def ask(url: str, page_url: str, name: str, wanted: str | None) -> list[Sent]:
     return [_only(sent, wanted) for sent in found[:EXPLAINED]]
 
 
-def ask_outbox(url: str, page_url: str, signal: SignalInfo | None) -> dict[str, int] | None:
+def ask_outbox(page: str, signal: SignalInfo | None) -> dict[str, int] | None:
     """Return how many messages of a signal a running app has stored, by status.
 
-    :param url: as in :func:`ask`.
-    :param page_url: as in :func:`ask`.
+    :param page: as in :func:`ask`.
     :param signal: the signal.
     :return: ``None`` if it has no durable receivers, or if its outbox cannot be read.
     """
     if signal is None or all(receiver.delivery != DURABLE for receiver in signal.receivers):
         return None
     try:
-        answer = _fetch(f"{_page(url, page_url)}/outbox.json")
+        answer = _fetch(f"{page}/outbox.json")
         own = [each["counts"] for each in answer["receivers"] if each["signal"] == signal.name]
         return {status: sum(each[status] for each in own) for status in answer["counts"]}
     except (click.ClickException, KeyError, TypeError):
         return None
-
-
-def _sent_to_json(sent: Sent) -> dict[str, Any]:
-    """Return one emission with its request and URL as JSON types."""
-    return {**emission_to_json(sent.emission), "title": sent.request.title, "url": sent.url}
 
 
 def _only(sent: Sent, wanted: str | None) -> Sent:
@@ -332,8 +327,12 @@ def _only(sent: Sent, wanted: str | None) -> Sent:
     return replace(sent, emission=replace(sent.emission, steps=steps))
 
 
-def _page(url: str, page_url: str) -> str:
-    """Return the URL of the page of an app."""
+def page_of(url: str, page_url: str) -> str:
+    """Return the URL of the page of a running app.
+
+    :param url: the URL of the app's root or of its page.
+    :param page_url: the path of the page in the app.
+    """
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -379,7 +378,7 @@ def _sent(request: dict[str, Any], page: str) -> Iterator[Sent]:
 
 
 def _emission(data: dict[str, Any]) -> EmissionInfo:
-    """Return the emission that :func:`~.activity.emission_to_json` described."""
+    """Return the emission that :func:`.to_json` described."""
     facts = dict(data)
     facts["steps"] = tuple(map(_step, data["steps"]))
     facts["site"] = data["site"] and Place(**data["site"])

@@ -272,10 +272,12 @@ def test_show_json_is_one_object() -> None:
 
 
 def test_show_of_an_unknown_name_is_an_error_with_a_suggestion() -> None:
-    """The message has object, place and fix."""
-    result = run(make_app(), "show", "acount_funded")
+    """The message has object, place and fix, and suggests no other misspelling."""
+    app = make_app()
+    app.extensions["signals_kit"].on("acount_fundd")(lambda sender, **extra: None)
+    result = run(app, "show", "acount_fund")
     assert result.exit_code == 1
-    assert "App 'shop' has no signal 'acount_funded'." in result.stderr
+    assert "App 'shop' has no signal 'acount_fund'." in result.stderr
     assert "Did you mean 'account_funded'?" in result.stderr
     assert "flask signals list --all" in result.stderr
 

@@ -14,7 +14,7 @@ from flask_signals_kit import SignalsKit
 from flask_signals_kit.debug.outbox import find_message
 from flask_signals_kit.debug.terminal import show_progress
 from tests.debug.support import run as run_signals
-from tests.debug.test_outbox import execute, make_each_status, pay, send, signals_of
+from tests.debug.test_outbox import execute, make_each_status, pay, send
 from tests.deliveries.durable.support import DurableShop
 
 
@@ -25,8 +25,9 @@ def run(shop: DurableShop, *arguments: str, **environ: str) -> Result:
 
 def statuses(shop: DurableShop) -> dict[int, str]:
     """Return the status of each message, by its id."""
-    listed = json.loads(run(shop, "list", "--json").stdout)["messages"]
-    return {message["id"]: message["status"] for message in reversed(listed)}
+    listed = json.loads(run(shop, "list", "--json").stdout)
+    assert listed["app"] == "shop"
+    return {message["id"]: message["status"] for message in reversed(listed["messages"])}
 
 
 EACH = {1: "due", 2: "running", 3: "retrying", 4: "dead", 5: "due"}
@@ -198,11 +199,11 @@ def test_retry_gives_a_dead_message_new_attempts(durable_shop: DurableShop) -> N
     assert statuses(durable_shop) == {1: "dead"}
     result = run(durable_shop, "retry", "1")
     assert result.output == "1 message was retried.\n"
-    message = find_message(signals_of(durable_shop), 1)
+    message = find_message(durable_shop.outbox, 1)
     assert message is not None
     assert (message.status, message.attempt, message.max_attempts) == ("due", 2, 4)
     durable_shop.work()
-    message = find_message(signals_of(durable_shop), 1)
+    message = find_message(durable_shop.outbox, 1)
     assert message is not None
     assert (message.status, message.attempt, waited) == ("dead", 4, [1, 1])
 
@@ -231,7 +232,7 @@ def test_retry_makes_a_message_due_that_waits_for_its_next_attempt(
     make_each_status(durable_shop)
     assert run(durable_shop, "retry", "3").output == "1 message was retried.\n"
     assert statuses(durable_shop) == {**EACH, 3: "due"}
-    message = find_message(signals_of(durable_shop), 3)
+    message = find_message(durable_shop.outbox, 3)
     assert message is not None
     assert (message.attempt, message.max_attempts) == (1, 2)
     execute(durable_shop, "UPDATE signals_outbox SET due = due + 900 WHERE id = 3")

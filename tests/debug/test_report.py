@@ -433,14 +433,6 @@ def test_counts_of_origins_and_traits(variety: Report) -> None:
     }
 
 
-def test_suggested_name_is_a_declared_one(shop: AppSignals) -> None:
-    """Not another misspelling that happens to be connected."""
-    shop.signal("account_funded")
-    shop.on("acount_fundd")(receive)
-    assert report(shop).suggest("acount_fundd") == " Did you mean 'account_funded'?"
-    assert report(shop).suggest("zebra") == ""
-
-
 def test_report_is_json_serialisable(variety: Report) -> None:
     """Strings, numbers, lists and nothing else, the same after a round trip."""
     data = variety.to_json()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.datastructures import MultiDict
 
+from ..labels import to_json
 from ..outbox import (
     STATUSES,
     MessageInfo,
@@ -16,7 +17,6 @@ from ..outbox import (
     find_message,
     known_names,
     messages,
-    messages_to_json,
     outbox_report,
 )
 
@@ -76,28 +76,28 @@ class OutboxPage:
     signals: Sequence[str]
     """Their signals, to choose one; a hundred at most."""
 
-    def to_json(self, app_signals: AppSignals) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Return the content as JSON types."""
-        listed = messages_to_json(app_signals, self.messages)
-        return {**self.report.to_json(), **listed, "total": self.total, "before": self.older}
+        listed = [to_json(message) for message in self.messages]
+        rest = {"messages": listed, "total": self.total, "before": self.older}
+        return {**to_json(self.report), **rest}
 
 
 def read_outbox_filter(arguments: MultiDict[str, str]) -> OutboxFilter:
-    """Read the filters from a query; ignore invalid ones.
-
-    An id that is not a number matches nothing.
-    """
+    """Read the filters from a query; ignore invalid ones."""
     status = arguments.get("status", "")
-    number, before = (arguments.get(name, type=int) for name in ("id", "before"))
-    if "id" in arguments and number is None:
-        number = -1
     return OutboxFilter(
-        id=number,
+        id=read_id(arguments),
         status=status if status in STATUSES else "",
         receiver=arguments.get("receiver", "").strip(),
         signal=arguments.get("signal", "").strip(),
-        before=before,
+        before=arguments.get("before", type=int),
     )
+
+
+def read_id(arguments: MultiDict[str, str]) -> int | None:
+    """Read an id from a query; one that is not a number matches nothing."""
+    return arguments.get("id", -1 if "id" in arguments else None, int)
 
 
 def stored_message(app_signals: AppSignals, number: int) -> MessageInfo | None:
@@ -105,7 +105,8 @@ def stored_message(app_signals: AppSignals, number: int) -> MessageInfo | None:
 
     :raises SignalsKitError: as :func:`outbox_page`.
     """
-    found = find_message(app_signals, number)
+    outbox = app_signals.outbox
+    found = None if outbox is None else find_message(outbox, number)
     return None if found is None else _safe(app_signals, found)
 
 
@@ -123,16 +124,17 @@ def outbox_page(app_signals: AppSignals, wanted: OutboxFilter) -> OutboxPage | N
     :param wanted: which messages to list.
     :raises SignalsKitError: if the database cannot be read.
     """
-    report = outbox_report(app_signals)
-    if report is None:
+    outbox = app_signals.outbox
+    if outbox is None:
         return None
+    report = outbox_report(app_signals, outbox)
     receivers, signals = known_names(app_signals, report.receivers)
     page = partial(OutboxPage, report=report, receivers=receivers[:PAGE], signals=signals[:PAGE])
     if wanted.id is not None:
         only = stored_message(app_signals, wanted.id)
         found = [] if only is None else [only]
         return page(messages=found, total=len(found), older=None)
-    listed = messages(app_signals, **wanted.query, limit=PAGE + 1, before=wanted.before)
+    listed = messages(outbox, **wanted.query, limit=PAGE + 1, before=wanted.before)
     shown = [_safe(app_signals, message) for message in listed[:PAGE]]
     older = shown[-1].id if len(listed) > PAGE else None
     return page(messages=shown, total=wanted.count(report), older=older)

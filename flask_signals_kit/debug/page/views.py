@@ -23,7 +23,6 @@ from ..flow import Flow, Node, flow, grouped, seen
 from ..flow_svg import to_svg
 from ..flow_text import to_dot, to_mermaid
 from ..labels import (
-    Located,
     age,
     brief_moment,
     clock,
@@ -37,7 +36,7 @@ from ..labels import (
 )
 from ..outbox import STATUSES, counts_of_signal, in_words
 from ..report import ORIGINS, POLICIES, TRAITS, Selection, SignalInfo, report
-from .outbox import outbox_page, read_outbox_filter, stored_message
+from .outbox import outbox_page, read_id, read_outbox_filter, stored_message
 from .source import editor_url, source
 
 if TYPE_CHECKING:
@@ -77,14 +76,8 @@ ROWS = 2000
 LINE = 88
 """The line length of code, as in most formatters."""
 
-NAVIGATION = (
-    ("requests", "Requests", "/requests"),
-    ("signals", "Signals", "/signals"),
-    ("flow", "Flow", "/flow"),
-    ("outbox", "Outbox", "/outbox"),
-)
-"""The views in the navigation: name, title and path below the page's URL. Only an app with durable
-receivers has an outbox."""
+NAVIGATION = ("requests", "signals", "flow", "outbox")
+"""The views in the navigation. Only an app with durable receivers has an outbox."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -149,9 +142,14 @@ class Views:
             lstrip_blocks=True,
             auto_reload=False,
         )
+        names: dict[str, Any] = self._templates.globals
+        names.update(brief=BRIEF, origins=ORIGINS, policies=POLICIES)
+        names.update(statuses=STATUSES, traits=TRAITS)
         filters: dict[str, Any] = self._templates.filters
         filters.update(doc_parts=doc_parts, duration=duration)
-        filters.update(place=_place, quote=_quote, clock=clock, iso=_iso)
+        filters.update(
+            place=partial(label, shorten=short_file), quote=_quote, clock=clock, iso=_iso
+        )
         filters.update(editor_url=partial(editor_url, editor))
         filters.update(moment=moment, brief_moment=brief_moment, age=age, short_error=short_error)
 
@@ -179,8 +177,6 @@ class Views:
             selection=selection,
             query=_query(selection),
             back=_query(selection, paged.number),
-            origins=ORIGINS,
-            traits=tuple(TRAITS),
             tally=found.tally(),
             complete=complete,
             paged=paged,
@@ -198,9 +194,10 @@ class Views:
         found = report(app_signals, name)
         signal = found.find(name)
         if signal is None:
-            near = report(app_signals).nearest(name)
+            near = plain(app_signals.names.nearest(name) or "")
             return self._render("missing.html", app_signals, 404, view=None, name=name, near=near)
         paged = _paged(signal.receivers, _read_number("receivers"))
+        emissions = activity.last_emissions(app_signals, name)
         return self._render(
             "signal.html",
             app_signals,
@@ -211,8 +208,8 @@ class Views:
             back=_query(_read_selection(), _read_number("page")),
             sample=_sample(signal),
             similar=activity.similar_name(app_signals, name),
-            table=activity.receivers_by_emission(activity.last_emissions(app_signals, name)),
-            policies=POLICIES,
+            emissions=emissions,
+            rows=activity.receivers_by_emission(emissions),
             stored=_stored(app_signals, signal),
         )
 
@@ -299,7 +296,6 @@ class Views:
             wanted=wanted,
             found=found,
             error=error,
-            statuses=STATUSES,
         )
 
     def outbox_json(self, app_signals: AppSignals) -> Response:
@@ -311,7 +307,7 @@ class Views:
             return _json({"app": app, "error": str(error)}, 503)
         if found is None:
             return _json({"app": app, "error": "This app has no durable receivers."}, 404)
-        return _json(found.to_json(app_signals))
+        return _json(found.to_json())
 
     def message(self, app_signals: AppSignals, number: int) -> Response:
         """Show one message of a durable receiver."""
@@ -327,7 +323,6 @@ class Views:
             number=number,
             message=message,
             error=error,
-            statuses=STATUSES,
             emission=message and activity.emission_of_message(app_signals, message.message_id),
         )
 
@@ -378,7 +373,6 @@ class Views:
             navigation=NAVIGATION if app_signals.outbox is not None else NAVIGATION[:-1],
             root=_local(request.script_root + "/"),
             url=self._url,
-            brief=BRIEF,
             **context,
         )
         return Response(_encode(body), status, mimetype="text/html")
@@ -429,9 +423,8 @@ def _read_selection() -> Selection:
 def _read_request_filter() -> RequestFilter:
     """Read the filters of the requests from the query."""
     arguments = request.args
-    number = arguments.get("id", type=int)
     return RequestFilter(
-        id=-1 if number is None and "id" in arguments else number,
+        id=read_id(arguments),
         path=arguments.get("q", "").strip(),
         signal=arguments.get("signal", "").strip(),
         status=arguments.get("status", "").strip(),
@@ -473,10 +466,6 @@ def _query(selection: Selection, page: int = 1) -> dict[str, Any]:
         "page": page if page > 1 else None,
     }
     return {name: value for name, value in query.items() if value}
-
-
-def _place(thing: Located) -> str:
-    return label(thing, short_file)
 
 
 def _sample(signal: SignalInfo) -> str:

@@ -358,7 +358,7 @@ def list_statuses(shop: Shop) -> list[tuple[str, str, str | None]]:
     """Return the steps of the last emission while it is recorded."""
     from flask_signals_kit.debug.activity import last_emissions
 
-    found = last_emissions(shop.kit.for_app(shop.app), "account_funded", 1)
+    found = last_emissions(shop.kit.for_app(shop.app), "account_funded")
     return [(step.receiver.name, step.status, step.reason) for step in found[0].steps]
 
 
