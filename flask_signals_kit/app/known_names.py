@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 from ..core.introspection import call_site
 from ..core.names import is_glob
@@ -16,17 +16,6 @@ if TYPE_CHECKING:
     from .registry import Registry
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
-
-
-class UnknownName(NamedTuple):
-    """A name that was sent, but is not declared and has no receivers."""
-
-    name: str
-    """The name."""
-    site: Place | None
-    """The place of its first send."""
-    near: str | None
-    """The nearest known name, or ``None``."""
 
 
 class KnownNames:
@@ -41,8 +30,8 @@ class KnownNames:
         self._registry = registry
         self._namespace = namespace
         self._strict = strict
-        self.unknown: dict[str, UnknownName] = {}
-        """The unknown names that were sent."""
+        self.unknown: dict[str, tuple[Place | None, str | None]] = {}
+        """By each unknown name that was sent: the place of its first send, and the nearest name."""
 
     def all(self) -> set[str]:
         """Return every name that was declared, bridged or connected."""
@@ -89,7 +78,7 @@ class KnownNames:
         """Warn about a send of a name that is not declared and has no receivers, once per name."""
         if name not in self.unknown:
             place, near = call_site(sys._getframe()), nearest(name, self.all() - {name})
-            self.unknown[name] = UnknownName(name=name, site=place, near=near)
+            self.unknown[name] = place, near
             _warn("was sent from", name, place, near)
 
 

@@ -577,13 +577,14 @@ def _undeclared(
             place=connections[0].receiver,
         )
     elif unknown is not None:
+        place, near = unknown
         yield Problem(
             kind="unknown",
             signal=name,
             message=f"Signal {name!r} was sent, but it is not declared and has no receivers."
-            f"{suggestion(unknown.near)}",
-            fix=_how_to_fix(name, unknown.near),
-            place=unknown.site,
+            f"{suggestion(near)}",
+            fix=_how_to_fix(name, near),
+            place=place,
         )
 
 
