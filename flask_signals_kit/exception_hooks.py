@@ -450,11 +450,6 @@ class _Wrapper:
         self._method: Callable[..., Any] = _unbound(type(app), self.attribute, self._before)
         app.__dict__[self.attribute] = self.__call__  # faster than an object with ``__call__``
 
-    @property
-    def hooks(self) -> ExceptionHooks | None:
-        """The hooks to call, or ``None`` after :meth:`remove`."""
-        return self._hooks()
-
     def inner(self, *args: Any) -> Any:
         """Call the replaced method."""
         return self._method(self._app(), *args)
@@ -561,7 +556,7 @@ class _HandlerWrapper(_Wrapper):
     def __call__(self, *args: Any) -> Any:
         # Unhandled exceptions are raised again, and Flask sends a signal for them.
         response = self.inner(*args)
-        hooks = self.hooks
+        hooks = self._hooks()
         if hooks is not None:
             hooks.report(args[-1], "request", handled=True)
         return response
@@ -576,9 +571,10 @@ class _ResponseWrapper(_Wrapper):
         try:
             return self.inner(*args)
         except Exception as error:
+            hooks = self._hooks()
             # Flask then processes another response, where the same failure may occur again.
-            if self.hooks is not None and not _failed_before(error):
-                self.hooks.report(error, "request")
+            if hooks is not None and not _failed_before(error):
+                hooks.report(error, "request")
             raise
 
 
@@ -588,14 +584,14 @@ class _TeardownWrapper(_Wrapper):
     attribute = "do_teardown_appcontext"
 
     def __call__(self, *args: Any) -> Any:
-        unit = _unit.get()
-        if (unit is None or unit.over) and self.hooks is not None:
-            self.hooks.report_context_end(args[-1] if args else None)
+        unit, hooks = _unit.get(), self._hooks()
+        if (unit is None or unit.over) and hooks is not None:
+            hooks.report_context_end(args[-1] if args else None)
         try:
             return self._method(self._app(), *args)
         except BaseException as error:
-            if self.hooks is not None:
-                self.hooks.report(error, "teardown")
+            if hooks is not None:
+                hooks.report(error, "teardown")
             raise
 
 
