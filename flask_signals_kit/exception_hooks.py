@@ -381,13 +381,12 @@ class ExceptionHooks:
 
         A command may push further app contexts, and its exception ends them one after the other.
         """
-        unit = _active_request()
+        unit = _unit.get()
+        if unit is not None and not unit.over:  # a job may have inherited one that is over
+            return unit
         command = click.get_current_context(silent=True)
         owner = _cv_app.get(None) if command is None else command.find_root()
-        if unit is None and owner is not None:
-            unit = self._contexts.setdefault(owner, _Unit())
-            unit.over = False
-        return unit
+        return None if owner is None else self._contexts.setdefault(owner, _Unit())
 
     def _is_first_report(
         self, exception: Exception, registration: HookRegistration, unit: _Unit | None
@@ -651,12 +650,6 @@ def _run_step(step: Callable[[], Any], hooks: ExceptionHooks, unit: _Unit) -> An
         raise
     finally:
         _unit.reset(token)
-
-
-def _active_request() -> _Unit | None:
-    """Return the unit of the request being served; a job may have inherited one that is over."""
-    unit = _unit.get()
-    return None if unit is None or unit.over else unit
 
 
 def _both(first: Callable[[Any], Any], second: Callable[[Any], Any]) -> Callable[[Any], None]:
