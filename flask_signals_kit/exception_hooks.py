@@ -39,7 +39,7 @@ from .compat import is_in_memory, teardown_failures
 from .core.introspection import is_async, is_reloaded, place_of, receiver_key, signature_of
 from .core.third_party import disconnect
 from .errors import ConfigurationError, ReceiverError, did_you_mean, type_name
-from .records import Emission, Receiver, Source
+from .records import Receiver, Source
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -316,16 +316,6 @@ class ExceptionHooks:
 
     # -- reporting ----------------------------------------------------------------------------
 
-    def report_contained(
-        self,
-        exception: Exception,
-        receiver: Receiver,
-        emission: Emission,
-        source: Source = "receiver",
-    ) -> None:
-        """Report a failure that a policy or a delivery contained."""
-        self.report(exception, source, signal=emission.signal, receiver=receiver)
-
     def report(
         self,
         exception: BaseException,
@@ -352,29 +342,16 @@ class ExceptionHooks:
         app = self._app()
         if app is None:
             return
-        failures = teardown_failures(exception) if source == "teardown" else [exception]
+        raised = teardown_failures(exception) if source == "teardown" else [exception]
         unit = unit or self._current_unit()
-        for failure in failures:
-            if isinstance(failure, Exception):
-                self._report(app, failure, source, handled, signal, receiver, unit)
-
-    def _report(
-        self,
-        app: Flask,
-        exception: Exception,
-        source: Source,
-        handled: bool,
-        signal: str | None,
-        receiver: Receiver | None,
-        unit: _Unit | None,
-    ) -> None:
-        for registration in self._hooks:
-            wanted = source in registration.sources and (registration.handled or not handled)
-            if not wanted or isinstance(exception, registration.ignore):
-                continue
-            if self._is_first_report(exception, registration, unit):
-                details = {"source": source, "handled": handled, "signal": signal}
-                self._call(app, registration.hook, exception, {**details, "receiver": receiver})
+        wanted = [r for r in self._hooks if source in r.sources and (r.handled or not handled)]
+        details = {"source": source, "handled": handled, "signal": signal, "receiver": receiver}
+        for failure in (each for each in raised if isinstance(each, Exception)):
+            for registration in wanted:
+                if isinstance(failure, registration.ignore):
+                    continue
+                if self._is_first_report(failure, registration, unit):
+                    self._call(app, registration.hook, failure, details)
 
     def _current_unit(self) -> _Unit | None:
         """Return the unit of the request, or of the command or app context outside requests.
