@@ -224,7 +224,6 @@ class ExceptionHooks:
         self._hooks: list[HookRegistration] = []
         self._wsgi: _AppWrapper | None = None
         self._handler: _HandlerWrapper | None = None
-        self.wraps_handlers: bool = False
         self._response: _ResponseWrapper | None = None
         self._teardown: _TeardownWrapper | None = None
         self._retained: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -268,9 +267,8 @@ class ExceptionHooks:
         """
         app = self._app()
         with self._lock:
-            if app is not None and not self.wraps_handlers and not self._closed:
+            if app is not None and self._handler is None and not self._closed:
                 self._handler = _HandlerWrapper(app, self)
-                self.wraps_handlers = True
 
     def _wrap_responses(self, app: Flask) -> None:
         """Wrap ``process_response``; called with the app's first failure.
@@ -463,7 +461,7 @@ class _AppWrapper(_Wrapper):
         hooks = self._hooks()
         if hooks is None:
             return self.inner(environ, start_response)  # type: ignore[no-any-return]
-        if not hooks.wraps_handlers:
+        if hooks._handler is None:
             hooks.wrap_handlers()
         unit = _Unit()
         unit.over = False
@@ -479,7 +477,7 @@ class _AppWrapper(_Wrapper):
             body = self._method(self._app(), environ, start_response)
             is_stream = not is_in_memory(body) and _is_stream(body, wrap_file)
         except BaseException as error:
-            if _from_teardown(error):
+            if _passed(error, "flask.ctx", "pop"):
                 hooks.report(error, "teardown")
             # StopIteration ends a WebSocket under Gunicorn; Flask has signalled that of a view.
             elif not isinstance(error, StopIteration):
@@ -685,11 +683,6 @@ def _ends_command() -> BaseException | None:
             return error
         frame = frame.f_back
     return None
-
-
-def _from_teardown(error: BaseException) -> bool:
-    """Tell whether an exception was raised while Flask popped a context."""
-    return _passed(error, "flask.ctx", "pop")
 
 
 def _failed_before(error: BaseException) -> bool:
