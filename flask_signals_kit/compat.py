@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar, Token, copy_context
+from traceback import walk_tb
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -149,12 +150,8 @@ def teardown_failures(error: BaseException) -> list[BaseException]:
 
 def _is_collected(group: BaseExceptionGroup[Any]) -> bool:
     """Tell whether Flask made this group, from several teardown functions."""
-    traceback = group.__traceback__
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    return traceback is not None and traceback.tb_frame.f_code.co_qualname == (
-        "_CollectErrors.raise_any"
-    )
+    names = [frame.f_code.co_qualname for frame, _ in walk_tb(group.__traceback__)]
+    return names[-1:] == ["_CollectErrors.raise_any"]
 
 
 # As Werkzeug defines them: a library that observes requests may replace them later.

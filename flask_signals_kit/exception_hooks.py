@@ -26,6 +26,7 @@ from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from itertools import count
 from operator import attrgetter
+from traceback import walk_stack, walk_tb
 from types import FrameType, FunctionType
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -673,16 +674,9 @@ def _ends_command() -> BaseException | None:
         frame = frame.f_back
     if error is None or frame is None or frame.f_code.co_name != "close":
         return None
-    passed: set[FrameType] = set()
-    traceback = error.__traceback__
-    while traceback is not None:
-        passed.add(traceback.tb_frame)
-        traceback = traceback.tb_next
-    while frame is not None:
-        if frame in passed and frame.f_globals.get("__name__") == "click.core":
-            return error
-        frame = frame.f_back
-    return None
+    passed = {frame for frame, _ in walk_tb(error.__traceback__)}
+    in_click = (f for f, _ in walk_stack(frame) if f.f_globals.get("__name__") == "click.core")
+    return None if passed.isdisjoint(in_click) else error
 
 
 def _failed_before(error: BaseException) -> bool:
@@ -697,10 +691,7 @@ def _failed_before(error: BaseException) -> bool:
 
 def _passed(error: BaseException, module: str, function: str) -> bool:
     """Tell whether an exception has passed through a function."""
-    traceback = error.__traceback__
-    while traceback is not None:
-        frame = traceback.tb_frame
-        if frame.f_code.co_name == function and frame.f_globals.get("__name__") == module:
-            return True
-        traceback = traceback.tb_next
-    return False
+    return any(
+        frame.f_code.co_name == function and frame.f_globals.get("__name__") == module
+        for frame, _ in walk_tb(error.__traceback__)
+    )
