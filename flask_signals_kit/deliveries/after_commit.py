@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..records import AFTER_COMMIT
-from .sources import SessionSource, source_of
+from .sources import source_of
 from .transactions import holding, run_ready
 
 if TYPE_CHECKING:
@@ -38,8 +39,10 @@ class AfterCommit:
     name = AFTER_COMMIT
 
     def __init__(self, session: Any = None) -> None:
-        self.session: SessionSource | None = None if session is None else source_of(session)
+        source = None if session is None else source_of(session)
+        self.session: Callable[[], Any] | None = source
         """Returns the session to wait for; ``None`` for the app's own."""
+        self._sessions: Callable[[], list[Any]] = list if source is None else source.plain_sessions
 
     @property
     def needs_session(self) -> bool:
@@ -48,9 +51,8 @@ class AfterCommit:
 
     def deliver(self, call: Call, /) -> None:
         """Keep the call until the commit, or run it if there is nothing to wait for."""
-        if call.transaction is not None:
-            call.transaction.keep(call)
-        elif self.session is None:
-            run_ready(next(iter(holding(call)), None), [call])
+        if call.transaction is None:
+            held = None if self.session else next(iter(holding(call)), None)
+            run_ready(held, [call], self._sessions)
         else:
-            run_ready(None, [call], self.session.plain_sessions)
+            call.transaction.keep(call)
