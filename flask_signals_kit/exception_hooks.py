@@ -96,9 +96,6 @@ Extend it with ``ignore=(*DEFAULT_IGNORED, KeyError)``.
 """
 
 
-_hook_numbers = count(1)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class HookRegistration:
     """One hook, and the exceptions that it is called for."""
@@ -111,7 +108,7 @@ class HookRegistration:
     """The classes that it is not called for."""
     handled: bool
     """Whether it is also called for exceptions that an error handler turned into a response."""
-    number: int = field(default_factory=_hook_numbers.__next__)
+    number: int = field(default_factory=_numbers.__next__)
     """Identifies the hook in this process."""
 
     def replaces(self, other: HookRegistration) -> bool:
