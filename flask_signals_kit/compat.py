@@ -60,17 +60,13 @@ def call_inside(context: Any, function: Callable[[], T]) -> T:
 
 
 cv_request: ContextVar[Any] = vars(flask_globals).get("_cv_request", _cv_app)
-
-
-def request_context() -> Any:
-    """Return the context of the current request; in Flask 3.2, this is the app context."""
-    return cv_request.get()
+"""The context of the current request; in Flask 3.2, this is the app context."""
 
 
 def unmarked_session() -> Any:
     """Return the request's session without marking it as accessed."""
     # Up to Flask 3.1.2, the attribute ``session`` does not mark it, and there is no ``_session``.
-    context = request_context()
+    context = cv_request.get()
     return getattr(context, "_session" if hasattr(context, "_session") else "session")
 
 
