@@ -73,6 +73,16 @@ class Observation:
         "times",
     )
 
+    sender: Any
+    payload: dict[str, Any]
+    connections: tuple[LiveConnection, ...]
+    times: list[float]
+    exceptional: dict[int, tuple[Status, Any]] | None
+    caller: Caller | None
+    number: int
+    parent: Parent | None
+    muted: dict[int, str] | None
+
     def __init__(self, context: SignalContext, roster: Roster, details: Details) -> None:
         self.context: SignalContext = context
         self.roster: Roster = roster
