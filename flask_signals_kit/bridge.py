@@ -84,16 +84,11 @@ class Relay:
 
     def __call__(self, sender: Any = None, /, **payload: Any) -> Any:
         """Send the app's signal, unless the sender belongs to another app."""
-        sender = sender_behind(sender)
-        if self._closed or not self._applies_to_app(sender):
+        sender, app = sender_behind(sender), self._app()
+        if app is None or self._closed:
             return None
-        return self._pass_on(sender, **payload)
-
-    def _applies_to_app(self, sender: Any) -> bool:
-        app = self._app()
-        if app is None:
-            return False
-        return sender is app if isinstance(sender, Flask) else is_current(app)
+        applies = sender is app if isinstance(sender, Flask) else is_current(app)
+        return self._pass_on(sender, **payload) if applies else None
 
     def sync(self, *, wait: bool = True) -> None:
         """Connect to the source if the app's signal is in use; disconnect if it is not.
@@ -319,7 +314,7 @@ def _name_of_one(source: blinker.Signal, names: Iterable[str] | None, what: str)
     """Return the new name of a single signal."""
     name = getattr(source, "name", None)
     if names is not None:
-        names = [names] if isinstance(names, str) else list(names)
+        names = list(names)
         if len(names) != 1:
             raise DeclarationError(
                 f"kit.bridge({what}, names=…) bridges one signal, so give it one name, "

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar, Token, copy_context
+from traceback import walk_tb
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -59,17 +60,13 @@ def call_inside(context: Any, function: Callable[[], T]) -> T:
 
 
 cv_request: ContextVar[Any] = vars(flask_globals).get("_cv_request", _cv_app)
-
-
-def request_context() -> Any:
-    """Return the context of the current request; in Flask 3.2, this is the app context."""
-    return cv_request.get()
+"""The context of the current request; in Flask 3.2, this is the app context."""
 
 
 def unmarked_session() -> Any:
     """Return the request's session without marking it as accessed."""
     # Up to Flask 3.1.2, the attribute ``session`` does not mark it, and there is no ``_session``.
-    context = request_context()
+    context = cv_request.get()
     return getattr(context, "_session" if hasattr(context, "_session") else "session")
 
 
@@ -149,12 +146,8 @@ def teardown_failures(error: BaseException) -> list[BaseException]:
 
 def _is_collected(group: BaseExceptionGroup[Any]) -> bool:
     """Tell whether Flask made this group, from several teardown functions."""
-    traceback = group.__traceback__
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    return traceback is not None and traceback.tb_frame.f_code.co_qualname == (
-        "_CollectErrors.raise_any"
-    )
+    names = [frame.f_code.co_qualname for frame, _ in walk_tb(group.__traceback__)]
+    return names[-1:] == ["_CollectErrors.raise_any"]
 
 
 # As Werkzeug defines them: a library that observes requests may replace them later.

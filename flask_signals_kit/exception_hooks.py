@@ -26,6 +26,7 @@ from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from itertools import count
 from operator import attrgetter
+from traceback import walk_stack, walk_tb
 from types import FrameType, FunctionType
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -39,7 +40,7 @@ from .compat import is_in_memory, teardown_failures
 from .core.introspection import is_async, is_reloaded, place_of, receiver_key, signature_of
 from .core.third_party import disconnect
 from .errors import ConfigurationError, ReceiverError, did_you_mean, type_name
-from .records import Emission, Receiver, Source
+from .records import Receiver, Source
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -95,9 +96,6 @@ Extend it with ``ignore=(*DEFAULT_IGNORED, KeyError)``.
 """
 
 
-_hook_numbers = count(1)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class HookRegistration:
     """One hook, and the exceptions that it is called for."""
@@ -110,7 +108,7 @@ class HookRegistration:
     """The classes that it is not called for."""
     handled: bool
     """Whether it is also called for exceptions that an error handler turned into a response."""
-    number: int = field(default_factory=_hook_numbers.__next__)
+    number: int = field(default_factory=_numbers.__next__)
     """Identifies the hook in this process."""
 
     def replaces(self, other: HookRegistration) -> bool:
@@ -224,7 +222,6 @@ class ExceptionHooks:
         self._hooks: list[HookRegistration] = []
         self._wsgi: _AppWrapper | None = None
         self._handler: _HandlerWrapper | None = None
-        self.wraps_handlers: bool = False
         self._response: _ResponseWrapper | None = None
         self._teardown: _TeardownWrapper | None = None
         self._retained: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -268,9 +265,8 @@ class ExceptionHooks:
         """
         app = self._app()
         with self._lock:
-            if app is not None and not self.wraps_handlers and not self._closed:
+            if app is not None and self._handler is None and not self._closed:
                 self._handler = _HandlerWrapper(app, self)
-                self.wraps_handlers = True
 
     def _wrap_responses(self, app: Flask) -> None:
         """Wrap ``process_response``; called with the app's first failure.
@@ -316,16 +312,6 @@ class ExceptionHooks:
 
     # -- reporting ----------------------------------------------------------------------------
 
-    def report_contained(
-        self,
-        exception: Exception,
-        receiver: Receiver,
-        emission: Emission,
-        source: Source = "receiver",
-    ) -> None:
-        """Report a failure that a policy or a delivery contained."""
-        self.report(exception, source, signal=emission.signal, receiver=receiver)
-
     def report(
         self,
         exception: BaseException,
@@ -352,42 +338,28 @@ class ExceptionHooks:
         app = self._app()
         if app is None:
             return
-        failures = teardown_failures(exception) if source == "teardown" else [exception]
+        raised = teardown_failures(exception) if source == "teardown" else [exception]
         unit = unit or self._current_unit()
-        for failure in failures:
-            if isinstance(failure, Exception):
-                self._report(app, failure, source, handled, signal, receiver, unit)
-
-    def _report(
-        self,
-        app: Flask,
-        exception: Exception,
-        source: Source,
-        handled: bool,
-        signal: str | None,
-        receiver: Receiver | None,
-        unit: _Unit | None,
-    ) -> None:
-        for registration in self._hooks:
-            wanted = source in registration.sources and (registration.handled or not handled)
-            if not wanted or isinstance(exception, registration.ignore):
-                continue
-            if self._is_first_report(exception, registration, unit):
-                details = {"source": source, "handled": handled, "signal": signal}
-                self._call(app, registration.hook, exception, {**details, "receiver": receiver})
+        wanted = [r for r in self._hooks if source in r.sources and (r.handled or not handled)]
+        details = {"source": source, "handled": handled, "signal": signal, "receiver": receiver}
+        for failure in (each for each in raised if isinstance(each, Exception)):
+            for registration in wanted:
+                if isinstance(failure, registration.ignore):
+                    continue
+                if self._is_first_report(failure, registration, unit):
+                    self._call(app, registration.hook, failure, details)
 
     def _current_unit(self) -> _Unit | None:
         """Return the unit of the request, or of the command or app context outside requests.
 
         A command may push further app contexts, and its exception ends them one after the other.
         """
-        unit = _active_request()
+        unit = _unit.get()
+        if unit is not None and not unit.over:  # a job may have inherited one that is over
+            return unit
         command = click.get_current_context(silent=True)
         owner = _cv_app.get(None) if command is None else command.find_root()
-        if unit is None and owner is not None:
-            unit = self._contexts.setdefault(owner, _Unit())
-            unit.over = False
-        return unit
+        return None if owner is None else self._contexts.setdefault(owner, _Unit())
 
     def _is_first_report(
         self, exception: Exception, registration: HookRegistration, unit: _Unit | None
@@ -450,11 +422,6 @@ class _Wrapper:
         self._method: Callable[..., Any] = _unbound(type(app), self.attribute, self._before)
         app.__dict__[self.attribute] = self.__call__  # faster than an object with ``__call__``
 
-    @property
-    def hooks(self) -> ExceptionHooks | None:
-        """The hooks to call, or ``None`` after :meth:`remove`."""
-        return self._hooks()
-
     def inner(self, *args: Any) -> Any:
         """Call the replaced method."""
         return self._method(self._app(), *args)
@@ -492,7 +459,7 @@ class _AppWrapper(_Wrapper):
         hooks = self._hooks()
         if hooks is None:
             return self.inner(environ, start_response)  # type: ignore[no-any-return]
-        if not hooks.wraps_handlers:
+        if hooks._handler is None:
             hooks.wrap_handlers()
         unit = _Unit()
         unit.over = False
@@ -508,7 +475,7 @@ class _AppWrapper(_Wrapper):
             body = self._method(self._app(), environ, start_response)
             is_stream = not is_in_memory(body) and _is_stream(body, wrap_file)
         except BaseException as error:
-            if _from_teardown(error):
+            if _passed(error, "flask.ctx", "pop"):
                 hooks.report(error, "teardown")
             # StopIteration ends a WebSocket under Gunicorn; Flask has signalled that of a view.
             elif not isinstance(error, StopIteration):
@@ -561,7 +528,7 @@ class _HandlerWrapper(_Wrapper):
     def __call__(self, *args: Any) -> Any:
         # Unhandled exceptions are raised again, and Flask sends a signal for them.
         response = self.inner(*args)
-        hooks = self.hooks
+        hooks = self._hooks()
         if hooks is not None:
             hooks.report(args[-1], "request", handled=True)
         return response
@@ -576,9 +543,10 @@ class _ResponseWrapper(_Wrapper):
         try:
             return self.inner(*args)
         except Exception as error:
+            hooks = self._hooks()
             # Flask then processes another response, where the same failure may occur again.
-            if self.hooks is not None and not _failed_before(error):
-                self.hooks.report(error, "request")
+            if hooks is not None and not _failed_before(error):
+                hooks.report(error, "request")
             raise
 
 
@@ -588,14 +556,14 @@ class _TeardownWrapper(_Wrapper):
     attribute = "do_teardown_appcontext"
 
     def __call__(self, *args: Any) -> Any:
-        unit = _unit.get()
-        if (unit is None or unit.over) and self.hooks is not None:
-            self.hooks.report_context_end(args[-1] if args else None)
+        unit, hooks = _unit.get(), self._hooks()
+        if (unit is None or unit.over) and hooks is not None:
+            hooks.report_context_end(args[-1] if args else None)
         try:
             return self._method(self._app(), *args)
         except BaseException as error:
-            if self.hooks is not None:
-                self.hooks.report(error, "teardown")
+            if hooks is not None:
+                hooks.report(error, "teardown")
             raise
 
 
@@ -657,12 +625,6 @@ def _run_step(step: Callable[[], Any], hooks: ExceptionHooks, unit: _Unit) -> An
         _unit.reset(token)
 
 
-def _active_request() -> _Unit | None:
-    """Return the unit of the request being served; a job may have inherited one that is over."""
-    unit = _unit.get()
-    return None if unit is None or unit.over else unit
-
-
 def _both(first: Callable[[Any], Any], second: Callable[[Any], Any]) -> Callable[[Any], None]:
     def call(value: Any) -> None:
         first(value)
@@ -709,21 +671,9 @@ def _ends_command() -> BaseException | None:
         frame = frame.f_back
     if error is None or frame is None or frame.f_code.co_name != "close":
         return None
-    passed: set[FrameType] = set()
-    traceback = error.__traceback__
-    while traceback is not None:
-        passed.add(traceback.tb_frame)
-        traceback = traceback.tb_next
-    while frame is not None:
-        if frame in passed and frame.f_globals.get("__name__") == "click.core":
-            return error
-        frame = frame.f_back
-    return None
-
-
-def _from_teardown(error: BaseException) -> bool:
-    """Tell whether an exception was raised while Flask popped a context."""
-    return _passed(error, "flask.ctx", "pop")
+    passed = {frame for frame, _ in walk_tb(error.__traceback__)}
+    in_click = (f for f, _ in walk_stack(frame) if f.f_globals.get("__name__") == "click.core")
+    return None if passed.isdisjoint(in_click) else error
 
 
 def _failed_before(error: BaseException) -> bool:
@@ -738,10 +688,7 @@ def _failed_before(error: BaseException) -> bool:
 
 def _passed(error: BaseException, module: str, function: str) -> bool:
     """Tell whether an exception has passed through a function."""
-    traceback = error.__traceback__
-    while traceback is not None:
-        frame = traceback.tb_frame
-        if frame.f_code.co_name == function and frame.f_globals.get("__name__") == module:
-            return True
-        traceback = traceback.tb_next
-    return False
+    return any(
+        frame.f_code.co_name == function and frame.f_globals.get("__name__") == module
+        for frame, _ in walk_tb(error.__traceback__)
+    )

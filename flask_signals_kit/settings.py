@@ -67,7 +67,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Setting:
-    """One row of the table: the meaning of a key, and the check of its value."""
+    """One row of the table: the field that a key fills, and the check of its value."""
 
     key: str
     """The key in ``app.config``."""
@@ -75,20 +75,10 @@ class Setting:
     """The field of :class:`Settings` that it fills."""
     expects: str
     """The valid values, for the error message."""
-    doc: str
-    """One sentence for the documentation."""
     read: Callable[[Any], Any]
     """Turn a configured value into the field's value; raise ``ValueError`` if it is invalid."""
     environment: str | None = None
     """An example of the value in an environment variable; ``None`` if it is plain text."""
-
-    @property
-    def default(self) -> Any:
-        """The value if the key is missing."""
-        return getattr(_DEFAULTS, self.field)
-
-
-_DEFAULTS = Settings()
 
 
 def _flag(value: Any) -> bool:
@@ -172,7 +162,6 @@ TABLE: tuple[Setting, ...] = (
         key="SIGNALS_KIT_STRICT",
         field="strict",
         expects="True or False",
-        doc="Refuse to connect to, or to send, a signal that is not declared.",
         read=_flag,
         environment="true",
     ),
@@ -180,15 +169,12 @@ TABLE: tuple[Setting, ...] = (
         key="SIGNALS_KIT_ON_ERROR",
         field="on_error",
         expects="one of 'raise', 'group', 'isolate'",
-        doc="The failure policy of every signal without a policy of its own.",
         read=_on_error,
     ),
     Setting(
         key="SIGNALS_KIT_VALIDATE",
         field="validate",
         expects="True, False or None",
-        doc="Check payload names against the declaration at each send. "
-        "`None`: in debug and testing.",
         read=_optional_flag,
         environment="true",
     ),
@@ -196,7 +182,6 @@ TABLE: tuple[Setting, ...] = (
         key="SIGNALS_KIT_PAGE",
         field="page",
         expects="True, False or None",
-        doc="Serve the page. `None`: in debug and testing. `True` elsewhere needs `page_auth`.",
         read=_optional_flag,
         environment="true",
     ),
@@ -205,14 +190,12 @@ TABLE: tuple[Setting, ...] = (
         field="page_url",
         expects="a path such as '/_signals', of parts that are letters, digits and '-._~', but not "
         "'.' or '..' alone",
-        doc="The path at which the page is served.",
         read=_url,
     ),
     Setting(
         key="SIGNALS_KIT_JOURNAL",
         field="journal",
         expects="True, False or None",
-        doc="Count calls and failures, and keep the last emissions. `None`: in debug and testing.",
         read=_optional_flag,
         environment="true",
     ),
@@ -220,7 +203,6 @@ TABLE: tuple[Setting, ...] = (
         key="SIGNALS_KIT_JOURNAL_SIZE",
         field="journal_size",
         expects=f"a whole number from 1 to {LARGEST_JOURNAL}",
-        doc="How many emissions the journal keeps.",
         read=_size,
         environment="1000",
     ),
@@ -228,7 +210,6 @@ TABLE: tuple[Setting, ...] = (
         key="SIGNALS_KIT_IMPORT",
         field="imports",
         expects="a list of module names such as ['shop.onboarding']",
-        doc="Modules that `init_app` imports, so that their receivers are connected.",
         read=_modules,
         environment="""'["shop.onboarding"]'""",
     ),
@@ -236,8 +217,6 @@ TABLE: tuple[Setting, ...] = (
         key="SIGNALS_KIT_ENGINE",
         field="engine",
         expects="one of 'embedded', 'celery', 'none'",
-        doc="What runs durable receivers: threads of the serving process, Celery workers, or "
-        "nothing here.",
         read=_engine,
     ),
     Setting(
@@ -246,7 +225,6 @@ TABLE: tuple[Setting, ...] = (
         expects=f"None, one of {', '.join(map(repr, EDITORS))}, or a URL with {{file}} and perhaps "
         "{line}, such as 'vscode-insiders://file/{file}:{line}', but not of 'javascript:' or "
         "'data:'",
-        doc="The editor that opens the places on the page, which are then links.",
         read=_editor,
     ),
 )

@@ -231,13 +231,10 @@ def test_keys_of_other_extensions_are_ignored() -> None:
     assert read_settings(config) == Settings()
 
 
-def test_table_has_the_defaults_of_the_record() -> None:
-    """What the manual says about a missing key is what a missing key does."""
-    fields = {field.name: field.default for field in dataclasses.fields(Settings)}
-    assert {row.field: row.default for row in TABLE} == fields
-    for row in TABLE:
-        assert row.key.startswith("SIGNALS_KIT_")
-        assert row.doc.endswith(".")
+def test_table_has_a_row_for_each_field_of_the_record() -> None:
+    """Every field can be set, by a key with the prefix."""
+    assert [row.field for row in TABLE] == [field.name for field in dataclasses.fields(Settings)]
+    assert all(row.key.startswith("SIGNALS_KIT_") for row in TABLE)
 
 
 def test_settings_are_read_once() -> None:

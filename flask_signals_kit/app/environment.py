@@ -105,7 +105,7 @@ class AppEnvironment(Environment):
         """Call the app's exception hooks."""
         app_signals = self._app_signals()
         if app_signals is not None:
-            app_signals.hooks.report_contained(exception, receiver, emission, source)
+            app_signals.hooks.report(exception, source, signal=emission.signal, receiver=receiver)
 
     def make_sync(self, receiver: Receiver) -> Receiver:
         """Make an async receiver callable with Flask's ``async_to_sync``."""

@@ -225,11 +225,6 @@ class LiveConnection:
             self._place = place_of(self.receiver)
         return self._place
 
-    @property
-    def for_any_sender(self) -> bool:
-        """Whether the receiver gets the emissions of every sender."""
-        return self.key[1] is None
-
     def resolve(self) -> Receiver | None:
         """Return the receiver, or ``None`` once it has been collected."""
         held = self.receiver
@@ -256,7 +251,7 @@ class LiveConnection:
         return Connection(
             signal=signal,
             receiver=self.place,
-            sender=None if self.for_any_sender else sender_label(self.resolve_sender()),
+            sender=None if self.sender is ANY else sender_label(self.resolve_sender()),
             priority=options.priority,
             order=self.order,
             delivery=IMMEDIATE if options.delivery is None else options.delivery.name,

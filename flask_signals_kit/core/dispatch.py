@@ -16,7 +16,6 @@ from ..records import Deferred, Emission, Failed, Ok, OnError, Outcome, Receiver
 from .connection import NO_SESSION
 from .delivery import Call, LateResult, add_note, note_unusable, report
 from .introspection import (
-    Caller,
     LazyEmission,
     Parent,
     carried_emission,
@@ -30,6 +29,7 @@ from .scopes import scopes
 if TYPE_CHECKING:
     from .connection import LiveConnection
     from .environment import SignalContext, Transaction
+    from .observation import Details
     from .plan import Plan, Roster
 
 Wrapper: TypeAlias = Any
@@ -263,19 +263,19 @@ class Dispatch:
             i: (s, v) for i, (_, _, s, v, _) in enumerate(steps) if s != "ok"
         }
         emission = self._emission
-        _notify(
-            self.context,
-            self.roster,
+        caller = find_caller(sys._getframe(1)) if emission is None else emission.caller
+        details = (
             self.sender,
             self.payload,
             connections,
             times,
             exceptional,
-            find_caller(sys._getframe(1)) if emission is None else emission.caller,
+            caller,
             self.number,
             parent,
             self.muted,
         )
+        _notify(self.context, self.roster, details)
         exceptional.clear()  # as in `results`
 
     def _call_specially(
@@ -459,73 +459,28 @@ def send_observed(
         raise
     finally:
         parent_emission.reset(token)
+        caller = find_caller(frame)
         _notify(
             context,
             plan.roster,
-            sender,
-            payload,
-            connections,
-            times,
-            exceptional,
-            find_caller(frame),
-            number,
-            parent,
-            None,
+            (sender, payload, connections, times, exceptional, caller, number, parent, None),
         )
         exceptional = None  # as in `results`
     return sent
 
 
-def _notify(
-    context: SignalContext,
-    roster: Roster | None,
-    sender: Any,
-    payload: dict[str, Any],
-    connections: tuple[LiveConnection, ...],
-    times: list[float],
-    exceptional: dict[int, tuple[Status, Any]] | None,
-    caller: Caller | None,
-    number: int,
-    parent: Parent | None,
-    muted: dict[int, str] | None,
-) -> None:
+def _notify(context: SignalContext, roster: Roster | None, details: Details) -> None:
     """Record an emission that is over in the journal, and call the signal's observers."""
     journal = context.environment.journal
     if roster is None:
         return
     if journal is not None:
         try:
-            journal.record(
-                context,
-                roster,
-                sender,
-                payload,
-                connections,
-                times,
-                exceptional,
-                caller,
-                number,
-                parent,
-                muted,
-            )
+            journal.record(context, roster, details)
         except Exception:
             logger.exception("The journal cannot record an emission of signal %r", context.name)
     if context.observers:
-        notify_observers(
-            Observation(
-                context,
-                roster,
-                sender,
-                payload,
-                connections,
-                times,
-                exceptional,
-                caller,
-                number,
-                parent,
-                muted,
-            )
-        )
+        notify_observers(Observation(context, roster, details))
 
 
 def finish(run: Coroutine[Any, Any, list[Step]]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from ..errors import AsyncReceiverError
 from ..records import Connection, Emission, OnError, Receiver, Source
@@ -108,7 +108,10 @@ class Environment:
 
         :raises AsyncReceiverError: if that is not possible here.
         """
-        return _refuse_async(receiver)
+        raise AsyncReceiverError(
+            f"Receiver {place_of(receiver)} is async, and send() cannot run it here. "
+            "Use 'await signal.send_async(...)', or pass send() an _async_wrapper."
+        )
 
     def make_sync_anywhere(self, receiver: Receiver) -> Receiver:
         """Make an async receiver callable, even in a thread whose event loop is running."""
@@ -119,7 +122,10 @@ class Environment:
 
         :raises AsyncReceiverError: if that is not possible here.
         """
-        return _refuse_sync(receiver)
+        raise AsyncReceiverError(
+            f"Receiver {place_of(receiver)} is not async, and send_async() cannot await it. "
+            "Pass send_async() a _sync_wrapper, or connect an async function."
+        )
 
     def enter(self) -> AbstractContextManager[Any] | None:
         """Return a context manager that makes the app current; ``None`` if it already is."""
@@ -148,20 +154,6 @@ class Environment:
         :param payload: the payload.
         """
         return None
-
-
-def _refuse_async(receiver: Receiver) -> NoReturn:
-    raise AsyncReceiverError(
-        f"Receiver {place_of(receiver)} is async, and send() cannot run it here. "
-        "Use 'await signal.send_async(...)', or pass send() an _async_wrapper."
-    )
-
-
-def _refuse_sync(receiver: Receiver) -> NoReturn:
-    raise AsyncReceiverError(
-        f"Receiver {place_of(receiver)} is not async, and send_async() cannot await it. "
-        "Pass send_async() a _sync_wrapper, or connect an async function."
-    )
 
 
 class SignalContext:

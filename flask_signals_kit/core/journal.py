@@ -24,11 +24,10 @@ from .delivery import LateResult
 from .introspection import frame_place, place_of_caller, sender_behind
 
 if TYPE_CHECKING:
-    from .connection import LiveConnection
     from .delivery import LateStatus
     from .environment import SignalContext
     from .introspection import Caller, Parent
-    from .observation import Observation
+    from .observation import Details, Observation
     from .plan import Roster
 
 _UNINFORMATIVE = frozenset({"LocalProxy", "NoneType"})
@@ -247,34 +246,14 @@ class Journal:
         self._request_of: FindRequest = request_of or (lambda signal: outside)
         self._epoch = time.time() - time.perf_counter()
 
-    def record(
-        self,
-        context: SignalContext,
-        roster: Roster,
-        sender: Any,
-        payload: dict[str, Any],
-        connections: tuple[LiveConnection, ...],
-        times: list[float],
-        exceptional: dict[int, tuple[Status, Any]] | None,
-        caller: Caller | None,
-        number: int,
-        parent: Parent | None,
-        muted: dict[int, str] | None,
-    ) -> None:
+    def record(self, context: SignalContext, roster: Roster, details: Details) -> None:
         """Record one emission that is over.
 
         :param context: the signal's context.
         :param roster: every connection of the signal.
-        :param sender: the sender.
-        :param payload: the payload, by name.
-        :param connections: the connections that were called, in order; then those not reached.
-        :param times: when the emission began, and when each receiver ended.
-        :param exceptional: the status and value of each receiver that did not simply return.
-        :param caller: the place of the send, or ``None`` if it is unknown.
-        :param number: the number of the emission.
-        :param parent: the emission that it was sent in.
-        :param muted: why other connections were not called, by the order of each.
+        :param details: what is known of it.
         """
+        sender, payload, connections, times, exceptional, caller, number, parent, muted = details
         request = self._request_of(context.name)
         if request.excluded:
             return

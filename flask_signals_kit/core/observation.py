@@ -15,6 +15,20 @@ if TYPE_CHECKING:
     from .introspection import Caller, Parent
     from .plan import Roster
 
+    Details: TypeAlias = tuple[
+        Any,
+        dict[str, Any],
+        tuple[LiveConnection, ...],
+        list[float],
+        dict[int, tuple[Status, Any]] | None,
+        Caller | None,
+        int,
+        Parent | None,
+        dict[int, str] | None,
+    ]
+    """What is known of an emission that is over: the attributes of :class:`Observation` from
+    ``sender`` on, in the order in which it documents them."""
+
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
 Observer: TypeAlias = Callable[[Any], None]
@@ -31,16 +45,17 @@ class Observation:
 
     :param context: the signal's context.
     :param roster: every connection of the signal.
-    :param sender: the sender.
-    :param payload: the payload, by name.
-    :param connections: the connections that it called, in order; then those that it did not reach,
+    :param details: the other attributes.
+    :ivar sender: the sender.
+    :ivar payload: the payload, by name.
+    :ivar connections: the connections that it called, in order; then those that it did not reach,
         because a receiver raised.
-    :param times: when it began, and when each receiver ended, on ``time.perf_counter``.
-    :param exceptional: the status and value of each receiver that did not simply return, by index.
-    :param caller: the place of the send, or ``None`` if it is unknown.
-    :param number: its number, in the order in which emissions begin.
-    :param parent: the emission that it was sent in.
-    :param muted: why other connections were not called, by the order of each.
+    :ivar times: when it began, and when each receiver ended, on ``time.perf_counter``.
+    :ivar exceptional: the status and value of each receiver that did not simply return, by index.
+    :ivar caller: the place of the send, or ``None`` if it is unknown.
+    :ivar number: its number, in the order in which emissions begin.
+    :ivar parent: the emission that it was sent in.
+    :ivar muted: why other connections were not called, by the order of each.
     """
 
     __slots__ = (
@@ -58,31 +73,30 @@ class Observation:
         "times",
     )
 
-    def __init__(
-        self,
-        context: SignalContext,
-        roster: Roster,
-        sender: Any,
-        payload: dict[str, Any],
-        connections: tuple[LiveConnection, ...],
-        times: list[float],
-        exceptional: dict[int, tuple[Status, Any]] | None,
-        caller: Caller | None,
-        number: int,
-        parent: Parent | None,
-        muted: dict[int, str] | None,
-    ) -> None:
+    sender: Any
+    payload: dict[str, Any]
+    connections: tuple[LiveConnection, ...]
+    times: list[float]
+    exceptional: dict[int, tuple[Status, Any]] | None
+    caller: Caller | None
+    number: int
+    parent: Parent | None
+    muted: dict[int, str] | None
+
+    def __init__(self, context: SignalContext, roster: Roster, details: Details) -> None:
         self.context: SignalContext = context
         self.roster: Roster = roster
-        self.sender: Any = sender
-        self.payload: dict[str, Any] = payload
-        self.connections: tuple[LiveConnection, ...] = connections
-        self.times: list[float] = times
-        self.exceptional: dict[int, tuple[Status, Any]] | None = exceptional
-        self.caller: Caller | None = caller
-        self.number: int = number
-        self.parent: Parent | None = parent
-        self.muted: dict[int, str] | None = muted
+        (
+            self.sender,
+            self.payload,
+            self.connections,
+            self.times,
+            self.exceptional,
+            self.caller,
+            self.number,
+            self.parent,
+            self.muted,
+        ) = details
         self.is_over: bool = False
         """Whether its observers have returned."""
 

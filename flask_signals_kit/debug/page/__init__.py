@@ -12,7 +12,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing import BuildError, Map, RequestRedirect, Rule, WebsocketMismatch
 
 from ...app.app_signals import AppSignals
-from ...compat import request_context
+from ...compat import cv_request
 from ...settings import EXTENSION
 from .guard import may_see, respond
 from .views import Views
@@ -124,7 +124,7 @@ class Page:
         failure = request.routing_exception
         if failure is not None and not isinstance(failure, UNROUTED):
             return None
-        adapter = request_context().url_adapter
+        adapter = cv_request.get().url_adapter
         if adapter is None or adapter.subdomain not in {None, adapter.map.default_subdomain}:
             return None
         try:
