@@ -68,8 +68,7 @@ class Registry:
 
     def related(self) -> list[Registry]:
         """Return this registry, and those that apply to an app together with it."""
-        own = [app.registry for app in self.apps if app.registry is not self]
-        return [*self.chain, *own]
+        return [*self.chain, *(app.registry for app in self.apps if app.registry is not self)]
 
     # -- declarations -------------------------------------------------------------------------
 

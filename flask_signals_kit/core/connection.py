@@ -191,15 +191,14 @@ class LiveConnection:
 
         :raises ReceiverError: naming the receiver.
         """
-        if self.weak:
-            try:
-                _weak_ref(self.receiver, None, (self.target, None))
-            except TypeError:
-                raise ReceiverError(
-                    f"Cannot connect {self.place} to signal {self.target!r} weakly: "
-                    f"{type_name(self.receiver)} does not support weak references. "
-                    "Connect it with weak=False."
-                ) from None
+        try:
+            _weak_ref(self.receiver, None, (self.target, None))
+        except TypeError:
+            raise ReceiverError(
+                f"Cannot connect {self.place} to signal {self.target!r} weakly: "
+                f"{type_name(self.receiver)} does not support weak references. "
+                "Connect it with weak=False."
+            ) from None
 
     def hold_weakly(self, collected: Callable[[Any], None]) -> None:
         """Replace a weak receiver, and the sender, by weak references.
