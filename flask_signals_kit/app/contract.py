@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import FunctionType, NoneType, SimpleNamespace, UnionType
@@ -77,15 +78,14 @@ class Contract:
         if self.stub is None:
             return {}
         hints: dict[str, Any] = {}
-        first = self.stub.__code__.co_varnames[0]
         scope = self.stub.__globals__
-        for name, annotation in getattr(self.stub, "__annotations__", {}).items():
-            alone = SimpleNamespace(__annotations__={name: annotation}, __globals__=scope)
-            try:
-                hint = get_type_hints(alone, include_extras=True)[name]
-            except Exception:  # noqa: BLE001, S112  imported for type checkers only
+        for index, parameter in enumerate(signature_of(self.stub).parameters.values()):
+            if parameter.annotation is parameter.empty:
                 continue
-            hints[SENDER if name == first else name] = hint
+            name = parameter.name if index else SENDER
+            alone = SimpleNamespace(__annotations__={name: parameter.annotation}, __globals__=scope)
+            with suppress(Exception):  # imported for type checkers only
+                hints[name] = get_type_hints(alone, include_extras=True)[name]
         return hints
 
     def refuse_second(self, other: Contract) -> None:
