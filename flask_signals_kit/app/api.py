@@ -82,7 +82,7 @@ class Declare(Protocol):
 
 
 class Sending:
-    """Sends by name: the methods that :class:`SignalsKit` and :class:`AppSignals` share.
+    """Sends signals by name, for a kit and for one app.
 
     They differ in their registry: a kit's registry applies to all of its apps, an app's registry to
     that app only.
@@ -159,7 +159,7 @@ class Sending:
 
 
 class Api(Sending):
-    """The other methods that :class:`SignalsKit` and :class:`AppSignals` share."""
+    """Declares and connects signals, too: what a kit and the signals of one app have in common."""
 
     # -- declaring ----------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
 from ..core.introspection import call_site
 from ..core.names import is_glob
@@ -12,7 +12,7 @@ from ..errors import UnknownSignalError, how_to_declare, nearest, suggestion
 from ..records import Place
 
 if TYPE_CHECKING:
-    from ..core.signal import Namespace, Signal
+    from ..core.signal import Namespace
     from .registry import Registry
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
@@ -82,8 +82,8 @@ class KnownNames:
             _warn("was sent from", name, place, near)
 
 
-def _has_receivers(signal: object) -> bool:
-    return bool(cast("Signal", signal).has_receivers) if signal is not None else False
+def _has_receivers(signal: Any) -> bool:
+    return signal is not None and signal.has_receivers
 
 
 def _warn(what: str, name: str, place: Place | None, near: str | None) -> None:

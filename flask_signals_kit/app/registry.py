@@ -328,12 +328,12 @@ class Registry:
             same = None if self.parent is None else self.parent.connections.find(connection)
             if same is not None:
                 connection.order = same.order
-            return self.connections.add(connection, self.replacements.find(connection))
+            return self.replacements.add(connection)
 
     def restore(self, connection: LiveConnection, replaced: list[LiveConnection]) -> None:
         """Remove a connection, and restore those that it replaced."""
         with self.lock:
-            self.replacements.undo(connection, replaced)
+            self.replacements.forget_orders(connection, replaced)
         self.connections.restore(connection, replaced)
 
     def remove(self, target: str, receiver: Hashable, sender: Hashable) -> list[LiveConnection]:

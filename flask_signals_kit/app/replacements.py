@@ -24,7 +24,8 @@ class Replacements:
     object; they do not replace each other.
 
     :param connections: the connections of the registry.
-    :param lock: the lock of the registry, which its caller holds.
+    :param lock: the lock of the registry; the callers of the methods hold it, but for
+        :meth:`forget_uid`.
     """
 
     def __init__(self, connections: Connections, lock: threading.RLock) -> None:
@@ -39,13 +40,13 @@ class Replacements:
         stored = list(self._by_uid.get(uid, ()))
         return [c for c in stored if self._connections.find(c) is c and c.is_alive]
 
-    def find(self, connection: LiveConnection) -> list[LiveConnection]:
-        """Return the connections that a new one replaces; give it the order of one of them."""
+    def add(self, connection: LiveConnection) -> list[LiveConnection]:
+        """Store a new connection in place of those that it replaces, with the order of one of them.
+
+        :return: the replaced connections.
+        """
         receiver, uid = connection.key[0], connection.options.uid
-        former: list[LiveConnection] = []
-        if uid is not None:
-            former = [c for c in self.with_uid(uid) if c.key[0] != receiver]
-            self._by_uid.setdefault(uid, weakref.WeakSet()).add(connection)
+        former = [] if uid is None else [c for c in self.with_uid(uid) if c.key[0] != receiver]
         code, number = _code_of(connection)
         if number is not None and self._codes.setdefault(number, code) is not code:
             self._codes[number] = code
@@ -55,10 +56,13 @@ class Replacements:
             self._orders.setdefault(_order_key(other), []).append(other.order)
         if self._orders and (orders := self._orders.get(_order_key(connection))):
             connection.order = orders.pop(0)
-        return former
+        replaced = self._connections.add(connection, former)
+        if uid is not None:  # not before it is stored: the garbage collector may forget a uid
+            self._by_uid.setdefault(uid, weakref.WeakSet()).add(connection)
+        return replaced
 
-    def undo(self, connection: LiveConnection, replaced: Iterable[LiveConnection]) -> None:
-        """Undo :meth:`find`, for a connection that was not made in the end."""
+    def forget_orders(self, connection: LiveConnection, replaced: Iterable[LiveConnection]) -> None:
+        """Let no later connection take over the orders of those that are not replaced after all."""
         for other in replaced:
             orders = self._orders.get(_order_key(other), [])
             if other.order in orders:

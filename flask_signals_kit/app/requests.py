@@ -44,7 +44,9 @@ class Requests:
         """The attribute of a context that stores its record; contexts of two apps may nest."""
 
     def of(self, signal: str) -> RequestRecord:
-        """Return the record of the request that a signal is sent in; its send must call this.
+        """Return the record of the request that a signal is sent in.
+
+        Call this within the send, which is looked for on the stack.
 
         :param signal: the signal's name.
         """

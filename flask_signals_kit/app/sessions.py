@@ -118,11 +118,10 @@ class Sessions:
         return _Observed(pending, self.notify_kept)
 
     def _search(self, find: Callable[[tuple[SessionSource, ...]], T | None]) -> T | None:
-        """Call a function with the sources in each active context of this app, the innermost first.
+        """Return the first true result of a function that gets the sources of a context.
 
-        Without such a context, call it in the current one.
-
-        :return: its first true result.
+        It is called in each active context of this app, the innermost first; without one, in the
+        current context.
         """
         app = self._app()
         is_here = app is not None and is_current(app)

@@ -41,7 +41,7 @@ class Observation:
     """One emission that is over, as an observer gets it.
 
     Read :attr:`emission` and :meth:`steps` while the observer runs; afterwards they raise
-    ``RuntimeError``, because receivers, exceptions and frames are not kept.
+    ``RuntimeError``, because receivers and exceptions are not kept.
 
     :param context: the signal's context.
     :param roster: every connection of the signal.

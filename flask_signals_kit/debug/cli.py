@@ -14,7 +14,7 @@ from .activity import StepInfo
 from .flow import Flow, flow, grouped
 from .flow_svg import to_file
 from .flow_text import to_dot, to_mermaid
-from .labels import clock, doc_parts, duration, label, near_file, short_file, to_json
+from .labels import clock, doc_parts, duration, label, near_file, plain, short_file, to_json
 from .lock import HEADER, compare_lock, to_lock
 from .outbox import in_words
 from .outbox_cli import outbox
@@ -222,7 +222,7 @@ def _no_signal(name: str) -> click.ClickException:
     app_signals = current_signals()
     near = suggestion(app_signals.names.nearest(name))
     return click.ClickException(
-        f"App {app_signals.app.name!r} has no signal {name!r}.{near} "
+        f"App {plain(app_signals.app.name)!r} has no signal {name!r}.{near} "
         "See 'flask signals list --all'."
     )
 

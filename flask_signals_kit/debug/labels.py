@@ -128,7 +128,10 @@ _VALUES = frozenset({bool, float, int, str, type(None)})
 
 
 def to_json(value: Any) -> Any:
-    """Return a record as JSON types; this is several times as fast as ``asdict``."""
+    """Return a record, a tuple or a plain value as JSON types; the fields of a record are likewise.
+
+    This is several times as fast as ``asdict``.
+    """
     kind: type = type(value)
     if kind in _VALUES:
         return value

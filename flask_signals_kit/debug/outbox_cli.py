@@ -11,7 +11,7 @@ import click
 from flask.cli import AppGroup
 
 from ..errors import did_you_mean
-from .labels import brief_moment, duration, label, named, near_file, short_error, to_json
+from .labels import brief_moment, duration, label, named, near_file, plain, short_error, to_json
 from .outbox import (
     STATUSES,
     MessageInfo,
@@ -136,7 +136,9 @@ def list_messages(
     )
     shown = found[:limit]
     if as_json:
-        print_json({"app": app_signals.app.name, "messages": [to_json(each) for each in shown]})
+        print_json(
+            {"app": plain(app_signals.app.name), "messages": [to_json(each) for each in shown]}
+        )
         return
     _print_messages(shown)
     if len(found) > limit:

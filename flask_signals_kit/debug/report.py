@@ -497,7 +497,7 @@ def _foreign(app_signals: AppSignals, source: blinker.Signal) -> Iterator[Receiv
         ]
         if receiver is None or not senders or _is_own(receiver):
             continue
-        connection = Connection(
+        connection = Connection(  # of no signal of the kit
             signal="",
             receiver=place_of(receiver),
             sender=None if None in senders else ", ".join(sorted(filter(None, senders))),

@@ -124,7 +124,7 @@ def source_of(session: Any) -> SessionSource:
     :param session: a ``scoped_session``, or a function that returns the current one or ``None``.
     :raises ConfigurationError: for anything else; a plain ``sessionmaker`` has no current session.
     """
-    if hasattr(session, "session_factory"):  # a scoped_session
+    if hasattr(session, "session_factory") and hasattr(session, "registry"):  # a scoped_session
         return SessionSource(lambda: session, lambda: _configured_binds(session.session_factory))
     if callable(session) and not hasattr(session, "kw") and not isinstance(session, type):
         return SessionSource(session, lambda: [getattr(session(), "bind", None)])

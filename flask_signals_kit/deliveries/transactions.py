@@ -477,20 +477,6 @@ def listen() -> None:
     event.listen(Mapper, "refresh", _refresh, raw=True)
 
 
-@cache
-def _listen_last() -> None:
-    """Move the kit's listener for ``before_commit`` behind those of the app.
-
-    They may execute statements. When the first transaction begins, the app has added them, and none
-    is being called.
-    """
-    from sqlalchemy import event
-    from sqlalchemy.orm import Session as OrmSession
-
-    event.remove(OrmSession, "before_commit", _before_commit)
-    event.listen(OrmSession, "before_commit", _before_commit)
-
-
 def _before_commit(session: Session) -> None:
     """Find out whether the database will turn the commit of the root into a rollback.
 
@@ -523,7 +509,6 @@ def _after_rollback(session: Session) -> None:
 
 
 def _after_transaction_create(session: Session, transaction: Any) -> None:
-    _listen_last()
     loop = _loop.get()
     # A task or thread of a receiver has inherited the loop, and may outlive the receiver.
     begun = None if loop is None else loop.begun

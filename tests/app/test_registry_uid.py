@@ -10,6 +10,7 @@ from flask_signals_kit import (
     DuplicateReceiverError,
     SignalsKit,
 )
+from flask_signals_kit.app import replacements
 from tests.support import make_app, read_back, results, send_mail, write_down
 
 
@@ -147,3 +148,22 @@ def test_uid_of_a_lambda_on_another_line_is_refused(kit: SignalsKit, app: Flask)
     with pytest.raises(DuplicateReceiverError):
         kit.on("account_funded", uid="ledger")(lambda sender, **extra: "another")
     assert results(kit, app) == ["one"]
+
+
+def test_uid_is_kept_although_the_former_receiver_is_collected_meanwhile(
+    kit: SignalsKit, no_gc: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The garbage collector may run at any point while a receiver is connected."""
+
+    def connect() -> Receiver:
+        receiver = Receiver()
+        vars(receiver)["itself"] = receiver  # only the garbage collector frees it
+        return kit.on("account_funded", uid="ledger", weak=True)(receiver)
+
+    connect()
+    monkeypatch.setattr(replacements, "_order_key", lambda connection: gc.collect())
+    receiver = connect()
+    monkeypatch.undo()
+    with pytest.raises(DuplicateReceiverError):
+        kit.on("account_funded", uid="ledger")(read_back)
+    assert [connection.resolve() for connection in kit.registry.connections] == [receiver]

@@ -187,9 +187,9 @@ def test_sender_collected_while_the_signal_is_locked_is_disconnected() -> None:
         strangers = [Account() for _ in range(1000)]
         return signal, [stranger for stranger in strangers if id(stranger) == address]
 
-    signal, same = collect()
-    while not same:
-        signal, same = collect()
+    signal, same = next((found for _ in range(100) if (found := collect())[1]), (None, []))
+    if signal is None:
+        pytest.skip("no object gets the address again")
     assert signal.send(*same) == []
     assert not signal.receivers
 

@@ -389,7 +389,7 @@ def receive(sender: Any, **payload: Any) -> str:
 def test_send_without_matching_receivers_enters_no_slow_loop(
     monkeypatch: pytest.MonkeyPatch, on_error: Any, how: str
 ) -> None:
-    """Under every policy."""
+    """This holds under every policy."""
     signal = Signal("account_funded", on_error=on_error)
     if how != "empty":
         signal.connect(receive, sender="acme" if how == "muted" else "else")

@@ -8,7 +8,7 @@ import pytest
 from flask import Flask, g
 from flask_sqlalchemy import SQLAlchemy
 from flask_sqlalchemy_lite import SQLAlchemy as Lite
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 from sqlalchemy.ext.asyncio import (
     async_scoped_session,
     async_sessionmaker,
@@ -228,6 +228,25 @@ def test_invalid_sessions_are_refused(make: Any) -> None:
     if make is not None:
         with pytest.raises(ConfigurationError, match="give it a scoped_session, or a function"):
             AfterCommit(session=make)
+
+
+def test_object_that_returns_the_session_is_a_source(sqlite_shop: Shop) -> None:
+    """It may have a factory of sessions, as a scoped session has."""
+
+    class Database:
+        session_factory = sessionmaker(sqlite_shop.engine)
+
+        def __call__(self) -> Session:
+            return sqlite_shop.session
+
+    sqlite_shop.kit.use_session(Database())
+    seen = sqlite_shop.listen()
+    with sqlite_shop.open() as session:
+        session.execute(text("SELECT 1"))
+        sqlite_shop.funded.send("acme")
+        assert seen == []
+        session.commit()
+    assert seen == ["acme"]
 
 
 def test_extension_object_as_session_is_refused(sqlite_shop: Shop) -> None:

@@ -101,7 +101,9 @@ class Statements:
     def __init__(self, table: Table) -> None:
         self.table: Table = table
         self._compiled: WeakKeyDictionary[Any, dict[Any, _Compiled]] = WeakKeyDictionary()
-        """The statements as text, by engine; each is found by itself and the table's schema."""
+        """The statements as text, by dialect; each is found by itself and the table's schema."""
+        self._used: WeakKeyDictionary[Any, dict[Any, _Compiled]] = WeakKeyDictionary()
+        """Those that each engine has executed."""
         columns, now = table.c, Now()
         stored = ("receiver", "signal", "payload", "headers", "queue")
         self._insert = insert(table).values(**dict.fromkeys(stored), due=now, attempt=0).inline()
@@ -174,7 +176,8 @@ class Statements:
 
         :param values: its receiver, signal, payload, headers and queue.
         :param returns_id: whether to return its id; PostgreSQL takes longer then.
-        :param check: called with the first connection of each engine; may refuse it by an error.
+        :param check: called with a connection before the first insert of an engine into a schema;
+            may refuse it by an error.
         """
         is_returned = returns_id and connection.dialect.name != "sqlite"
         statement = self._insert_returning if is_returned else self._insert
@@ -266,16 +269,22 @@ class Statements:
     ) -> CursorResult[Any]:
         """Execute a statement with values for its parameters.
 
-        It is compiled once for each engine. SQLAlchemy's own cache needs a key, which takes longer
+        It is compiled once for each dialect. SQLAlchemy's own cache needs a key, which takes longer
         to build than SQLite takes to insert a row.
+
+        :param check: as for :meth:`insert`.
         """
-        texts = self._compiled.setdefault(connection.engine, {})
+        used = self._used.setdefault(connection.engine, {})
         key = statement, schema_in(self.table, connection)
-        text = texts.get(key)
+        text = used.get(key)
         if text is None:
             if check is not None:
                 check(connection)
-            text = texts[key] = _Compiled(statement, connection.dialect, self.table.schema, key[1])
+            compiled = self._compiled.setdefault(connection.dialect, {})
+            if key not in compiled:
+                how = connection.dialect, self.table.schema, key[1]
+                compiled[key] = _Compiled(statement, *how)
+            text = used[key] = compiled[key]
         return connection.exec_driver_sql(text.sql, text.parameters(values))
 
 
