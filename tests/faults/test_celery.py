@@ -152,10 +152,11 @@ def test_rabbitmq_is_killed_and_started(sqlite_shop: Processes, rabbit: RabbitSe
 def test_both_engines_run_each_message_once(shop: Processes, redis: RedisServer) -> None:
     """While Celery's worker replaces that of a process."""
     ready = shop.folder / "celery-0"
+    own = "SELECT id FROM effect WHERE process = :process"
     with shop.working(2) as embedded:
-        worker = celery(shop, redis.url, "worker", "--beat", "--concurrency", "2")
         shop.send(1, 20)
-        shop.wait_for_effects(1)
+        wait_until(lambda: shop.read(own, process=embedded.pid))
+        worker = celery(shop, redis.url, "worker", "--beat", "--concurrency", "2")
         wait_until(lambda: ready.exists() and " ready." in ready.read_text())
         sender = shop.start("send", 21, 180)
         other = "SELECT id FROM effect WHERE process <> :process"
@@ -167,7 +168,6 @@ def test_both_engines_run_each_message_once(shop: Processes, redis: RedisServer)
     wait_for_the_end(shop)
     assert worker.poll() is None
     shop.check(orders=220, effects=220, repeated=0)
-    assert shop.read("SELECT id FROM effect WHERE process = :process", process=embedded.pid)
     assert all(attempt == 1 for [attempt] in shop.read("SELECT attempt FROM effect"))
 
 
