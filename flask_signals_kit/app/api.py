@@ -506,7 +506,7 @@ def _name_of(registry: Registry, signal: Any) -> str | None:
     """Return the name or glob of an argument of ``on``.
 
     :return: ``None`` for a third-party signal that is not bridged yet.
-    :raises DeclarationError: for anything else than a signal of this kit.
+    :raises DeclarationError: for anything other than a signal of this kit.
     """
     if isinstance(signal, str):
         return signal if is_glob(signal) else check_name(signal)

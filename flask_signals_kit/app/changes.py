@@ -39,8 +39,6 @@ def notify(
 
 def notify_declaration(registry: Registry, handle: DomainSignal[Any, ..., Any]) -> None:
     """Call the observers with a declaration, which may be that of the registry's parent."""
-    if not observers:
-        return
     name, attributes = handle.name, vars(handle).copy()
     owner = next(each for each in registry.chain if name in each.declarations)
 

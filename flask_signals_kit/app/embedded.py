@@ -87,8 +87,9 @@ class Worker:
     def _run_once(self, message: int, attempt: int) -> float:
         """Run a message.
 
-        :return: when the end of the run was stored; minus infinity if it was not, or perhaps not,
-            and infinity if the message must not be run again here.
+        :return: when its end was stored: a claim of the message after that counts. Minus infinity,
+            so that every claim counts, if it may not have been stored; infinity, so that none does,
+            once this worker runs nothing more.
         """
         outbox = self._outbox()
         if outbox is None or self._stopped:

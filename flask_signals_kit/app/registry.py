@@ -112,15 +112,15 @@ class Registry:
         """Return the contracts that a receiver of this name or glob must match."""
         if target in BUILTIN_PAYLOADS:
             return [Contract(signal=target, required=BUILTIN_PAYLOADS[target])]
-        found: dict[str, Contract] = {}
-        many = is_glob(target)
+        handles: list[DomainSignal[Any, ..., Any]] = []
+        matches_many = is_glob(target)
         for registry in self.chain[::-1]:
-            declared = registry.declarations.copy()
-            for name in [n for n in declared if fnmatchcase(n, target)] if many else [target]:
-                contract = getattr(declared.get(name), "contract", None)
-                if contract is not None:
-                    found[name] = contract
-        return [*found.values()]
+            declared = registry.declarations
+            if matches_many:
+                handles += [h for name, h in list(declared.items()) if fnmatchcase(name, target)]
+            elif target in declared:
+                handles.append(declared[target])
+        return [*{h.name: h.contract for h in handles if h.contract is not None}.values()]
 
     def declare(
         self, name: str, doc: str | None, on_error: OnError | None, place: Place | None
