@@ -195,7 +195,7 @@ def plain_sessions(sources: Iterable[SessionSource]) -> list[Any]:
 
 
 def _has_unusable_session(sources: Iterable[SessionSource]) -> bool:
-    return any(map(is_unusable, _from_each(sources, SessionSource.sessions)))
+    return any(_from_each(sources, lambda source: [*map(is_unusable, source.sessions())]))
 
 
 def _from_each(

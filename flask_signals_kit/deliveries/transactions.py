@@ -51,7 +51,6 @@ class Pending:
     """
 
     # The defaults; each is set on the instance when it changes.
-    _aborted = False
     _committed = False
     _ended: Session | None = None  # the session, once the transaction has ended
     _outer: Pending | None = None
@@ -84,7 +83,7 @@ class Pending:
         if transaction.nested:
             self._outer = _pending_of(transaction.parent)
             self._outer._calls.update(self._take())
-        elif self._aborted:
+        elif any(map(_was_aborted, _psycopg_connections(transaction))):
             reason = "the database rolled back a commit, because an earlier statement had failed"
             _drop(reason, self._take())
         else:
@@ -417,7 +416,8 @@ def is_unusable(session: Session) -> bool:
 
 def _connections_of(transaction: Any) -> set[Any]:
     """Return the connections that a transaction uses; the attribute is private in SQLAlchemy."""
-    return set(map(itemgetter(0), getattr(transaction, "_connections", {}).values()))
+    found = getattr(transaction, "_connections", None)
+    return set(map(itemgetter(0), [*found.values()])) if isinstance(found, dict) else set()
 
 
 def connection_in(session: Session, engine: Any) -> Any:
@@ -433,6 +433,9 @@ def connection_in(session: Session, engine: Any) -> Any:
     return connections.get(engine, (None,))[0]
 
 
+_PSYCOPG = "psycopg"
+"""With it begin the names of the drivers psycopg and psycopg2."""
+
 _IN_ERROR = 3
 """The status of a transaction in which a statement has failed, in psycopg and psycopg2."""
 
@@ -443,12 +446,53 @@ def _is_aborted(connection: Any) -> bool:
     SQLite continues after a failed statement. Drivers that do not report the status are assumed to
     do the same.
     """
-    if not connection.dialect.driver.startswith("psycopg"):
+    if not connection.dialect.driver.startswith(_PSYCOPG):
         return False
     with suppress(Exception):  # such as a connection that is closed
         info = connection.connection.driver_connection.info
         return bool(info.transaction_status == _IN_ERROR)
     return False
+
+
+_ABORTED = "signals_kit_aborted"
+"""The key in a connection's ``info``: whether the database was about to turn a commit of it into a
+rollback."""
+
+_observed: weakref.WeakSet[Any] = weakref.WeakSet()
+"""The engines whose commits are observed."""
+
+
+def _observe_commits(connection: Any) -> None:
+    """Note just before each commit of an engine whether the database will turn it into a rollback.
+
+    Only psycopg can tell it, and only then: the listeners of the app, which may execute statements
+    as a session commits, have been called.
+    """
+    if connection.engine not in _observed:
+        from sqlalchemy import event
+
+        event.listen(connection.engine, "commit", _note_aborted)
+        _observed.add(connection.engine)
+
+
+def _note_aborted(connection: Any) -> None:
+    connection.info[_ABORTED] = _is_aborted(connection)
+
+
+def _psycopg_connections(transaction: Any) -> list[Any]:
+    """Return the connections of a transaction that psycopg has made; none before it is imported."""
+    if "psycopg" not in sys.modules and "psycopg2" not in sys.modules:
+        return []
+    found = _connections_of(transaction)
+    return [each for each in found if each.dialect.driver.startswith(_PSYCOPG)]
+
+
+def _was_aborted(connection: Any) -> bool:
+    """Tell of a connection that has committed whether that was a rollback.
+
+    If its transaction is still open, it was begun outside of the session.
+    """
+    return connection.info.get(_ABORTED, False) or _is_aborted(connection)
 
 
 def holding(call: Call) -> list[Session]:
@@ -469,27 +513,29 @@ def listen() -> None:
     from sqlalchemy.orm import Mapper
     from sqlalchemy.orm import Session as OrmSession
 
-    event.listen(OrmSession, "before_commit", _before_commit)
+    event.listen(OrmSession, "after_begin", _after_begin)
     event.listen(OrmSession, "after_commit", _after_commit, insert=True)
     event.listen(OrmSession, "after_rollback", _after_rollback)
     event.listen(OrmSession, "after_transaction_create", _after_transaction_create)
     event.listen(OrmSession, "after_transaction_end", _after_transaction_end)
     event.listen(Mapper, "refresh", _refresh, raw=True)
+    for session in _all_sessions():  # those that have begun already
+        for connection in _psycopg_connections(session.get_transaction()):
+            _observe_commits(connection)
 
 
-def _before_commit(session: Session) -> None:
-    """Find out whether the database will turn the commit of the root into a rollback.
+def _all_sessions() -> list[Session]:
+    """Return every session that exists; the dictionary of them is private in SQLAlchemy."""
+    from sqlalchemy.orm import session
 
-    Only psycopg can tell it.
-    """
-    if "psycopg" not in sys.modules and "psycopg2" not in sys.modules:
-        return
-    # Also for a savepoint: the commit of the root checks again.
-    transaction = session.get_transaction()
-    pending: Pending | None = getattr(transaction, _PENDING, None)
-    if pending is not None:
-        connections = _connections_of(transaction) if pending._calls else ()
-        pending._aborted = any(map(_is_aborted, connections))
+    found: Any = getattr(session, "_sessions", weakref.WeakValueDictionary())
+    return [each for ref in found.valuerefs() if (each := ref()) is not None]
+
+
+def _after_begin(session: Session, transaction: Any, connection: Any) -> None:
+    if connection.dialect.driver.startswith(_PSYCOPG):
+        _observe_commits(connection)
+        connection.info[_ABORTED] = False
 
 
 def _after_commit(session: Session) -> None:

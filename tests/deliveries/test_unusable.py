@@ -3,14 +3,15 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from flask import Flask
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
-from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session
 
 from flask_signals_kit import Failed, SignalsKit
@@ -242,6 +243,87 @@ def note(sender, **extra):
 """The beginning of a program whose process has not used psycopg yet."""
 
 
+def test_listener_of_the_app_that_aborts_the_transaction_as_it_commits(postgresql: str) -> None:
+    """It was added after the receiver was connected, and swallows the error."""
+    run_python(
+        """
+import sys
+
+from flask import Flask
+from flask_signals_kit import SignalsKit
+from sqlalchemy import create_engine, event, text
+from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.orm import Session
+
+app, kit, current, seen = Flask("shop"), SignalsKit(), [], []
+kit.use_session(lambda: current[-1])
+kit.init_app(app)
+
+
+@kit.on("account_funded", delivery="after_commit")
+def note(sender, **extra):
+    seen.append(sender)
+
+
+@event.listens_for(Session, "before_commit")
+def audit(session):
+    try:
+        session.execute(text("SELECT * FROM missing"))
+    except ProgrammingError:
+        pass
+
+
+with app.app_context(), Session(create_engine(sys.argv[1])) as session:
+    current.append(session)
+    session.begin()
+    kit.send("account_funded", "acme")
+    session.commit()
+assert seen == [], seen
+""",
+        postgresql,
+    )
+
+
+def test_listener_that_is_added_late_and_aborts_the_transaction_as_it_commits(
+    postgresql: str,
+) -> None:
+    """After the first transaction, to one session, as an extension may do."""
+    with closing(Shop(postgresql)) as shop, shop.open() as session:
+        seen = shop.listen()
+        shop.fund("acme")
+        session.commit()
+
+        def audit(session: Session) -> None:
+            with suppress(ProgrammingError):
+                fail_statement(session)
+
+        event.listen(session, "before_commit", audit)
+        shop.fund("globex")
+        session.commit()
+        assert seen == shop.rows() == ["acme"]
+
+
+def test_listener_that_connects_the_first_receiver_as_a_session_commits(sqlite: str) -> None:
+    """Such as by the import of its module."""
+    run_python(
+        NEW_APP.partition("@kit.on")[0]
+        + """
+@event.listens_for(Session, "before_commit")
+def load(session):
+    kit.on("account_funded", delivery="after_commit")(lambda sender, **extra: seen.append(sender))
+    kit.send("account_funded", "acme")
+
+
+with app.app_context(), Session(create_engine(sys.argv[1])) as session:
+    current.append(session)
+    session.execute(text("SELECT 1"))
+    session.commit()
+assert seen == ["acme"], seen
+""",
+        sqlite,
+    )
+
+
 def test_commit_that_psycopg_rolls_back_although_it_is_imported_late(postgresql: str) -> None:
     """The engine is created after the receiver was connected, and imports the driver."""
     run_python(
@@ -321,6 +403,22 @@ def test_failure_of_an_immediate_after_commit_receiver_is_contained(shop: Shop) 
     with shop.open():
         [outcome] = _send_robust(shop, "acme")
         assert isinstance(outcome, Failed)
+
+
+@pytest.mark.parametrize("session", [Mock(spec=Session), Mock(), Mock(spec=AsyncSession)])
+def test_failure_is_contained_although_the_session_is_a_mock(sqlite: str, session: Any) -> None:
+    """In a unit test without a database."""
+    with closing(Shop(sqlite, "use_session")) as shop:
+        shop.kit.use_session(lambda: session)
+
+        @shop.kit.on(shop.funded, on_error="isolate")
+        def fail(sender: str, **extra: Any) -> None:
+            raise ValueError
+
+        seen = shop.listen(delivery="immediate")
+        with shop.open():
+            shop.funded.send("acme")
+        assert seen == ["acme"]
 
 
 def test_invalid_session_source_does_not_replace_the_failure(sqlite: str) -> None:
