@@ -51,6 +51,7 @@ class Pending:
     """
 
     # The defaults; each is set on the instance when it changes.
+    _aborted = False
     _committed = False
     _ended: Session | None = None  # the session, once the transaction has ended
     _outer: Pending | None = None
@@ -83,7 +84,7 @@ class Pending:
         if transaction.nested:
             self._outer = _pending_of(transaction.parent)
             self._outer._calls.update(self._take())
-        elif any(map(_was_aborted, _psycopg_connections(transaction))):
+        elif self._aborted:
             reason = "the database rolled back a commit, because an earlier statement had failed"
             _drop(reason, self._take())
         else:
@@ -454,47 +455,6 @@ def _is_aborted(connection: Any) -> bool:
     return False
 
 
-_ABORTED = "signals_kit_aborted"
-"""The key in a connection's ``info``: whether the database was about to turn a commit of it into a
-rollback."""
-
-_observed: weakref.WeakSet[Any] = weakref.WeakSet()
-"""The engines whose commits are observed."""
-
-
-def _observe_commits(connection: Any) -> None:
-    """Note just before each commit of an engine whether the database will turn it into a rollback.
-
-    Only psycopg can tell it, and only then: the listeners of the app, which may execute statements
-    as a session commits, have been called.
-    """
-    if connection.engine not in _observed:
-        from sqlalchemy import event
-
-        event.listen(connection.engine, "commit", _note_aborted)
-        _observed.add(connection.engine)
-
-
-def _note_aborted(connection: Any) -> None:
-    connection.info[_ABORTED] = _is_aborted(connection)
-
-
-def _psycopg_connections(transaction: Any) -> list[Any]:
-    """Return the connections of a transaction that psycopg has made; none before it is imported."""
-    if "psycopg" not in sys.modules and "psycopg2" not in sys.modules:
-        return []
-    found = _connections_of(transaction)
-    return [each for each in found if each.dialect.driver.startswith(_PSYCOPG)]
-
-
-def _was_aborted(connection: Any) -> bool:
-    """Tell of a connection that has committed whether that was a rollback.
-
-    If its transaction is still open, it was begun outside of the session.
-    """
-    return connection.info.get(_ABORTED, False) or _is_aborted(connection)
-
-
 def holding(call: Call) -> list[Session]:
     """Return the sessions of the sender and the payload, except async ones."""
     sessions = sessions_holding((call._sender, *call._payload.values()))
@@ -520,8 +480,8 @@ def listen() -> None:
     event.listen(OrmSession, "after_transaction_end", _after_transaction_end)
     event.listen(Mapper, "refresh", _refresh, raw=True)
     for session in _all_sessions():  # those that have begun already
-        for connection in _psycopg_connections(session.get_transaction()):
-            _observe_commits(connection)
+        for connection in _connections_of(session.get_transaction()):
+            _after_begin(session, None, connection)
 
 
 def _all_sessions() -> list[Session]:
@@ -533,9 +493,34 @@ def _all_sessions() -> list[Session]:
 
 
 def _after_begin(session: Session, transaction: Any, connection: Any) -> None:
-    if connection.dialect.driver.startswith(_PSYCOPG):
-        _observe_commits(connection)
-        connection.info[_ABORTED] = False
+    if connection.dialect.driver.startswith(_PSYCOPG):  # in case it was imported just now
+        _check_commits(session)
+
+
+def _check_commits(session: Session) -> None:
+    """Listen to the commits of a session that may use psycopg; other drivers tell of no failure.
+
+    The listeners of a session are called after those of its class, which may execute statements.
+    """
+    if _CHECKED not in vars(session):
+        from sqlalchemy import event
+
+        setattr(session, _CHECKED, True)
+        event.listen(session, "before_commit", _before_commit)
+
+
+_CHECKED = "_signals_kit_checked"
+"""Marks a session whose commits are checked."""
+
+
+def _before_commit(session: Session) -> None:
+    """Find out whether the database will turn the commit of the root into a rollback."""
+    # Also for a savepoint: the commit of the root checks again.
+    transaction = session.get_transaction()
+    pending: Pending | None = getattr(transaction, _PENDING, None)
+    if pending is not None:
+        connections = _connections_of(transaction) if pending._calls else ()
+        pending._aborted = any(map(_is_aborted, connections))
 
 
 def _after_commit(session: Session) -> None:
@@ -555,6 +540,8 @@ def _after_rollback(session: Session) -> None:
 
 
 def _after_transaction_create(session: Session, transaction: Any) -> None:
+    if "psycopg" in sys.modules or "psycopg2" in sys.modules:
+        _check_commits(session)
     loop = _loop.get()
     # A task or thread of a receiver has inherited the loop, and may outlive the receiver.
     begun = None if loop is None else loop.begun
