@@ -15,6 +15,8 @@ PIP     = $(@D)/bin/python -m pip -qq --disable-pip-version-check
 PORT   ?= 5000
 # What pytest is given, as in: make pytest ARGS="-k relay -x"
 ARGS   ?=
+# More than the cores: many tests wait for a browser, a server or another process.
+WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 3 / 2)))
 
 # The first Python that is new enough. Another one: make setup PYTHON=/path/to/python
 PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11 python; do \
@@ -27,7 +29,7 @@ TYPED := _flask_signals_kit_pytest.py flask_signals_kit tests $(wildcard example
 .DELETE_ON_ERROR:
 # The steps of `make test` print in order and end with pytest's closing line, with -j, too.
 .NOTPARALLEL:
-.PHONY: help setup demo demo-celery test lint types imports wheel docs oldest matrix flask-head pytest faults \
+.PHONY: help setup demo demo-celery test lint types imports wheel docs oldest matrix flask-head pytest coverage faults \
 	tree bench format constraints clean
 
 help: ## list the targets
@@ -126,7 +128,10 @@ ifeq ($(CI),true)
 endif
 
 pytest: tree ## run the tests alone (ARGS="-k relay -x")
-	@cd $(TREE) && $(CURDIR)/$(BIN)/pytest -n auto $(ARGS) --cov
+	@cd $(TREE) && $(CURDIR)/$(BIN)/pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+coverage: ## run the tests, and print the lines and branches that none of them runs
+	@$(MAKE) pytest ARGS="$(ARGS) --cov"
 
 # The Pythons of pyenv are found as well: its commands work for the versions named here.
 pyenv = PYENV_VERSION="$$(pyenv versions --bare 2>/dev/null | paste -sd : -)"
@@ -158,7 +163,7 @@ flask-head: tree ## run the tests with Flask's development head (FLASK_SOURCE=UR
 
 # Real processes that are killed, on real databases; `make test` runs the quick half of it.
 faults: tree ## run the tests of faults, also the long ones (at most ten minutes)
-	@cd $(TREE) && timeout 600 $(CURDIR)/$(BIN)/pytest -n 2 --no-cov -m "long or not long" $(ARGS) \
+	@cd $(TREE) && timeout 600 $(CURDIR)/$(BIN)/pytest -n 2 -m "long or not long" $(ARGS) \
 		tests/faults tests/deliveries/durable/test_processes.py
 	@cat $(TREE)/build/faults.md
 

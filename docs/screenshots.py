@@ -5,7 +5,6 @@ light and dark. Needs Chromium.
 """
 # ruff: noqa: INP001 - Sphinx's folder is no package; this is run from the project's root.
 
-import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
@@ -13,7 +12,7 @@ from typing import Literal
 from playwright.sync_api import Page, sync_playwright
 
 from example_app import create_app
-from tests.conftest import CHROMIUM_FLAGS
+from tests.conftest import CHROMIUM_FLAGS, find_chromium
 from tests.integration.test_story import fill, go
 from tests.support import serving
 
@@ -41,7 +40,6 @@ def _use(page: Page, url: str) -> None:
 
 def main() -> None:
     """Write the pictures."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
     with TemporaryDirectory() as folder, sync_playwright() as playwright:
         app = create_app(
             {
@@ -51,7 +49,7 @@ def main() -> None:
             }
         )
         app.debug = True
-        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_FLAGS)
         with serving(app) as url:
             page = browser.new_page(
                 viewport={"width": 1280, "height": 760}, device_scale_factor=1.5

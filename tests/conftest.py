@@ -45,6 +45,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(missing_packages)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def short_collections() -> None:
+    """Exempt what exists before a module's tests from garbage collections: they are faster so."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def no_command() -> Iterator[None]:
     """Fail a test that leaves the context of a command: what is sent later would belong to it."""
@@ -71,6 +78,12 @@ def serve() -> "Iterator[Callable[[WSGIApplication], str]]":
         yield lambda app: stack.enter_context(serving(app))
 
 
+def find_chromium() -> str | None:
+    """Return the path of a Chromium; that without windows opens a page in a third of the time."""
+    names = ("chromium-headless-shell", "chromium", "chromium-browser")
+    return next(filter(None, map(shutil.which, names)), None)
+
+
 # Playwright keeps an event loop running in this thread while it is open, which makes
 # `asyncio.run` fail in every test in between. So it is closed with its module.
 @pytest.fixture(scope="module")
@@ -78,8 +91,7 @@ def browser() -> "Iterator[Browser]":
     """Give a headless Chromium, the one of the system."""
     sync_api = pytest.importorskip("playwright.sync_api")
     path = require_service(
-        shutil.which("chromium") or shutil.which("chromium-browser"),
-        "Chromium is not installed: apt-get install chromium",
+        find_chromium(), "Chromium is not installed: apt-get install chromium-headless-shell"
     )
     with sync_api.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)

@@ -249,10 +249,7 @@ def test_scripts_and_server_filter_the_same_signals(
         plain = context.new_page()
         for query in QUERIES:
             plain.goto(f"{url}?{query}")
-            by_server = [
-                (card.get_attribute("id") or "").removeprefix("signal-")
-                for card in plain.locator("article.signal:visible").all()
-            ]
+            by_server = shown(plain)
             page.goto(f"{url}?{query}")
             box = page.get_by_role("searchbox")
             asked = box.input_value()

@@ -53,6 +53,15 @@ def create():
 """
 
 
+RUN = """
+import sys
+from flask.cli import FlaskGroup
+
+for command in sys.argv[1:]:
+    FlaskGroup().main(["--app", "shop", *command.split()], standalone_mode=False)
+"""
+
+
 class App:
     """An app in a folder of its own, with Flask-Migrate."""
 
@@ -61,10 +70,10 @@ class App:
         self.folder = folder
         self.url = url
 
-    def flask(self, *arguments: str) -> str:
-        """Run ``flask …`` and return what it prints."""
+    def flask(self, *commands: str) -> str:
+        """Run commands of ``flask`` in one process, and return what they print."""
         done = subprocess.run(
-            [sys.executable, "-m", "flask", "--app", "shop", *arguments],
+            [sys.executable, "-c", RUN, *commands],
             cwd=self.folder,
             env={**os.environ, "SHOP_DATABASE": self.url},
             stdout=subprocess.PIPE,
@@ -87,15 +96,16 @@ class App:
         """
         engine = create_engine(self.url)
         ids = text("SELECT id FROM signals_outbox")
-        for number in (1, 2):
-            self.flask("fund")
-            with engine.connect() as connection:
-                names = [each["name"] for each in inspect(connection).get_indexes("signals_outbox")]
-                assert names == ["ix_signals_outbox_due"]
-                assert connection.scalars(ids).all() == [number]
-            assert f"paid {number}\n" in self.flask("signals", "work", "--once")
-            with engine.connect() as connection:
-                assert connection.scalars(ids).all() == []
+        work = "signals work --once"
+        assert "paid 1\n" in self.flask("fund", work)
+        self.flask("fund")
+        with engine.connect() as connection:
+            names = [each["name"] for each in inspect(connection).get_indexes("signals_outbox")]
+            assert names == ["ix_signals_outbox_due"]
+            assert connection.scalars(ids).all() == [2]
+        assert "paid 2\n" in self.flask(work)
+        with engine.connect() as connection:
+            assert connection.scalars(ids).all() == []
         engine.dispose()
 
 
@@ -107,24 +117,21 @@ def app(tmp_path: Path, database: str) -> App:
 
 def test_table_is_in_the_migration(app: App) -> None:
     """A second autogenerate finds no difference."""
-    app.flask("db", "init")
-    assert "Detected added table 'signals_outbox'" in app.flask("db", "migrate")
+    assert "Detected added table 'signals_outbox'" in app.flask("db init", "db migrate")
     [migration] = app.migrations()
     assert "op.create_table('signals_outbox'," in migration
     assert "'ix_signals_outbox_due', ['due']" in migration
-    app.flask("db", "upgrade")
-    assert "No changes in schema detected." in app.flask("db", "migrate")
-    assert "No new upgrade operations detected." in app.flask("db", "check")
+    app.flask("db upgrade")
+    assert "No changes in schema detected." in app.flask("db migrate")
+    assert "No new upgrade operations detected." in app.flask("db check")
     assert len(app.migrations()) == 1
     app.assert_complete()
-    app.flask("db", "downgrade", "base")
+    app.flask("db downgrade base")
 
 
 def test_migration_finds_no_difference_after_create_all(app: App) -> None:
     """An app may begin with one and go on with the other."""
-    app.flask("create")
-    app.flask("db", "init")
-    assert "No changes in schema detected." in app.flask("db", "migrate")
+    assert "No changes in schema detected." in app.flask("create", "db init", "db migrate")
     assert app.migrations() == []
     app.assert_complete()
 
