@@ -24,6 +24,7 @@ from flask_signals_kit.records import OnError
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
+    from playwright.sync_api import Locator
 
 T = TypeVar("T")
 
@@ -57,6 +58,12 @@ def free_port() -> int:
         found.bind(("127.0.0.1", 0))
         port: int = found.getsockname()[1]
         return port
+
+
+def follow(link: "Locator") -> None:
+    """Click a link or a button, and wait until the page that it leads to is complete."""
+    with link.page.expect_navigation():
+        link.click()
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from tests.deliveries.durable.support import DurableShop
 from tests.integration.test_page_browser import LONG
 from tests.integration.test_requests_browser import check_views
+from tests.support import follow
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -88,21 +89,21 @@ def test_views_lead_from_an_emission_to_its_message_and_back(
     with browser.new_context(java_script_enabled=scripts) as context:
         page = context.new_page()
         page.goto(f"{url}/requests")
-        page.locator("table.requests a").last.click()
+        follow(page.locator("table.requests a").last)
         assert sorted(page.locator(".tree .outcome").all_inner_texts()) == ["dead", "retrying"]
-        page.get_by_role("link", name="message 1").click()
+        follow(page.get_by_role("link", name="message 1"))
         assert page.get_by_role("heading", level=1).inner_text() == "Message 1"
-        page.get_by_role("link", name="emission").click()
+        follow(page.get_by_role("link", name="emission"))
         assert "/emissions/" in page.url
-        page.get_by_role("link", name="Outbox").click()
+        follow(page.get_by_role("link", name="Outbox"))
         total = page.get_by_role("status").inner_text()
         assert total.endswith(" stored")
         page.get_by_label("Status").select_option("dead")
-        page.get_by_role("button", name="Filter").click()
+        follow(page.get_by_role("button", name="Filter"))
         assert page.get_by_role("status").inner_text() == f"1 of {total}"
-        page.get_by_role("link", name="Message 1", exact=True).click()
-        page.get_by_role("main").get_by_role("link", name="Outbox").click()
-        page.get_by_role("link", name="ledger", exact=True).click()
+        follow(page.get_by_role("link", name="Message 1", exact=True))
+        follow(page.get_by_role("main").get_by_role("link", name="Outbox"))
+        follow(page.get_by_role("link", name="ledger", exact=True))
         assert "receiver=ledger" in page.url
 
 

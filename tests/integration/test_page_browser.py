@@ -10,6 +10,7 @@ from flask import Flask
 from flask_signals_kit import SignalsKit
 from tests.debug.page.test_paging import make_app as make_long_app
 from tests.debug.page.test_views import QUERIES, make_app
+from tests.support import follow
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -72,20 +73,20 @@ def test_page_works_without_scripts(browser: "Browser", url: str) -> None:
         everything = page.locator("article.signal:visible").count()
         assert everything == 14
         page.get_by_role("searchbox").fill("money")
-        page.get_by_role("button", name="Search").click()
+        follow(page.get_by_role("button", name="Search"))
         assert page.locator("article.signal:visible").count() == 1
         assert page.get_by_role("status").inner_text() == "1 of 14 signals"
-        page.get_by_role("link", name="Clear the filters").click()
+        follow(page.get_by_role("link", name="Clear the filters"))
         page.get_by_text("Problems 2", exact=True).click()
-        page.get_by_role("button", name="Search").click()
+        follow(page.get_by_role("button", name="Search"))
         assert page.locator("article.signal:visible").count() == 2
-        page.locator("article.signal:visible h3 a").first.click()
+        follow(page.locator("article.signal:visible h3 a").first)
         assert page.get_by_role("heading", level=1).inner_text() == "account_funded"
-        page.get_by_role("link", name="All signals").click()
+        follow(page.get_by_role("link", name="All signals"))
         assert page.locator("article.signal:visible").count() == 2
-        page.get_by_role("link", name="Clear the filters").click()
+        follow(page.get_by_role("link", name="Clear the filters"))
         assert page.locator("article.signal:visible").count() == everything
-        page.get_by_role("link", name="JSON").click()
+        follow(page.get_by_role("link", name="JSON"))
         assert '"account_funded"' in page.content()
 
 

@@ -9,7 +9,7 @@ from flask import Flask
 
 from flask_signals_kit import SignalsKit
 from tests.integration.test_page_browser import CONTRASTS, LONG
-from tests.support import Later
+from tests.support import Later, follow
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -112,9 +112,9 @@ def test_views_lead_from_the_list_to_an_emission_and_back(
         assert page.get_by_role("heading", level=1).inner_text() == "Requests"
         assert page.get_by_role("status").inner_text() == "3 recorded"
         page.get_by_label("Method, path or command").fill("/fund")
-        page.get_by_role("button", name="Filter").click()
+        follow(page.get_by_role("button", name="Filter"))
         assert page.get_by_role("status").inner_text() == "1 of 3 recorded"
-        page.get_by_role("link", name="POST /fund").click()
+        follow(page.get_by_role("link", name="POST /fund"))
         tree = page.locator(".tree li")
         assert tree.count() == 10
         shown = [text.split("\n")[0] for text in page.locator(".tree .outcome").all_inner_texts()]
@@ -127,18 +127,18 @@ def test_views_lead_from_the_list_to_an_emission_and_back(
             "other sender",
             "waiting",
         ]
-        page.locator(".tree .number").nth(1).click()
+        follow(page.locator(".tree .number").nth(1))
         assert page.get_by_role("heading", level=1).inner_text().endswith("of alert_dismissed")
-        page.get_by_role("link", name="POST /fund").click()
+        follow(page.get_by_role("link", name="POST /fund"))
         assert page.get_by_role("heading", level=1).inner_text() == "POST /fund"
-        page.locator(".tree a", has_text="account_funded").click()
+        follow(page.locator(".tree a", has_text="account_funded"))
         why = page.get_by_role("region", name="Receivers by emissions")
         assert "other sender" in why.inner_text()
-        why.get_by_role("link").first.click()
+        follow(why.get_by_role("link").first)
         assert "/emissions/" in page.url
-        page.get_by_role("link", name="All requests").click()
+        follow(page.get_by_role("link", name="All requests"))
         page.get_by_text("Only with failures").click()
-        page.get_by_role("button", name="Filter").click()
+        follow(page.get_by_role("button", name="Filter"))
         assert page.get_by_role("status").inner_text() == "3 recorded"
 
 
@@ -236,11 +236,11 @@ def test_link_refreshes_without_scripts(browser: "Browser", served: Served) -> N
         page = context.new_page()
         page.goto(f"{served.url}/requests")
         served.fund()
-        page.get_by_role("link", name="Refresh").click()
+        follow(page.get_by_role("link", name="Refresh"))
         assert page.get_by_role("status").inner_text() == "4 recorded"
         served.later.run()
-        page.locator("table.requests a").first.click()
-        page.get_by_role("link", name="Refresh").click()
+        follow(page.locator("table.requests a").first)
+        follow(page.get_by_role("link", name="Refresh"))
         assert page.locator(".outcome.ran").is_visible()
 
 

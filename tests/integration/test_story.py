@@ -16,6 +16,7 @@ from example_app.campaigns.models import Campaign
 from example_app.extensions import db
 from example_app.funding.card import add_card
 from example_app.funding.wire import receive_wire
+from tests.support import follow
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -48,8 +49,7 @@ def url(app: Flask, serve: Callable[[Flask], str]) -> str:
 
 def go(page: "Page", link: str) -> None:
     """Follow a link of the main navigation, and wait until the page is complete."""
-    with page.expect_navigation():
-        page.get_by_role("navigation", name="Main").get_by_role("link", name=link).click()
+    follow(page.get_by_role("navigation", name="Main").get_by_role("link", name=link))
 
 
 def fill(page: "Page", submit: str, **fields: str) -> None:
@@ -60,8 +60,7 @@ def fill(page: "Page", submit: str, **fields: str) -> None:
             field.select_option(label=value)
         else:
             field.fill(value)
-    with page.expect_navigation():
-        page.get_by_role("button", name=submit, exact=True).click()
+    follow(page.get_by_role("button", name=submit, exact=True))
 
 
 def steps_done(page: "Page") -> int:
@@ -149,7 +148,7 @@ def test_whole_story(url: str, page: "Page") -> None:
     assert error.get_by_text("fail_on_purpose").is_visible()
 
     # What just happened?
-    page.get_by_role("link", name="What just happened?").click()
+    follow(page.get_by_role("link", name="What just happened?"))
     assert re.search(r"/_signals/?$", page.url)
     page.get_by_role("link", name="Signals", exact=True).click()
     told = page.get_by_role("main").inner_text()
@@ -275,7 +274,7 @@ def test_line_after_an_action_leads_to_the_tree_of_its_request(
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.evaluate(FAINT_TEXT) == []
 
-    line.get_by_role("link", name="See what ran").click()
+    follow(line.get_by_role("link", name="See what ran"))
     assert page.get_by_role("heading", name="POST /funding/wire").is_visible()
     for signal, depth in {
         "account_funded": 0,
