@@ -39,10 +39,11 @@ from ..errors import (
     DuplicateReceiverError,
 )
 from .contract import Contract
-from .sessions import plain_sessions
+from .sessions import Sessions, plain_sessions
 
 if TYPE_CHECKING:
     from ..core.connection import LiveConnection
+    from .registry import Registry
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -117,6 +118,8 @@ class MessageStore:
 
     def __init__(self, app_signals: Any, metadata: Any, engine: Any = None) -> None:
         self._app_signals: Callable[[], Any] = weakref.ref(app_signals)
+        self._sessions: Sessions = app_signals.sessions
+        self._registry: Registry = app_signals.registry
         self.statements: Statements = Statements(outbox_table(metadata))
         listen_to_begins()
         self._engine = engine
@@ -202,7 +205,7 @@ class MessageStore:
     def session(self, delivery: Durable | None) -> Any:
         """Return the session of a receiver; create it if need be."""
         own = None if delivery is None else delivery.session
-        sources = self.signals.sessions.here() if own is None else [own]
+        sources = self._sessions.here() if own is None else [own]
         found = (source.open() for source in sources)
         return next((session for session in found if session is not None), None)
 
@@ -214,7 +217,7 @@ class MessageStore:
 
     def sessions_here(self, delivery: Durable) -> list[Any]:
         """Return the sessions of the current app context, and that of a delivery."""
-        found = plain_sessions(self.signals.sessions.here())
+        found = plain_sessions(self._sessions.here())
         own = [] if delivery.session is None else delivery.session.plain_sessions()
         return [*found, *(session for session in own if session not in found)]
 
@@ -229,10 +232,10 @@ class MessageStore:
                 f"Receiver {connection.place} is durable and weak: it would be missing when its "
                 "message runs. Connect it without weak=True."
             )
-        registry = self.signals.registry
-        for other in (*registry.connections, *registry.parent.connections):
-            if isinstance(other.options.delivery, Durable):
-                _refuse_same_name(connection, other)
+        for registry in self._registry.chain:
+            for other in registry.connections:
+                if isinstance(other.options.delivery, Durable):
+                    _refuse_same_name(connection, other)
 
     # -- sending ------------------------------------------------------------------------------
 
@@ -261,7 +264,7 @@ class MessageStore:
             stored.run_contained()
         else:
             waiting.keep(stored)
-        self.signals.sessions.notify_kept(waiting, stored)
+        self._sessions.notify_kept(waiting, stored)
 
     def _session_for(self, call: Call, delivery: Durable) -> tuple[Any, bool]:
         """Return the session to store a call in, and whether it has begun during this send.
@@ -278,9 +281,7 @@ class MessageStore:
             return pending.session, False
         elif not pending.has_ended:
             return None, False  # a listener of the commit sends: its session runs no statement
-        begun: Any = self.signals.sessions.transaction(
-            delivery.session, call._sender, call._payload
-        )
+        begun: Any = self._sessions.transaction(delivery.session, call._sender, call._payload)
         return (None, False) if begun is None else (begun.session, True)
 
     def _store_in(
@@ -320,7 +321,7 @@ class MessageStore:
 
         :return: the id of the message; ``None`` if neither the journal nor a test needs it.
         """
-        is_followed = call._late is not None or bool(self.signals.sessions.kept_observers)
+        is_followed = call._late is not None or bool(self._sessions.kept_observers)
         values = self._values(call, delivery)
         check = self._check_database
         return self.statements.insert(connection, values, returns_id=is_followed, check=check)
@@ -376,7 +377,7 @@ class MessageStore:
 
     def contract_of(self, signal: str) -> Contract | None:
         """Return the contract of a signal."""
-        handle = self.signals.registry.handle(signal)
+        handle = self._registry.handle(signal)
         return None if handle is None else handle.contract
 
     # -- reading ------------------------------------------------------------------------------
@@ -406,7 +407,7 @@ class MessageStore:
 
     def find(self, signal: str, name: str) -> LiveConnection | None:
         """Return the connection of a durable receiver."""
-        for connection in self.signals.registry.resolve(signal):
+        for connection in self._registry.resolve(signal):
             if (
                 isinstance(connection.options.delivery, Durable)
                 and receiver_name(connection) == name

@@ -90,7 +90,7 @@ class Headers(msgspec.Struct, omit_defaults=True):
             return None
 
 
-class Values(msgspec.Struct):
+class Values(msgspec.Struct, omit_defaults=True):
     """The sender and the payload."""
 
     values: dict[str, msgspec.Raw]
