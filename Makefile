@@ -130,8 +130,8 @@ endif
 pytest: tree ## run the tests alone (ARGS="-k relay -x")
 	@cd $(TREE) && $(CURDIR)/$(BIN)/pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-coverage: ## run the tests, and print the lines and branches that none of them runs
-	@$(MAKE) pytest ARGS="$(ARGS) --cov"
+coverage: override ARGS += --cov
+coverage: pytest ## run the tests, and print the lines and branches that none of them runs
 
 # The Pythons of pyenv are found as well: its commands work for the versions named here.
 pyenv = PYENV_VERSION="$$(pyenv versions --bare 2>/dev/null | paste -sd : -)"
@@ -159,7 +159,7 @@ flask-head: tree ## run the tests with Flask's development head (FLASK_SOURCE=UR
 		exit 0; \
 	fi; \
 	$(BIN)/python -m pip -qq install --no-deps --target build/flask-head build/flask-source \
-	&& cd $(TREE) && PYTHONPATH=$(CURDIR)/build/flask-head $(CURDIR)/$(BIN)/pytest -n auto $(ARGS)
+	&& cd $(TREE) && PYTHONPATH=$(CURDIR)/build/flask-head $(CURDIR)/$(BIN)/pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 # Real processes that are killed, on real databases; `make test` runs the quick half of it.
 faults: tree ## run the tests of faults, also the long ones (at most ten minutes)

@@ -47,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def short_collections() -> None:
-    """Exempt what exists before a module's tests from garbage collections: they are faster so."""
+    """Make garbage collections faster: exempt what exists before the tests of a module."""
     gc.collect()
     gc.freeze()
 
@@ -79,7 +79,7 @@ def serve() -> "Iterator[Callable[[WSGIApplication], str]]":
 
 
 def find_chromium() -> str | None:
-    """Return the path of a Chromium; that without windows opens a page in a third of the time."""
+    """Return the path of a Chromium; the headless shell takes a third of the time for a page."""
     names = ("chromium-headless-shell", "chromium", "chromium-browser")
     return next(filter(None, map(shutil.which, names)), None)
 

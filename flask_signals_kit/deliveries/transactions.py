@@ -51,9 +51,9 @@ class Pending:
     """
 
     # The defaults; each is set on the instance when it changes.
-    _aborted = False
     _committed = False
     _ended: Session | None = None  # the session, once the transaction has ended
+    _observed = False  # whether psycopg's commits are observed
     _outer: Pending | None = None
     _reason = "the transaction ended without a commit"
 
@@ -84,7 +84,8 @@ class Pending:
         if transaction.nested:
             self._outer = _pending_of(transaction.parent)
             self._outer._calls.update(self._take())
-        elif self._aborted:
+            self._outer._observed |= self._observed
+        elif self._observed and any(map(_was_aborted, _connections_of(transaction))):
             reason = "the database rolled back a commit, because an earlier statement had failed"
             _drop(reason, self._take())
         else:
@@ -111,12 +112,29 @@ class Pending:
         """
         pending = self if self._outer is None else self._current()
         if pending._ended is None:
+            if not pending._calls and ("psycopg" in sys.modules or "psycopg2" in sys.modules):
+                pending._observe(_connections_of(pending.session.get_transaction()))
             pending._calls[call] = None
         elif pending._committed:
             session = pending._ended  # an async session works only in its task
             run_ready(None if is_async(session) else session, [call])
         else:
             call.drop(self._reason)
+
+    def _observe(self, connections: Iterable[Any]) -> None:
+        """Find out just before the commit whether the database will turn it into a rollback.
+
+        Only psycopg can tell it, and only then: listeners and the flush of the commit may execute
+        statements that fail. SQLAlchemy takes longer for each statement of an observed connection.
+        """
+        for connection in connections:
+            if connection.dialect.driver.startswith(_PSYCOPG):
+                self._observed = True
+                if not hasattr(connection, _ABORTED):
+                    from sqlalchemy import event
+
+                    event.listen(connection, "commit", _note_aborted)
+                setattr(connection, _ABORTED, False)
 
     def withdraw(self, call: Call) -> bool:
         """Remove a call; tell whether it was still waiting."""
@@ -455,6 +473,22 @@ def _is_aborted(connection: Any) -> bool:
     return False
 
 
+_ABORTED = "_signals_kit_aborted"
+"""Set on a connection whose commits are observed: whether the last one was a rollback."""
+
+
+def _note_aborted(connection: Any) -> None:
+    setattr(connection, _ABORTED, _is_aborted(connection))
+
+
+def _was_aborted(connection: Any) -> bool:
+    """Tell of a connection that has committed whether that was a rollback.
+
+    If its transaction is still open, it was begun outside of the session.
+    """
+    return getattr(connection, _ABORTED, False) or _is_aborted(connection)
+
+
 def holding(call: Call) -> list[Session]:
     """Return the sessions of the sender and the payload, except async ones."""
     sessions = sessions_holding((call._sender, *call._payload.values()))
@@ -479,48 +513,15 @@ def listen() -> None:
     event.listen(OrmSession, "after_transaction_create", _after_transaction_create)
     event.listen(OrmSession, "after_transaction_end", _after_transaction_end)
     event.listen(Mapper, "refresh", _refresh, raw=True)
-    for session in _all_sessions():  # those that have begun already
-        for connection in _connections_of(session.get_transaction()):
-            _after_begin(session, None, connection)
-
-
-def _all_sessions() -> list[Session]:
-    """Return every session that exists; the dictionary of them is private in SQLAlchemy."""
-    from sqlalchemy.orm import session
-
-    found: Any = getattr(session, "_sessions", weakref.WeakValueDictionary())
-    return [each for ref in found.valuerefs() if (each := ref()) is not None]
 
 
 def _after_begin(session: Session, transaction: Any, connection: Any) -> None:
-    if connection.dialect.driver.startswith(_PSYCOPG):  # in case it was imported just now
-        _check_commits(session)
-
-
-def _check_commits(session: Session) -> None:
-    """Listen to the commits of a session that may use psycopg; other drivers tell of no failure.
-
-    The listeners of a session are called after those of its class, which may execute statements.
-    """
-    if _CHECKED not in vars(session):
-        from sqlalchemy import event
-
-        setattr(session, _CHECKED, True)
-        event.listen(session, "before_commit", _before_commit)
-
-
-_CHECKED = "_signals_kit_checked"
-"""Marks a session whose commits are checked."""
-
-
-def _before_commit(session: Session) -> None:
-    """Find out whether the database will turn the commit of the root into a rollback."""
-    # Also for a savepoint: the commit of the root checks again.
-    transaction = session.get_transaction()
-    pending: Pending | None = getattr(transaction, _PENDING, None)
-    if pending is not None:
-        connections = _connections_of(transaction) if pending._calls else ()
-        pending._aborted = any(map(_is_aborted, connections))
+    """Observe a connection that a transaction begins to use while calls wait for it."""
+    while transaction is not None:
+        pending: Pending | None = getattr(transaction, _PENDING, None)
+        if pending is not None and pending._calls:
+            pending._observe([connection])
+        transaction = transaction.parent
 
 
 def _after_commit(session: Session) -> None:
@@ -540,8 +541,6 @@ def _after_rollback(session: Session) -> None:
 
 
 def _after_transaction_create(session: Session, transaction: Any) -> None:
-    if "psycopg" in sys.modules or "psycopg2" in sys.modules:
-        _check_commits(session)
     loop = _loop.get()
     # A task or thread of a receiver has inherited the loop, and may outlive the receiver.
     begun = None if loop is None else loop.begun

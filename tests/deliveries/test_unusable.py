@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session
 
-from flask_signals_kit import Failed, SignalsKit
+from flask_signals_kit import AfterCommit, Failed, SignalsKit
 from tests.deliveries.support import EXTENSIONS, Account, Base, Shop, messages, run_python
 
 
@@ -284,27 +284,53 @@ assert seen == [], seen
     )
 
 
+@pytest.mark.parametrize("name", ["before_commit", "after_flush"])
+@pytest.mark.parametrize("has_begun", [True, False])
 def test_listener_that_is_added_late_and_aborts_the_transaction_as_it_commits(
-    postgresql: str,
+    postgresql: str, name: str, has_begun: bool
 ) -> None:
-    """After the first transaction, to every session, as an extension may do."""
+    """After the first transaction, to one session, as an extension may do."""
     with closing(Shop(postgresql)) as shop, shop.open() as session:
         seen = shop.listen()
         shop.fund("acme")
         session.commit()
 
-        def audit(session: Session) -> None:
-            with suppress(ProgrammingError):
+        def audit(session: Session, *details: Any) -> None:
+            with suppress(DBAPIError):
                 fail_statement(session)
 
-        event.listen(Session, "before_commit", audit)
-        try:
-            shop.fund("globex")
-            session.flush()  # old versions of SQLAlchemy flush after the listeners
+        event.listen(session, name, audit)
+        if has_begun:
+            session.execute(text("SELECT 1"))
+        shop.fund("globex")
+        with suppress(DBAPIError):  # if the listener failed before the flush
             session.commit()
-        finally:
-            event.remove(Session, "before_commit", audit)
+        session.rollback()
         assert seen == shop.rows() == ["acme"]
+
+
+def test_connection_of_the_app_is_used_again_after_a_commit_was_a_rollback(
+    postgresql: str,
+) -> None:
+    """What psycopg told then is forgotten; the commit of a session inside is none."""
+    with closing(Shop(postgresql)) as shop, shop.open(), shop.outside.connect() as connection:
+        received: list[list[str]] = []
+        current: list[Session] = []
+        seen = shop.listen(delivery=AfterCommit(session=lambda: current[-1]))
+        for fails in (False, True, False):
+            with (
+                connection.begin(),
+                Session(connection, join_transaction_mode="rollback_only") as session,
+            ):
+                current.append(session)
+                session.execute(text("SELECT 1"))
+                shop.funded.send("acme")
+                if fails:
+                    with suppress(ProgrammingError):
+                        fail_statement(session)
+                session.commit()
+            received.append(seen[:])
+        assert received == [["acme"], ["acme"], ["acme", "acme"]]
 
 
 def test_listener_that_connects_the_first_receiver_as_a_session_commits(sqlite: str) -> None:

@@ -25,7 +25,7 @@ FOUND_BY = {
 def test_missing_safeguard_is_found(safeguard: str) -> None:
     """Each of the named tests fails, by an assertion."""
     tests = [f"tests/faults/{name}" for name in FOUND_BY[safeguard]]
-    command = [sys.executable, "-m", "pytest", "-q", "--no-cov", "-p", "no:cacheprovider", *tests]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
     done = subprocess.run(
         command,
         check=False,
