@@ -12,7 +12,7 @@ from flask_signals_kit import AfterCommit
 from flask_signals_kit.deliveries import transactions
 from tests.deliveries.support import Account, Shop, messages
 
-CHAIN = 400
+CHAIN = 1_000
 
 
 @pytest.mark.parametrize("what", ["nothing", "read", "write", "commit"])

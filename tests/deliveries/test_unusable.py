@@ -246,25 +246,8 @@ def note(sender, **extra):
 def test_listener_of_the_app_that_aborts_the_transaction_as_it_commits(postgresql: str) -> None:
     """It was added after the receiver was connected, and swallows the error."""
     run_python(
-        """
-import sys
-
-from flask import Flask
-from flask_signals_kit import SignalsKit
-from sqlalchemy import create_engine, event, text
-from sqlalchemy.exc import ProgrammingError
-from sqlalchemy.orm import Session
-
-app, kit, current, seen = Flask("shop"), SignalsKit(), [], []
-kit.use_session(lambda: current[-1])
-kit.init_app(app)
-
-
-@kit.on("account_funded", delivery="after_commit")
-def note(sender, **extra):
-    seen.append(sender)
-
-
+        NEW_APP
+        + """
 @event.listens_for(Session, "before_commit")
 def audit(session):
     try:

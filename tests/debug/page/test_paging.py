@@ -77,7 +77,7 @@ LIST_URLS = (
 @pytest.mark.parametrize("each", [1, 10])
 def test_work_is_linear_in_connections(each: int) -> None:
     """For any query, and with as many problems; the benchmarks measure the time."""
-    few, many = (make_app(signals, each).test_client() for signals in (100, 400))
+    few, many = (make_app(signals, each).test_client() for signals in (200, 800))
     for url in LIST_URLS:
         calls(few, url), calls(many, url)  # what is cached from now on
         (once, _), (four_times, response) = calls(few, url), calls(many, url)

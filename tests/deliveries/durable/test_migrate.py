@@ -96,16 +96,15 @@ class App:
         """
         engine = create_engine(self.url)
         ids = text("SELECT id FROM signals_outbox")
-        work = "signals work --once"
-        assert "paid 1\n" in self.flask("fund", work)
-        self.flask("fund")
-        with engine.connect() as connection:
-            names = [each["name"] for each in inspect(connection).get_indexes("signals_outbox")]
-            assert names == ["ix_signals_outbox_due"]
-            assert connection.scalars(ids).all() == [2]
-        assert "paid 2\n" in self.flask(work)
-        with engine.connect() as connection:
-            assert connection.scalars(ids).all() == []
+        for number in (1, 2):
+            self.flask("fund")
+            with engine.connect() as connection:
+                names = [each["name"] for each in inspect(connection).get_indexes("signals_outbox")]
+                assert names == ["ix_signals_outbox_due"]
+                assert connection.scalars(ids).all() == [number]
+            assert f"paid {number}\n" in self.flask("signals work --once")
+            with engine.connect() as connection:
+                assert connection.scalars(ids).all() == []
         engine.dispose()
 
 
