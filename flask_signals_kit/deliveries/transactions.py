@@ -53,9 +53,9 @@ class Pending:
     # The defaults; each is set on the instance when it changes.
     _committed = False
     _ended: Session | None = None  # the session, once the transaction has ended
-    _observed = False  # whether psycopg's commits are observed
     _outer: Pending | None = None
     _reason = "the transaction ended without a commit"
+    _watched = False  # whether it uses psycopg, which is asked at the commit
 
     def __init__(self, transaction: Any) -> None:
         self._calls: dict[Call, None] = {}
@@ -84,8 +84,8 @@ class Pending:
         if transaction.nested:
             self._outer = _pending_of(transaction.parent)
             self._outer._calls.update(self._take())
-            self._outer._observed |= self._observed
-        elif self._observed and any(map(_was_aborted, _connections_of(transaction))):
+            self._outer._watched |= self._watched
+        elif self._watched and self._calls and any(map(_was_aborted, _connections_of(transaction))):
             reason = "the database rolled back a commit, because an earlier statement had failed"
             _drop(reason, self._take())
         else:
@@ -113,7 +113,9 @@ class Pending:
         pending = self if self._outer is None else self._current()
         if pending._ended is None:
             if not pending._calls and ("psycopg" in sys.modules or "psycopg2" in sys.modules):
-                pending._observe(_connections_of(pending.session.get_transaction()))
+                session = pending.session  # none if an earlier receiver has given it up
+                root = None if session is None else session.get_transaction()
+                pending._watch(_connections_of(root))
             pending._calls[call] = None
         elif pending._committed:
             session = pending._ended  # an async session works only in its task
@@ -121,15 +123,15 @@ class Pending:
         else:
             call.drop(self._reason)
 
-    def _observe(self, connections: Iterable[Any]) -> None:
-        """Find out just before the commit whether the database will turn it into a rollback.
+    def _watch(self, connections: Iterable[Any]) -> None:
+        """Let psycopg tell just before a commit whether the database will roll back instead.
 
-        Only psycopg can tell it, and only then: listeners and the flush of the commit may execute
-        statements that fail. SQLAlchemy takes longer for each statement of an observed connection.
+        Not earlier: listeners of the session and the flush of the commit may execute statements
+        that fail. SQLAlchemy takes longer for each statement of a connection that has listeners.
         """
         for connection in connections:
             if connection.dialect.driver.startswith(_PSYCOPG):
-                self._observed = True
+                self._watched = True
                 if not hasattr(connection, _ABORTED):
                     from sqlalchemy import event
 
@@ -474,10 +476,11 @@ def _is_aborted(connection: Any) -> bool:
 
 
 _ABORTED = "_signals_kit_aborted"
-"""Set on a connection whose commits are observed: whether the last one was a rollback."""
+"""Set on a connection whose commits are watched: whether the last one was a rollback."""
 
 
 def _note_aborted(connection: Any) -> None:
+    """Ask psycopg; SQLAlchemy calls this just before the commit."""
     setattr(connection, _ABORTED, _is_aborted(connection))
 
 
@@ -516,12 +519,10 @@ def listen() -> None:
 
 
 def _after_begin(session: Session, transaction: Any, connection: Any) -> None:
-    """Observe a connection that a transaction begins to use while calls wait for it."""
-    while transaction is not None:
-        pending: Pending | None = getattr(transaction, _PENDING, None)
-        if pending is not None and pending._calls:
-            pending._observe([connection])
-        transaction = transaction.parent
+    """Watch a connection that a transaction begins to use while calls wait for it."""
+    pending: Pending | None = getattr(transaction, _PENDING, None)
+    if pending is not None and pending._calls:
+        pending._watch([connection])
 
 
 def _after_commit(session: Session) -> None:

@@ -1,6 +1,7 @@
 """A failure that leaves the sender's transaction unusable is not contained."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -314,6 +315,44 @@ def test_connection_of_the_app_is_used_again_after_a_commit_was_a_rollback(
                 session.commit()
             received.append(seen[:])
         assert received == [["acme"], ["acme"], ["acme", "acme"]]
+
+
+def test_transaction_whose_calls_have_run_drops_none(
+    postgresql: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A test has run them, and a later statement aborts the transaction."""
+    with closing(Shop(postgresql)) as shop, shop.open() as session:
+        seen = shop.listen()
+        session.connection()
+        with shop.kit.capture("account_funded", run_after_commit=True):
+            shop.funded.send("acme")
+        with suppress(ProgrammingError):
+            fail_statement(session)
+        session.commit()
+        assert seen == ["acme"]
+        assert messages(caplog, logging.WARNING) == []
+
+
+def test_session_that_an_earlier_receiver_gives_up_drops_the_call(
+    sqlite: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The send does not fail, also where psycopg is imported."""
+    pytest.importorskip("psycopg")
+    with closing(Shop(sqlite)) as shop, shop.app.app_context():
+        current = [Session(shop.engine)]
+        own = AfterCommit(session=lambda: current[-1])
+
+        @shop.kit.on("account_funded", priority=1)
+        def give_up(sender: Any, **extra: Any) -> None:
+            current.clear()
+            gc.collect()
+
+        seen = shop.listen(delivery=own)
+        current[-1].execute(text("SELECT 1"))
+        shop.kit.send("account_funded", "acme")
+        gc.collect()
+        assert seen == []
+        assert "was discarded without commit" in messages(caplog, logging.WARNING)[0]
 
 
 def test_listener_that_connects_the_first_receiver_as_a_session_commits(sqlite: str) -> None:
