@@ -27,7 +27,7 @@ from .errors import (
     SignalsKitError,
     UnknownSignalError,
 )
-from .exception_hooks import DEFAULT_IGNORED
+from .exception_hooks.registration import DEFAULT_IGNORED
 from .extension import SignalsKit, current_emission
 from .records import Connection, Deferred, Emission, Failed, Ok, Outcome, Place, RecordedRequest
 

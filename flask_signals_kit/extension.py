@@ -36,7 +36,7 @@ from .errors import (
     NotInitializedError,
     type_name,
 )
-from .exception_hooks import ExceptionHooks
+from .exception_hooks.hooks import ExceptionHooks
 from .records import Emission, Receiver
 from .settings import EXTENSION, Settings, read_settings
 

@@ -27,7 +27,7 @@ from ..errors import (
     did_you_mean,
     type_name,
 )
-from ..exception_hooks import register_hook
+from ..exception_hooks.registration import register_hook
 from ..records import AFTER_COMMIT, DURABLE, IMMEDIATE, OnError, Outcome, Receiver, Source
 from ..settings import check_on_error
 from .contract import Upgrade, contract_from

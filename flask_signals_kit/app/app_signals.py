@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..core.connection import LiveConnection
     from ..core.environment import PayloadCheck
     from ..core.journal import Journal
-    from ..exception_hooks import ExceptionHooks
+    from ..exception_hooks.hooks import ExceptionHooks
     from .outbox import Outbox
     from .requests import Requests
 

@@ -18,7 +18,7 @@ from flask_signals_kit.core.journal import StepStatus
 from flask_signals_kit.debug.cli import signals
 from flask_signals_kit.debug.outbox import STATUSES
 from flask_signals_kit.debug.report import TITLES, report
-from flask_signals_kit.exception_hooks import SOURCES
+from flask_signals_kit.exception_hooks.registration import SOURCES
 from flask_signals_kit.settings import ON_ERROR, TABLE, Setting, Settings
 from tests.docs.support import ROOT, code_in, table, text_of
 
