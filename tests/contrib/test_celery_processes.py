@@ -5,7 +5,7 @@ import pytest
 from tests.contrib.support import CeleryShop
 
 
-@pytest.mark.parametrize("pool", ["prefork", "solo"])
+@pytest.mark.parametrize("pool", ["prefork", "solo", "threads", "gevent"])
 def test_message_is_delivered(shop: CeleryShop, pool: str) -> None:
     """Also that of a run that failed; the worker's log names the receiver."""
     shop.worker(pool)
