@@ -22,7 +22,7 @@ from ..errors import AppContextError, AsyncReceiverError
 
 if TYPE_CHECKING:
     from ..core.connection import LiveConnection
-    from ..core.environment import PayloadCheck, Transaction
+    from ..core.environment import PayloadCheck
     from ..records import Connection, Emission, OnError, Receiver, Source
 
 
@@ -44,6 +44,7 @@ class AppEnvironment(Environment):
     def __init__(self, app_signals: Any, app: weakref.ref[Flask]) -> None:
         self._app_signals: Callable[[], Any] = weakref.ref(app_signals)
         self._app = app
+        self.sessions = app_signals.sessions  # these reference neither of them
 
     # -- when a signal computes its plan ------------------------------------------------------
 
@@ -160,32 +161,10 @@ class AppEnvironment(Environment):
             return None
         return app.app_context()
 
-    def sessions(self) -> list[Any]:
-        """Return the app's current SQLAlchemy sessions."""
-        app_signals = self._app_signals()
-        return [] if app_signals is None else app_signals.sessions.current()
-
     def outbox(self) -> Any:
         """Return the app's outbox, or ``None`` without one."""
         app_signals = self._app_signals()
         return None if app_signals is None else app_signals.outbox
-
-    def has_unusable_transaction(self, sender: Any, payload: dict[str, Any]) -> bool:
-        """Tell whether a transaction that a send is part of is unusable."""
-        app_signals = self._app_signals()
-        return app_signals is not None and app_signals.sessions.has_unusable_transaction(
-            sender, payload
-        )
-
-    def transaction(
-        self, session: Callable[[], Any] | None, sender: Any, payload: dict[str, Any]
-    ) -> Transaction | None:
-        """Return the open transaction that an after-commit receiver waits for."""
-        app_signals = self._app_signals()
-        if app_signals is None:
-            return None
-        found: Transaction | None = app_signals.sessions.transaction(session, sender, payload)
-        return found
 
 
 def _why_no_loop(error: RuntimeError) -> str | None:

@@ -232,7 +232,8 @@ class Call:
 
     def sessions(self) -> list[Any]:
         """Return the app's current SQLAlchemy sessions."""
-        return self._context.environment.sessions()
+        sessions = self._context.environment.sessions
+        return [] if sessions is None else sessions.current()
 
     @property
     def has_run(self) -> bool:

@@ -238,7 +238,8 @@ class Dispatch:
         if self._is_refused:
             report(error, self.context, receiver, self.emission, "receiver")
             return True
-        if not self.context.environment.has_unusable_transaction(self.sender, self.payload):
+        sessions = self.context.environment.sessions
+        if sessions is None or not sessions.has_unusable_transaction(self.sender, self.payload):
             return False
         if note_unusable(error, receiver):  # not yet reported by a nested send
             report(error, self.context, receiver, self.emission, "receiver")
@@ -428,10 +429,11 @@ def _find_transactions(
     Call this before any receiver runs: a receiver that reads the database begins a transaction.
     """
     found: Transactions = {}
+    sessions = context.environment.sessions
     for connection in connections:
         session = connection.session
-        if session is not NO_SESSION and session not in found:
-            found[session] = context.environment.transaction(session, sender, payload)
+        if session is not NO_SESSION and session not in found and sessions is not None:
+            found[session] = sessions.transaction(session, sender, payload)
     return found
 
 

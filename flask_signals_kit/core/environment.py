@@ -49,6 +49,9 @@ class Environment:
     journal: Any = None
     """The :class:`~.journal.Journal` that records the emissions, or ``None``."""
 
+    sessions: Any = None
+    """The app's SQLAlchemy sessions, which find the transactions of a send; or ``None``."""
+
     restrictions: tuple[Restriction, ...] = ()
     """The blocks that limit which receivers run."""
 
@@ -131,28 +134,8 @@ class Environment:
         """Return a context manager that makes the app current; ``None`` if it already is."""
         return None
 
-    def sessions(self) -> list[Any]:
-        """Return the app's current SQLAlchemy sessions."""
-        return []
-
     def outbox(self) -> Any:
         """Return the app's :class:`~.outbox.Outbox` of durable messages, or ``None``."""
-        return None
-
-    def has_unusable_transaction(self, sender: Any, payload: dict[str, Any]) -> bool:
-        """Tell whether a transaction that a send is part of is unusable after a failure."""
-        return False
-
-    def transaction(
-        self, session: Callable[[], Any] | None, sender: Any, payload: dict[str, Any]
-    ) -> Transaction | None:
-        """Return the open transaction that a delivery waits for.
-
-        :param session: returns the delivery's own session; if ``None``, the session is found by the
-            sender and the payload.
-        :param sender: the sender.
-        :param payload: the payload.
-        """
         return None
 
 

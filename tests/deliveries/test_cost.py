@@ -68,7 +68,7 @@ def test_more_receivers_of_one_emission_share_what_is_the_same(sqlite_shop: Shop
         shop.kit.on("account_funded", delivery="after_commit")(lambda s, **extra: None)
     send_and_commit(shop, None)
     sent, committed = send_and_commit(shop, None)
-    for once in ("AppEnvironment.transaction", "LazyEmission.__init__"):
+    for once in ("Sessions.transaction", "LazyEmission.__init__"):
         assert sent.count(once) == 1
     assert committed.count("_Loop.run") == 1
     assert len(sent) <= 45 + 4 * 11, len(sent)
