@@ -252,7 +252,7 @@ def known_names(
     :param receivers: the receivers that have messages.
     """
     # Imported here, because it needs the extra "durable".
-    from ..app.message_store import receiver_name
+    from ..app.outbox import receiver_name
 
     connections, stored = list(durable(app_signals)), list(receivers)
     names = {receiver_name(each) for each in connections} | {each.receiver for each in stored}
