@@ -41,10 +41,7 @@ class Registry:
         self.sessions: tuple[Any, ...] = ()
         self.outbox: tuple[Any, Any] | None = None
         self.lock: threading.RLock = threading.RLock()
-        registry_ref = weakref.ref(self)
-        self.connections: Connections = Connections(
-            partial(_changed, registry_ref), partial(_lost, registry_ref)
-        )
+        self.connections: Connections = Connections(self)
         self._apps: tuple[weakref.ref[Any], ...] = ()
         self.replacements: Replacements = Replacements(self.connections, self.lock)
         self._globs: list[tuple[str, ...]] = []  # empty if unknown; replaced when a glob changes
@@ -349,6 +346,17 @@ class Registry:
         changes.notify(self, partial(self.remove, target, receiver, sender))
         return found
 
+    def _connections_changed(self, target: str, wait: bool) -> None:
+        if is_glob(target):
+            self._globs = []
+        for app in self.apps:
+            app.connections_changed(target, wait)
+
+    def _connection_lost(self, connection: LiveConnection) -> None:
+        self.replacements.forget_uid(connection)
+        for app in self.apps:
+            app.connection_lost(connection)
+
     def snapshot(self) -> Callable[[], None]:
         """Return a function that restores the present declarations, bridges and connections."""
         with self.lock:
@@ -372,20 +380,3 @@ class Registry:
                 self.notify_declared(name)
 
         return restore
-
-
-def _changed(registry_ref: weakref.ref[Any], target: str, wait: bool) -> None:
-    registry = registry_ref()
-    if registry is not None:
-        if is_glob(target):
-            registry._globs = []
-        for app in registry.apps:
-            app.connections_changed(target, wait)
-
-
-def _lost(registry_ref: weakref.ref[Any], connection: LiveConnection) -> None:
-    registry = registry_ref()
-    if registry is not None:
-        registry.replacements.forget_uid(connection)
-        for app in registry.apps:
-            app.connection_lost(connection)
