@@ -23,7 +23,7 @@ from .app.api import Api, Target
 from .app.app_signals import AppSignals
 from .app.handle import DomainSignal
 from .app.registry import Registry
-from .bridge import FLASK_SIGNALS, RELAY_CODE, Relays
+from .bridge import FLASK_SIGNALS, RELAY_CODE
 from .core.current import find_emission
 from .core.introspection import place_of, signature_of, unwrap
 from .core.signal import Namespace, Signal
@@ -36,7 +36,6 @@ from .errors import (
     NotInitializedError,
     type_name,
 )
-from .exception_hooks import ExceptionHooks
 from .records import Emission, Receiver
 from .settings import EXTENSION, Settings, read_settings
 
@@ -134,15 +133,7 @@ class SignalsKit(Api):
         settings = read_settings(app.config)
         auth = _check_page_auth(page_auth) or self._page_auth
         _check_page(app, settings, auth)
-        app_signals = AppSignals(
-            app,
-            self.registry,
-            settings,
-            auth,
-            hooks=ExceptionHooks(app),
-            relays=Relays(app),
-            problems=_problems,
-        )
+        app_signals = AppSignals(app, self.registry, settings, auth, _problems)
         app.extensions[EXTENSION] = app_signals
         try:
             app_signals.startup = _Startup(app_signals)

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
-from ..bridge import BUILTIN_PAYLOADS
+from ..bridge import BUILTIN_PAYLOADS, Relays
 from ..compat import is_current
 from ..core.names import is_glob
 from ..core.signal import Namespace, Signal
 from ..deliveries.durable.delivery import Durable
 from ..errors import AppContextError, ConfigurationError
+from ..exception_hooks import ExceptionHooks
 from ..records import Connection, OnError, RecordedRequest
 from ..settings import Settings
 from .api import Api
@@ -25,11 +26,9 @@ from .registry import Registry
 from .sessions import Sessions
 
 if TYPE_CHECKING:
-    from ..bridge import Relays
     from ..core.connection import LiveConnection
     from ..core.environment import PayloadCheck
     from ..core.journal import Journal
-    from ..exception_hooks import ExceptionHooks
     from .outbox import Outbox
     from .requests import Requests
 
@@ -63,8 +62,6 @@ class AppSignals(Api):
     :param kit: the kit's registry, which applies to every app.
     :param settings: the app's settings.
     :param page_auth: decides whether a visitor may see the page.
-    :param hooks: the app's exception hooks.
-    :param relays: the app's relays of third-party signals.
     :param problems: finds the problems of the app's signals.
     """
 
@@ -73,10 +70,7 @@ class AppSignals(Api):
         app: Flask,
         kit: Registry,
         settings: Settings,
-        page_auth: Callable[[], object] | None = None,
-        *,
-        hooks: ExceptionHooks,
-        relays: Relays,
+        page_auth: Callable[[], object] | None,
         problems: Callable[[AppSignals], list[Any]],
     ) -> None:
         self._app = weakref.ref(app)
@@ -93,8 +87,8 @@ class AppSignals(Api):
         self.outbox: Outbox | None = None
         """The messages of durable receivers; ``None`` without any."""
         self.collected: deque[Connection] = deque(maxlen=100)
-        self.hooks = hooks
-        self.relays = relays
+        self.hooks: ExceptionHooks = ExceptionHooks(app)
+        self.relays: Relays = Relays(app)
         self._problems = problems
         self.startup: Any = None
         self._environment = AppEnvironment(self, self._app)
