@@ -137,7 +137,7 @@ class AppSignals(Api):
         if self.requests is not None:
             self.requests.stop(self.app)
         if self.outbox is not None:
-            self.outbox.close(self.app)
+            self.outbox.close()
         self.relays.close()
         self.hooks.close()
 
@@ -323,8 +323,7 @@ class AppSignals(Api):
                 restore_signal()
             self.names.unknown = unknown
             if self.outbox is not None and not had_outbox:
-                if (app := self._app()) is not None:
-                    self.outbox.close(app)
+                self.outbox.close()
                 self.outbox = None
 
         return restore

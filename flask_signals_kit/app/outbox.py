@@ -112,7 +112,7 @@ class Outbox:
         self._results: WeakValueDictionary[str, LateResult] = WeakValueDictionary()
         """The results that the journal shows, by the id of the message."""
         self.embedded: Any = None
-        """The engine of this process, which has ``wake()`` and ``close(app)``; or ``None``."""
+        """The engine of this process, which has ``wake()`` and ``stop()``; or ``None``."""
 
     # -- what it needs ------------------------------------------------------------------------
 
@@ -293,10 +293,10 @@ class Outbox:
         if self.embedded is not None:
             self.embedded.wake()
 
-    def close(self, app: Flask) -> None:
+    def close(self) -> None:
         """Stop the engine of this process."""
         if self.embedded is not None:
-            self.embedded.close(app)
+            self.embedded.stop()
 
     def _insert(self, connection: Any, call: Call, delivery: Durable) -> int | None:
         """Store a call on a connection.
