@@ -90,21 +90,16 @@ class Relay:
         applies = sender is app if isinstance(sender, Flask) else is_current(app)
         return self._pass_on(sender, **payload) if applies else None
 
-    def sync(self, *, wait: bool = True) -> None:
-        """Connect to the source if the app's signal is in use; disconnect if it is not.
-
-        :param wait: wait for another thread that is changing relays. If false, leave the work to
-            that thread.
-        """
-        _sync_queue.take(self, wait=wait)
-
     def close(self) -> None:
         """Disconnect from the source permanently."""
         self._closed = True
-        self.sync()
+        _sync_queue.take(self, wait=True)
 
-    def sync_now(self) -> None:
-        """Do the work of :meth:`sync`; only :class:`_SyncQueue` calls this."""
+    def sync(self) -> None:
+        """Connect to the source if the app's signal is in use; disconnect if it is not.
+
+        Only :class:`_SyncQueue` calls this.
+        """
         wanted = self._target.in_use and not self._closed
         sender = ANY if self._sender is None else self._sender()
         if wanted is self._connected or sender is None:  # blinker drops a collected sender itself
@@ -185,7 +180,7 @@ class _SyncQueue:
             while self._due:
                 relay = self._due.popleft()
                 try:
-                    relay.sync_now()
+                    relay.sync()
                 except Exception as error:
                     if relay is own:
                         failure = error
@@ -226,11 +221,12 @@ class Relays:
     def sync(self, name: str, *, wait: bool = True) -> None:
         """Connect or disconnect the relay of a signal, depending on whether the signal is in use.
 
-        :param wait: as for :meth:`Relay.sync`.
+        :param wait: wait for another thread that is changing relays. If false, leave the work to
+            that thread.
         """
         relay = self._relays.get(name)
         if relay is not None:
-            relay.sync(wait=wait)
+            _sync_queue.take(relay, wait=wait)
 
     def remove(self, name: str) -> None:
         """Remove the relay of a signal, if there is one."""

@@ -23,7 +23,7 @@ from .app.api import Api, Target
 from .app.app_signals import AppSignals
 from .app.handle import DomainSignal
 from .app.registry import Registry
-from .bridge import FLASK_SIGNALS, RELAY_CODE
+from .bridge import RELAY_CODE
 from .core.current import find_emission
 from .core.introspection import place_of, signature_of, unwrap
 from .core.signal import Namespace, Signal
@@ -101,7 +101,6 @@ class SignalsKit(Api):
         self, app: Flask | None = None, *, page_auth: Callable[[], object] | None = None
     ) -> None:
         self.registry: Registry = Registry(self)
-        self.registry.bridged.update(FLASK_SIGNALS)
         self._page_auth = _check_page_auth(page_auth)
         kits.add(self)
         if app is not None:

@@ -390,13 +390,9 @@ class Outbox:
     def find(self, signal: str, name: str) -> LiveConnection | None:
         """Return the connection of a durable receiver."""
         for connection in self._registry.resolve(signal):
-            if (
-                isinstance(connection.options.delivery, Durable)
-                and receiver_name(connection) == name
-                and connection.is_alive
-            ):
-                found: LiveConnection = connection
-                return found
+            delivery = connection.options.delivery
+            if isinstance(delivery, Durable) and receiver_name(connection) == name:
+                return connection
         return None
 
     def delivery_of(self, signal: str, receiver: str) -> Durable | None:

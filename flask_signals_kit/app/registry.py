@@ -11,7 +11,7 @@ from typing import Any
 
 import blinker
 
-from ..bridge import BUILTIN_PAYLOADS
+from ..bridge import BUILTIN_PAYLOADS, FLASK_SIGNALS
 from ..core.connection import Connections, LiveConnection
 from ..core.names import is_glob
 from ..errors import DeclarationError
@@ -36,7 +36,7 @@ class Registry:
         """This registry and its parent, in order of precedence."""
         # `snapshot` must list each attribute that a test can change.
         self.declarations: dict[str, DomainSignal[Any, ..., Any]] = {}
-        self.bridged: dict[str, blinker.Signal] = {}
+        self.bridged: dict[str, blinker.Signal] = dict(FLASK_SIGNALS) if parent is None else {}
         self.hooks: tuple[Any, ...] = ()
         self.sessions: tuple[Any, ...] = ()
         self.outbox: tuple[Any, Any] | None = None
@@ -84,7 +84,7 @@ class Registry:
 
     def is_domain(self, name: str) -> bool:
         """Tell whether a name is neither one of Flask's signals nor a bridged one."""
-        return name not in BUILTIN_PAYLOADS and self.source(name) is None
+        return self.source(name) is None
 
     def matches(self, name: str, signal: str | blinker.Signal) -> bool:
         """Tell whether a name belongs to a signal, or matches a glob and is a domain signal's.
@@ -101,7 +101,7 @@ class Registry:
 
     def names(self) -> set[str]:
         """Return every name that was declared, bridged or connected."""
-        own = {*self.declarations.copy(), *self.bridged.copy(), *BUILTIN_PAYLOADS}
+        own = {*self.declarations.copy(), *self.bridged.copy()}
         own |= {target for target in self.connections.targets if not is_glob(target)}
         return own if self.parent is None else own | self.parent.names()
 
