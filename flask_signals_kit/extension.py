@@ -426,22 +426,18 @@ class _Startup:
 
     def apply_debug_mode(self, app: Flask, **extra: Any) -> None:
         with self._lock:  # a second first request must not be served before the page is there
-            if not self._closed:
-                self._apply_debug_mode(app)
+            app_signals = None if self._closed else self._app_signals()
+            if app_signals is None:
+                return
+            app_signals.apply_debug_mode()
+            if not app_signals.page_enabled:
+                return
+            if self._page is None:
+                from .debug import page  # not imported in a process that serves no page
 
-    def _apply_debug_mode(self, app: Flask) -> None:
-        app_signals = self._app_signals()
-        if app_signals is None:
-            return
-        app_signals.apply_debug_mode()
-        if not app_signals.page_enabled:
-            return
-        if self._page is None:
-            from .debug import page  # not imported in a process that serves no page
-
-            settings = app_signals.settings
-            self._page = page.Page(settings.page_url, settings.editor)
-        self._page.install(app, listed=app_signals.page_auth is None)
+                settings = app_signals.settings
+                self._page = page.Page(settings.page_url, settings.editor)
+            self._page.install(app, listed=app_signals.page_auth is None)
 
     def close(self, app: Flask, /, **extra: Any) -> None:
         """Stop waiting for contexts and requests."""

@@ -102,7 +102,10 @@ class Outbox:
         self._app_signals: Callable[[], Any] = weakref.ref(app_signals)
         self._sessions: Sessions = app_signals.sessions
         self._registry: Registry = app_signals.registry
-        self.statements: Statements = Statements(outbox_table(metadata))
+        table = outbox_table(metadata)
+        self.statements: Statements = Statements(table)
+        self.queries: Queries = Queries(table)
+        """What can be read of the table."""
         listen_to_begins()
         self._engine = engine
         self._found_engine: Any = None
@@ -363,11 +366,6 @@ class Outbox:
         return None if handle is None else handle.contract
 
     # -- reading ------------------------------------------------------------------------------
-
-    @property
-    def queries(self) -> Queries:
-        """What can be read of the table."""
-        return Queries(self.statements.table)
 
     def reading(self) -> AbstractContextManager[Any]:
         """Return a context manager that gives a connection to read the table with.
