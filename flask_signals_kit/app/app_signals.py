@@ -128,7 +128,7 @@ class AppSignals(Api):
         for name in sorted(self.registry.names()):
             handle = self.kit.declarations.get(name)
             self.namespace.signal(name, None if handle is None else handle.__doc__)
-        self._relay(self.kit.bridged.copy())
+        self.bridged(self.kit.bridged.copy())
         self._sync_hooks()
 
     def close(self) -> None:
@@ -147,17 +147,14 @@ class AppSignals(Api):
         if self._applied_mode == (app.debug, app.testing):
             return
         self._applied_mode = (app.debug, app.testing)
-        self.validating = (
-            app.debug or app.testing if self.settings.validate is None else self.settings.validate
-        )
+        self.validating = self._is_on(self.settings.validate)
         self._start_or_stop_journal()
         for signal in self._signals().values():
             signal.invalidate()
 
     def _start_or_stop_journal(self) -> None:
         """Start or stop the journal, depending on debug or testing."""
-        app, wanted = self.app, self.settings.journal
-        wanted = app.debug or app.testing if wanted is None else wanted
+        app, wanted = self.app, self._is_on(self.settings.journal)
         if wanted and self.journal is None:
             # Imported here, because most processes have no journal.
             from ..core.journal import Journal
@@ -174,10 +171,12 @@ class AppSignals(Api):
     @property
     def page_enabled(self) -> bool:
         """Whether the page may be served now."""
-        app = self.app
-        if self.settings.page is None:
-            return app.debug or app.testing
-        return self.settings.page and (app.debug or app.testing or self.page_auth is not None)
+        may_be_served = self._is_on(None) or self.page_auth is not None
+        return self._is_on(self.settings.page) and may_be_served
+
+    def _is_on(self, setting: bool | None) -> bool:
+        """Tell whether a setting is on; ``None`` stands for "in debug and testing"."""
+        return self.app.debug or self.app.testing if setting is None else setting
 
     def recorded_request(self) -> RecordedRequest | None:
         """Return what the journal has recorded of the current request or command so far.
@@ -252,15 +251,11 @@ class AppSignals(Api):
 
     def bridged(self, sources: Iterable[str]) -> None:
         """Relay third-party signals to the app's signals of these names."""
-        self._relay(sources)
         for name in sources:
-            self.namespace.signal(name).invalidate()  # globs no longer match it
-
-    def _relay(self, sources: Iterable[str]) -> None:
-        for name in sources:
-            source = self.registry.source(name)
+            source, signal = self.registry.source(name), self.namespace.signal(name)
             if source is not None:
-                self.relays.add(name, source, self.namespace.signal(name))
+                self.relays.add(name, source, signal)
+            signal.invalidate()  # globs no longer match it
 
     def _signals(self) -> dict[str, Signal]:
         return self.namespace.copy()  # type: ignore[return-value]
