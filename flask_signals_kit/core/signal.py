@@ -490,7 +490,8 @@ class Signal(blinker.NamedSignal):
         return restore
 
     def _clear_state(self) -> None:
-        self._own.clear(self.name)
+        for connection in self._own.of(self.name):
+            self._own.remove(connection)
 
     # -- the plan -----------------------------------------------------------------------------
 
