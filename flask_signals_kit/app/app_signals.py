@@ -254,7 +254,7 @@ class AppSignals(Api):
         for name in sources:
             source, signal = self.registry.source(name), self.namespace.signal(name)
             if source is not None:
-                self.relays.add(name, source, signal)
+                self.relays.add(source, signal)
             signal.invalidate()  # globs no longer match it
 
     def _signals(self) -> dict[str, Signal]:
