@@ -38,6 +38,8 @@ nitpick_ignore_regex = [
     (r"py:.*", rf"({elsewhere})(\.\w+)*"),
     # The default, which needs no framework, is all that a user of Signal needs.
     (r"py:.*", r"flask_signals_kit\.core\.environment\.Environment"),
+    # The base class of Signal; its methods are in the reference of Signal.
+    (r"py:.*", r"flask_signals_kit\.core\.connectable\.ConnectableSignal"),
     (r"py:.*", r"(flask_signals_kit\.core\.dispatch\.)?(Wrapper|Results)"),
     # What assert_connected compares is listed in its description.
     (r"py:.*", r"flask_signals_kit\.testing\.wiring\.ExpectedOptions"),
