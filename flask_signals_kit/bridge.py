@@ -240,19 +240,33 @@ def choose(
     """Return the signals to bridge, by their new names.
 
     :param source: an extension of the catalogue, one signal, or signals by name.
-    :param names: which of them, by their own names or as Python identifiers; all if ``None``.
+    :param names: which of them; all if ``None``.
     :param prefix: the prefix of each name; if ``None``, that of the extension, if any.
-    :raises UnknownSignalError: for an unknown name.
-    :raises DeclarationError: for a source that is not a signal, or a signal without a valid name.
     """
     names = [names] if isinstance(names, str) else names
-    what = type_name(source)
     if isinstance(source, str):
         from . import catalogue  # only here: it would slow down importing the package
 
-        what, prefix = source, f"{source}." if prefix is None else prefix
-        source = catalogue.load(source)
-    prefix = prefix or ""
+        found = catalogue.load(source)
+        return _choose(found, names, f"{source}." if prefix is None else prefix, source)
+    return _choose(source, names, prefix or "", type_name(source))
+
+
+def _choose(
+    source: blinker.Signal | Mapping[str, Any],
+    names: Iterable[str] | None,
+    prefix: str,
+    what: str,
+) -> dict[str, blinker.Signal]:
+    """Return the signals to bridge, by their new names.
+
+    :param source: one signal, or signals by name (a namespace, or a result of the catalogue).
+    :param names: which of them, by their own names or as Python identifiers; all if ``None``.
+    :param prefix: the prefix of each name.
+    :param what: how an error names the source.
+    :raises UnknownSignalError: for an unknown name.
+    :raises DeclarationError: for a source that is not a signal, or a signal without a valid name.
+    """
     if isinstance(source, blinker.Signal):
         name = _name_of_one(source, names, what)
         return {check_name(f"{prefix}{name}"): source}

@@ -81,14 +81,85 @@ class Declare(Protocol):
     def __call__(self, stub: Callable[Concatenate[S, P], R], /) -> DomainSignal[S, P, R]: ...
 
 
-class Api:
-    """What a kit and the signals of one app have in common: declare, connect, bridge, send.
+class Sending:
+    """Sends signals by name, for a kit and for one app.
 
     They differ in their registry: a kit's registry applies to all of its apps, an app's registry to
     that app only.
     """
 
     registry: Registry
+
+    def send(self, signal: Named, sender: Any = None, /, **payload: Any) -> Results:
+        """Send a signal in the current app.
+
+        :param signal: a name, or a handle.
+        :param sender: the sender; the app itself if omitted. ``current_app`` is unwrapped.
+        :param payload: passed to each receiver by name.
+        :return: ``(receiver, result)`` for each receiver that ran and returned, in calling order.
+        :raises AppContextError: without a current app.
+        :raises UnknownSignalError: for an undeclared name, under ``SIGNALS_KIT_STRICT``.
+
+        >>> from flask import Flask
+        >>> from flask_signals_kit import SignalsKit
+        >>> app = Flask("shop")
+        >>> kit = SignalsKit(app)
+        >>> @kit.on("account_funded")
+        ... def thank(account, *, amount, **extra):
+        ...     return f"thanks for {amount}"
+        >>> with app.app_context():
+        ...     [result for _, result in kit.send("account_funded", "acme", amount=5)]
+        ['thanks for 5']
+        """
+        target, real = self._prepare(signal, sender, payload)
+        return target.send(real, **payload)
+
+    async def send_async(self, signal: Named, sender: Any = None, /, **payload: Any) -> Results:
+        """Send a signal, and await its async receivers one after the other.
+
+        Parameters, result and errors are those of :meth:`send`.
+        """
+        target, real = self._prepare(signal, sender, payload)
+        return await target.send_async(real, **payload)
+
+    def send_robust(
+        self, signal: Named, sender: Any = None, /, **payload: Any
+    ) -> list[Outcome[Any]]:
+        """Send a signal and return an outcome for each receiver.
+
+        A failing receiver does not stop the other receivers.
+
+        :return: an ``Ok``, ``Failed`` or ``Deferred`` for each receiver, in calling order.
+        """
+        target, real = self._prepare(signal, sender, payload)
+        return target.send_robust(real, **payload)
+
+    async def send_robust_async(
+        self, signal: Named, sender: Any = None, /, **payload: Any
+    ) -> list[Outcome[Any]]:
+        """Do the same as :meth:`send_robust`, and await async receivers one after the other."""
+        target, real = self._prepare(signal, sender, payload)
+        return await target.send_robust_async(real, **payload)
+
+    def _prepare(self, signal: Named, sender: Any, payload: dict[str, Any]) -> tuple[Signal, Any]:
+        if isinstance(signal, blinker.Signal):
+            raise DeclarationError(
+                "send() takes a name or a handle, not a blinker signal: call signal.send(...) on "
+                f"the {type_name(signal)} itself, which reaches its own receivers as well."
+            )
+        name = _name_of(self.registry, signal) or ""
+        if is_glob(name):
+            raise DeclarationError(f"{name!r} is a pattern: send() takes the name of one signal.")
+        app_signals = self.registry.owner._current(f"send {name!r}")
+        target = app_signals.find(name)
+        if sender is None:
+            refuse_named_sender(name, payload)
+            return target, app_signals.app
+        return target, unwrap(sender)
+
+
+class Api(Sending):
+    """Declares and connects signals, too: what a kit and the signals of one app have in common."""
 
     # -- declaring ----------------------------------------------------------------------------
 
@@ -302,75 +373,6 @@ class Api:
     def _target(self, signal: Any) -> str:
         """Return the name or glob of an argument of ``on``; bridge a third-party signal."""
         return _name_of(self.registry, signal) or self.bridge(signal)[0]
-
-    # -- sending ------------------------------------------------------------------------------
-
-    def send(self, signal: Named, sender: Any = None, /, **payload: Any) -> Results:
-        """Send a signal in the current app.
-
-        :param signal: a name, or a handle.
-        :param sender: the sender; the app itself if omitted. ``current_app`` is unwrapped.
-        :param payload: passed to each receiver by name.
-        :return: ``(receiver, result)`` for each receiver that ran and returned, in calling order.
-        :raises AppContextError: without a current app.
-        :raises UnknownSignalError: for an undeclared name, under ``SIGNALS_KIT_STRICT``.
-
-        >>> from flask import Flask
-        >>> from flask_signals_kit import SignalsKit
-        >>> app = Flask("shop")
-        >>> kit = SignalsKit(app)
-        >>> @kit.on("account_funded")
-        ... def thank(account, *, amount, **extra):
-        ...     return f"thanks for {amount}"
-        >>> with app.app_context():
-        ...     [result for _, result in kit.send("account_funded", "acme", amount=5)]
-        ['thanks for 5']
-        """
-        target, real = self._prepare(signal, sender, payload)
-        return target.send(real, **payload)
-
-    async def send_async(self, signal: Named, sender: Any = None, /, **payload: Any) -> Results:
-        """Send a signal, and await its async receivers one after the other.
-
-        Parameters, result and errors are those of :meth:`send`.
-        """
-        target, real = self._prepare(signal, sender, payload)
-        return await target.send_async(real, **payload)
-
-    def send_robust(
-        self, signal: Named, sender: Any = None, /, **payload: Any
-    ) -> list[Outcome[Any]]:
-        """Send a signal and return an outcome for each receiver.
-
-        A failing receiver does not stop the other receivers.
-
-        :return: an ``Ok``, ``Failed`` or ``Deferred`` for each receiver, in calling order.
-        """
-        target, real = self._prepare(signal, sender, payload)
-        return target.send_robust(real, **payload)
-
-    async def send_robust_async(
-        self, signal: Named, sender: Any = None, /, **payload: Any
-    ) -> list[Outcome[Any]]:
-        """Do the same as :meth:`send_robust`, and await async receivers one after the other."""
-        target, real = self._prepare(signal, sender, payload)
-        return await target.send_robust_async(real, **payload)
-
-    def _prepare(self, signal: Named, sender: Any, payload: dict[str, Any]) -> tuple[Signal, Any]:
-        if isinstance(signal, blinker.Signal):
-            raise DeclarationError(
-                "send() takes a name or a handle, not a blinker signal: call signal.send(...) on "
-                f"the {type_name(signal)} itself, which reaches its own receivers as well."
-            )
-        name = _name_of(self.registry, signal) or ""
-        if is_glob(name):
-            raise DeclarationError(f"{name!r} is a pattern: send() takes the name of one signal.")
-        app_signals = self.registry.owner._current(f"send {name!r}")
-        target = app_signals.find(name)
-        if sender is None:
-            refuse_named_sender(name, payload)
-            return target, app_signals.app
-        return target, unwrap(sender)
 
     # -- bridges and exception hooks ----------------------------------------------------------
 
