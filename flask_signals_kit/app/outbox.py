@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -12,11 +11,11 @@ from weakref import WeakValueDictionary
 
 from flask import Flask
 
-from ..compat import is_current, trace_of_request
+from ..compat import is_current
 from ..core.delivery import Call, LateResult
 from ..core.introspection import is_reloaded
-from ..deliveries.durable.delivery import Durable
-from ..deliveries.durable.payload import Headers, encode
+from ..deliveries.durable.delivery import Durable, receiver_name
+from ..deliveries.durable.payload import Headers
 from ..deliveries.durable.queries import Queries, engine_of, reading, writing
 from ..deliveries.durable.table import (
     DIALECTS,
@@ -27,13 +26,13 @@ from ..deliveries.durable.table import (
     missing_part,
     outbox_table,
 )
-from ..deliveries.sources import in_greenlet, is_async
 from ..deliveries.sqlite import engine_label
-from ..deliveries.transactions import connection_in, has_changes, listen_to_begins, pending_in
+from ..deliveries.transactions import connection_in, listen_to_begins
 from ..errors import ConfigurationError, DeadMessageError, DuplicateReceiverError
 from .contract import Contract
-from .runs import RunResult, run, running_message
+from .runs import RunResult, run
 from .sessions import Sessions, plain_sessions
+from .storing import store
 
 if TYPE_CHECKING:
     from ..core.connection import LiveConnection
@@ -65,31 +64,6 @@ class Engine(Protocol):
         """
 
 
-class StoredCall:
-    """Stands for a stored message among the calls that wait for a commit.
-
-    :param call: the call of the durable receiver.
-    :param message: the id of the message, or ``None`` if it is not needed.
-    :param outbox: where it is stored.
-    """
-
-    def __init__(self, call: Call, message: int | None, outbox: Outbox) -> None:
-        self._call = call
-        self._outbox = outbox
-        self.message: int | None = message
-        self.is_committed: bool = False
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._call, name)
-
-    def run_contained(self, within: AbstractContextManager[Any] | None = None) -> None:
-        """Note that the transaction has committed: the message is due."""
-        self.is_committed = True
-        if self._call._late is not None:
-            self._call._late.message = self.message
-        self._outbox.wake()
-
-
 class Outbox:
     """The durable messages of one app: a send stores them, and workers claim and run them.
 
@@ -100,7 +74,7 @@ class Outbox:
 
     def __init__(self, app_signals: Any, metadata: Any, engine: Any = None) -> None:
         self._app_signals: Callable[[], Any] = weakref.ref(app_signals)
-        self._sessions: Sessions = app_signals.sessions
+        self.sessions: Sessions = app_signals.sessions
         self._registry: Registry = app_signals.registry
         table = outbox_table(metadata)
         self.statements: Statements = Statements(table)
@@ -112,7 +86,7 @@ class Outbox:
         self._fixed_engine = engine
         """The engine of the table if it cannot change: in a test, only one that was given."""
         self._process = os.getpid()
-        self._results: WeakValueDictionary[str, LateResult] = WeakValueDictionary()
+        self.results: WeakValueDictionary[str, LateResult] = WeakValueDictionary()
         """The results that the journal shows, by the id of the message."""
         self.embedded: Any = None
         """The engine of this process, which has ``wake()`` and ``stop()``; or ``None``."""
@@ -190,7 +164,7 @@ class Outbox:
     def session(self, delivery: Durable | None) -> Any:
         """Return the session of a receiver; create it if need be."""
         own = None if delivery is None else delivery.session
-        sources = self._sessions.here() if own is None else [own]
+        sources = self.sessions.here() if own is None else [own]
         found = (source.open() for source in sources)
         return next((session for session in found if session is not None), None)
 
@@ -202,7 +176,7 @@ class Outbox:
 
     def sessions_here(self, delivery: Durable) -> list[Any]:
         """Return the sessions of the current app context, and that of a delivery."""
-        found = plain_sessions(self._sessions.here())
+        found = plain_sessions(self.sessions.here())
         own = [] if delivery.session is None else delivery.session.plain_sessions()
         return [*found, *(session for session in own if session not in found)]
 
@@ -230,66 +204,7 @@ class Outbox:
         :raises PayloadError: for a sender or a payload that cannot be stored.
         :raises ConfigurationError: if the session uses another database, or one without the table.
         """
-        pending: Any = call.transaction
-        if pending is not None and pending.has_ended and not pending.is_committed:
-            pending.keep(call)  # an earlier receiver of the same emission has rolled it back
-            return
-        session, begun = self._session_for(call, delivery)
-        has_committed = True
-        if session is None:
-            with self.engine().begin() as connection:
-                message = self._insert(connection, call, delivery)
-        else:
-            has_committed, message = self._store_in(session, call, delivery, begun)
-        if message is None and self.embedded is None:
-            return  # nothing happens at the commit
-        stored = StoredCall(call, message, self)
-        waiting: Any = None if has_committed else pending_in(session)
-        if waiting is None:
-            stored.run_contained()
-        else:
-            waiting.keep(stored)
-        self._sessions.notify_kept(waiting, stored)
-
-    def _session_for(self, call: Call, delivery: Durable) -> tuple[Any, bool]:
-        """Return the session to store a call in, and whether it has begun during this send.
-
-        ``None`` stands for a transaction of its own.
-        """
-        pending: Any = call.transaction
-        if pending is None:
-            running = running_message.get()
-            session = None if running is None else running.joined_session(self)
-            if session is not None:
-                return session, False  # it commits with the end of the running message
-        elif not pending.is_committed:
-            return pending.session, False
-        elif not pending.has_ended:
-            return None, False  # a listener of the commit sends: its session runs no statement
-        begun: Any = self._sessions.transaction(delivery.session, call._sender, call._payload)
-        return (None, False) if begun is None else (begun.session, True)
-
-    def _store_in(
-        self, session: Any, call: Call, delivery: Durable, begun: bool
-    ) -> tuple[bool, int | None]:
-        """Store a call in the open transaction of a session.
-
-        :param begun: whether an earlier receiver, or a predicate, has begun it during this send. If
-            it has only read the database, it is committed: on SQLite it may hold the lock.
-        :return: whether it has committed the session's transaction; and as :meth:`_insert`.
-        """
-        if is_async(session) and not in_greenlet():
-            raise ConfigurationError(
-                "A durable receiver's message cannot be stored in an AsyncSession here: send the "
-                "signal in a function that is given to 'await session.run_sync(...)'."
-            )
-        if not session._flushing:  # as in SQLAlchemy's own events
-            session.flush()  # so that new instances have their primary key
-        has_only_read = begun and not has_changes(session)
-        message = self._insert(self.connection_of(session), call, delivery)
-        if has_only_read:
-            session.commit()
-        return has_only_read, message
+        store(self, call, delivery)
 
     def wake(self) -> None:
         """Let the engine of this process know that a message is due."""
@@ -301,69 +216,18 @@ class Outbox:
         if self.embedded is not None:
             self.embedded.stop()
 
-    def _insert(self, connection: Any, call: Call, delivery: Durable) -> int | None:
-        """Store a call on a connection.
-
-        :return: the id of the message; ``None`` if neither the journal nor a test needs it.
-        """
-        is_followed = call._late is not None or bool(self._sessions.kept_observers)
-        values = self._values(call, delivery)
-        check = self._check_database
-        return self.statements.insert(connection, values, returns_id=is_followed, check=check)
-
-    def _check_database(self, connection: Any) -> None:
-        check_database(self.statements.table, connection, self.engine())
-
-    def _values(self, call: Call, delivery: Durable) -> dict[str, Any]:
-        """Return what a message stores.
-
-        :raises PayloadError: for a sender or a payload that cannot be stored.
-        """
-        name, lazy, running = call._context.name, call._emission, running_message.get()
-        contract = self.contract_of(name)
-        if contract is not None:
-            contract.check_required(call._payload)
-        message = os.urandom(16).hex()
-        if call._late is not None:
-            self._remember(message, call._late, call, delivery)
-        if lazy.correlation_id is None:
-            lazy.correlation_id = message if running is None else running.headers.correlation
-        site = lazy.site
-        headers = Headers(
-            id=message,
-            correlation=lazy.correlation_id,
-            causation=None if running is None else running.headers.id,
-            sent_at=time.time(),
-            sender=lazy.sender,
-            request=lazy.request,
-            site=None if site is None else (site.module, site.name, site.file, site.line),
-            version=1 if contract is None else contract.version,
-            traceparent=trace_of_request() if running is None else running.headers.traceparent,
-        )
-        hints = {} if contract is None else contract.hints
-        return {
-            "receiver": receiver_name(call._connection),
-            "signal": name,
-            "payload": encode(name, call.app, call._sender, call._payload, hints),
-            "headers": headers.to_text(),
-            "queue": delivery.queue,
-        }
-
-    def _remember(self, message: str, late: LateResult, call: Call, delivery: Durable) -> None:
-        """Find the result of a call by the id of its message, as long as the journal keeps it."""
-        late.number, late.attempts = call.number, delivery.max_attempts
-        if self.signals.requests is not None:
-            late.request = self.signals.requests.of(call._context.name)
-        self._results[message] = late
-
     def result_of(self, message: str) -> LateResult:
         """Return the result of a call; a new one if this process has not recorded its send."""
-        return self._results.get(message) or LateResult()
+        return self.results.get(message) or LateResult()
 
     def contract_of(self, signal: str) -> Contract | None:
         """Return the contract of a signal."""
         handle = self._registry.handle(signal)
         return None if handle is None else handle.contract
+
+    def check_database(self, connection: Any) -> None:
+        """Refuse a connection to another database, or to one without the table."""
+        check_database(self.statements.table, connection, self.engine())
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -539,9 +403,3 @@ def _refuse_same_name(connection: LiveConnection, other: LiveConnection) -> None
             f"{other.target!r}, and {connection.place}. A message stores only the name, so give "
             "one of them a uid."
         )
-
-
-def receiver_name(connection: LiveConnection) -> str:
-    """Return the name by which messages know a receiver: its ``uid``, else module and name."""
-    place = connection.place
-    return connection.options.uid or f"{place.module}.{place.name}"
