@@ -110,10 +110,9 @@ class Registry:
         if target in BUILTIN_PAYLOADS:
             return [Contract(signal=target, required=BUILTIN_PAYLOADS[target])]
         handles: list[DomainSignal[Any, ..., Any]] = []
-        matches_many = is_glob(target)
         for registry in self.chain[::-1]:
             declared = registry.declarations
-            if matches_many:
+            if is_glob(target):
                 handles += [h for name, h in list(declared.items()) if fnmatchcase(name, target)]
             elif target in declared:
                 handles.append(declared[target])
@@ -176,11 +175,13 @@ class Registry:
 
     def _check_connected(self, contract: Contract) -> None:
         """Refuse a contract that a connected receiver does not match."""
+        name = contract.signal
         for registry in self.related():
-            own = registry.declarations.get(contract.signal)
+            own = registry.declarations.get(name)
             if registry.parent is self and own is not None and own.contract is not None:
                 continue  # another contract applies in that app
-            for connection in registry.matching(contract.signal):
+            targets = [name, *(glob for glob in registry.globs if fnmatchcase(name, glob))]
+            for connection in (c for target in targets for c in registry.connections.of(target)):
                 contract.check_connection(connection)
 
     def notify_declared(self, name: str) -> None:
@@ -265,11 +266,6 @@ class Registry:
             cache.append(tuple(filter(is_glob, self.connections.targets)))
         return cache[0]
 
-    def matching(self, name: str) -> list[LiveConnection]:
-        """Return every connection of this registry whose target matches a name."""
-        targets = [name, *(glob for glob in self.globs if fnmatchcase(name, glob))]
-        return [c for target in targets for c in self.connections.of(target)]
-
     def connect(self, connections: list[LiveConnection]) -> None:
         """Add the connections of a receiver to several targets; if one fails, add none.
 
@@ -290,7 +286,9 @@ class Registry:
                     app.connected(connection)
         except Exception:
             for connection, replaced in reversed(added):
-                self.restore(connection, replaced)
+                with self.lock:
+                    self.replacements.forget_orders(connection, replaced)
+                self.connections.restore(connection, replaced)
             raise
         for connection, replaced in added:
             for former in replaced:
@@ -316,7 +314,7 @@ class Registry:
 
         The caller notifies the apps, without the lock: a thread that makes a plan may need it.
 
-        :return: the replaced connections, for :meth:`restore`.
+        :return: the replaced connections.
         :raises DuplicateReceiverError: if another function has the ``uid``.
         """
         with self.lock:
@@ -326,12 +324,6 @@ class Registry:
             if same is not None:
                 connection.order = same.order
             return self.replacements.add(connection)
-
-    def restore(self, connection: LiveConnection, replaced: list[LiveConnection]) -> None:
-        """Remove a connection, and restore those that it replaced."""
-        with self.lock:
-            self.replacements.forget_orders(connection, replaced)
-        self.connections.restore(connection, replaced)
 
     def remove(self, target: str, receiver: Hashable, sender: Hashable) -> list[LiveConnection]:
         """Remove and return the connections of one target and one receiver.

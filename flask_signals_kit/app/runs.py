@@ -481,7 +481,7 @@ class _Run:
         self.late.ran(self.began, None if asked else error, "retrying")
         if self.attempt >= self.max_attempts:
             return self._make_dead(error, _shown(error))
-        delay = self._delay(error)
+        delay = _delay(self, error)
         headers = self.headers.after_run().to_text() if self.headers.missed else None
         if not self._try_again(delay, _shown(error), headers):
             return "too_slow"
@@ -526,16 +526,6 @@ class _Run:
             self.end_stored = perf_counter()  # after the commit, it may be claimed
         return is_stored
 
-    def _delay(self, error: BaseException) -> float:
-        if isinstance(error, RetryAfter):
-            return error.seconds
-        attempt = self.attempt - self.headers.spent
-        try:
-            return limited(self.delivery.backoff(attempt))
-        except Exception:
-            logger.exception("The function backoff of %s failed; the default is used", self)
-            return default_backoff(attempt)
-
     def _make_dead(self, error: BaseException, reason: str) -> RunStatus:
         """Make a message dead and report it, unless another worker has begun it or did the same."""
         with self.outbox.engine().begin() as connection:
@@ -554,6 +544,18 @@ class _Run:
         hooks = self.outbox.signals.hooks
         hooks.report(error, "delivery", signal=self.signal, receiver=self.receiver)
         return "dead"
+
+
+def _delay(run: _Run, error: BaseException) -> float:
+    """Return the time until the next attempt, in seconds."""
+    if isinstance(error, RetryAfter):
+        return error.seconds
+    attempt = run.attempt - run.headers.spent
+    try:
+        return limited(run.delivery.backoff(attempt))
+    except Exception:
+        logger.exception("The function backoff of %s failed; the default is used", run)
+        return default_backoff(attempt)
 
 
 @contextmanager
