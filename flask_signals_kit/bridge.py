@@ -58,17 +58,14 @@ class Relay:
     :param source: the third-party signal.
     :param target: the app's signal.
     :param app: a weak reference to the app.
-    :param sender: the only sender to relay, or ``ANY``.
     """
 
-    def __init__(
-        self, source: blinker.Signal, target: Signal, app: weakref.ref[Flask], sender: Any = ANY
-    ) -> None:
+    def __init__(self, source: blinker.Signal, target: Signal, app: weakref.ref[Flask]) -> None:
         self.source = source
         self._target = target
         self.name: str = target.name
         self._app = app
-        self._sender: Any = None if sender is ANY else weakref.ref(sender)
+        self._is_sent_by_app = target.name in FLASK_SIGNALS
         self._pass_on = _pass_on_to(target)
         self._connected = False
         self._closed = False
@@ -80,7 +77,7 @@ class Relay:
         If the app is the sender, blinker calls it for that app alone, so no check is needed. Then
         it is a plain function: blinker recognises faster that a function is not async.
         """
-        return self if self._sender is None else self._pass_on
+        return self._pass_on if self._is_sent_by_app else self
 
     def __call__(self, sender: Any = None, /, **payload: Any) -> Any:
         """Send the app's signal, unless the sender belongs to another app."""
@@ -90,23 +87,18 @@ class Relay:
         applies = sender is app if isinstance(sender, Flask) else is_current(app)
         return self._pass_on(sender, **payload) if applies else None
 
-    def sync(self, *, wait: bool = True) -> None:
-        """Connect to the source if the app's signal is in use; disconnect if it is not.
-
-        :param wait: wait for another thread that is changing relays. If false, leave the work to
-            that thread.
-        """
-        _sync_queue.take(self, wait=wait)
-
     def close(self) -> None:
         """Disconnect from the source permanently."""
         self._closed = True
-        self.sync()
+        _sync_queue.take(self, wait=True)
 
-    def sync_now(self) -> None:
-        """Do the work of :meth:`sync`; only :class:`_SyncQueue` calls this."""
+    def sync(self) -> None:
+        """Connect to the source if the app's signal is in use; disconnect if it is not.
+
+        Only :class:`_SyncQueue` calls this.
+        """
         wanted = self._target.in_use and not self._closed
-        sender = ANY if self._sender is None else self._sender()
+        sender = self._app() if self._is_sent_by_app else ANY
         if wanted is self._connected or sender is None:  # blinker drops a collected sender itself
             return
         if wanted:
@@ -185,7 +177,7 @@ class _SyncQueue:
             while self._due:
                 relay = self._due.popleft()
                 try:
-                    relay.sync_now()
+                    relay.sync()
                 except Exception as error:
                     if relay is own:
                         failure = error
@@ -211,26 +203,21 @@ class Relays:
         self._app = weakref.ref(app)
         self._relays: dict[str, Relay] = {}
 
-    def add(self, name: str, source: blinker.Signal, signal: Signal) -> None:
-        """Relay a third-party signal to the app's signal of this name.
-
-        :param name: the name in the app's namespace.
-        :param source: the third-party signal.
-        :param signal: the app's signal.
-        """
-        sender = self._app() if name in FLASK_SIGNALS else ANY
-        self._relays[name] = Relay(source, signal, self._app, sender)
+    def add(self, source: blinker.Signal, signal: Signal) -> None:
+        """Relay a third-party signal to an app's signal."""
+        self._relays[signal.name] = Relay(source, signal, self._app)
         if signal.in_use:
-            self.sync(name)
+            self.sync(signal.name)
 
     def sync(self, name: str, *, wait: bool = True) -> None:
         """Connect or disconnect the relay of a signal, depending on whether the signal is in use.
 
-        :param wait: as for :meth:`Relay.sync`.
+        :param wait: wait for another thread that is changing relays. If false, leave the work to
+            that thread.
         """
         relay = self._relays.get(name)
         if relay is not None:
-            relay.sync(wait=wait)
+            _sync_queue.take(relay, wait=wait)
 
     def remove(self, name: str) -> None:
         """Remove the relay of a signal, if there is one."""

@@ -23,7 +23,7 @@ from .app.api import Api, Target
 from .app.app_signals import AppSignals
 from .app.handle import DomainSignal
 from .app.registry import Registry
-from .bridge import FLASK_SIGNALS, RELAY_CODE, Relays
+from .bridge import RELAY_CODE
 from .core.current import find_emission
 from .core.introspection import place_of, signature_of, unwrap
 from .core.signal import Namespace, Signal
@@ -36,7 +36,6 @@ from .errors import (
     NotInitializedError,
     type_name,
 )
-from .exception_hooks.hooks import ExceptionHooks
 from .records import Emission, Receiver
 from .settings import EXTENSION, Settings, read_settings
 
@@ -102,7 +101,6 @@ class SignalsKit(Api):
         self, app: Flask | None = None, *, page_auth: Callable[[], object] | None = None
     ) -> None:
         self.registry: Registry = Registry(self)
-        self.registry.bridged.update(FLASK_SIGNALS)
         self._page_auth = _check_page_auth(page_auth)
         kits.add(self)
         if app is not None:
@@ -134,15 +132,7 @@ class SignalsKit(Api):
         settings = read_settings(app.config)
         auth = _check_page_auth(page_auth) or self._page_auth
         _check_page(app, settings, auth)
-        app_signals = AppSignals(
-            app,
-            self.registry,
-            settings,
-            auth,
-            hooks=ExceptionHooks(app),
-            relays=Relays(app),
-            problems=_problems,
-        )
+        app_signals = AppSignals(app, self.registry, settings, auth, _problems)
         app.extensions[EXTENSION] = app_signals
         try:
             app_signals.startup = _Startup(app_signals)
@@ -436,22 +426,18 @@ class _Startup:
 
     def apply_debug_mode(self, app: Flask, **extra: Any) -> None:
         with self._lock:  # a second first request must not be served before the page is there
-            if not self._closed:
-                self._apply_debug_mode(app)
+            app_signals = None if self._closed else self._app_signals()
+            if app_signals is None:
+                return
+            app_signals.apply_debug_mode()
+            if not app_signals.page_enabled:
+                return
+            if self._page is None:
+                from .debug import page  # not imported in a process that serves no page
 
-    def _apply_debug_mode(self, app: Flask) -> None:
-        app_signals = self._app_signals()
-        if app_signals is None:
-            return
-        app_signals.apply_debug_mode()
-        if not app_signals.page_enabled:
-            return
-        if self._page is None:
-            from .debug import page  # not imported in a process that serves no page
-
-            settings = app_signals.settings
-            self._page = page.Page(settings.page_url, settings.editor)
-        self._page.install(app, listed=app_signals.page_auth is None)
+                settings = app_signals.settings
+                self._page = page.Page(settings.page_url, settings.editor)
+            self._page.install(app, listed=app_signals.page_auth is None)
 
     def close(self, app: Flask, /, **extra: Any) -> None:
         """Stop waiting for contexts and requests."""

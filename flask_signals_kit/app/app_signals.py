@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
-from ..bridge import BUILTIN_PAYLOADS
+from ..bridge import BUILTIN_PAYLOADS, Relays
 from ..compat import is_current
 from ..core.names import is_glob
 from ..core.signal import Namespace, Signal
 from ..deliveries.durable.delivery import Durable
 from ..errors import AppContextError, ConfigurationError
+from ..exception_hooks.hooks import ExceptionHooks
 from ..records import Connection, OnError, RecordedRequest
 from ..settings import Settings
 from .api import Api
@@ -25,11 +26,9 @@ from .registry import Registry
 from .sessions import Sessions
 
 if TYPE_CHECKING:
-    from ..bridge import Relays
     from ..core.connection import LiveConnection
     from ..core.environment import PayloadCheck
     from ..core.journal import Journal
-    from ..exception_hooks.hooks import ExceptionHooks
     from .outbox import Outbox
     from .requests import Requests
 
@@ -63,8 +62,6 @@ class AppSignals(Api):
     :param kit: the kit's registry, which applies to every app.
     :param settings: the app's settings.
     :param page_auth: decides whether a visitor may see the page.
-    :param hooks: the app's exception hooks.
-    :param relays: the app's relays of third-party signals.
     :param problems: finds the problems of the app's signals.
     """
 
@@ -73,10 +70,7 @@ class AppSignals(Api):
         app: Flask,
         kit: Registry,
         settings: Settings,
-        page_auth: Callable[[], object] | None = None,
-        *,
-        hooks: ExceptionHooks,
-        relays: Relays,
+        page_auth: Callable[[], object] | None,
         problems: Callable[[AppSignals], list[Any]],
     ) -> None:
         self._app = weakref.ref(app)
@@ -93,8 +87,8 @@ class AppSignals(Api):
         self.outbox: Outbox | None = None
         """The messages of durable receivers; ``None`` without any."""
         self.collected: deque[Connection] = deque(maxlen=100)
-        self.hooks = hooks
-        self.relays = relays
+        self.hooks: ExceptionHooks = ExceptionHooks(app)
+        self.relays: Relays = Relays(app)
         self._problems = problems
         self.startup: Any = None
         self._environment = AppEnvironment(self, self._app)
@@ -134,7 +128,7 @@ class AppSignals(Api):
         for name in sorted(self.registry.names()):
             handle = self.kit.declarations.get(name)
             self.namespace.signal(name, None if handle is None else handle.__doc__)
-        self._relay(self.kit.bridged.copy())
+        self.bridged(self.kit.bridged.copy())
         self._sync_hooks()
 
     def close(self) -> None:
@@ -143,7 +137,7 @@ class AppSignals(Api):
         if self.requests is not None:
             self.requests.stop(self.app)
         if self.outbox is not None:
-            self.outbox.close(self.app)
+            self.outbox.close()
         self.relays.close()
         self.hooks.close()
 
@@ -153,17 +147,14 @@ class AppSignals(Api):
         if self._applied_mode == (app.debug, app.testing):
             return
         self._applied_mode = (app.debug, app.testing)
-        self.validating = (
-            app.debug or app.testing if self.settings.validate is None else self.settings.validate
-        )
+        self.validating = self._is_on(self.settings.validate)
         self._start_or_stop_journal()
         for signal in self._signals().values():
             signal.invalidate()
 
     def _start_or_stop_journal(self) -> None:
         """Start or stop the journal, depending on debug or testing."""
-        app, wanted = self.app, self.settings.journal
-        wanted = app.debug or app.testing if wanted is None else wanted
+        app, wanted = self.app, self._is_on(self.settings.journal)
         if wanted and self.journal is None:
             # Imported here, because most processes have no journal.
             from ..core.journal import Journal
@@ -180,10 +171,12 @@ class AppSignals(Api):
     @property
     def page_enabled(self) -> bool:
         """Whether the page may be served now."""
-        app = self.app
-        if self.settings.page is None:
-            return app.debug or app.testing
-        return self.settings.page and (app.debug or app.testing or self.page_auth is not None)
+        may_be_served = self._is_on(None) or self.page_auth is not None
+        return self._is_on(self.settings.page) and may_be_served
+
+    def _is_on(self, setting: bool | None) -> bool:
+        """Tell whether a setting is on; ``None`` stands for "in debug and testing"."""
+        return self.app.debug or self.app.testing if setting is None else setting
 
     def recorded_request(self) -> RecordedRequest | None:
         """Return what the journal has recorded of the current request or command so far.
@@ -258,15 +251,11 @@ class AppSignals(Api):
 
     def bridged(self, sources: Iterable[str]) -> None:
         """Relay third-party signals to the app's signals of these names."""
-        self._relay(sources)
         for name in sources:
-            self.namespace.signal(name).invalidate()  # globs no longer match it
-
-    def _relay(self, sources: Iterable[str]) -> None:
-        for name in sources:
-            source = self.registry.source(name)
+            source, signal = self.registry.source(name), self.namespace.signal(name)
             if source is not None:
-                self.relays.add(name, source, self.namespace.signal(name))
+                self.relays.add(source, signal)
+            signal.invalidate()  # globs no longer match it
 
     def _signals(self) -> dict[str, Signal]:
         return self.namespace.copy()  # type: ignore[return-value]
@@ -300,11 +289,10 @@ class AppSignals(Api):
         signals = self._matching(connection.target)
         if not signals and not is_glob(connection.target):
             signals = [self.namespace.signal(connection.target)]
-        for signal in signals:
-            if "receiver_connected" in vars(signal) and (
-                (receiver := connection.resolve()) is not None
-            ):
-                signal.notify_connected(receiver, connection.resolve_sender(), connection.weak)
+        receiver, sender = connection.resolve(), connection.resolve_sender()
+        if receiver is not None:
+            for signal in signals:
+                signal.notify_connected(receiver, sender, connection.weak)
 
     def disconnected(self, connection: LiveConnection) -> None:
         """Send ``receiver_disconnected`` of the signals that a connection applied to."""
@@ -329,8 +317,7 @@ class AppSignals(Api):
                 restore_signal()
             self.names.unknown = unknown
             if self.outbox is not None and not had_outbox:
-                if (app := self._app()) is not None:
-                    self.outbox.close(app)
+                self.outbox.close()
                 self.outbox = None
 
         return restore

@@ -117,10 +117,6 @@ class Worker:
         """Begin nothing more; what runs is finished. A signal handler may call this."""
         self._stopped = True  # to wake the worker needs a lock, which a handler may interrupt
 
-    def close(self, app: Any) -> None:
-        """Stop, because the app's signals are closed."""
-        self.stop()
-
     def work(self, *, once: bool = False) -> None:
         """Claim and run messages until :meth:`stop`.
 
@@ -185,6 +181,7 @@ class Embedded:
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox: Callable[[], Outbox | None] = weakref.ref(outbox)
+        self._app = weakref.ref(outbox.app)
         self._worker: Worker | None = None
         self._process: int | None = None
         self._lock = threading.Lock()
@@ -197,9 +194,11 @@ class Embedded:
         elif click.get_current_context(silent=True) is None:
             self._start()
 
-    def close(self, app: Any) -> None:
+    def stop(self) -> None:
         """Stop the worker, and never start another."""
-        disconnect(request_started, self._request_started, app)
+        app = self._app()
+        if app is not None:
+            disconnect(request_started, self._request_started, app)
         self._outbox = lambda: None
         if self._worker is not None:
             self._worker.stop()

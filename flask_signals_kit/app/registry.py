@@ -11,7 +11,7 @@ from typing import Any
 
 import blinker
 
-from ..bridge import BUILTIN_PAYLOADS
+from ..bridge import BUILTIN_PAYLOADS, FLASK_SIGNALS
 from ..core.connection import Connections, LiveConnection
 from ..core.names import is_glob
 from ..errors import DeclarationError
@@ -36,15 +36,12 @@ class Registry:
         """This registry and its parent, in order of precedence."""
         # `snapshot` must list each attribute that a test can change.
         self.declarations: dict[str, DomainSignal[Any, ..., Any]] = {}
-        self.bridged: dict[str, blinker.Signal] = {}
+        self.bridged: dict[str, blinker.Signal] = dict(FLASK_SIGNALS) if parent is None else {}
         self.hooks: tuple[Any, ...] = ()
         self.sessions: tuple[Any, ...] = ()
         self.outbox: tuple[Any, Any] | None = None
         self.lock: threading.RLock = threading.RLock()
-        registry_ref = weakref.ref(self)
-        self.connections: Connections = Connections(
-            partial(_changed, registry_ref), partial(_lost, registry_ref)
-        )
+        self.connections: Connections = Connections(self)
         self._apps: tuple[weakref.ref[Any], ...] = ()
         self.replacements: Replacements = Replacements(self.connections, self.lock)
         self._globs: list[tuple[str, ...]] = []  # empty if unknown; replaced when a glob changes
@@ -87,7 +84,7 @@ class Registry:
 
     def is_domain(self, name: str) -> bool:
         """Tell whether a name is neither one of Flask's signals nor a bridged one."""
-        return name not in BUILTIN_PAYLOADS and self.source(name) is None
+        return self.source(name) is None
 
     def matches(self, name: str, signal: str | blinker.Signal) -> bool:
         """Tell whether a name belongs to a signal, or matches a glob and is a domain signal's.
@@ -104,7 +101,7 @@ class Registry:
 
     def names(self) -> set[str]:
         """Return every name that was declared, bridged or connected."""
-        own = {*self.declarations.copy(), *self.bridged.copy(), *BUILTIN_PAYLOADS}
+        own = {*self.declarations.copy(), *self.bridged.copy()}
         own |= {target for target in self.connections.targets if not is_glob(target)}
         return own if self.parent is None else own | self.parent.names()
 
@@ -113,10 +110,9 @@ class Registry:
         if target in BUILTIN_PAYLOADS:
             return [Contract(signal=target, required=BUILTIN_PAYLOADS[target])]
         handles: list[DomainSignal[Any, ..., Any]] = []
-        matches_many = is_glob(target)
         for registry in self.chain[::-1]:
             declared = registry.declarations
-            if matches_many:
+            if is_glob(target):
                 handles += [h for name, h in list(declared.items()) if fnmatchcase(name, target)]
             elif target in declared:
                 handles.append(declared[target])
@@ -179,11 +175,13 @@ class Registry:
 
     def _check_connected(self, contract: Contract) -> None:
         """Refuse a contract that a connected receiver does not match."""
+        name = contract.signal
         for registry in self.related():
-            own = registry.declarations.get(contract.signal)
+            own = registry.declarations.get(name)
             if registry.parent is self and own is not None and own.contract is not None:
                 continue  # another contract applies in that app
-            for connection in registry.matching(contract.signal):
+            targets = [name, *(glob for glob in registry.globs if fnmatchcase(name, glob))]
+            for connection in (c for target in targets for c in registry.connections.of(target)):
                 contract.check_connection(connection)
 
     def notify_declared(self, name: str) -> None:
@@ -268,11 +266,6 @@ class Registry:
             cache.append(tuple(filter(is_glob, self.connections.targets)))
         return cache[0]
 
-    def matching(self, name: str) -> list[LiveConnection]:
-        """Return every connection of this registry whose target matches a name."""
-        targets = [name, *(glob for glob in self.globs if fnmatchcase(name, glob))]
-        return [c for target in targets for c in self.connections.of(target)]
-
     def connect(self, connections: list[LiveConnection]) -> None:
         """Add the connections of a receiver to several targets; if one fails, add none.
 
@@ -293,7 +286,9 @@ class Registry:
                     app.connected(connection)
         except Exception:
             for connection, replaced in reversed(added):
-                self.restore(connection, replaced)
+                with self.lock:
+                    self.replacements.forget_orders(connection, replaced)
+                self.connections.restore(connection, replaced)
             raise
         for connection, replaced in added:
             for former in replaced:
@@ -319,7 +314,7 @@ class Registry:
 
         The caller notifies the apps, without the lock: a thread that makes a plan may need it.
 
-        :return: the replaced connections, for :meth:`restore`.
+        :return: the replaced connections.
         :raises DuplicateReceiverError: if another function has the ``uid``.
         """
         with self.lock:
@@ -329,12 +324,6 @@ class Registry:
             if same is not None:
                 connection.order = same.order
             return self.replacements.add(connection)
-
-    def restore(self, connection: LiveConnection, replaced: list[LiveConnection]) -> None:
-        """Remove a connection, and restore those that it replaced."""
-        with self.lock:
-            self.replacements.forget_orders(connection, replaced)
-        self.connections.restore(connection, replaced)
 
     def remove(self, target: str, receiver: Hashable, sender: Hashable) -> list[LiveConnection]:
         """Remove and return the connections of one target and one receiver.
@@ -348,6 +337,17 @@ class Registry:
             self.replacements.forget_uid(connection)
         changes.notify(self, partial(self.remove, target, receiver, sender))
         return found
+
+    def _connections_changed(self, target: str, wait: bool) -> None:
+        if is_glob(target):
+            self._globs = []
+        for app in self.apps:
+            app.connections_changed(target, wait)
+
+    def _connection_lost(self, connection: LiveConnection) -> None:
+        self.replacements.forget_uid(connection)
+        for app in self.apps:
+            app.connection_lost(connection)
 
     def snapshot(self) -> Callable[[], None]:
         """Return a function that restores the present declarations, bridges and connections."""
@@ -372,20 +372,3 @@ class Registry:
                 self.notify_declared(name)
 
         return restore
-
-
-def _changed(registry_ref: weakref.ref[Any], target: str, wait: bool) -> None:
-    registry = registry_ref()
-    if registry is not None:
-        if is_glob(target):
-            registry._globs = []
-        for app in registry.apps:
-            app.connections_changed(target, wait)
-
-
-def _lost(registry_ref: weakref.ref[Any], connection: LiveConnection) -> None:
-    registry = registry_ref()
-    if registry is not None:
-        registry.replacements.forget_uid(connection)
-        for app in registry.apps:
-            app.connection_lost(connection)

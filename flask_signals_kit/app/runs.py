@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from threading import get_ident
 from time import perf_counter
@@ -24,11 +25,11 @@ from ..deliveries.durable.delivery import (
 from ..deliveries.durable.payload import Headers, decode, names_in, site_of
 from ..errors import ConfigurationError, DeadMessageError, PayloadError, type_name
 from ..records import ASKED, Emission
-from .message_store import MessageStore, RunningMessage, running_message
 
 if TYPE_CHECKING:
     from ..core.connection import LiveConnection
     from .contract import Contract
+    from .outbox import Outbox
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
@@ -73,8 +74,11 @@ _UNKNOWN = Durable()
 
 _DAMAGED = Headers(id="", correlation="", sent_at=0.0, sender="?")
 
+running_message: ContextVar[_Run | None] = ContextVar("signals_kit_message", default=None)
+"""The run of the message whose receiver is running in this context."""
 
-def run(store: MessageStore, message: int, attempt: int) -> RunResult | None:
+
+def run(outbox: Outbox, message: int, attempt: int) -> RunResult | None:
     """Run a message in the current app context.
 
     :param message: the id of the message.
@@ -82,8 +86,8 @@ def run(store: MessageStore, message: int, attempt: int) -> RunResult | None:
     :return: how the run ended; ``None`` if the message has begun since it was claimed.
     """
     begun: _Run | None = None
-    with suppress(_UsedUpError), store.engine().begin() as connection:
-        begun = _begin(store, connection, message, attempt)
+    with suppress(_UsedUpError), outbox.engine().begin() as connection:
+        begun = _begin(outbox, connection, message, attempt)
         if begun is not None and begun.is_used_up:
             raise _UsedUpError  # this rolls back; in a test, perhaps to a savepoint only
     if begun is None:
@@ -104,33 +108,33 @@ def run(store: MessageStore, message: int, attempt: int) -> RunResult | None:
     )
 
 
-def run_before_commit(store: MessageStore, message: int, session: Any) -> None:
+def run_before_commit(outbox: Outbox, message: int, session: Any) -> None:
     """Run a message in the transaction that has stored it, which is still open. For tests.
 
     :param message: the id of the message.
     :param session: the session of the transaction; it is not committed.
     :raises Exception: what the receiver raised, or why it could not run.
     """
-    begun = _begin(store, store.connection_of(session), message, 0)
+    begun = _begin(outbox, outbox.connection_of(session), message, 0)
     if begun is not None:
         with begun.current():
             begun.execute_in(session)
 
 
-def _begin(store: MessageStore, connection: Any, message: int, attempt: int) -> _Run | None:
+def _begin(outbox: Outbox, connection: Any, message: int, attempt: int) -> _Run | None:
     """Begin a run.
 
     :return: ``None`` if the message has begun since it was claimed.
     """
-    row = store.statements.begin(connection, message, attempt, TIMEOUT)
+    row = outbox.statements.begin(connection, message, attempt, TIMEOUT)
     if row is None:
         return None
-    live = store.find(row.signal, row.receiver)
+    live = outbox.find(row.signal, row.receiver)
     delivery: Durable = _UNKNOWN if live is None else live.options.delivery
     headers = Headers.from_text(row.headers) or _DAMAGED
-    late = store.result_of(headers.id)
+    late = outbox.result_of(headers.id)
     begun = _Run(
-        store=store,
+        outbox=outbox,
         headers=headers,
         delivery=delivery,
         app_context=next(active_contexts()),
@@ -139,20 +143,20 @@ def _begin(store: MessageStore, connection: Any, message: int, attempt: int) -> 
         attempt=row.attempt,
         row=row,
         connection=live,
-        contract=store.contract_of(row.signal),
+        contract=outbox.contract_of(row.signal),
         emission=_StoredEmission(row, headers, late),
         late=late,
         began=perf_counter(),
     )
     if delivery.timeout != TIMEOUT and not begun.is_used_up:
-        store.statements.lease(connection, message, row.attempt, delivery.timeout)
+        outbox.statements.lease(connection, message, row.attempt, delivery.timeout)
     return begun
 
 
 def _last_end(run: _Run) -> str:
     """Describe how the last run of a message ended."""
-    with run.store.reading() as connection:
-        row = run.store.queries.find(connection, run.message)
+    with run.outbox.reading() as connection:
+        row = run.outbox.queries.find(connection, run.message)
     error = None if row is None else row.error
     return error or f"it did not end within {run.delivery.timeout:g} s, or its process was killed"
 
@@ -195,9 +199,19 @@ class _StoredEmission(LazyEmission):
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class _Run(RunningMessage):
+class _Run:
     """A run of a message that has begun."""
 
+    outbox: Outbox
+    """Where its message is stored."""
+    headers: Headers
+    """Its headers."""
+    delivery: Durable
+    """The delivery of its receiver."""
+    app_context: Any
+    """The app context of the run."""
+    threads: set[int]
+    """The identifiers of the threads that its receiver runs in; an async one may have two."""
     message: int
     attempt: int
     row: Any
@@ -206,8 +220,25 @@ class _Run(RunningMessage):
     emission: LazyEmission
     late: LateResult
     began: float
+    is_open: bool = True
+    """Whether the transaction of the run has not ended yet."""
+    end_stored: float | None = None
+    """When it was stored that it is run again, or dead, on ``time.perf_counter``."""
     last_end: str | None = None
     """How the last run ended, if the attempts are used up; then this one does not begin."""
+
+    @property
+    def session(self) -> Any:
+        """The session of the run, or ``None``; another one if the receiver has removed it."""
+        if next(active_contexts(), None) is self.app_context:
+            return self.outbox.session(self.delivery)
+        # In a copy of the context: a function that creates a session may keep it in a variable.
+        return call_inside(self.app_context, lambda: self.outbox.session(self.delivery))
+
+    def joined_session(self, outbox: Outbox) -> Any:
+        """Return the session in which a message is stored with the end of this one, or ``None``."""
+        is_here = self.outbox is outbox and get_ident() in self.threads
+        return self.session if self.is_open and is_here else None
 
     @property
     def signal(self) -> str:
@@ -236,7 +267,7 @@ class _Run(RunningMessage):
     @contextmanager
     def current(self) -> Generator[None, None, None]:
         """Make this the run that is executed here, and show it in the journal at its emission."""
-        late, requests = self.late, self.store.signals.requests
+        late, requests = self.late, self.outbox.signals.requests
         if requests is not None and late.request is not None:
             requests.resume(late.request)
         late.begin(self.attempt, self.max_attempts)
@@ -272,7 +303,7 @@ class _Run(RunningMessage):
             logger.warning("The run of %s took too long: another worker has begun it.", self)
             return "too_slow", None
         except Discard as asked:
-            with self.store.engine().begin() as connection:
+            with self.outbox.engine().begin() as connection:
                 self._discard(connection, asked)
             return "discarded", None
         except RetryAfter as asked:
@@ -310,12 +341,12 @@ class _Run(RunningMessage):
             # A receiver that has removed the session may have written in the one that replaced it.
             current = session if session.in_transaction() else self.session
             with self._transaction(current) as connection:
-                self.store.statements.finish(connection, self.message, self.attempt)
+                self.outbox.statements.finish(connection, self.message, self.attempt)
             self.late.ran(self.began, None)
 
     def _discard(self, connection: Any, asked: Discard) -> None:
         logger.info("%s is discarded: %s", self, asked.reason)
-        self.store.statements.finish(connection, self.message, self.attempt)
+        self.outbox.statements.finish(connection, self.message, self.attempt)
         self.late.drop(f"discarded: {asked.reason}")
 
     def _check_release(self) -> None:
@@ -352,7 +383,7 @@ class _Run(RunningMessage):
             )
         live: Any = self.connection
         sender, payload = self._decode()
-        context = self.store.signals.namespace.signal(self.signal).context
+        context = self.outbox.signals.namespace.signal(self.signal).context
         number = self.late.number or 0
         receiver = self._in_its_thread(self.receiver) if live.is_async else self.receiver
         # With it, what the receiver sends is shown under it. The run's own result is self.late.
@@ -379,7 +410,7 @@ class _Run(RunningMessage):
         declared = contract.upgrade if contract and version < contract.version else None
         upgrade = None if declared is None else lambda payload: declared(payload, version)
         hints = {} if contract is None else contract.hints
-        sender, payload = decode(self.row.payload, self.store.app, hints, self._load, upgrade)
+        sender, payload = decode(self.row.payload, self.outbox.app, hints, self._load, upgrade)
         missing = [] if contract is None else [n for n in contract.required if n not in payload]
         if missing:
             raise PayloadError(
@@ -411,7 +442,7 @@ class _Run(RunningMessage):
                 if other is not session:
                     other.commit()
             with self._transaction(session) as connection:
-                if not self.store.statements.finish(connection, self.message, self.attempt):
+                if not self.outbox.statements.finish(connection, self.message, self.attempt):
                     raise _OutrunError
             if session is not None and session.in_transaction():
                 session.commit()
@@ -426,10 +457,10 @@ class _Run(RunningMessage):
 
     def _open_sessions(self) -> Iterator[Any]:
         """Return the sessions that the receiver may have used, and that have a transaction."""
-        found = self.store.sessions_here(self.delivery)
+        found = self.outbox.sessions_here(self.delivery)
         context = self.app_context
         if next(active_contexts(), None) is not context:  # the receiver has left another one open
-            outer = call_inside(context, lambda: self.store.sessions_here(self.delivery))
+            outer = call_inside(context, lambda: self.outbox.sessions_here(self.delivery))
             found += [session for session in outer if session not in found]
         return (session for session in found if session.in_transaction())
 
@@ -437,9 +468,9 @@ class _Run(RunningMessage):
     def _transaction(self, session: Any) -> Generator[Any, None, None]:
         """Give the connection of a session's transaction, or one of its own if there is none."""
         if session is not None and session.in_transaction():
-            yield self.store.connection_of(session)
+            yield self.outbox.connection_of(session)
             return
-        with self.store.engine().begin() as connection:
+        with self.outbox.engine().begin() as connection:
             yield connection
 
     # -- failures -----------------------------------------------------------------------------
@@ -450,7 +481,7 @@ class _Run(RunningMessage):
         self.late.ran(self.began, None if asked else error, "retrying")
         if self.attempt >= self.max_attempts:
             return self._make_dead(error, _shown(error))
-        delay = self._delay(error)
+        delay = _delay(self, error)
         headers = self.headers.after_run().to_text() if self.headers.missed else None
         if not self._try_again(delay, _shown(error), headers):
             return "too_slow"
@@ -488,27 +519,17 @@ class _Run(RunningMessage):
 
     def _try_again(self, delay: float, reason: str, headers: str | None = None) -> bool:
         """Make the message due after a time in seconds; return false if it is another worker's."""
-        with self.store.engine().begin() as connection:
-            is_stored = self.store.statements.retry(
+        with self.outbox.engine().begin() as connection:
+            is_stored = self.outbox.statements.retry(
                 connection, self.message, self.attempt, delay, reason, headers
             )
             self.end_stored = perf_counter()  # after the commit, it may be claimed
         return is_stored
 
-    def _delay(self, error: BaseException) -> float:
-        if isinstance(error, RetryAfter):
-            return error.seconds
-        attempt = self.attempt - self.headers.spent
-        try:
-            return limited(self.delivery.backoff(attempt))
-        except Exception:
-            logger.exception("The function backoff of %s failed; the default is used", self)
-            return default_backoff(attempt)
-
     def _make_dead(self, error: BaseException, reason: str) -> RunStatus:
         """Make a message dead and report it, unless another worker has begun it or did the same."""
-        with self.store.engine().begin() as connection:
-            if not self.store.statements.kill(connection, self.message, self.attempt, reason):
+        with self.outbox.engine().begin() as connection:
+            if not self.outbox.statements.kill(connection, self.message, self.attempt, reason):
                 return "too_slow"
             self.end_stored = perf_counter()  # after the commit, it may be retried by hand
         self.late.die(reason)
@@ -520,10 +541,21 @@ class _Run(RunningMessage):
             reason,
             exc_info=error,
         )
-        self.store.signals.hooks.report(
-            error, "delivery", signal=self.signal, receiver=self.receiver
-        )
+        hooks = self.outbox.signals.hooks
+        hooks.report(error, "delivery", signal=self.signal, receiver=self.receiver)
         return "dead"
+
+
+def _delay(run: _Run, error: BaseException) -> float:
+    """Return the time until the next attempt, in seconds."""
+    if isinstance(error, RetryAfter):
+        return error.seconds
+    attempt = run.attempt - run.headers.spent
+    try:
+        return limited(run.delivery.backoff(attempt))
+    except Exception:
+        logger.exception("The function backoff of %s failed; the default is used", run)
+        return default_backoff(attempt)
 
 
 @contextmanager

@@ -10,7 +10,6 @@ import threading
 import weakref
 from collections.abc import Callable, Generator, Hashable
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from typing import Any, TypeVar
 
 import blinker
@@ -53,8 +52,7 @@ class ConnectableSignal(blinker.NamedSignal):
         self._lock = threading.RLock()
         self._mutes: frozenset[object] = frozenset()
         self.context: SignalContext = SignalContext(name, environment or Environment())
-        signal_ref = weakref.ref(self)
-        self._own = Connections(partial(_changed, signal_ref), partial(_lost, signal_ref))
+        self._own = Connections(self)
         self._excluded: weakref.WeakSet[LiveConnection] | None = None
         super().__init__(name, doc)
 
@@ -226,6 +224,13 @@ class ConnectableSignal(blinker.NamedSignal):
         self.invalidate(wait)
         self.context.environment.changed(self.name, wait)
 
+    def _connections_changed(self, target: str, wait: bool) -> None:
+        self.changed(wait)
+
+    def _connection_lost(self, connection: LiveConnection) -> None:
+        if connection.resolve() is None:
+            self.context.environment.collected(connection.describe(self.name))
+
     def notify_connected(self, receiver: Receiver, sender: Any, weak: bool) -> None:
         """Send blinker's ``receiver_connected``, if it has receivers."""
         if "receiver_connected" in self.__dict__ and self.receiver_connected.receivers:
@@ -251,7 +256,8 @@ class ConnectableSignal(blinker.NamedSignal):
         return restore
 
     def _clear_state(self) -> None:
-        self._own.clear(self.name)
+        for connection in self._own.of(self.name):
+            self._own.remove(connection)
 
     # -- querying -----------------------------------------------------------------------------
 
@@ -364,15 +370,3 @@ class ConnectableSignal(blinker.NamedSignal):
             kept = {connection.order for connection in plan.connections}
             for order in [order for order in list(tallies) if order not in kept]:
                 tallies.pop(order, None)
-
-
-def _changed(signal_ref: weakref.ref[Any], target: str, wait: bool) -> None:
-    signal = signal_ref()
-    if signal is not None:
-        signal.changed(wait)
-
-
-def _lost(signal_ref: weakref.ref[Any], connection: LiveConnection) -> None:
-    signal = signal_ref()
-    if signal is not None and connection.resolve() is None:
-        signal.context.environment.collected(connection.describe(signal.name))

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Any, TypeAlias, cast
 
@@ -276,58 +277,35 @@ def _weak_ref(
     return ref
 
 
-class _Collected:
-    """The callback of weak references; it references the connections weakly."""
-
-    __slots__ = ("_connections",)
-
-    def __init__(self, connections: Connections) -> None:
-        self._connections = weakref.ref(connections)
-
-    def __call__(self, ref: Any) -> None:
-        connections = self._connections()
-        if connections is not None and not sys.is_finalizing():
-            connections.collected(ref)
-
-
-Changed: TypeAlias = Callable[[str, bool], None]
-"""Called with a target after its connections changed. The second argument tells whether it may wait
-for a lock; it must not if the garbage collector caused the change."""
-
-Lost: TypeAlias = Callable[[LiveConnection], None]
-"""Called with each connection that ended because its receiver or sender was collected."""
-
-
 class Connections:
     """The connections of a signal, or of a registry: by target, then by receiver.
 
     Threads may change them at the same time. The garbage collector may end a connection at any
     point of any thread. Reading needs no lock.
 
-    :param changed: called after each change, without the lock.
-    :param lost: called with each connection that ended because its receiver or sender was
-        collected.
+    :param owner: the signal or registry; held weakly. ``_connections_changed(target, wait)`` is
+        called after each change, without the lock; ``wait`` is false if the garbage collector
+        caused it, because then it must not wait for another lock. ``_connection_lost(connection)``
+        is called with each connection that ended because its receiver or sender was collected.
     """
 
     __slots__ = (
         "__weakref__",
         "_by_target",
-        "_changed",
         "_collected",
         "_dead",
         "_lock",
-        "_lost",
+        "_owner",
         "_version",
     )
 
-    def __init__(self, changed: Changed, lost: Lost) -> None:
+    def __init__(self, owner: Any) -> None:
         self._by_target: dict[str, dict[Hashable, tuple[LiveConnection, ...]]] = {}
-        self._changed = changed
-        self._lost = lost
+        self._owner: Callable[[], Any] = weakref.ref(owner)
         self._lock = threading.RLock()
         self._dead: list[Any] = []
         self._version = 0
-        self._collected = _Collected(self)
+        self._collected = partial(_collected, weakref.ref(self))
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -413,12 +391,6 @@ class Connections:
             self._swap(connection, None)
         self.notify([connection.target])
 
-    def clear(self, target: str) -> None:
-        """Remove every connection of a target."""
-        with self._lock:
-            self._by_target.pop(target, None)
-        self.notify([target])
-
     def snapshot(self) -> Callable[[], None]:
         """Return a function that restores the present connections, in their order."""
         with self._lock:
@@ -443,6 +415,11 @@ class Connections:
             self._changed(target, True)
             if self._dead:
                 self.purge()
+
+    def _changed(self, target: str, wait: bool) -> None:
+        owner = self._owner()
+        if owner is not None:
+            owner._connections_changed(target, wait)
 
     def _swap(self, old: LiveConnection, new: LiveConnection | None) -> None:
         """Replace a connection by another, or remove it. The caller holds the lock.
@@ -500,9 +477,21 @@ class Connections:
             self._call(self._changed, connection.target, False)
             self._call(self._lost, connection)
 
+    def _lost(self, connection: LiveConnection) -> None:
+        owner = self._owner()
+        if owner is not None:
+            owner._connection_lost(connection)
+
     def _call(self, callback: Callable[..., None], *args: Any) -> None:
         """Call a callback and log its errors: in the garbage collector, no caller handles them."""
         try:
             callback(*args)
         except Exception:
             logger.exception("A callback failed after a receiver or a sender was garbage-collected")
+
+
+def _collected(connections_ref: weakref.ref[Connections], ref: Any) -> None:
+    """Handle a weak reference whose object was collected."""
+    connections = connections_ref()
+    if connections is not None and not sys.is_finalizing():
+        connections.collected(ref)

@@ -237,15 +237,11 @@ def unwrap(sender: Any) -> Any:
 
     :raises RuntimeError: from Werkzeug, if the proxy is unbound.
     """
-    kind = type(sender)
-    if hasattr(kind, "_get_current_object") and is_proxy(kind):
+    kind, attribute = type(sender), "_get_current_object"
+    # The metaclass of a class that is no proxy's may fake attributes.
+    if hasattr(kind, attribute) and any(attribute in vars(base) for base in kind.__mro__):
         return sender._get_current_object()
     return sender
-
-
-def is_proxy(kind: type) -> bool:
-    """Tell whether this is a proxy's class; the metaclass of another class may fake attributes."""
-    return any("_get_current_object" in vars(base) for base in kind.__mro__)
 
 
 def sender_behind(sender: Any) -> Any:

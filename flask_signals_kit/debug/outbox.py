@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..core.names import is_glob
-from ..deliveries.durable.delivery import Durable
+from ..deliveries.durable.delivery import Durable, receiver_name
 from ..errors import ConfigurationError, OutboxError
 from ..records import Place
 from .labels import plain
@@ -251,9 +251,6 @@ def known_names(
 
     :param receivers: the receivers that have messages.
     """
-    # Imported here, because it needs the extra "durable".
-    from ..app.message_store import receiver_name
-
     connections, stored = list(durable(app_signals)), list(receivers)
     names = {receiver_name(each) for each in connections} | {each.receiver for each in stored}
     signals = {each.target for each in connections if not is_glob(each.target)}

@@ -52,14 +52,14 @@ def work(once: bool, concurrency: int, queue: str | None) -> None:
     """
     from ..app.embedded import Worker
 
-    app_signals, outbox = current_outbox()
+    _, outbox = current_outbox()
     missing = outbox.missing()
     if missing:
         raise OutboxError(f"There is no {missing}. {HOW_TO_CREATE}")
     runs = _Runs()
     worker = Worker(outbox, concurrency, queue, runs.ended)
     # What a receiver sends wakes this worker, and does not start the embedded one.
-    outbox.close(app_signals.app)
+    outbox.close()
     outbox.embedded = worker
     with _stopped_by_signals(worker, runs.line), _progress(runs, outbox, queue):
         worker.work(once=once)

@@ -13,6 +13,7 @@ from ...records import DURABLE
 from ..sources import SessionSource, source_of
 
 if TYPE_CHECKING:
+    from ...core.connection import LiveConnection
     from ...core.delivery import Call
 
 DAY: float = timedelta(days=1).total_seconds()
@@ -136,6 +137,12 @@ class Durable:
     def deliver(self, call: Call, /) -> None:
         """Store the call."""
         call.store(self)
+
+
+def receiver_name(connection: LiveConnection) -> str:
+    """Return the name by which messages know a receiver: its ``uid``, else module and name."""
+    place = connection.place
+    return connection.options.uid or f"{place.module}.{place.name}"
 
 
 def _invalid(name: str, value: object, expected: str) -> ConfigurationError:

@@ -101,9 +101,8 @@ class Statements:
     def __init__(self, table: Table) -> None:
         self.table: Table = table
         self._compiled: WeakKeyDictionary[Any, dict[Any, _Compiled]] = WeakKeyDictionary()
-        """The statements as text, by dialect; each is found by itself and the table's schema."""
-        self._used: WeakKeyDictionary[Any, dict[Any, _Compiled]] = WeakKeyDictionary()
-        """Those that each engine has executed."""
+        """The statements that were executed, as text, by dialect: each engine has its own. In it, a
+        statement is found by itself and the table's schema."""
         columns, now = table.c, Now()
         stored = ("receiver", "signal", "payload", "headers", "queue")
         self._insert = insert(table).values(**dict.fromkeys(stored), due=now, attempt=0).inline()
@@ -269,22 +268,19 @@ class Statements:
     ) -> CursorResult[Any]:
         """Execute a statement with values for its parameters.
 
-        It is compiled once for each dialect. SQLAlchemy's own cache needs a key, which takes longer
+        It is compiled once for each engine. SQLAlchemy's own cache needs a key, which takes longer
         to build than SQLite takes to insert a row.
 
         :param check: as for :meth:`insert`.
         """
-        used = self._used.setdefault(connection.engine, {})
+        compiled = self._compiled.setdefault(connection.dialect, {})
         key = statement, schema_in(self.table, connection)
-        text = used.get(key)
+        text = compiled.get(key)
         if text is None:
             if check is not None:
                 check(connection)
-            compiled = self._compiled.setdefault(connection.dialect, {})
-            if key not in compiled:
-                how = connection.dialect, self.table.schema, key[1]
-                compiled[key] = _Compiled(statement, *how)
-            text = used[key] = compiled[key]
+            how = connection.dialect, self.table.schema, key[1]
+            text = compiled[key] = _Compiled(statement, *how)
         return connection.exec_driver_sql(text.sql, text.parameters(values))
 
 

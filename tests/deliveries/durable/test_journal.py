@@ -438,12 +438,12 @@ def test_nothing_is_kept_for_messages_that_the_journal_forgot(shop: DurableShop)
     del account, session
     gc.collect()
     assert gone() is None
-    assert len(shop.outbox._results) == 1
+    assert len(shop.outbox.results) == 1
     journal = shop.kit.for_app(shop.app).journal
     assert journal is not None
     journal._entries.clear()
     gc.collect()
-    assert len(shop.outbox._results) == 0
+    assert len(shop.outbox.results) == 0
     shop.work()
     assert shop.messages() == []
 
@@ -456,6 +456,6 @@ def test_message_of_an_earlier_process_starts_no_tree(shop: DurableShop) -> None
 
     shop.on(opens)
     shop.send()
-    shop.outbox._results.clear()
+    shop.outbox.results.clear()
     shop.work()
     assert emission(shop, "account_opened").parent is None
