@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import count, pairwise
 from math import ceil
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from sys import modules
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from ..errors import type_name
 from ..records import Connection, Place, Status
@@ -52,6 +52,9 @@ because its receiver ran or it was discarded."""
 RequestKind: TypeAlias = Literal["request", "command", "none"]
 
 _ids = count(1)
+
+_EPOCH = time.time() - time.perf_counter()
+"""When the clock of ``time.perf_counter`` began, in seconds since the epoch."""
 
 
 class RequestRecord:
@@ -143,40 +146,6 @@ class JournalStep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class JournalEntry:
-    """One recorded emission."""
-
-    number: int
-    """The number of the emission in this process, in the order in which emissions began."""
-    parent: int | None
-    """The number of the emission whose receiver sent it, or ``None``."""
-    parent_order: int | None
-    """The order of that receiver's connection; ``None`` where the time tells which it was."""
-    time: float
-    """When it began, in seconds since the epoch."""
-    signal: str
-    """The signal's name."""
-    sender: str
-    """The sender's type."""
-    payload: tuple[str, ...]
-    """The payload's names."""
-    site: Place | None
-    """The place of the send."""
-    request: RequestRecord
-    """The request that it was sent in."""
-    thread: int
-    """The thread's identifier."""
-    task: str | None
-    """The name of the asyncio task, or ``None`` outside of one."""
-    started: float
-    """When it began, in seconds, on the clock of ``time.perf_counter``."""
-    duration: float
-    """How long it took in total, in seconds."""
-    steps: tuple[JournalStep, ...]
-    """A step for every receiver that was connected, in calling order."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LastFailure:
     """The last failure of a receiver."""
 
@@ -233,6 +202,114 @@ delivery runs later."""
 _Exceptional: TypeAlias = "dict[int, tuple[Status, _Detail]]"
 
 
+class _Recorded(NamedTuple):
+    """What the journal stores of one emission."""
+
+    number: int
+    """The number of the emission in this process, in the order in which emissions began."""
+    sent_in: Parent | None
+    """The emission whose receiver sent it."""
+    signal: str
+    """The signal's name."""
+    sender_module: str
+    """The module of the sender's type."""
+    sender_name: str
+    """The name of the sender's type in that module."""
+    payload: tuple[str, ...]
+    """The payload's names."""
+    caller: Caller | None
+    """The code that sent it."""
+    request: RequestRecord
+    """The request that it was sent in."""
+    thread: int
+    """The thread's identifier."""
+    task: str | None
+    """The name of the asyncio task, or ``None`` outside of one."""
+    times: list[float]
+    """When it began, and when each of the called receivers ended, on ``time.perf_counter``."""
+    roster: Roster
+    """Every connection of the signal."""
+    orders: tuple[int, ...] | None
+    """The orders of the connections that it called, then of those that it did not reach; ``None``
+    for all."""
+    muted: dict[int, str] | None
+    """Why others were muted, by their orders."""
+    exceptional: _Exceptional | None
+    """What happened to each receiver that did not simply return, by its index."""
+
+
+class JournalEntry(_Recorded):
+    """One recorded emission. Its steps are put together when they are read."""
+
+    @property
+    def parent(self) -> int | None:
+        """The number of the emission whose receiver sent it, or ``None``."""
+        return None if self.sent_in is None else self.sent_in[0]
+
+    @property
+    def parent_order(self) -> int | None:
+        """The order of that receiver's connection; ``None`` where the time tells which it was."""
+        return None if self.sent_in is None else self.sent_in[1]
+
+    @property
+    def sender(self) -> str:
+        """The sender's type."""
+        module, name = self.sender_module, self.sender_name
+        return name if module == "builtins" else f"{module}.{name}"
+
+    @property
+    def site(self) -> Place | None:
+        """The place of the send."""
+        return place_of_caller(self.caller)
+
+    @property
+    def started(self) -> float:
+        """When it began, in seconds, on the clock of ``time.perf_counter``."""
+        return self.times[0]
+
+    @property
+    def time(self) -> float:
+        """When it began, in seconds since the epoch."""
+        return since_epoch(self.started)
+
+    @property
+    def duration(self) -> float:
+        """How long it took in total, in seconds."""
+        return self.times[-1] - self.times[0]
+
+    @cached_property
+    def steps(self) -> list[JournalStep]:
+        """A step for every receiver that was connected, in calling order, as of the first read."""
+        roster, muted, exceptional = self.roster, self.muted or {}, self.exceptional or {}
+        connections = roster.connections
+        orders = tuple(connections) if self.orders is None else self.orders
+        called: dict[int, JournalStep] = {}
+        for index, (began, ended) in enumerate(pairwise(self.times)):
+            status, detail = exceptional.get(index, ("ok", None))
+            connection = connections[orders[index]]
+            called[connection.order] = _step(connection, status, detail, began, ended)
+        reached = frozenset(orders)
+        receivers = {roster.receivers[order] for order in (*called, *muted)}
+        steps: list[JournalStep] = []
+        for order, connection in connections.items():
+            if order in called:
+                steps.append(called[order])
+            elif order in reached:
+                steps.append(JournalStep(connection=connection, status="not_reached"))
+            elif order in roster.scoped:  # perhaps of another thread
+                continue
+            elif order in muted:
+                reason = muted[order]
+                steps.append(JournalStep(connection=connection, status="muted", muted=reason))
+            elif connection.sender is not None and roster.receivers[order] not in receivers:
+                steps.append(JournalStep(connection=connection, status="other_sender"))
+        return steps
+
+    def again(self) -> JournalEntry:
+        """Return the same emission, with the steps as they are now."""
+        return self._replace()
+
+
 class Journal:
     """Counts calls per connection and stores the last emissions.
 
@@ -244,7 +321,6 @@ class Journal:
         self._entries: deque[tuple[Any, ...]] = deque(maxlen=size)
         outside = RequestRecord()
         self._request_of: FindRequest = request_of or (lambda signal: outside)
-        self._epoch = time.time() - time.perf_counter()
 
     def record(self, context: SignalContext, roster: Roster, details: Details) -> None:
         """Record one emission that is over.
@@ -277,7 +353,7 @@ class Journal:
         context.last_sent = began = times[0]
         request.emissions += 1
         self._entries.append(
-            (
+            (  # as JournalEntry, which takes longer to make
                 number,
                 parent,
                 context.name,
@@ -357,32 +433,21 @@ class Journal:
     ) -> None:
         tally.failures += 1
         tally.last_failure = LastFailure(
-            error=error, time=self.epoch(began), emission=number, place=place
+            error=error, time=since_epoch(began), emission=number, place=place
         )
-
-    def epoch(self, clock: float) -> float:
-        """Return a time on the clock of ``time.perf_counter`` in seconds since the epoch."""
-        return self._epoch + clock
 
     @property
     def is_empty(self) -> bool:
         """Whether no emission is recorded."""
         return not self._entries
 
+    def newest(self) -> Iterator[JournalEntry]:
+        """Yield the recorded emissions, the last that ended first."""
+        return map(JournalEntry._make, reversed(tuple(self._entries)))
+
     def entries(self) -> list[JournalEntry]:
         """Return the recorded emissions, the last that ended first."""
-        return list(self.newest(lambda number, signal, request: True))
-
-    def newest(
-        self, wanted: Callable[[int, str, RequestRecord], bool]
-    ) -> Generator[JournalEntry, None, None]:
-        """Yield recorded emissions, the last that ended first; each is put together when it is due.
-
-        :param wanted: tells, by number, signal and request, which ones to yield.
-        """
-        for raw in reversed(tuple(self._entries)):
-            if wanted(raw[0], *_key(raw)):
-                yield _entry(self._epoch, *raw)
+        return list(self.newest())
 
     def within(self, number: int) -> set[int]:
         """Return the numbers of an emission and of those that its receivers sent, directly or not.
@@ -390,107 +455,56 @@ class Journal:
         :param number: the number of the emission.
         """
         found = {number}
-        for raw in sorted(self._entries, key=itemgetter(0)):  # a parent begins first
-            if raw[1] is not None and raw[1][0] in found:
-                found.add(raw[0])
+        for entry in sorted(self.newest(), key=attrgetter("number")):  # a parent begins first
+            if entry.parent in found:
+                found.add(entry.number)
         return found
 
     def requests(self) -> dict[RequestRecord, set[str]]:
         """Return the requests of the recorded emissions, newest first, with their signals."""
         found: dict[RequestRecord, set[str]] = {}
-        for raw in tuple(self._entries):
-            signal, request = _key(raw)
-            found.setdefault(request, set()).add(signal)
+        for entry in self.newest():
+            found.setdefault(entry.request, set()).add(entry.signal)
         return dict(sorted(found.items(), key=lambda item: item[0].id, reverse=True))
 
     def signals_of(self, request: RequestRecord) -> list[str]:
         """Return the signals that a request has sent, each once, in the order of the sends."""
-        raw = sorted((each[0], each[2]) for each in tuple(self._entries) if each[7] is request)
-        return list(dict.fromkeys(signal for _, signal in raw))
+        sent = sorted((e.number, e.signal) for e in self.newest() if e.request is request)
+        return list(dict.fromkeys(signal for _, signal in sent))
 
 
-def _entry(
-    epoch: float,
-    number: int,
-    parent: Parent | None,
-    signal: str,
-    module: str,
-    sender: str,
-    payload: tuple[str, ...],
-    site: Caller | None,
-    request: RequestRecord,
-    thread: int,
-    task: str | None,
-    times: list[float],
-    roster: Roster,
-    orders: tuple[int, ...] | None,
-    muted: dict[int, str] | None,
-    exceptional: _Exceptional | None,
-) -> JournalEntry:
-    """Return a recorded emission.
-
-    :param epoch: when the clock of its times began, in seconds since the epoch.
-    """
-    return JournalEntry(
-        number=number,
-        parent=None if parent is None else parent[0],
-        parent_order=None if parent is None else parent[1],
-        time=epoch + times[0],
-        signal=signal,
-        sender=f"{module}.{sender}" if module != "builtins" else sender,
-        payload=payload,
-        site=place_of_caller(site),
-        request=request,
-        thread=thread,
-        task=task,
-        started=times[0],
-        duration=times[-1] - times[0],
-        steps=tuple(
-            _steps(
-                times,
-                roster,
-                tuple(roster.connections) if orders is None else orders,
-                muted or {},
-                exceptional or {},
-            )
-        ),
-    )
+def since_epoch(clock: float) -> float:
+    """Return a time on the clock of ``time.perf_counter`` in seconds since the epoch."""
+    return _EPOCH + clock
 
 
-def entry_of(
-    observation: Observation, sender: str, request: RequestRecord
-) -> Callable[[], JournalEntry]:
-    """Return a function that returns an observed emission as a journal records it.
-
-    What its deliveries have done since is included.
+def entry_of(observation: Observation, sender: str, request: RequestRecord) -> JournalEntry:
+    """Return an observed emission as a journal records it.
 
     :param observation: the emission.
     :param sender: the type of its sender.
     :param request: the request that it counts to.
     """
     details = observation.exceptional or {}
-    exceptional: _Exceptional = {
-        index: (status, _raised(value) if status in _FAILED else value)
-        for index, (status, value) in details.items()
-    }
-    return partial(
-        _entry,
-        time.time() - time.perf_counter(),
-        observation.number,
-        observation.parent,
-        observation.signal,
-        "builtins",
-        sender,
-        tuple(observation.payload),
-        observation.caller,
-        request,
-        get_ident(),
-        None,
-        observation.times,
-        observation.roster,
-        tuple(map(_order_of, observation.connections)),
-        observation.muted,
-        exceptional,
+    return JournalEntry(
+        number=observation.number,
+        sent_in=observation.parent,
+        signal=observation.signal,
+        sender_module="builtins",
+        sender_name=sender,
+        payload=tuple(observation.payload),
+        caller=observation.caller,
+        request=request,
+        thread=get_ident(),
+        task=None,
+        times=observation.times,
+        roster=observation.roster,
+        orders=tuple(map(_order_of, observation.connections)),
+        muted=observation.muted,
+        exceptional={
+            index: (status, _raised(value) if status in _FAILED else value)
+            for index, (status, value) in details.items()
+        },
     )
 
 
@@ -499,52 +513,10 @@ def _raised(error: BaseException) -> tuple[str, Place | None]:
     return type(error).__qualname__, frame_place(error)
 
 
-def _key(raw: tuple[Any, ...]) -> tuple[str, RequestRecord]:
-    """Return the signal and the request of a recorded emission."""
-    return raw[2], raw[7]
-
-
 def _task_name(asyncio: Any) -> str | None:
     """Return the name of the current asyncio task."""
     task = asyncio.current_task()
     return None if task is None else str(task.get_name())
-
-
-def _steps(
-    times: list[float],
-    roster: Roster,
-    orders: tuple[int, ...],
-    muted: dict[int, str],
-    exceptional: _Exceptional,
-) -> list[JournalStep]:
-    """Return a step for every connection, in calling order.
-
-    :param times: when the emission began, and when each of the called receivers ended.
-    :param orders: the orders of the connections that were called, then of those not reached.
-    :param muted: why others were muted, by their orders.
-    """
-    called: dict[int, JournalStep] = {}
-    connections = roster.connections
-    for index, (began, ended) in enumerate(pairwise(times)):
-        status, detail = exceptional.get(index, ("ok", None))
-        connection = connections[orders[index]]
-        called[connection.order] = _step(connection, status, detail, began, ended)
-    reached = frozenset(orders)
-    receivers = {roster.receivers[order] for order in (*called, *muted)}
-    steps: list[JournalStep] = []
-    for order, connection in connections.items():
-        if order in called:
-            steps.append(called[order])
-        elif order in reached:
-            steps.append(JournalStep(connection=connection, status="not_reached"))
-        elif order in roster.scoped:  # perhaps of another thread
-            continue
-        elif order in muted:
-            reason = muted[order]
-            steps.append(JournalStep(connection=connection, status="muted", muted=reason))
-        elif connection.sender is not None and roster.receivers[order] not in receivers:
-            steps.append(JournalStep(connection=connection, status="other_sender"))
-    return steps
 
 
 def _step(

@@ -7,14 +7,21 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ..core.journal import Journal, JournalEntry, JournalStep, RequestKind, RequestRecord
+from ..core.journal import (
+    Journal,
+    JournalEntry,
+    JournalStep,
+    RequestKind,
+    RequestRecord,
+    since_epoch,
+)
 from ..errors import nearest
 from ..records import AFTER_COMMIT, IMMEDIATE, Place
 from .labels import duration, label, named, plain, short_file, to_json
@@ -226,19 +233,20 @@ def emissions(
     :param only: the name of the only signal whose emissions are returned; those of all if empty.
     """
     found: dict[int, list[EmissionInfo]] = {request.id: [] for request in listed}
-
-    def is_listed(number: int, signal: str, record: RequestRecord) -> bool:
-        return record.id in found and only in ("", signal)
-
-    for emission in _emissions(app_signals, is_listed, rows):
+    wanted = (
+        entry
+        for entry in _journal_of(app_signals).newest()
+        if entry.request.id in found and only in ("", entry.signal)
+    )
+    for emission in describe_entries(app_signals, _last(wanted, rows)):
         found[emission.request].append(emission)
     return found
 
 
 def emission(app_signals: AppSignals, number: int) -> EmissionInfo | None:
     """Return one emission, or ``None`` if it is not recorded."""
-    found = _emissions(app_signals, lambda each, signal, record: each == number)
-    return found[0] if found else None
+    entries = [each for each in _journal_of(app_signals).newest() if each.number == number]
+    return next(iter(describe_entries(app_signals, entries)), None)
 
 
 def emission_of_message(app_signals: AppSignals, message: str | None) -> int | None:
@@ -256,8 +264,10 @@ def within(app_signals: AppSignals, emission: EmissionInfo, rows: int) -> list[E
     :param emission: the emission.
     :param rows: as in :func:`emissions`.
     """
-    numbers = _journal_of(app_signals).within(emission.number)
-    found = _emissions(app_signals, lambda each, *_: each in numbers, rows)
+    journal = _journal_of(app_signals)
+    numbers = journal.within(emission.number)
+    wanted = (entry for entry in journal.newest() if entry.number in numbers)
+    found = describe_entries(app_signals, _last(wanted, rows))
     return found if found[:1] and found[0].number == emission.number else [emission, *found]
 
 
@@ -267,12 +277,8 @@ EXPLAINED = 8
 
 def last_emissions(app_signals: AppSignals, name: str) -> list[EmissionInfo]:
     """Return the last :data:`EXPLAINED` emissions of a signal, newest first."""
-
-    def select() -> list[JournalEntry]:
-        newest = _journal_of(app_signals).newest(lambda number, signal, record: signal == name)
-        return list(islice(newest, EXPLAINED))
-
-    entries, stored = _joined(app_signals, select)
+    wanted = (entry for entry in _journal_of(app_signals).newest() if entry.signal == name)
+    entries, stored = _joined(app_signals, list(islice(wanted, EXPLAINED)))
     return [_emission(entry, None, stored) for entry in entries]
 
 
@@ -300,17 +306,6 @@ def receivers_by_emission(
     ]
 
 
-def _emissions(
-    app_signals: AppSignals, wanted: Callable[[int, str, RequestRecord], bool], rows: int = 1
-) -> list[EmissionInfo]:
-    """Return the last recorded emissions, in the order in which they began.
-
-    :param wanted: as in :meth:`.Journal.newest`.
-    :param rows: as in :func:`emissions`.
-    """
-    return describe_entries(app_signals, lambda: _last(app_signals, wanted, rows))
-
-
 def emissions_after(app_signals: AppSignals, number: int, rows: int) -> list[EmissionInfo]:
     """Return the emissions that began after another one, in the order of the sends.
 
@@ -319,36 +314,30 @@ def emissions_after(app_signals: AppSignals, number: int, rows: int) -> list[Emi
     :param number: the number of the other emission.
     :param rows: as in :func:`emissions`.
     """
-    entries = _last(app_signals, lambda each, *_: each > number, rows)
-    return _in_sending_order(entries, {})
+    wanted = (entry for entry in _journal_of(app_signals).newest() if entry.number > number)
+    return _in_sending_order(_last(wanted, rows), {})
 
 
-def _last(
-    app_signals: AppSignals, wanted: Callable[[int, str, RequestRecord], bool], rows: int
-) -> list[JournalEntry]:
-    """Return the last recorded emissions, newest first.
+def _last(entries: Iterable[JournalEntry], rows: int) -> list[JournalEntry]:
+    """Return the first emissions of those that are given, the last that ended first.
 
-    :param wanted: as in :meth:`.Journal.newest`.
     :param rows: as in :func:`emissions`.
     """
-    entries: list[JournalEntry] = []
+    found: list[JournalEntry] = []
     room = rows
-    for entry in _journal_of(app_signals).newest(wanted):
-        entries.append(entry)
+    for entry in entries:
+        found.append(entry)
         room -= 1 + len(entry.steps)
         if room < 0:
             break
-    return entries
+    return found
 
 
 def describe_entries(
-    app_signals: AppSignals, select: Callable[[], list[JournalEntry]]
+    app_signals: AppSignals, entries: Iterable[JournalEntry]
 ) -> list[EmissionInfo]:
-    """Return the records of emissions, in the order in which they began.
-
-    :param select: returns the emissions; it may be called twice, to see what has happened since.
-    """
-    return _in_sending_order(*_joined(app_signals, select))
+    """Return the records of emissions, in the order in which they began."""
+    return _in_sending_order(*_joined(app_signals, list(entries)))
 
 
 def _in_sending_order(entries: list[JournalEntry], stored: Stored) -> list[EmissionInfo]:
@@ -358,18 +347,15 @@ def _in_sending_order(entries: list[JournalEntry], stored: Stored) -> list[Emiss
 
 
 def _joined(
-    app_signals: AppSignals, select: Callable[[], list[JournalEntry]]
+    app_signals: AppSignals, entries: list[JournalEntry]
 ) -> tuple[list[JournalEntry], Stored]:
     """Return recorded emissions, and what the outbox says about their messages.
 
     A worker in another process may have run a message. One that this process runs meanwhile is
-    complete in the journal when its row is gone, so the emissions are selected again.
-
-    :param select: returns the emissions.
+    complete in the journal when its row is gone, so the steps are put together again.
     """
-    entries = select()
     stored = ask(app_signals, (step for entry in entries for step in entry.steps))
-    return (select() if stored else entries), stored
+    return ([entry.again() for entry in entries] if stored else entries), stored
 
 
 def tree(emissions: Iterable[EmissionInfo]) -> Iterator[Row]:
@@ -424,7 +410,7 @@ def _request(app_signals: AppSignals, record: RequestRecord, signals: set[str]) 
         path=record.path and plain(record.path),
         endpoint=record.endpoint and plain(record.endpoint),
         status=record.status,
-        started=_journal_of(app_signals).epoch(record.started),
+        started=since_epoch(record.started),
         duration=record.duration,
         sent=record.emissions,
         failures=record.failures,

@@ -17,7 +17,7 @@ from .labels import plain
 
 if TYPE_CHECKING:
     from ..app.app_signals import AppSignals
-    from ..core.journal import JournalEntry, RequestRecord
+    from ..core.journal import JournalEntry
     from .report import Report, SignalInfo
 
 ROWS = 24
@@ -173,13 +173,13 @@ def seen(app_signals: AppSignals, report: Report) -> list[Seen]:
         return []
     steps = {signal.name: len(signal.receivers) for signal in report.signals}
     left = STEPS
-
-    def fits(number: int, signal: str, record: RequestRecord) -> bool:
-        nonlocal left
-        left -= 1 + steps.get(signal, 0)
-        return left >= 0
-
-    return count(journal.newest(fits))
+    entries: list[JournalEntry] = []
+    for entry in journal.newest():
+        left -= 1 + steps.get(entry.signal, 0)
+        if left < 0:
+            break
+        entries.append(entry)
+    return count(entries)
 
 
 def count(entries: Iterable[JournalEntry]) -> list[Seen]:

@@ -7,7 +7,7 @@ from bisect import insort
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from blinker import ANY
 
@@ -58,16 +58,8 @@ class Captured:
     """When it began, in seconds, on the clock of ``time.perf_counter``."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Recorded:
-    """What is known of the receivers of an emission."""
-
-    captured: Captured
-    """The emission."""
-    entry: Callable[[], JournalEntry]
-    """Returns what has happened to each receiver so far."""
-    keys: dict[int, Any]
-    """The key of each receiver, by the order of its connection."""
+_Recorded: TypeAlias = "tuple[Captured, JournalEntry]"
+"""A captured emission, as the test gets it and as a journal records it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -124,11 +116,8 @@ class CapturedSignals(list[Captured]):
             emission=observation.emission,
             started=observation.started,
         )
-        self._recorded[observation.number] = _Recorded(
-            captured=captured,
-            entry=entry_of(observation, captured.emission.sender, self._request),
-            keys=observation.roster.receivers,
-        )
+        entry = entry_of(observation, captured.emission.sender, self._request)
+        self._recorded[entry.number] = captured, entry
         insort(self, captured, key=attrgetter("started"))  # one sent by a receiver ends first
 
     # -- signals ------------------------------------------------------------------------------
@@ -245,7 +234,7 @@ class CapturedSignals(list[Captured]):
         """Return the name of a signal; refuse a typo, for which "not sent" would always be true."""
         __tracebackhide__ = True
         name = self._name_of(signal)
-        sent = {each.captured.signal for each in self._recorded.values()}
+        sent = {captured.signal for captured, _ in self._recorded.values()}
         if name not in sent and name not in self._app_signals.names:
             near = nearest(name, sent | self._app_signals.names.all() - {name})
             text = f"Signal {name!r} was not sent, is not declared and has no receivers."
@@ -268,11 +257,11 @@ class CapturedSignals(list[Captured]):
     def _parts(self) -> Iterator[_Part]:
         """Yield the part of each receiver in each emission, in the order of the sends."""
         for emission in self._emissions():
-            each = self._recorded[emission.number]
-            for recorded_step, step in zip(in_order(each.entry()), emission.steps, strict=True):
+            captured, entry = self._recorded[emission.number]
+            for recorded_step, step in zip(in_order(entry), emission.steps, strict=True):
                 connection = recorded_step.connection
-                key = each.keys[connection.order]
-                yield _Part(captured=each.captured, step=step, connection=connection, key=key)
+                key = entry.roster.receivers[connection.order]
+                yield _Part(captured=captured, step=step, connection=connection, key=key)
 
     def _parts_of(self, receiver: Receiver | str) -> list[_Part]:
         return [part for part in self._parts() if part.is_of(receiver)]
@@ -280,8 +269,9 @@ class CapturedSignals(list[Captured]):
     def _emissions(self) -> list[EmissionInfo]:
         """Return the records of the emissions that the test has not removed from the list."""
         present = set(self)
-        entries = [each.entry for each in self._recorded.values() if each.captured in present]
-        return describe_entries(self._app_signals, lambda: [entry() for entry in entries])
+        recorded = self._recorded.values()
+        entries = [entry.again() for captured, entry in recorded if captured in present]
+        return describe_entries(self._app_signals, entries)
 
     # -- texts --------------------------------------------------------------------------------
 
@@ -321,9 +311,7 @@ class CapturedSignals(list[Captured]):
         if not self:
             return printable(f"{text}\nNothing was sent in this block.")
         recorded = self._recorded
-        lines = list(
-            tree_lines(self._emissions(), lambda each: _text(recorded[each.number].captured))
-        )
+        lines = list(tree_lines(self._emissions(), lambda each: _text(recorded[each.number][0])))
         sent = textwrap.indent("\n".join(last_lines(lines)), "  ")
         return printable(f"{text}\nSent in this block:\n{sent}")
 
