@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -182,42 +181,6 @@ def _no_message(number: int) -> click.ClickException:
 # -- changing -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Change:
-    """What ``retry`` or ``discard`` is to change, and how."""
-
-    verb: str
-    """The command."""
-    past: str
-    """The past participle."""
-    message: int | None
-    """The id of the only message."""
-    status: str | None
-    """The status of the messages."""
-    receiver: str
-    """Their receiver."""
-    signal: str
-    """Their signal."""
-    dry_run: bool
-    """Whether nothing is to be changed."""
-    yes: bool
-    """Whether not to ask."""
-    as_json: bool
-    """Whether to print JSON."""
-
-    def wanted(self) -> dict[str, Any]:
-        """Return the filter: dead messages only, unless it says more.
-
-        :raises UsageError: without an id or a filter, and with both.
-        """
-        given = {"status": self.status or "", "receiver": self.receiver, "signal": self.signal}
-        if self.message is None and not any(given.values()):
-            raise click.UsageError("Give the ID of a message, or a filter such as --status dead.")
-        if self.message is not None and any(given.values()):
-            raise click.UsageError("Give the ID of a message or filters, not both.")
-        return given if self.message is not None else {**given, "status": self.status or "dead"}
-
-
 @outbox.command("retry")
 @_changing("retrying", "dead")
 @errors_shown()
@@ -227,7 +190,7 @@ def retry_messages(**options: Any) -> None:
     Without --status, filters match dead messages only. A dead message gets as many further attempts
     as a new one; those of a retrying message stay as they are.
     """
-    _change(_Change(verb="retry", past="retried", **options))
+    _change("retry", "retried", **options)
 
 
 @outbox.command("discard")
@@ -238,28 +201,53 @@ def discard_messages(**options: Any) -> None:
 
     Without --status, filters match dead messages only. Messages that run are not deleted.
     """
-    _change(_Change(verb="discard", past="discarded", **options))
+    _change("discard", "discarded", **options)
 
 
-def _change(change: _Change) -> None:
-    wanted = change.wanted()
+def _change(
+    verb: str,
+    past: str,
+    *,
+    message: int | None,
+    status: str | None,
+    receiver: str,
+    signal: str,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Retry or discard messages, or only count them.
+
+    :param verb: the command.
+    :param past: its past participle.
+    """
+    wanted: dict[str, Any] = {"status": status or "", "receiver": receiver, "signal": signal}
+    if message is None and not any(wanted.values()):
+        raise click.UsageError("Give the ID of a message, or a filter such as --status dead.")
+    if message is not None and any(wanted.values()):
+        raise click.UsageError("Give the ID of a message or filters, not both.")
     app_signals, outbox = current_outbox()
-    _check_names(app_signals, outbox, change.receiver, change.signal)
-    if change.message is not None:
-        _check_number(outbox, change)
-    where = outbox.queries.where(number=change.message, **wanted)
+    _check_names(app_signals, outbox, receiver, signal)
+    if message is None:
+        wanted["status"] = status or "dead"
+    else:
+        _check_number(outbox, verb, message)
+    where = outbox.queries.where(number=message, **wanted)
     with outbox.reading() as connection:
-        total = outbox.queries.count(connection, where)
-    if change.dry_run:
-        if change.message is None and not change.as_json:
-            _print_matching(messages(outbox, **wanted, limit=SHOWN), total)
-        _print_changed(app_signals, change, total)
-        return
-    if total > 1 and not change.yes:
-        question = f"{change.verb.capitalize()} {counted(total, 'message')}?"
-        click.confirm(question, abort=True, err=True)
-    work = outbox.retry if change.verb == "retry" else outbox.discard
-    _print_changed(app_signals, change, show_progress(change.past, work(where), total))
+        number = outbox.queries.count(connection, where)
+    if not dry_run:
+        if number > 1 and not yes:
+            question = f"{verb.capitalize()} {counted(number, 'message')}?"
+            click.confirm(question, abort=True, err=True)
+        work = outbox.retry if verb == "retry" else outbox.discard
+        number = show_progress(past, work(where), number)
+    elif message is None and not as_json:
+        _print_matching(messages(outbox, **wanted, limit=SHOWN), number)
+    if as_json:
+        print_json({"app": app_signals.app.name, "dry_run": dry_run, "messages": number})
+    else:
+        were = "would be" if dry_run else "was" if number == 1 else "were"
+        echo(f"{counted(number, 'message').capitalize()} {were} {past}.")
 
 
 def _print_matching(listed: list[MessageInfo], total: int) -> None:
@@ -269,9 +257,8 @@ def _print_matching(listed: list[MessageInfo], total: int) -> None:
         echo(f"... and {total - len(listed):,} more\n" if total > len(listed) else "")
 
 
-def _check_number(outbox: Outbox, change: _Change) -> None:
+def _check_number(outbox: Outbox, verb: str, number: int) -> None:
     """Refuse a message that does not exist, or that the command does not change."""
-    number = change.message or 0
     message = find_message(outbox, number)
     if message is None:
         raise _no_message(number)
@@ -279,23 +266,15 @@ def _check_number(outbox: Outbox, change: _Change) -> None:
         raise click.ClickException(
             f"Message {number} is running, so it is not changed. Try again when its run has ended."
         )
-    if change.verb == "retry" and message.status == "due":
+    if verb == "retry" and message.status == "due":
         raise click.ClickException(
             f"Message {number} is due already, so there is nothing to retry. Does a worker run?"
         )
-    if change.verb == "retry" and message.status == "dead" and message.message_id is None:
+    if verb == "retry" and message.status == "dead" and message.message_id is None:
         raise click.ClickException(
             f"Message {number} cannot run, because its headers are damaged. To delete it, run "
             f"'flask signals outbox discard {number}'."
         )
-
-
-def _print_changed(app_signals: AppSignals, change: _Change, done: int) -> None:
-    if change.as_json:
-        print_json({"app": app_signals.app.name, "dry_run": change.dry_run, "messages": done})
-    else:
-        were = "would be" if change.dry_run else "was" if done == 1 else "were"
-        echo(f"{counted(done, 'message').capitalize()} {were} {change.past}.")
 
 
 # -- printing -------------------------------------------------------------------------------------
