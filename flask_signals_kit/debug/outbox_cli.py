@@ -21,7 +21,7 @@ from .outbox import (
     outbox_report,
 )
 from .terminal import (
-    column_widths,
+    Row,
     counted,
     current_outbox,
     echo,
@@ -30,7 +30,6 @@ from .terminal import (
     json_option,
     print_json,
     print_table,
-    room_for,
     show_progress,
 )
 
@@ -303,13 +302,10 @@ def _print_messages(listed: list[MessageInfo]) -> None:
     if not listed:
         echo("No messages.")
         return
-    rows = [_row(each) for each in listed]
-    if sum(column_widths([HEADS, *rows])) > room_for(HEADS):
-        rows = [_row(each, brief=True) for each in listed]
-    print_table(HEADS, rows)
+    print_table(HEADS, map(_row, listed), (_row(each, brief=True) for each in listed))
 
 
-def _row(message: MessageInfo, *, brief: bool = False) -> tuple[str, ...]:
+def _row(message: MessageInfo, *, brief: bool = False) -> Row:
     """Return the cells of a message.
 
     :param brief: leave out the modules of receivers, and the places of errors.
