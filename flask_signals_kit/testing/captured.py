@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from bisect import insort
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from ..app.app_signals import AppSignals
     from ..core.journal import JournalEntry
     from ..core.observation import Observation
-    from ..records import Connection
 
 EXPLANATIONS = 5
 """The most explanations of a receiver that are named before the tree."""
@@ -62,22 +61,8 @@ _Recorded: TypeAlias = "tuple[Captured, JournalEntry]"
 """A captured emission, as the test gets it and as a journal records it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Part:
-    """One receiver's part in an emission."""
-
-    captured: Captured
-    """The emission."""
-    step: StepInfo
-    """What happened."""
-    connection: Connection
-    """The connection."""
-    key: Any
-    """The key of the receiver."""
-
-    def is_of(self, receiver: Receiver | str) -> bool:
-        """Tell whether it is the part of a receiver."""
-        return is_receiver(receiver, self.key, self.connection.uid, self.connection.receiver)
+_Part: TypeAlias = tuple[Captured, StepInfo]
+"""An emission, and what happened to one receiver."""
 
 
 class CapturedSignals(list[Captured]):
@@ -202,10 +187,10 @@ class CapturedSignals(list[Captured]):
         """
         __tracebackhide__ = True
         parts = self._parts_of(receiver)
-        found = next((part for part in parts if part.step.status == "ran"), None)
+        found = next((captured for captured, step in parts if step.status == "ran"), None)
         if found is None:
             raise AssertionError(self._about(receiver, "was not called", parts))
-        return found.captured
+        return found
 
     def assert_skipped(self, receiver: Receiver | str, reason: str | None = None) -> Captured:
         """Assert that a receiver was connected, but did not run for an emission.
@@ -222,9 +207,9 @@ class CapturedSignals(list[Captured]):
         """
         __tracebackhide__ = True
         parts = self._parts_of(receiver)
-        for part in parts:
-            if part.step.status in SKIPPED and (reason or "") in part.step.explanation:
-                return part.captured
+        for captured, step in parts:
+            if step.status in SKIPPED and (reason or "") in step.explanation:
+                return captured
         what = "was not skipped" if reason is None else f"was not skipped because of {reason!r}"
         raise AssertionError(self._about(receiver, what, parts))
 
@@ -254,17 +239,19 @@ class CapturedSignals(list[Captured]):
             raise AssertionError(self._not_sent(name, sender, payload))
         return found
 
-    def _parts(self) -> Iterator[_Part]:
-        """Yield the part of each receiver in each emission, in the order of the sends."""
+    def _parts_of(self, receiver: Receiver | str) -> list[_Part]:
+        """Return the parts of a receiver, in the order of the sends."""
+        found: list[_Part] = []
         for emission in self._emissions():
             captured, entry = self._recorded[emission.number]
-            for recorded_step, step in zip(in_order(entry), emission.steps, strict=True):
-                connection = recorded_step.connection
-                key = entry.roster.receivers[connection.order]
-                yield _Part(captured=captured, step=step, connection=connection, key=key)
-
-    def _parts_of(self, receiver: Receiver | str) -> list[_Part]:
-        return [part for part in self._parts() if part.is_of(receiver)]
+            for recorded, step in zip(in_order(entry), emission.steps, strict=True):
+                key, uid = (
+                    entry.roster.receivers[recorded.connection.order],
+                    recorded.connection.uid,
+                )
+                if is_receiver(receiver, key, uid, step.receiver):
+                    found.append((captured, step))
+        return found
 
     def _emissions(self) -> list[EmissionInfo]:
         """Return the records of the emissions that the test has not removed from the list."""
@@ -289,11 +276,11 @@ class CapturedSignals(list[Captured]):
         """Describe what happened to a receiver."""
         text = f"Receiver {receiver_label(receiver)} {what}"
         if parts:
-            words = [*dict.fromkeys(part.step.explanation for part in parts)]
+            words = [*dict.fromkeys(step.explanation for _, step in parts)]
             more = ["…"] if len(words) > EXPLANATIONS else []
             return self._with_tree(f"{text} ({'; '.join(words[:EXPLANATIONS] + more)}).")
         text += ": it is not connected to a signal that was sent."
-        connected = {named(part.connection.receiver) for part in self._parts()}
+        connected = {named(step.receiver) for each in self._emissions() for step in each.steps}
         if isinstance(receiver, str) and not self._is_connected(receiver):
             text += suggestion(nearest(receiver, connected))
         return self._with_tree(text)
