@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property, partial
 from itertools import count, pairwise
 from math import ceil
@@ -57,55 +57,33 @@ _EPOCH = time.time() - time.perf_counter()
 """When the clock of ``time.perf_counter`` began, in seconds since the epoch."""
 
 
+@dataclass(slots=True, eq=False)
 class RequestRecord:
-    """A request, a command or an app context in which signals were sent.
+    """A request, a command or an app context in which signals were sent."""
 
-    :param kind: ``request``, ``command``, or ``none`` for an app context outside both.
-    :param method: the method of the request, or ``None``.
-    :param path: the path of the request without its query, or the name of the command.
-    :param excluded: whether its emissions are not recorded.
-    """
-
-    __slots__ = (
-        "duration",
-        "emissions",
-        "endpoint",
-        "excluded",
-        "failures",
-        "id",
-        "kind",
-        "method",
-        "path",
-        "started",
-        "status",
-    )
-
-    def __init__(
-        self,
-        kind: RequestKind = "none",
-        *,
-        method: str | None = None,
-        path: str | None = None,
-        excluded: bool = False,
-    ) -> None:
-        self.id: int = next(_ids)
-        """Its number in this process."""
-        self.kind: RequestKind = kind
-        self.method: str | None = method
-        self.path: str | None = path
-        self.excluded: bool = excluded
-        self.endpoint: str | None = None
-        """The endpoint of the request; ``None`` before routing, or without a route."""
-        self.status: int | None = None
-        """The status of the response, 500 for an exception without one; else ``None``."""
-        self.started: float = time.perf_counter()
-        """When it began, in seconds, on the clock of ``time.perf_counter``."""
-        self.duration: float | None = None
-        """How long it took, in seconds; ``None`` while it is running, and for ``none``."""
-        self.emissions: int = 0
-        """The number of its emissions, including those that the journal has dropped."""
-        self.failures: int = 0
-        """How often a receiver of one of its emissions failed, or its message is dead."""
+    kind: RequestKind = "none"
+    """``request``, ``command``, or ``none`` for an app context outside both."""
+    _: KW_ONLY
+    method: str | None = None
+    """The method of the request."""
+    path: str | None = None
+    """The path of the request without its query, or the name of the command."""
+    excluded: bool = False
+    """Whether its emissions are not recorded."""
+    endpoint: str | None = None
+    """The endpoint of the request; ``None`` before routing, or without a route."""
+    status: int | None = None
+    """The status of the response, 500 for an exception without one; else ``None``."""
+    duration: float | None = None
+    """How long it took, in seconds; ``None`` while it is running, and for ``none``."""
+    emissions: int = 0
+    """The number of its emissions, including those that the journal has dropped."""
+    failures: int = 0
+    """How often a receiver of one of its emissions failed, or its message is dead."""
+    id: int = field(default_factory=_ids.__next__)
+    """Its number in this process."""
+    started: float = field(default_factory=time.perf_counter)
+    """When it began, in seconds, on the clock of ``time.perf_counter``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
