@@ -427,16 +427,17 @@ class Journal:
         """Return the recorded emissions, the last that ended first."""
         return list(self.newest())
 
-    def within(self, number: int) -> set[int]:
-        """Return the numbers of an emission and of those that its receivers sent, directly or not.
+    def within(self, number: int) -> list[JournalEntry]:
+        """Return an emission and those that its receivers sent, directly or not.
 
         :param number: the number of the emission.
+        :return: the last that ended first.
         """
-        found = {number}
-        for entry in sorted(self.newest(), key=attrgetter("number")):  # a parent begins first
+        entries, found = self.entries(), {number}
+        for entry in sorted(entries, key=attrgetter("number")):  # a parent begins first
             if entry.parent in found:
                 found.add(entry.number)
-        return found
+        return [entry for entry in entries if entry.number in found]
 
     def requests(self) -> dict[RequestRecord, set[str]]:
         """Return the requests of the recorded emissions, newest first, with their signals."""

@@ -243,12 +243,6 @@ def emissions(
     return found
 
 
-def emission(app_signals: AppSignals, number: int) -> EmissionInfo | None:
-    """Return one emission, or ``None`` if it is not recorded."""
-    entries = [each for each in _journal_of(app_signals).newest() if each.number == number]
-    return next(iter(describe_entries(app_signals, entries)), None)
-
-
 def emission_of_message(app_signals: AppSignals, message: str | None) -> int | None:
     """Return the number of the emission that a message was stored for, if it is recorded.
 
@@ -258,17 +252,18 @@ def emission_of_message(app_signals: AppSignals, message: str | None) -> int | N
     return None if outbox is None or message is None else outbox.result_of(message).number
 
 
-def within(app_signals: AppSignals, emission: EmissionInfo, rows: int) -> list[EmissionInfo]:
+def within(app_signals: AppSignals, number: int, rows: int) -> list[EmissionInfo]:
     """Return one emission, and those that its receivers sent, directly or not.
 
-    :param emission: the emission.
+    :param number: the number of the emission.
     :param rows: as in :func:`emissions`.
+    :return: the emission first; an empty list if it is not recorded.
     """
-    journal = _journal_of(app_signals)
-    numbers = journal.within(emission.number)
-    wanted = (entry for entry in journal.newest() if entry.number in numbers)
-    found = describe_entries(app_signals, _last(wanted, rows))
-    return found if found[:1] and found[0].number == emission.number else [emission, *found]
+    there = _journal_of(app_signals).within(number)
+    found = _last(there, rows)
+    found += [entry for entry in there[len(found) :] if entry.number == number]
+    described = describe_entries(app_signals, found)
+    return described if described and described[0].number == number else []
 
 
 EXPLAINED = 8

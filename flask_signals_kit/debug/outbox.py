@@ -1,4 +1,4 @@
-"""Plain records of the outbox, its messages and its problems; the page and the commands show them."""
+"""Plain records of the outbox, its messages and its problems, as page and commands show them."""
 
 from __future__ import annotations
 

@@ -243,7 +243,7 @@ def test_without_a_journal_there_is_nothing() -> None:
     assert activity.requests(kit) == []
     assert activity.describe(kit, []) == []
     assert activity.request(kit, 1) is None
-    assert activity.emission(kit, 1) is None
+    assert activity.within(kit, 1, 100) == []
     assert activity.last_emissions(kit, "account_funded") == []
 
 

@@ -243,11 +243,11 @@ class Views:
 
     def emission(self, app_signals: AppSignals, number: int) -> Response:
         """Show one emission, and what its receivers sent."""
-        emission = activity.emission(app_signals, number)
-        info = None if emission is None else activity.request(app_signals, emission.request)
-        if emission is None or info is None:
+        sent = activity.within(app_signals, number, ROWS)
+        info = activity.request(app_signals, sent[0].request) if sent else None
+        if info is None:
             return self._missing_record(app_signals, "emission", number)
-        return self._tree(app_signals, info, activity.within(app_signals, emission, ROWS), emission)
+        return self._tree(app_signals, info, sent, sent[0])
 
     def _tree(
         self,
