@@ -11,13 +11,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ..core.journal import JournalStep
 from ..errors import DeadMessageError, PayloadError
 from ..records import ASKED
 from .labels import brief_moment, clock, duration, plain, short_error
 
 if TYPE_CHECKING:
     from ..app.app_signals import AppSignals
-    from ..core.journal import JournalEntry, JournalStep
+    from ..core.journal import JournalEntry
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
@@ -58,8 +59,8 @@ def updated(step: JournalStep, stored: Stored) -> JournalStep:
     if step.message not in stored or _is_over(step):
         return step
     row = stored[step.message]
-    if row is None:
-        return _gone(step)
+    if row is None:  # another process has deleted it, for whatever reason
+        return JournalStep(connection=step.connection, status="done", attempts=step.attempts)
     is_dead = row.status == "dead"
     if row.attempt == step.attempt and is_dead == (step.status == "dead"):
         return step  # this process ran it last
@@ -73,13 +74,6 @@ def updated(step: JournalStep, stored: Stored) -> JournalStep:
         raised=None,
         dropped=row.error,
         is_running=row.status == "running",
-    )
-
-
-def _gone(step: JournalStep) -> JournalStep:
-    """Return the step of a message that another process has deleted, for whatever reason."""
-    return replace(
-        step, status="done", started=None, duration=None, error=None, raised=None, dropped=None
     )
 
 
