@@ -273,8 +273,7 @@ EXPLAINED = 8
 def last_emissions(app_signals: AppSignals, name: str) -> list[EmissionInfo]:
     """Return the last :data:`EXPLAINED` emissions of a signal, newest first."""
     wanted = (entry for entry in _journal_of(app_signals).newest() if entry.signal == name)
-    entries, stored = _joined(app_signals, list(islice(wanted, EXPLAINED)))
-    return [_emission(entry, None, stored) for entry in entries]
+    return describe_entries(app_signals, islice(wanted, EXPLAINED))[::-1]
 
 
 RECEIVERS = 100
@@ -331,26 +330,20 @@ def _last(entries: Iterable[JournalEntry], rows: int) -> list[JournalEntry]:
 def describe_entries(
     app_signals: AppSignals, entries: Iterable[JournalEntry]
 ) -> list[EmissionInfo]:
-    """Return the records of emissions, in the order in which they began."""
-    return _in_sending_order(*_joined(app_signals, list(entries)))
+    """Return the records of emissions, in the order in which they began.
+
+    A worker in another process may have run a message. One that this process runs meanwhile is
+    complete in the journal when its row is gone, so the steps are then put together again.
+    """
+    found = list(entries)
+    stored = ask(app_signals, (step for entry in found for step in entry.steps))
+    return _in_sending_order([entry.again() for entry in found] if stored else found, stored)
 
 
 def _in_sending_order(entries: list[JournalEntry], stored: Stored) -> list[EmissionInfo]:
     entries.sort(key=lambda entry: entry.number)
     parents = {entry.number: _Parent(entry) for entry in entries}
     return [_emission(entry, parents.get(entry.parent or 0), stored) for entry in entries]
-
-
-def _joined(
-    app_signals: AppSignals, entries: list[JournalEntry]
-) -> tuple[list[JournalEntry], Stored]:
-    """Return recorded emissions, and what the outbox says about their messages.
-
-    A worker in another process may have run a message. One that this process runs meanwhile is
-    complete in the journal when its row is gone, so the steps are put together again.
-    """
-    stored = ask(app_signals, (step for entry in entries for step in entry.steps))
-    return ([entry.again() for entry in entries] if stored else entries), stored
 
 
 def tree(emissions: Iterable[EmissionInfo]) -> Iterator[Row]:
@@ -472,32 +465,31 @@ def _steps(entry: JournalEntry, stored: Stored) -> Iterator[StepInfo]:
     failed: str | None = None
     for number, recorded in enumerate(in_order(entry), 1):
         step = updated(recorded, stored)
+        row = None if step.message is None else stored.get(step.message)
         yield StepInfo(
             number=number,
             receiver=step.receiver,
             status=step.status,
-            reason=_reason(entry, step, failed, stored),
+            reason=_reason(entry, step, failed, row),
             duration=step.duration,
             error=step.error,
             raised=step.raised,
             message=None if step.status in {"ran", "dropped", "done"} else step.message,
-            next_attempt=next_attempt(step, stored),
+            next_attempt=next_attempt(step, row),
         )
         if step.status == "failed" and not step.late:
             failed = f"receiver {number}, {named(step.receiver)}, raised {step.error}"
 
 
-def _reason(
-    entry: JournalEntry, step: JournalStep, failed: str | None, stored: Stored
-) -> str | None:
+def _reason(entry: JournalEntry, step: JournalStep, failed: str | None, row: Any) -> str | None:
     """Return why a step has its status.
 
     :param failed: the receiver that raised before this one, if any.
-    :param stored: what the outbox says about messages.
+    :param row: that of its message, if the outbox was asked.
     """
     connection = step.connection
     if step.attempts is not None:
-        return why_stored(entry, step, stored)
+        return why_stored(entry, step, row)
     match step.status:
         case "failed":
             return f"raised {step.error}" + (f", {_late(entry, step)}" if step.late else "")

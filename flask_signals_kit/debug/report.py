@@ -434,9 +434,8 @@ def _doc(thing: Any) -> str | None:
 
 def _by_delivery(receivers: list[ReceiverInfo]) -> tuple[ReceiverInfo, ...]:
     """Return the receivers that are called during the send, then those of each delivery."""
-    deliveries = dict.fromkeys([IMMEDIATE, *(receiver.delivery for receiver in receivers)])
-    positions = {delivery: position for position, delivery in enumerate(deliveries)}
-    return tuple(sorted(receivers, key=lambda receiver: positions[receiver.delivery]))
+    deliveries = list(dict.fromkeys([IMMEDIATE, *(receiver.delivery for receiver in receivers)]))
+    return tuple(sorted(receivers, key=lambda receiver: deliveries.index(receiver.delivery)))
 
 
 def _figures(

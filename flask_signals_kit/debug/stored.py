@@ -77,12 +77,11 @@ def updated(step: JournalStep, stored: Stored) -> JournalStep:
     )
 
 
-def why_stored(entry: JournalEntry, step: JournalStep, stored: Stored) -> str:
+def why_stored(entry: JournalEntry, step: JournalStep, row: Any) -> str:
     """Return why the step of a durable receiver has its status.
 
-    :param stored: the answer of :func:`ask`.
+    :param row: that of its message in the answer of :func:`ask`, or ``None``.
     """
-    row = None if step.message is None else stored.get(step.message)
     if step.status == "done":
         return "in another process: it ran or was discarded"
     if step.status == "ran":
@@ -120,12 +119,11 @@ def _ended(step: JournalStep, row: Any) -> str:
     return f": {short_error(plain(reason))}"
 
 
-def next_attempt(step: JournalStep, stored: Stored) -> float | None:
+def next_attempt(step: JournalStep, row: Any) -> float | None:
     """Return when a step that is retried runs next, in seconds since the epoch, if that is later.
 
-    :param stored: the answer of :func:`ask`.
+    :param row: as in :func:`why_stored`.
     """
-    row = None if step.message is None else stored.get(step.message)
     waits = step.status == "retrying" and not step.is_running
     return row.due if waits and row is not None and row.is_later else None
 
