@@ -60,33 +60,35 @@ def outbox(context: click.Context, as_json: bool) -> None:
         context.default_map = {context.invoked_subcommand: {"as_json": True}}
 
 
-def _filters(*statuses: str) -> Callable[[F], F]:
-    """Return a decorator that adds the options of a filter."""
+def _options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    """Return a decorator that adds arguments and options in this order."""
 
     def add(command: F) -> F:
-        command = click.option("--signal", default="", help="Only those of this signal.")(command)
-        command = click.option("--receiver", default="", help="Only those of this receiver.")(
-            command
-        )
-        choice = click.Choice(statuses)
-        return click.option("--status", type=choice, help="Only those with this status.")(command)
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
 
     return add
+
+
+def _filters(*statuses: str) -> Callable[[F], F]:
+    """Return a decorator that adds the options of a filter."""
+    return _options(
+        click.option("--status", type=click.Choice(statuses), help="Only those with this status."),
+        click.option("--receiver", default="", help="Only those of this receiver."),
+        click.option("--signal", default="", help="Only those of this signal."),
+    )
 
 
 def _changing(*statuses: str) -> Callable[[F], F]:
     """Return a decorator that adds the arguments and options of a command that changes messages."""
-
-    def add(command: F) -> F:
-        command = json_option(command)
-        command = click.option("--yes", is_flag=True, help="Do not ask.")(command)
-        command = click.option("--dry-run", is_flag=True, help="Only say what would be changed.")(
-            command
-        )
-        command = _filters(*statuses)(command)
-        return click.argument("message", metavar="[ID]", type=int, required=False)(command)
-
-    return add
+    return _options(
+        click.argument("message", metavar="[ID]", type=int, required=False),
+        _filters(*statuses),
+        click.option("--dry-run", is_flag=True, help="Only say what would be changed."),
+        click.option("--yes", is_flag=True, help="Do not ask."),
+        json_option,
+    )
 
 
 # -- showing --------------------------------------------------------------------------------------
