@@ -374,9 +374,11 @@ def _sent(request: dict[str, Any], page: str, wanted: str | None) -> Iterator[Se
 
 
 def _step(data: dict[str, Any]) -> StepInfo:
-    places = {"receiver": _place(data["receiver"]), "raised": _place(data["raised"])}
-    return StepInfo(**data | places)
+    return StepInfo(
+        **data | {"receiver": _place(data["receiver"]), "raised": _place(data["raised"])}
+    )
 
 
-def _place(data: dict[str, Any] | None) -> Place | None:
-    return None if data is None else Place(**data)
+def _place(data: dict[str, Any] | None) -> Any:
+    """Return a place, or ``None``."""
+    return data and Place(**data)
