@@ -313,8 +313,9 @@ def emissions_after(app_signals: AppSignals, number: int, rows: int) -> list[Emi
 
 
 def _last(entries: Iterable[JournalEntry], rows: int) -> list[JournalEntry]:
-    """Return the first emissions of those that are given, the last that ended first.
+    """Return entries from the first on, until they and their steps are more than the rows.
 
+    :param entries: some of :meth:`.Journal.newest`.
     :param rows: as in :func:`emissions`.
     """
     found: list[JournalEntry] = []

@@ -219,7 +219,7 @@ def flow(
         there = dict.fromkeys(plain(receiver.module) for receiver in signal.receivers)
         receives += (
             Edge(source=node, target=receivers[name], seen=received[name], connected=name in there)
-            for name in there | received
+            for name in dict.fromkeys([*there, *received])
         )
     return Flow(
         app=report.app,
