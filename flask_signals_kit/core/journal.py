@@ -57,6 +57,11 @@ _EPOCH = time.time() - time.perf_counter()
 """When the clock of ``time.perf_counter`` began, in seconds since the epoch."""
 
 
+def since_epoch(clock: float) -> float:
+    """Return a time on the clock of ``time.perf_counter`` in seconds since the epoch."""
+    return _EPOCH + clock
+
+
 @dataclass(slots=True, eq=False)
 class RequestRecord:
     """A request, a command or an app context in which signals were sent."""
@@ -152,6 +157,13 @@ class Tally:
         self.dropped: int = 0
         self.last_failure: LastFailure | None = None
         self.recent: deque[float] = deque(maxlen=RECENT)
+
+    def count_failure(self, error: str, place: Place | None, began: float, number: int) -> None:
+        """Count a failure in an emission, by its beginning and its number."""
+        self.failures += 1
+        self.last_failure = LastFailure(
+            error=error, time=since_epoch(began), emission=number, place=place
+        )
 
     @property
     def mean(self) -> float | None:
@@ -351,72 +363,8 @@ class Journal:
                 roster,
                 None if is_whole else tuple(map(_order_of, connections)),
                 muted,
-                exceptional
-                and self._count_exceptional(exceptional, tallies, request, began, number),
+                exceptional and _count_exceptional(exceptional, tallies, request, began, number),
             )
-        )
-
-    def _count_exceptional(
-        self,
-        exceptional: dict[int, tuple[Status, Any]],
-        tallies: list[Tally],
-        request: RequestRecord,
-        began: float,
-        number: int,
-    ) -> _Exceptional:
-        """Count failures; do not count the call of a receiver that was skipped or runs later."""
-        recorded: _Exceptional = {}
-        for index, (status, value) in exceptional.items():
-            tally = tallies[index]
-            if status in _FAILED:
-                error, place = detail = _raised(value)
-                request.failures += 1
-                self._count_failure(tally, error, began, number, place)
-                recorded[index] = (status, detail)
-                continue
-            tally.calls -= 1
-            tally.recent.pop()
-            recorded[index] = (status, value)
-            if isinstance(value, LateResult):
-                value.watch(partial(self._count_late, request, tally, began, number))
-        return recorded
-
-    def _count_late(
-        self,
-        request: RequestRecord,
-        tally: Tally,
-        began: float,
-        number: int,
-        status: LateStatus,
-        seconds: float | None,
-        error: str | None,
-        place: Place | None,
-    ) -> None:
-        """Count a receiver that has run after the send, was dropped, or is not run again.
-
-        A failed attempt of a durable receiver is a failure of the receiver; that of the request is
-        the death of the message, because the attempts before it may yet lead to success.
-        """
-        request.failures += status in {"failed", "dead"}
-        tally.dropped += status == "dropped"
-        if seconds is None:
-            return
-        tally.calls += 1
-        tally.recent.append(seconds)
-        if error is not None:
-            self._count_failure(tally, error, began, number, place)
-
-    def _count_failure(
-        self,
-        tally: Tally,
-        error: str,
-        began: float,
-        number: int,
-        place: Place | None,
-    ) -> None:
-        tally.failures += 1
-        tally.last_failure = LastFailure(
-            error=error, time=since_epoch(began), emission=number, place=place
         )
 
     @property
@@ -457,9 +405,54 @@ class Journal:
         return list(dict.fromkeys(signal for _, signal in sent))
 
 
-def since_epoch(clock: float) -> float:
-    """Return a time on the clock of ``time.perf_counter`` in seconds since the epoch."""
-    return _EPOCH + clock
+def _count_exceptional(
+    exceptional: dict[int, tuple[Status, Any]],
+    tallies: list[Tally],
+    request: RequestRecord,
+    began: float,
+    number: int,
+) -> _Exceptional:
+    """Count failures; do not count the call of a receiver that was skipped or runs later."""
+    recorded: _Exceptional = {}
+    for index, (status, value) in exceptional.items():
+        tally = tallies[index]
+        if status in _FAILED:
+            error, place = detail = _raised(value)
+            request.failures += 1
+            tally.count_failure(error, place, began, number)
+            recorded[index] = (status, detail)
+            continue
+        tally.calls -= 1
+        tally.recent.pop()
+        recorded[index] = (status, value)
+        if isinstance(value, LateResult):
+            value.watch(partial(_count_late, request, tally, began, number))
+    return recorded
+
+
+def _count_late(
+    request: RequestRecord,
+    tally: Tally,
+    began: float,
+    number: int,
+    status: LateStatus,
+    seconds: float | None,
+    error: str | None,
+    place: Place | None,
+) -> None:
+    """Count a receiver that has run after the send, was dropped, or is not run again.
+
+    A failed attempt of a durable receiver is a failure of the receiver; that of the request is
+    the death of the message, because the attempts before it may yet lead to success.
+    """
+    request.failures += status in {"failed", "dead"}
+    tally.dropped += status == "dropped"
+    if seconds is None:
+        return
+    tally.calls += 1
+    tally.recent.append(seconds)
+    if error is not None:
+        tally.count_failure(error, place, began, number)
 
 
 def entry_of(observation: Observation, sender: str, request: RequestRecord) -> JournalEntry:
