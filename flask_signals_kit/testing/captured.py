@@ -60,7 +60,6 @@ class Captured:
 _Recorded: TypeAlias = "tuple[Captured, JournalEntry]"
 """A captured emission, as the test gets it and as a journal records it."""
 
-
 _Part: TypeAlias = tuple[Captured, StepInfo]
 """An emission, and what happened to one receiver."""
 
@@ -245,11 +244,9 @@ class CapturedSignals(list[Captured]):
         for emission in self._emissions():
             captured, entry = self._recorded[emission.number]
             for recorded, step in zip(in_order(entry), emission.steps, strict=True):
-                key, uid = (
-                    entry.roster.receivers[recorded.connection.order],
-                    recorded.connection.uid,
-                )
-                if is_receiver(receiver, key, uid, step.receiver):
+                connection = recorded.connection
+                key = entry.roster.receivers[connection.order]
+                if is_receiver(receiver, key, connection.uid, step.receiver):
                     found.append((captured, step))
         return found
 
