@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property, partial
 from itertools import count, pairwise
@@ -392,10 +392,16 @@ class Journal:
                 found.add(each)
         return [JournalEntry(*entry) for entry in reversed(entries) if entry[0] in found]
 
-    def requests(self) -> dict[RequestRecord, set[str]]:
-        """Return the requests of the recorded emissions, newest first, with their signals."""
+    def requests(self, number: int | None = None) -> dict[RequestRecord, set[str]]:
+        """Return the requests of the recorded emissions, newest first, with their signals.
+
+        :param number: the number of the only request; all if omitted.
+        """
         found: dict[RequestRecord, set[str]] = {}
-        for signal, request in map(_signal_and_request, tuple(self._entries)):
+        every: Iterable[Any] = map(_signal_and_request, tuple(self._entries))
+        if number is not None:
+            every = (each for each in every if each[1].id == number)
+        for signal, request in every:
             found.setdefault(request, set()).add(signal)
         return dict(sorted(found.items(), key=lambda item: item[0].id, reverse=True))
 

@@ -218,8 +218,8 @@ def describe(app_signals: AppSignals, found: Iterable[Found]) -> list[RequestInf
 
 def request(app_signals: AppSignals, number: int) -> RequestInfo | None:
     """Return one request, or ``None`` if it is not recorded."""
-    found = [each for each in requests(app_signals) if each[0].id == number]
-    return next(iter(describe(app_signals, found)), None)
+    found = _journal_of(app_signals).requests(number)
+    return next(iter(describe(app_signals, found.items())), None)
 
 
 def emissions(
