@@ -138,7 +138,7 @@ def _required(kind: Any) -> list[str] | None:
     """Return the names that a value of a class needs; ``None`` for a class that is not known."""
     if is_typeddict(kind):
         return sorted(kind.__required_keys__)
-    if not is_dataclass(kind) and not issubclass(kind, tuple):
+    if not any((is_dataclass(kind), issubclass(kind, tuple))):
         return None
     parameters = signature(kind).parameters.values()
     return [each.name for each in parameters if each.default is each.empty]
