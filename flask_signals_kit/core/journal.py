@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import KW_ONLY, dataclass, field
+from functools import cached_property, partial
 from itertools import count, pairwise
 from math import ceil
 from operator import attrgetter, itemgetter
 from sys import modules
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from ..errors import type_name
 from ..records import Connection, Place, Status
@@ -53,56 +53,42 @@ RequestKind: TypeAlias = Literal["request", "command", "none"]
 
 _ids = count(1)
 
+_EPOCH = time.time() - time.perf_counter()
+"""When the clock of ``time.perf_counter`` began, in seconds since the epoch."""
 
+
+def since_epoch(clock: float) -> float:
+    """Return a time on the clock of ``time.perf_counter`` in seconds since the epoch."""
+    return _EPOCH + clock
+
+
+@dataclass(slots=True, eq=False)
 class RequestRecord:
-    """A request, a command or an app context in which signals were sent.
+    """A request, a command or an app context in which signals were sent."""
 
-    :param kind: ``request``, ``command``, or ``none`` for an app context outside both.
-    :param method: the method of the request, or ``None``.
-    :param path: the path of the request without its query, or the name of the command.
-    :param excluded: whether its emissions are not recorded.
-    """
-
-    __slots__ = (
-        "duration",
-        "emissions",
-        "endpoint",
-        "excluded",
-        "failures",
-        "id",
-        "kind",
-        "method",
-        "path",
-        "started",
-        "status",
-    )
-
-    def __init__(
-        self,
-        kind: RequestKind = "none",
-        *,
-        method: str | None = None,
-        path: str | None = None,
-        excluded: bool = False,
-    ) -> None:
-        self.id: int = next(_ids)
-        """Its number in this process."""
-        self.kind: RequestKind = kind
-        self.method: str | None = method
-        self.path: str | None = path
-        self.excluded: bool = excluded
-        self.endpoint: str | None = None
-        """The endpoint of the request; ``None`` before routing, or without a route."""
-        self.status: int | None = None
-        """The status of the response, 500 for an exception without one; else ``None``."""
-        self.started: float = time.perf_counter()
-        """When it began, in seconds, on the clock of ``time.perf_counter``."""
-        self.duration: float | None = None
-        """How long it took, in seconds; ``None`` while it is running, and for ``none``."""
-        self.emissions: int = 0
-        """The number of its emissions, including those that the journal has dropped."""
-        self.failures: int = 0
-        """How often a receiver of one of its emissions failed, or its message is dead."""
+    kind: RequestKind = "none"
+    """``request``, ``command``, or ``none`` for an app context outside both."""
+    _: KW_ONLY
+    method: str | None = None
+    """The method of the request."""
+    path: str | None = None
+    """The path of the request without its query, or the name of the command."""
+    excluded: bool = False
+    """Whether its emissions are not recorded."""
+    endpoint: str | None = None
+    """The endpoint of the request; ``None`` before routing, or without a route."""
+    status: int | None = None
+    """The status of the response, 500 for an exception without one; else ``None``."""
+    duration: float | None = None
+    """How long it took, in seconds; ``None`` while it is running, and for ``none``."""
+    emissions: int = 0
+    """The number of its emissions, including those that the journal has dropped."""
+    failures: int = 0
+    """How often a receiver of one of its emissions failed, or its message is dead."""
+    id: int = field(default_factory=_ids.__next__)
+    """Its number in this process."""
+    started: float = field(default_factory=time.perf_counter)
+    """When it began, in seconds, on the clock of ``time.perf_counter``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -143,40 +129,6 @@ class JournalStep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class JournalEntry:
-    """One recorded emission."""
-
-    number: int
-    """The number of the emission in this process, in the order in which emissions began."""
-    parent: int | None
-    """The number of the emission whose receiver sent it, or ``None``."""
-    parent_order: int | None
-    """The order of that receiver's connection; ``None`` where the time tells which it was."""
-    time: float
-    """When it began, in seconds since the epoch."""
-    signal: str
-    """The signal's name."""
-    sender: str
-    """The sender's type."""
-    payload: tuple[str, ...]
-    """The payload's names."""
-    site: Place | None
-    """The place of the send."""
-    request: RequestRecord
-    """The request that it was sent in."""
-    thread: int
-    """The thread's identifier."""
-    task: str | None
-    """The name of the asyncio task, or ``None`` outside of one."""
-    started: float
-    """When it began, in seconds, on the clock of ``time.perf_counter``."""
-    duration: float
-    """How long it took in total, in seconds."""
-    steps: tuple[JournalStep, ...]
-    """A step for every receiver that was connected, in calling order."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LastFailure:
     """The last failure of a receiver."""
 
@@ -206,6 +158,13 @@ class Tally:
         self.last_failure: LastFailure | None = None
         self.recent: deque[float] = deque(maxlen=RECENT)
 
+    def count_failure(self, error: str, place: Place | None, began: float, number: int) -> None:
+        """Count a failure in an emission, by its beginning and its number."""
+        self.failures += 1
+        self.last_failure = LastFailure(
+            error=error, time=since_epoch(began), emission=number, place=place
+        )
+
     @property
     def mean(self) -> float | None:
         """The mean duration of the last hundred calls, in seconds; ``None`` before the first."""
@@ -233,6 +192,119 @@ delivery runs later."""
 _Exceptional: TypeAlias = "dict[int, tuple[Status, _Detail]]"
 
 
+class _Recorded(NamedTuple):
+    """What the journal stores of one emission."""
+
+    number: int
+    """The number of the emission in this process, in the order in which emissions began."""
+    sent_in: Parent | None
+    """The emission whose receiver sent it."""
+    signal: str
+    """The signal's name."""
+    sender_module: str
+    """The module of the sender's type."""
+    sender_name: str
+    """The name of the sender's type in that module."""
+    payload: tuple[str, ...]
+    """The payload's names."""
+    caller: Caller | None
+    """The code that sent it."""
+    request: RequestRecord
+    """The request that it was sent in."""
+    thread: int
+    """The thread's identifier."""
+    task: str | None
+    """The name of the asyncio task, or ``None`` outside of one."""
+    times: list[float]
+    """When it began, and when each of the called receivers ended, on ``time.perf_counter``."""
+    roster: Roster
+    """Every connection of the signal."""
+    orders: tuple[int, ...] | None
+    """The orders of the connections that it called, then of those that it did not reach; ``None``
+    for all."""
+    muted: dict[int, str] | None
+    """Why others were muted, by their orders."""
+    exceptional: _Exceptional | None
+    """What happened to each receiver that did not simply return, by its index."""
+
+
+class JournalEntry(_Recorded):
+    """One recorded emission. Its steps are put together when they are read."""
+
+    @property
+    def parent(self) -> int | None:
+        """The number of the emission whose receiver sent it, or ``None``."""
+        return None if self.sent_in is None else self.sent_in[0]
+
+    @property
+    def parent_order(self) -> int | None:
+        """The order of that receiver's connection; ``None`` where the time tells which it was."""
+        return None if self.sent_in is None else self.sent_in[1]
+
+    @property
+    def sender(self) -> str:
+        """The sender's type."""
+        module, name = self.sender_module, self.sender_name
+        return name if module == "builtins" else f"{module}.{name}"
+
+    @property
+    def site(self) -> Place | None:
+        """The place of the send."""
+        return place_of_caller(self.caller)
+
+    @property
+    def started(self) -> float:
+        """When it began, in seconds, on the clock of ``time.perf_counter``."""
+        return self.times[0]
+
+    @property
+    def time(self) -> float:
+        """When it began, in seconds since the epoch."""
+        return since_epoch(self.started)
+
+    @property
+    def duration(self) -> float:
+        """How long it took in total, in seconds."""
+        return self.times[-1] - self.times[0]
+
+    @cached_property
+    def steps(self) -> list[JournalStep]:
+        """A step for every receiver that was connected, in calling order, as of the first read."""
+        roster, muted, exceptional = self.roster, self.muted or {}, self.exceptional or {}
+        connections = roster.connections
+        orders = tuple(connections) if self.orders is None else self.orders
+        called: dict[int, JournalStep] = {}
+        for index, (began, ended) in enumerate(pairwise(self.times)):
+            status, detail = exceptional.get(index, ("ok", None))
+            connection = connections[orders[index]]
+            called[connection.order] = _step(connection, status, detail, began, ended)
+        reached = frozenset(orders)
+        receivers = {roster.receivers[order] for order in (*called, *muted)}
+        steps: list[JournalStep] = []
+        for order, connection in connections.items():
+            if order in called:
+                steps.append(called[order])
+            elif order in reached:
+                steps.append(JournalStep(connection=connection, status="not_reached"))
+            elif order in roster.scoped:  # perhaps of another thread
+                continue
+            elif order in muted:
+                reason = muted[order]
+                steps.append(JournalStep(connection=connection, status="muted", muted=reason))
+            elif connection.sender is not None and roster.receivers[order] not in receivers:
+                steps.append(JournalStep(connection=connection, status="other_sender"))
+        return steps
+
+    def again(self) -> JournalEntry:
+        """Return the same emission, with the steps as they are now."""
+        return self._replace()
+
+
+# Faster than to make an entry for each emission of a large journal.
+_number_and_parent: Callable[[tuple[Any, ...]], Any] = itemgetter(0, 1)
+_signal_and_request: Callable[[tuple[Any, ...]], Any] = itemgetter(2, 7)
+
+
 class Journal:
     """Counts calls per connection and stores the last emissions.
 
@@ -244,7 +316,6 @@ class Journal:
         self._entries: deque[tuple[Any, ...]] = deque(maxlen=size)
         outside = RequestRecord()
         self._request_of: FindRequest = request_of or (lambda signal: outside)
-        self._epoch = time.time() - time.perf_counter()
 
     def record(self, context: SignalContext, roster: Roster, details: Details) -> None:
         """Record one emission that is over.
@@ -277,7 +348,7 @@ class Journal:
         context.last_sent = began = times[0]
         request.emissions += 1
         self._entries.append(
-            (
+            (  # as JournalEntry, which takes longer to make
                 number,
                 parent,
                 context.name,
@@ -292,205 +363,131 @@ class Journal:
                 roster,
                 None if is_whole else tuple(map(_order_of, connections)),
                 muted,
-                exceptional
-                and self._count_exceptional(exceptional, tallies, request, began, number),
+                exceptional and _count_exceptional(exceptional, tallies, request, began, number),
             )
         )
-
-    def _count_exceptional(
-        self,
-        exceptional: dict[int, tuple[Status, Any]],
-        tallies: list[Tally],
-        request: RequestRecord,
-        began: float,
-        number: int,
-    ) -> _Exceptional:
-        """Count failures; do not count the call of a receiver that was skipped or runs later."""
-        recorded: _Exceptional = {}
-        for index, (status, value) in exceptional.items():
-            tally = tallies[index]
-            if status in _FAILED:
-                error, place = detail = _raised(value)
-                request.failures += 1
-                self._count_failure(tally, error, began, number, place)
-                recorded[index] = (status, detail)
-                continue
-            tally.calls -= 1
-            tally.recent.pop()
-            recorded[index] = (status, value)
-            if isinstance(value, LateResult):
-                value.watch(partial(self._count_late, request, tally, began, number))
-        return recorded
-
-    def _count_late(
-        self,
-        request: RequestRecord,
-        tally: Tally,
-        began: float,
-        number: int,
-        status: LateStatus,
-        seconds: float | None,
-        error: str | None,
-        place: Place | None,
-    ) -> None:
-        """Count a receiver that has run after the send, was dropped, or is not run again.
-
-        A failed attempt of a durable receiver is a failure of the receiver; that of the request is
-        the death of the message, because the attempts before it may yet lead to success.
-        """
-        request.failures += status in {"failed", "dead"}
-        tally.dropped += status == "dropped"
-        if seconds is None:
-            return
-        tally.calls += 1
-        tally.recent.append(seconds)
-        if error is not None:
-            self._count_failure(tally, error, began, number, place)
-
-    def _count_failure(
-        self,
-        tally: Tally,
-        error: str,
-        began: float,
-        number: int,
-        place: Place | None,
-    ) -> None:
-        tally.failures += 1
-        tally.last_failure = LastFailure(
-            error=error, time=self.epoch(began), emission=number, place=place
-        )
-
-    def epoch(self, clock: float) -> float:
-        """Return a time on the clock of ``time.perf_counter`` in seconds since the epoch."""
-        return self._epoch + clock
 
     @property
     def is_empty(self) -> bool:
         """Whether no emission is recorded."""
         return not self._entries
 
+    def newest(self) -> Iterator[JournalEntry]:
+        """Yield the recorded emissions, the last that ended first."""
+        return map(JournalEntry._make, reversed(tuple(self._entries)))
+
     def entries(self) -> list[JournalEntry]:
         """Return the recorded emissions, the last that ended first."""
-        return list(self.newest(lambda number, signal, request: True))
+        return list(self.newest())
 
-    def newest(
-        self, wanted: Callable[[int, str, RequestRecord], bool]
-    ) -> Generator[JournalEntry, None, None]:
-        """Yield recorded emissions, the last that ended first; each is put together when it is due.
-
-        :param wanted: tells, by number, signal and request, which ones to yield.
-        """
-        for raw in reversed(tuple(self._entries)):
-            if wanted(raw[0], *_key(raw)):
-                yield _entry(self._epoch, *raw)
-
-    def within(self, number: int) -> set[int]:
-        """Return the numbers of an emission and of those that its receivers sent, directly or not.
+    def within(self, number: int) -> list[JournalEntry]:
+        """Return an emission and those that its receivers sent, directly or not.
 
         :param number: the number of the emission.
+        :return: the last that ended first.
         """
-        found = {number}
-        for raw in sorted(self._entries, key=itemgetter(0)):  # a parent begins first
-            if raw[1] is not None and raw[1][0] in found:
-                found.add(raw[0])
-        return found
+        entries, found = tuple(self._entries), {number}
+        for each, sent_in in sorted(map(_number_and_parent, entries)):  # a parent begins first
+            if sent_in is not None and sent_in[0] in found:
+                found.add(each)
+        return [JournalEntry(*entry) for entry in reversed(entries) if entry[0] in found]
 
-    def requests(self) -> dict[RequestRecord, set[str]]:
-        """Return the requests of the recorded emissions, newest first, with their signals."""
+    def requests(self, number: int | None = None) -> dict[RequestRecord, set[str]]:
+        """Return the requests of the recorded emissions, newest first, with their signals.
+
+        :param number: the number of the only request; all if omitted.
+        """
         found: dict[RequestRecord, set[str]] = {}
-        for raw in tuple(self._entries):
-            signal, request = _key(raw)
+        every: Iterable[Any] = map(_signal_and_request, tuple(self._entries))
+        if number is not None:
+            every = (each for each in every if each[1].id == number)
+        for signal, request in every:
             found.setdefault(request, set()).add(signal)
         return dict(sorted(found.items(), key=lambda item: item[0].id, reverse=True))
 
     def signals_of(self, request: RequestRecord) -> list[str]:
         """Return the signals that a request has sent, each once, in the order of the sends."""
-        raw = sorted((each[0], each[2]) for each in tuple(self._entries) if each[7] is request)
-        return list(dict.fromkeys(signal for _, signal in raw))
+        sent = sorted((e.number, e.signal) for e in self.newest() if e.request is request)
+        return list(dict.fromkeys(signal for _, signal in sent))
 
 
-def _entry(
-    epoch: float,
-    number: int,
-    parent: Parent | None,
-    signal: str,
-    module: str,
-    sender: str,
-    payload: tuple[str, ...],
-    site: Caller | None,
+def _count_exceptional(
+    exceptional: dict[int, tuple[Status, Any]],
+    tallies: list[Tally],
     request: RequestRecord,
-    thread: int,
-    task: str | None,
-    times: list[float],
-    roster: Roster,
-    orders: tuple[int, ...] | None,
-    muted: dict[int, str] | None,
-    exceptional: _Exceptional | None,
-) -> JournalEntry:
-    """Return a recorded emission.
+    began: float,
+    number: int,
+) -> _Exceptional:
+    """Count failures; do not count the call of a receiver that was skipped or runs later."""
+    recorded: _Exceptional = {}
+    for index, (status, value) in exceptional.items():
+        tally = tallies[index]
+        if status in _FAILED:
+            error, place = detail = _raised(value)
+            request.failures += 1
+            tally.count_failure(error, place, began, number)
+            recorded[index] = (status, detail)
+            continue
+        tally.calls -= 1
+        tally.recent.pop()
+        recorded[index] = (status, value)
+        if isinstance(value, LateResult):
+            value.watch(partial(_count_late, request, tally, began, number))
+    return recorded
 
-    :param epoch: when the clock of its times began, in seconds since the epoch.
+
+def _count_late(
+    request: RequestRecord,
+    tally: Tally,
+    began: float,
+    number: int,
+    status: LateStatus,
+    seconds: float | None,
+    error: str | None,
+    place: Place | None,
+) -> None:
+    """Count a receiver that has run after the send, was dropped, or is not run again.
+
+    A failed attempt of a durable receiver is a failure of the receiver; that of the request is
+    the death of the message, because the attempts before it may yet lead to success.
     """
-    return JournalEntry(
-        number=number,
-        parent=None if parent is None else parent[0],
-        parent_order=None if parent is None else parent[1],
-        time=epoch + times[0],
-        signal=signal,
-        sender=f"{module}.{sender}" if module != "builtins" else sender,
-        payload=payload,
-        site=place_of_caller(site),
-        request=request,
-        thread=thread,
-        task=task,
-        started=times[0],
-        duration=times[-1] - times[0],
-        steps=tuple(
-            _steps(
-                times,
-                roster,
-                tuple(roster.connections) if orders is None else orders,
-                muted or {},
-                exceptional or {},
-            )
-        ),
-    )
+    request.failures += status in {"failed", "dead"}
+    tally.dropped += status == "dropped"
+    if seconds is None:
+        return
+    tally.calls += 1
+    tally.recent.append(seconds)
+    if error is not None:
+        tally.count_failure(error, place, began, number)
 
 
-def entry_of(
-    observation: Observation, sender: str, request: RequestRecord
-) -> Callable[[], JournalEntry]:
-    """Return a function that returns an observed emission as a journal records it.
-
-    What its deliveries have done since is included.
+def entry_of(observation: Observation, sender: str, request: RequestRecord) -> JournalEntry:
+    """Return an observed emission as a journal records it.
 
     :param observation: the emission.
     :param sender: the type of its sender.
     :param request: the request that it counts to.
     """
     details = observation.exceptional or {}
-    exceptional: _Exceptional = {
-        index: (status, _raised(value) if status in _FAILED else value)
-        for index, (status, value) in details.items()
-    }
-    return partial(
-        _entry,
-        time.time() - time.perf_counter(),
-        observation.number,
-        observation.parent,
-        observation.signal,
-        "builtins",
-        sender,
-        tuple(observation.payload),
-        observation.caller,
-        request,
-        get_ident(),
-        None,
-        observation.times,
-        observation.roster,
-        tuple(map(_order_of, observation.connections)),
-        observation.muted,
-        exceptional,
+    return JournalEntry(
+        number=observation.number,
+        sent_in=observation.parent,
+        signal=observation.signal,
+        sender_module="builtins",
+        sender_name=sender,
+        payload=tuple(observation.payload),
+        caller=observation.caller,
+        request=request,
+        thread=get_ident(),
+        task=None,
+        times=observation.times,
+        roster=observation.roster,
+        orders=tuple(map(_order_of, observation.connections)),
+        muted=observation.muted,
+        exceptional={
+            index: (status, _raised(value) if status in _FAILED else value)
+            for index, (status, value) in details.items()
+        },
     )
 
 
@@ -499,52 +496,10 @@ def _raised(error: BaseException) -> tuple[str, Place | None]:
     return type(error).__qualname__, frame_place(error)
 
 
-def _key(raw: tuple[Any, ...]) -> tuple[str, RequestRecord]:
-    """Return the signal and the request of a recorded emission."""
-    return raw[2], raw[7]
-
-
 def _task_name(asyncio: Any) -> str | None:
     """Return the name of the current asyncio task."""
     task = asyncio.current_task()
     return None if task is None else str(task.get_name())
-
-
-def _steps(
-    times: list[float],
-    roster: Roster,
-    orders: tuple[int, ...],
-    muted: dict[int, str],
-    exceptional: _Exceptional,
-) -> list[JournalStep]:
-    """Return a step for every connection, in calling order.
-
-    :param times: when the emission began, and when each of the called receivers ended.
-    :param orders: the orders of the connections that were called, then of those not reached.
-    :param muted: why others were muted, by their orders.
-    """
-    called: dict[int, JournalStep] = {}
-    connections = roster.connections
-    for index, (began, ended) in enumerate(pairwise(times)):
-        status, detail = exceptional.get(index, ("ok", None))
-        connection = connections[orders[index]]
-        called[connection.order] = _step(connection, status, detail, began, ended)
-    reached = frozenset(orders)
-    receivers = {roster.receivers[order] for order in (*called, *muted)}
-    steps: list[JournalStep] = []
-    for order, connection in connections.items():
-        if order in called:
-            steps.append(called[order])
-        elif order in reached:
-            steps.append(JournalStep(connection=connection, status="not_reached"))
-        elif order in roster.scoped:  # perhaps of another thread
-            continue
-        elif order in muted:
-            reason = muted[order]
-            steps.append(JournalStep(connection=connection, status="muted", muted=reason))
-        elif connection.sender is not None and roster.receivers[order] not in receivers:
-            steps.append(JournalStep(connection=connection, status="other_sender"))
-    return steps
 
 
 def _step(

@@ -7,14 +7,21 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ..core.journal import Journal, JournalEntry, JournalStep, RequestKind, RequestRecord
+from ..core.journal import (
+    Journal,
+    JournalEntry,
+    JournalStep,
+    RequestKind,
+    RequestRecord,
+    since_epoch,
+)
 from ..errors import nearest
 from ..records import AFTER_COMMIT, IMMEDIATE, Place
 from .labels import duration, label, named, plain, short_file, to_json
@@ -211,8 +218,8 @@ def describe(app_signals: AppSignals, found: Iterable[Found]) -> list[RequestInf
 
 def request(app_signals: AppSignals, number: int) -> RequestInfo | None:
     """Return one request, or ``None`` if it is not recorded."""
-    found = [each for each in requests(app_signals) if each[0].id == number]
-    return next(iter(describe(app_signals, found)), None)
+    found = _journal_of(app_signals).requests(number)
+    return next(iter(describe(app_signals, found.items())), None)
 
 
 def emissions(
@@ -226,19 +233,14 @@ def emissions(
     :param only: the name of the only signal whose emissions are returned; those of all if empty.
     """
     found: dict[int, list[EmissionInfo]] = {request.id: [] for request in listed}
-
-    def is_listed(number: int, signal: str, record: RequestRecord) -> bool:
-        return record.id in found and only in ("", signal)
-
-    for emission in _emissions(app_signals, is_listed, rows):
+    wanted = (
+        entry
+        for entry in _journal_of(app_signals).newest()
+        if entry.request.id in found and only in ("", entry.signal)
+    )
+    for emission in describe_entries(app_signals, _last(wanted, rows)):
         found[emission.request].append(emission)
     return found
-
-
-def emission(app_signals: AppSignals, number: int) -> EmissionInfo | None:
-    """Return one emission, or ``None`` if it is not recorded."""
-    found = _emissions(app_signals, lambda each, signal, record: each == number)
-    return found[0] if found else None
 
 
 def emission_of_message(app_signals: AppSignals, message: str | None) -> int | None:
@@ -250,15 +252,18 @@ def emission_of_message(app_signals: AppSignals, message: str | None) -> int | N
     return None if outbox is None or message is None else outbox.result_of(message).number
 
 
-def within(app_signals: AppSignals, emission: EmissionInfo, rows: int) -> list[EmissionInfo]:
+def within(app_signals: AppSignals, number: int, rows: int) -> list[EmissionInfo]:
     """Return one emission, and those that its receivers sent, directly or not.
 
-    :param emission: the emission.
+    :param number: the number of the emission.
     :param rows: as in :func:`emissions`.
+    :return: the emission first; an empty list if it is not recorded.
     """
-    numbers = _journal_of(app_signals).within(emission.number)
-    found = _emissions(app_signals, lambda each, *_: each in numbers, rows)
-    return found if found[:1] and found[0].number == emission.number else [emission, *found]
+    there = _journal_of(app_signals).within(number)
+    found = _last(there, rows)
+    found += [entry for entry in there[len(found) :] if entry.number == number]
+    described = describe_entries(app_signals, found)
+    return described if described and described[0].number == number else []
 
 
 EXPLAINED = 8
@@ -267,13 +272,8 @@ EXPLAINED = 8
 
 def last_emissions(app_signals: AppSignals, name: str) -> list[EmissionInfo]:
     """Return the last :data:`EXPLAINED` emissions of a signal, newest first."""
-
-    def select() -> list[JournalEntry]:
-        newest = _journal_of(app_signals).newest(lambda number, signal, record: signal == name)
-        return list(islice(newest, EXPLAINED))
-
-    entries, stored = _joined(app_signals, select)
-    return [_emission(entry, None, stored) for entry in entries]
+    wanted = (entry for entry in _journal_of(app_signals).newest() if entry.signal == name)
+    return describe_entries(app_signals, islice(wanted, EXPLAINED))[::-1]
 
 
 RECEIVERS = 100
@@ -300,17 +300,6 @@ def receivers_by_emission(
     ]
 
 
-def _emissions(
-    app_signals: AppSignals, wanted: Callable[[int, str, RequestRecord], bool], rows: int = 1
-) -> list[EmissionInfo]:
-    """Return the last recorded emissions, in the order in which they began.
-
-    :param wanted: as in :meth:`.Journal.newest`.
-    :param rows: as in :func:`emissions`.
-    """
-    return describe_entries(app_signals, lambda: _last(app_signals, wanted, rows))
-
-
 def emissions_after(app_signals: AppSignals, number: int, rows: int) -> list[EmissionInfo]:
     """Return the emissions that began after another one, in the order of the sends.
 
@@ -319,57 +308,43 @@ def emissions_after(app_signals: AppSignals, number: int, rows: int) -> list[Emi
     :param number: the number of the other emission.
     :param rows: as in :func:`emissions`.
     """
-    entries = _last(app_signals, lambda each, *_: each > number, rows)
-    return _in_sending_order(entries, {})
+    wanted = (entry for entry in _journal_of(app_signals).newest() if entry.number > number)
+    return _in_sending_order(_last(wanted, rows), {})
 
 
-def _last(
-    app_signals: AppSignals, wanted: Callable[[int, str, RequestRecord], bool], rows: int
-) -> list[JournalEntry]:
-    """Return the last recorded emissions, newest first.
+def _last(entries: Iterable[JournalEntry], rows: int) -> list[JournalEntry]:
+    """Return entries from the first on, until they and their steps are more than the rows.
 
-    :param wanted: as in :meth:`.Journal.newest`.
+    :param entries: some of :meth:`.Journal.newest`.
     :param rows: as in :func:`emissions`.
     """
-    entries: list[JournalEntry] = []
+    found: list[JournalEntry] = []
     room = rows
-    for entry in _journal_of(app_signals).newest(wanted):
-        entries.append(entry)
+    for entry in entries:
+        found.append(entry)
         room -= 1 + len(entry.steps)
         if room < 0:
             break
-    return entries
+    return found
 
 
 def describe_entries(
-    app_signals: AppSignals, select: Callable[[], list[JournalEntry]]
+    app_signals: AppSignals, entries: Iterable[JournalEntry]
 ) -> list[EmissionInfo]:
     """Return the records of emissions, in the order in which they began.
 
-    :param select: returns the emissions; it may be called twice, to see what has happened since.
+    A worker in another process may have run a message. One that this process runs meanwhile is
+    complete in the journal when its row is gone, so the steps are then put together again.
     """
-    return _in_sending_order(*_joined(app_signals, select))
+    found = list(entries)
+    stored = ask(app_signals, (step for entry in found for step in entry.steps))
+    return _in_sending_order([entry.again() for entry in found] if stored else found, stored)
 
 
 def _in_sending_order(entries: list[JournalEntry], stored: Stored) -> list[EmissionInfo]:
     entries.sort(key=lambda entry: entry.number)
     parents = {entry.number: _Parent(entry) for entry in entries}
     return [_emission(entry, parents.get(entry.parent or 0), stored) for entry in entries]
-
-
-def _joined(
-    app_signals: AppSignals, select: Callable[[], list[JournalEntry]]
-) -> tuple[list[JournalEntry], Stored]:
-    """Return recorded emissions, and what the outbox says about their messages.
-
-    A worker in another process may have run a message. One that this process runs meanwhile is
-    complete in the journal when its row is gone, so the emissions are selected again.
-
-    :param select: returns the emissions.
-    """
-    entries = select()
-    stored = ask(app_signals, (step for entry in entries for step in entry.steps))
-    return (select() if stored else entries), stored
 
 
 def tree(emissions: Iterable[EmissionInfo]) -> Iterator[Row]:
@@ -424,7 +399,7 @@ def _request(app_signals: AppSignals, record: RequestRecord, signals: set[str]) 
         path=record.path and plain(record.path),
         endpoint=record.endpoint and plain(record.endpoint),
         status=record.status,
-        started=_journal_of(app_signals).epoch(record.started),
+        started=since_epoch(record.started),
         duration=record.duration,
         sent=record.emissions,
         failures=record.failures,
@@ -491,32 +466,31 @@ def _steps(entry: JournalEntry, stored: Stored) -> Iterator[StepInfo]:
     failed: str | None = None
     for number, recorded in enumerate(in_order(entry), 1):
         step = updated(recorded, stored)
+        row = None if step.message is None else stored.get(step.message)
         yield StepInfo(
             number=number,
             receiver=step.receiver,
             status=step.status,
-            reason=_reason(entry, step, failed, stored),
+            reason=_reason(entry, step, failed, row),
             duration=step.duration,
             error=step.error,
             raised=step.raised,
             message=None if step.status in {"ran", "dropped", "done"} else step.message,
-            next_attempt=next_attempt(step, stored),
+            next_attempt=next_attempt(step, row),
         )
         if step.status == "failed" and not step.late:
             failed = f"receiver {number}, {named(step.receiver)}, raised {step.error}"
 
 
-def _reason(
-    entry: JournalEntry, step: JournalStep, failed: str | None, stored: Stored
-) -> str | None:
+def _reason(entry: JournalEntry, step: JournalStep, failed: str | None, row: Any) -> str | None:
     """Return why a step has its status.
 
     :param failed: the receiver that raised before this one, if any.
-    :param stored: what the outbox says about messages.
+    :param row: that of its message, if the outbox was asked.
     """
     connection = step.connection
     if step.attempts is not None:
-        return why_stored(entry, step, stored)
+        return why_stored(entry, step, row)
     match step.status:
         case "failed":
             return f"raised {step.error}" + (f", {_late(entry, step)}" if step.late else "")

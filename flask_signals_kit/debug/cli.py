@@ -16,9 +16,8 @@ from .flow_svg import to_file
 from .flow_text import to_dot, to_mermaid
 from .labels import clock, doc_parts, duration, label, near_file, plain, short_file, to_json
 from .lock import HEADER, compare_lock, to_lock
-from .outbox import in_words
+from .outbox import in_words, outbox_problems
 from .outbox_cli import outbox
-from .outbox_problems import outbox_problems
 from .report import (
     POLICIES,
     Problem,
@@ -29,7 +28,8 @@ from .report import (
     signal_to_json,
 )
 from .terminal import (
-    column_widths,
+    Row,
+    Styles,
     counted,
     current_signals,
     dim,
@@ -38,9 +38,8 @@ from .terminal import (
     echo_wrapped,
     json_option,
     print_json,
-    print_row,
+    print_table,
     printable,
-    room_for,
     wrapped,
 )
 from .tree_text import NUMBER, OUTCOME, sent_text, step_text, title_text
@@ -253,7 +252,7 @@ COLOURS: dict[str, str | None] = {
 """The colours of what happened to a receiver; yellow for all else."""
 
 PLACE = 16
-"""The width down to which places are cut before other columns are."""
+"""The width down to which places are cut first: the receivers' names say nearly as much."""
 
 
 def _print_list(found: Report, hidden: int) -> None:
@@ -271,30 +270,23 @@ def _print_list(found: Report, hidden: int) -> None:
 
 def _print_table(signals: Sequence[SignalInfo]) -> None:
     """Print one line for each receiver; if it does not fit, without the receivers' modules."""
-    room = room_for(HEADS)
-    rows = [row for signal in signals for row in _rows(signal)]
-    widths = column_widths([HEADS, *rows])
-    if sum(widths) > room:
-        rows = [row for signal in signals for row in _rows(signal, brief=True)]
-        widths = column_widths([HEADS, *rows])
-    while sum(widths) > room:  # cut the places first: the receivers' names say nearly as much
-        widths[-1 if widths[-1] > PLACE else widths.index(max(widths))] -= 1
-    print_row(HEADS, widths)
-    print_row(["-" * width for width in widths], widths)
-    by_name = {signal.name: signal for signal in signals}
-    for row in rows:
-        signal = by_name[row[0]]
-        name = {"bold": True, "fg": "red" if signal.problems else None}
-        receiver = {"fg": "yellow" if signal.orphan else None}
-        print_row(row, widths, [name, receiver, {}, {"dim": True}])
+    rows = (row for signal in signals for row in _rows(signal))
+    brief = (row for signal in signals for row in _rows(signal, brief=True))
+    styles = [_styles(signal) for signal in signals for _ in signal.receivers or [None]]
+    print_table(HEADS, rows, brief, last=PLACE, styles=styles)
 
 
-def _rows(signal: SignalInfo, *, brief: bool = False) -> list[tuple[str, str, str, str]]:
+def _styles(signal: SignalInfo) -> Styles:
+    name = {"bold": True, "fg": "red" if signal.problems else None}
+    return name, {"fg": "yellow" if signal.orphan else None}, {}, {"dim": True}
+
+
+def _rows(signal: SignalInfo, *, brief: bool = False) -> list[Row]:
     """Return the cells of each receiver, or of one row that says that there are none.
 
     :param brief: leave out the modules of the receivers.
     """
-    rows = [
+    rows: list[Row] = [
         (
             signal.name,
             ("" if brief else f"{receiver.module}.")

@@ -6,18 +6,17 @@ show them.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..core.names import is_glob
 from .labels import plain
 
 if TYPE_CHECKING:
     from ..app.app_signals import AppSignals
-    from ..core.journal import JournalEntry, RequestRecord
     from .report import Report, SignalInfo
 
 ROWS = 24
@@ -42,18 +41,18 @@ UNUSED = "signals without receivers"
 """The name of the group of domain signals without receivers in a long list."""
 
 
+_Counts: TypeAlias = "defaultdict[str, Counter[str]]"
+"""Numbers by the signal's name and the module."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Seen:
-    """The recorded emissions of one signal that were sent in one module."""
+    """What the journal recorded."""
 
-    signal: str
-    """The signal's name."""
-    module: str
-    """The module of the sends."""
-    sent: int
-    """The number of emissions."""
-    received: Mapping[str, int]
-    """How often a receiver ran, by the receiver's module."""
+    sent: _Counts = field(default_factory=lambda: defaultdict(Counter))
+    """How often a signal was sent in a module."""
+    received: _Counts = field(default_factory=lambda: defaultdict(Counter))
+    """How often a receiver of a signal ran that is defined in a module."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -162,74 +161,66 @@ class Flow:
 # -- what was seen --------------------------------------------------------------------------------
 
 
-def seen(app_signals: AppSignals, report: Report) -> list[Seen]:
-    """Return what the journal recorded: the last emissions, with at most :data:`STEPS` steps.
+def seen(app_signals: AppSignals, report: Report) -> Seen:
+    """Count the last emissions that the journal recorded, with at most :data:`STEPS` steps.
 
     :param app_signals: the app's signals.
     :param report: the report of all of them, which has the number of their receivers.
     """
-    journal = app_signals.journal
-    if journal is None:
-        return []
-    steps = {signal.name: len(signal.receivers) for signal in report.signals}
-    left = STEPS
-
-    def fits(number: int, signal: str, record: RequestRecord) -> bool:
-        nonlocal left
-        left -= 1 + steps.get(signal, 0)
-        return left >= 0
-
-    return count(journal.newest(fits))
-
-
-def count(entries: Iterable[JournalEntry]) -> list[Seen]:
-    """Count recorded emissions by signal, sending module and the modules of receivers that ran."""
-    sent: Counter[tuple[str, str]] = Counter()
-    received: dict[tuple[str, str], Counter[str]] = {}
-    for entry in entries:
-        module = UNKNOWN if entry.site is None else plain(entry.site.module)
-        key = plain(entry.signal), module
-        sent[key] += 1
-        received.setdefault(key, Counter()).update(
+    found, left = Seen(), STEPS
+    receivers = {signal.name: len(signal.receivers) for signal in report.signals}
+    for entry in () if app_signals.journal is None else app_signals.journal.newest():
+        left -= 1 + receivers.get(entry.signal, 0)
+        if left < 0:
+            break
+        signal, site = plain(entry.signal), entry.site
+        found.sent[signal][UNKNOWN if site is None else plain(site.module)] += 1
+        found.received[signal].update(
             plain(step.receiver.module) for step in entry.steps if step.status in {"ran", "failed"}
         )
-    return [
-        Seen(signal=key[0], module=key[1], sent=number, received=received[key])
-        for key, number in sent.items()
-    ]
+    return found
 
 
 # -- the whole flow -------------------------------------------------------------------------------
 
 
 def flow(
-    report: Report, seen: Iterable[Seen] = (), *, words: str = "", connected: bool = False
+    report: Report, seen: Seen | None = None, *, words: str = "", connected: bool = False
 ) -> Flow:
     """Return which modules send and receive the signals of a report.
 
     Unused signals of Flask and extensions are left out.
 
     :param report: the report of the app's signals.
-    :param seen: what the journal recorded.
+    :param seen: what the journal recorded; nothing if omitted.
     :param words: a glob for a signal or a module; or words, each of which must occur in what the
         list of signals searches, or in the name of a module.
     :param connected: leave out signals without receivers.
     """
-    recorded: dict[str, list[Seen]] = {}
-    for each in seen:
-        recorded.setdefault(each.signal, []).append(each)
+    seen = seen or Seen()
     senders, receivers = _Modules(), _Modules()
     signals: list[Node] = []
     sends: list[Edge] = []
     receives: list[Edge] = []
     for signal in report.without_unused().signals:
-        there = recorded.get(signal.name, ())
-        if (connected and not signal.receivers) or not _matches(signal, there, words):
+        sent, received = seen.sent[signal.name], seen.received[signal.name]
+        if (connected and not signal.receivers) or not _matches(signal, [*sent, *received], words):
             continue
-        node = _node(signal)
+        node = Node(
+            name=signal.name,
+            members=(signal.name,),
+            origin=signal.origin,
+            is_unused=not signal.receivers,
+        )
         signals.append(node)
-        sends += (Edge(source=senders[each.module], target=node, seen=each.sent) for each in there)
-        receives += _receives(signal, node, there, receivers)
+        sends += (
+            Edge(source=senders[name], target=node, seen=number) for name, number in sent.items()
+        )
+        there = dict.fromkeys(plain(receiver.module) for receiver in signal.receivers)
+        receives += (
+            Edge(source=node, target=receivers[name], seen=received[name], connected=name in there)
+            for name in dict.fromkeys([*there, *received])
+        )
     return Flow(
         app=report.app,
         journal=report.journal,
@@ -249,38 +240,17 @@ class _Modules(dict[str, Node]):
         return node
 
 
-def _node(signal: SignalInfo) -> Node:
-    return Node(
-        name=signal.name,
-        members=(signal.name,),
-        origin=signal.origin,
-        is_unused=not signal.receivers,
-    )
+def _matches(signal: SignalInfo, seen: list[str], words: str) -> bool:
+    """Tell whether a signal, or a module that sent or received it, matches.
 
-
-def _receives(
-    signal: SignalInfo, node: Node, seen: Iterable[Seen], modules: _Modules
-) -> Iterator[Edge]:
-    """Yield an edge for each module of a receiver that is connected, or that ran."""
-    counts = Counter[str]()
-    for each in seen:
-        counts.update(each.received)
-    connected = dict.fromkeys(plain(receiver.module) for receiver in signal.receivers)
-    for name in connected | dict.fromkeys(counts):
-        yield Edge(
-            source=node, target=modules[name], seen=counts[name], connected=name in connected
-        )
-
-
-def _matches(signal: SignalInfo, seen: Iterable[Seen], words: str) -> bool:
-    """Tell whether a signal, or a module that sent or received it, matches."""
+    :param seen: the modules that did so according to the journal.
+    """
     if not words:
         return True
-    modules = [name for each in seen for name in (each.module, *each.received)]
     if is_glob(words):
-        modules += [plain(receiver.module) for receiver in signal.receivers]
+        modules = [*seen, *(plain(receiver.module) for receiver in signal.receivers)]
         return any(fnmatchcase(name, words) for name in (signal.name, *modules))
-    text = " ".join([signal.text, *modules]).lower()
+    text = " ".join([signal.text, *seen]).lower()
     return all(word in text for word in words.lower().split())
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,7 +21,7 @@ from .outbox import (
     outbox_report,
 )
 from .terminal import (
-    column_widths,
+    Row,
     counted,
     current_outbox,
     echo,
@@ -31,7 +30,6 @@ from .terminal import (
     json_option,
     print_json,
     print_table,
-    room_for,
     show_progress,
 )
 
@@ -62,33 +60,35 @@ def outbox(context: click.Context, as_json: bool) -> None:
         context.default_map = {context.invoked_subcommand: {"as_json": True}}
 
 
-def _filters(*statuses: str) -> Callable[[F], F]:
-    """Return a decorator that adds the options of a filter."""
+def _options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    """Return a decorator that adds arguments and options in this order."""
 
     def add(command: F) -> F:
-        command = click.option("--signal", default="", help="Only those of this signal.")(command)
-        command = click.option("--receiver", default="", help="Only those of this receiver.")(
-            command
-        )
-        choice = click.Choice(statuses)
-        return click.option("--status", type=choice, help="Only those with this status.")(command)
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
 
     return add
+
+
+def _filters(*statuses: str) -> Callable[[F], F]:
+    """Return a decorator that adds the options of a filter."""
+    return _options(
+        click.option("--status", type=click.Choice(statuses), help="Only those with this status."),
+        click.option("--receiver", default="", help="Only those of this receiver."),
+        click.option("--signal", default="", help="Only those of this signal."),
+    )
 
 
 def _changing(*statuses: str) -> Callable[[F], F]:
     """Return a decorator that adds the arguments and options of a command that changes messages."""
-
-    def add(command: F) -> F:
-        command = json_option(command)
-        command = click.option("--yes", is_flag=True, help="Do not ask.")(command)
-        command = click.option("--dry-run", is_flag=True, help="Only say what would be changed.")(
-            command
-        )
-        command = _filters(*statuses)(command)
-        return click.argument("message", metavar="[ID]", type=int, required=False)(command)
-
-    return add
+    return _options(
+        click.argument("message", metavar="[ID]", type=int, required=False),
+        _filters(*statuses),
+        click.option("--dry-run", is_flag=True, help="Only say what would be changed."),
+        click.option("--yes", is_flag=True, help="Do not ask."),
+        json_option,
+    )
 
 
 # -- showing --------------------------------------------------------------------------------------
@@ -182,42 +182,6 @@ def _no_message(number: int) -> click.ClickException:
 # -- changing -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Change:
-    """What ``retry`` or ``discard`` is to change, and how."""
-
-    verb: str
-    """The command."""
-    past: str
-    """The past participle."""
-    message: int | None
-    """The id of the only message."""
-    status: str | None
-    """The status of the messages."""
-    receiver: str
-    """Their receiver."""
-    signal: str
-    """Their signal."""
-    dry_run: bool
-    """Whether nothing is to be changed."""
-    yes: bool
-    """Whether not to ask."""
-    as_json: bool
-    """Whether to print JSON."""
-
-    def wanted(self) -> dict[str, Any]:
-        """Return the filter: dead messages only, unless it says more.
-
-        :raises UsageError: without an id or a filter, and with both.
-        """
-        given = {"status": self.status or "", "receiver": self.receiver, "signal": self.signal}
-        if self.message is None and not any(given.values()):
-            raise click.UsageError("Give the ID of a message, or a filter such as --status dead.")
-        if self.message is not None and any(given.values()):
-            raise click.UsageError("Give the ID of a message or filters, not both.")
-        return given if self.message is not None else {**given, "status": self.status or "dead"}
-
-
 @outbox.command("retry")
 @_changing("retrying", "dead")
 @errors_shown()
@@ -227,7 +191,7 @@ def retry_messages(**options: Any) -> None:
     Without --status, filters match dead messages only. A dead message gets as many further attempts
     as a new one; those of a retrying message stay as they are.
     """
-    _change(_Change(verb="retry", past="retried", **options))
+    _change("retry", "retried", **options)
 
 
 @outbox.command("discard")
@@ -238,28 +202,53 @@ def discard_messages(**options: Any) -> None:
 
     Without --status, filters match dead messages only. Messages that run are not deleted.
     """
-    _change(_Change(verb="discard", past="discarded", **options))
+    _change("discard", "discarded", **options)
 
 
-def _change(change: _Change) -> None:
-    wanted = change.wanted()
+def _change(
+    verb: str,
+    past: str,
+    *,
+    message: int | None,
+    status: str | None,
+    receiver: str,
+    signal: str,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Retry or discard messages, or only count them.
+
+    :param verb: the command.
+    :param past: its past participle.
+    """
+    wanted: dict[str, Any] = {"status": status or "", "receiver": receiver, "signal": signal}
+    if message is None and not any(wanted.values()):
+        raise click.UsageError("Give the ID of a message, or a filter such as --status dead.")
+    if message is not None and any(wanted.values()):
+        raise click.UsageError("Give the ID of a message or filters, not both.")
     app_signals, outbox = current_outbox()
-    _check_names(app_signals, outbox, change.receiver, change.signal)
-    if change.message is not None:
-        _check_number(outbox, change)
-    where = outbox.queries.where(number=change.message, **wanted)
+    _check_names(app_signals, outbox, receiver, signal)
+    if message is None:
+        wanted["status"] = status or "dead"
+    else:
+        _check_number(outbox, verb, message)
+    where = outbox.queries.where(number=message, **wanted)
     with outbox.reading() as connection:
-        total = outbox.queries.count(connection, where)
-    if change.dry_run:
-        if change.message is None and not change.as_json:
-            _print_matching(messages(outbox, **wanted, limit=SHOWN), total)
-        _print_changed(app_signals, change, total)
-        return
-    if total > 1 and not change.yes:
-        question = f"{change.verb.capitalize()} {counted(total, 'message')}?"
-        click.confirm(question, abort=True, err=True)
-    work = outbox.retry if change.verb == "retry" else outbox.discard
-    _print_changed(app_signals, change, show_progress(change.past, work(where), total))
+        number = outbox.queries.count(connection, where)
+    if not dry_run:
+        if number > 1 and not yes:
+            question = f"{verb.capitalize()} {counted(number, 'message')}?"
+            click.confirm(question, abort=True, err=True)
+        work = outbox.retry if verb == "retry" else outbox.discard
+        number = show_progress(past, work(where), number)
+    elif message is None and not as_json:
+        _print_matching(messages(outbox, **wanted, limit=SHOWN), number)
+    if as_json:
+        print_json({"app": app_signals.app.name, "dry_run": dry_run, "messages": number})
+    else:
+        were = "would be" if dry_run else "was" if number == 1 else "were"
+        echo(f"{counted(number, 'message').capitalize()} {were} {past}.")
 
 
 def _print_matching(listed: list[MessageInfo], total: int) -> None:
@@ -269,9 +258,8 @@ def _print_matching(listed: list[MessageInfo], total: int) -> None:
         echo(f"... and {total - len(listed):,} more\n" if total > len(listed) else "")
 
 
-def _check_number(outbox: Outbox, change: _Change) -> None:
+def _check_number(outbox: Outbox, verb: str, number: int) -> None:
     """Refuse a message that does not exist, or that the command does not change."""
-    number = change.message or 0
     message = find_message(outbox, number)
     if message is None:
         raise _no_message(number)
@@ -279,23 +267,15 @@ def _check_number(outbox: Outbox, change: _Change) -> None:
         raise click.ClickException(
             f"Message {number} is running, so it is not changed. Try again when its run has ended."
         )
-    if change.verb == "retry" and message.status == "due":
+    if verb == "retry" and message.status == "due":
         raise click.ClickException(
             f"Message {number} is due already, so there is nothing to retry. Does a worker run?"
         )
-    if change.verb == "retry" and message.status == "dead" and message.message_id is None:
+    if verb == "retry" and message.status == "dead" and message.message_id is None:
         raise click.ClickException(
             f"Message {number} cannot run, because its headers are damaged. To delete it, run "
             f"'flask signals outbox discard {number}'."
         )
-
-
-def _print_changed(app_signals: AppSignals, change: _Change, done: int) -> None:
-    if change.as_json:
-        print_json({"app": app_signals.app.name, "dry_run": change.dry_run, "messages": done})
-    else:
-        were = "would be" if change.dry_run else "was" if done == 1 else "were"
-        echo(f"{counted(done, 'message').capitalize()} {were} {change.past}.")
 
 
 # -- printing -------------------------------------------------------------------------------------
@@ -324,13 +304,10 @@ def _print_messages(listed: list[MessageInfo]) -> None:
     if not listed:
         echo("No messages.")
         return
-    rows = [_row(each) for each in listed]
-    if sum(column_widths([HEADS, *rows])) > room_for(HEADS):
-        rows = [_row(each, brief=True) for each in listed]
-    print_table(HEADS, rows)
+    print_table(HEADS, map(_row, listed), (_row(each, brief=True) for each in listed))
 
 
-def _row(message: MessageInfo, *, brief: bool = False) -> tuple[str, ...]:
+def _row(message: MessageInfo, *, brief: bool = False) -> Row:
     """Return the cells of a message.
 
     :param brief: leave out the modules of receivers, and the places of errors.

@@ -11,13 +11,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ..core.journal import JournalStep
 from ..errors import DeadMessageError, PayloadError
 from ..records import ASKED
 from .labels import brief_moment, clock, duration, plain, short_error
 
 if TYPE_CHECKING:
     from ..app.app_signals import AppSignals
-    from ..core.journal import JournalEntry, JournalStep
+    from ..core.journal import JournalEntry
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
@@ -58,8 +59,8 @@ def updated(step: JournalStep, stored: Stored) -> JournalStep:
     if step.message not in stored or _is_over(step):
         return step
     row = stored[step.message]
-    if row is None:
-        return _gone(step)
+    if row is None:  # another process has deleted it, for whatever reason
+        return JournalStep(connection=step.connection, status="done", attempts=step.attempts)
     is_dead = row.status == "dead"
     if row.attempt == step.attempt and is_dead == (step.status == "dead"):
         return step  # this process ran it last
@@ -76,19 +77,11 @@ def updated(step: JournalStep, stored: Stored) -> JournalStep:
     )
 
 
-def _gone(step: JournalStep) -> JournalStep:
-    """Return the step of a message that another process has deleted, for whatever reason."""
-    return replace(
-        step, status="done", started=None, duration=None, error=None, raised=None, dropped=None
-    )
-
-
-def why_stored(entry: JournalEntry, step: JournalStep, stored: Stored) -> str:
+def why_stored(entry: JournalEntry, step: JournalStep, row: Any) -> str:
     """Return why the step of a durable receiver has its status.
 
-    :param stored: the answer of :func:`ask`.
+    :param row: that of its message in the answer of :func:`ask`, or ``None``.
     """
-    row = None if step.message is None else stored.get(step.message)
     if step.status == "done":
         return "in another process: it ran or was discarded"
     if step.status == "ran":
@@ -126,12 +119,11 @@ def _ended(step: JournalStep, row: Any) -> str:
     return f": {short_error(plain(reason))}"
 
 
-def next_attempt(step: JournalStep, stored: Stored) -> float | None:
+def next_attempt(step: JournalStep, row: Any) -> float | None:
     """Return when a step that is retried runs next, in seconds since the epoch, if that is later.
 
-    :param stored: the answer of :func:`ask`.
+    :param row: as in :func:`why_stored`.
     """
-    row = None if step.message is None else stored.get(step.message)
     waits = step.status == "retrying" and not step.is_running
     return row.due if waits and row is not None and row.is_later else None
 

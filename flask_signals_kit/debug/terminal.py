@@ -10,7 +10,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import click
 from flask import current_app
@@ -72,35 +72,54 @@ def print_json(data: Any) -> None:
 
 
 GAP = "  "
-"""The space between the columns of the list."""
+"""The space between the columns of a table."""
+
+Row: TypeAlias = tuple[str, ...]
+"""The cells of a row of a table."""
+
+Styles: TypeAlias = Sequence[dict[str, Any]]
+"""The arguments of :func:`click.style` for each cell of a row; none if empty."""
 
 
-def column_widths(rows: Sequence[tuple[str, ...]]) -> list[int]:
-    """Return the width of each column."""
-    return [max(map(len, column)) for column in zip(*rows, strict=True)]
+def print_table(
+    heads: Row,
+    rows: Iterable[Row],
+    brief: Iterable[Row] = (),
+    *,
+    last: int = sys.maxsize,
+    styles: Sequence[Styles] = (),
+) -> None:
+    """Print rows below their heads; where they do not fit, the widest columns are cut.
+
+    :param brief: the rows with shorter cells, for a terminal that the rows do not fit.
+    :param last: the width down to which the last column is cut before others are.
+    :param styles: those of each row.
+    """
+    room = (terminal_width() or sys.maxsize) - len(GAP) * (len(heads) - 1)
+    shown, widths = _measured(heads, rows)
+    if sum(widths) > room:
+        shown, widths = _measured(heads, list(brief) or shown)
+    while sum(widths) > room:
+        widths[-1 if widths[-1] > last else widths.index(max(widths))] -= 1
+    _print_row(heads, widths)
+    _print_row(tuple("-" * width for width in widths), widths)
+    for row, each in zip(shown, styles or [()] * len(shown), strict=True):
+        _print_row(row, widths, each)
 
 
-def room_for(heads: Sequence[str]) -> int:
-    """Return the width that the terminal has for columns with these heads."""
-    return (terminal_width() or sys.maxsize) - len(GAP) * (len(heads) - 1)
+def _measured(heads: Row, rows: Iterable[Row]) -> tuple[list[Row], list[int]]:
+    """Return rows without characters that a terminal would obey, and the width of each column."""
+    shown = [tuple(map(printable, row)) for row in rows]
+    return shown, [max(map(len, column)) for column in zip(heads, *shown, strict=True)]
 
 
-def print_row(row: Sequence[str], widths: list[int], styles: Sequence[dict[str, Any]] = ()) -> None:
-    """Print a row of the list; of a text that is too long, its end is shown."""
+def _print_row(row: Row, widths: list[int], styles: Styles = ()) -> None:
+    """Print a row of a table; of a text that is too long, its end is shown."""
     cells: list[str] = []
     for text, width, style in zip(row, widths, styles or [{}] * len(row), strict=True):
         short = text if len(text) <= width else f"…{text[len(text) - width + 1 :]}"
         cells.append((click.style(short, **style) if short else "") + " " * (width - len(short)))
     echo(GAP.join(cells).rstrip())
-
-
-def print_table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """Print rows below their heads; where they do not fit, the widest columns are cut."""
-    widths, room = column_widths([heads, *rows]), room_for(heads)
-    while sum(widths) > room:
-        widths[widths.index(max(widths))] -= 1
-    for row in (heads, tuple("-" * width for width in widths), *rows):
-        print_row([printable(cell) for cell in row], widths)
 
 
 def show_progress(past: str, batches: Iterable[int], total: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError
@@ -292,7 +292,7 @@ def ask(page: str, name: str, wanted: str | None) -> list[Sent]:
     answer = _fetch(f"{page}/requests.json?{query}")
     try:
         recorded, app = answer["journal"], answer["app"]
-        found = [sent for request in answer["requests"] for sent in _sent(request, page)]
+        found = [sent for request in answer["requests"] for sent in _sent(request, page, wanted)]
     except (AttributeError, KeyError, TypeError):
         message = f"{page} is not the page of this version of flask_signals_kit."
         raise click.ClickException(message) from None
@@ -300,9 +300,8 @@ def ask(page: str, name: str, wanted: str | None) -> list[Sent]:
         raise click.ClickException(
             f"App {app!r} at {page} keeps no journal. Set SIGNALS_KIT_JOURNAL to True."
         )
-    found = [sent for sent in found if sent.emission.signal == name]
     found.sort(key=lambda sent: sent.emission.number, reverse=True)
-    return [_only(sent, wanted) for sent in found[:EXPLAINED]]
+    return found[:EXPLAINED]
 
 
 def ask_outbox(page: str, signal: SignalInfo | None) -> dict[str, int] | None:
@@ -320,11 +319,6 @@ def ask_outbox(page: str, signal: SignalInfo | None) -> dict[str, int] | None:
         return {status: sum(each[status] for each in own) for status in answer["counts"]}
     except (click.ClickException, KeyError, TypeError):
         return None
-
-
-def _only(sent: Sent, wanted: str | None) -> Sent:
-    steps = tuple(step for step in sent.emission.steps if _is_wanted(step.receiver, wanted))
-    return replace(sent, emission=replace(sent.emission, steps=steps))
 
 
 def page_of(url: str, page_url: str) -> str:
@@ -367,26 +361,24 @@ def _fetch(url: str) -> Any:
         ) from None
 
 
-def _sent(request: dict[str, Any], page: str) -> Iterator[Sent]:
-    """Yield the emissions of a request in the JSON of the page."""
-    facts = dict(request)
-    emissions = facts.pop("emissions")
-    info = RequestInfo(**facts)
+def _sent(request: dict[str, Any], page: str, wanted: str | None) -> Iterator[Sent]:
+    """Yield the emissions of a request in the JSON of the page, with the steps that are wanted."""
+    emissions = request.pop("emissions")
+    info = RequestInfo(**request)
     for each in emissions:
-        emission = _emission(each)
+        steps = tuple(
+            step for step in map(_step, each["steps"]) if _is_wanted(step.receiver, wanted)
+        )
+        emission = EmissionInfo(**each | {"steps": steps, "site": _place(each["site"])})
         yield Sent(emission=emission, request=info, url=f"{page}/emissions/{emission.number}")
 
 
-def _emission(data: dict[str, Any]) -> EmissionInfo:
-    """Return the emission that :func:`.to_json` described."""
-    facts = dict(data)
-    facts["steps"] = tuple(map(_step, data["steps"]))
-    facts["site"] = data["site"] and Place(**data["site"])
-    return EmissionInfo(**facts)
-
-
 def _step(data: dict[str, Any]) -> StepInfo:
-    facts = dict(data)
-    facts["receiver"] = Place(**data["receiver"])
-    facts["raised"] = data["raised"] and Place(**data["raised"])
-    return StepInfo(**facts)
+    return StepInfo(
+        **data | {"receiver": _place(data["receiver"]), "raised": _place(data["raised"])}
+    )
+
+
+def _place(data: dict[str, Any] | None) -> Any:
+    """Return a place, or ``None``."""
+    return data and Place(**data)

@@ -11,7 +11,8 @@ from ..core.delivery import Call
 from ..core.introspection import LazyEmission, find_caller, unwrap
 from ..errors import UnknownSignalError, suggestion
 from ..records import SENDER, Receiver
-from .payloads import check_names, sample_payload, sample_value
+from .payloads import check_names, make_values
+from .samples import sample
 
 if TYPE_CHECKING:
     from ..app.app_signals import AppSignals
@@ -44,7 +45,8 @@ def call(
     if contract is not None:
         contract.check_receiver(receiver)
         check_names(contract, payload, "kit.call")
-        payload = sample_payload(contract, payload, HOW) | payload
+        missing = [name for name in contract.required if name not in payload]
+        payload = make_values(contract, missing, sample, HOW) | payload
     if SENDER in overrides:
         sender = unwrap(overrides[SENDER])
     else:
@@ -59,8 +61,7 @@ def _sample_sender(contract: Contract | None, app: Any) -> Any:
     """Return the app, if it is a possible sender; else a sample of the sender's declared type."""
     if contract is None or contract.sender_type is None:
         return app
-    hints = contract.resolve_types()
-    kind = hints.get(SENDER)
+    kind = contract.resolve_types().get(SENDER)
     if kind is Any or kind in type(app).__mro__:
         return app
-    return sample_value(contract, hints, SENDER, HOW)
+    return make_values(contract, [SENDER], sample, HOW)[SENDER]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import textwrap
 from bisect import insort
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from blinker import ANY
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from ..app.app_signals import AppSignals
     from ..core.journal import JournalEntry
     from ..core.observation import Observation
-    from ..records import Connection
 
 EXPLANATIONS = 5
 """The most explanations of a receiver that are named before the tree."""
@@ -58,34 +57,11 @@ class Captured:
     """When it began, in seconds, on the clock of ``time.perf_counter``."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Recorded:
-    """What is known of the receivers of an emission."""
+_Recorded: TypeAlias = "tuple[Captured, JournalEntry]"
+"""A captured emission, as the test gets it and as a journal records it."""
 
-    captured: Captured
-    """The emission."""
-    entry: Callable[[], JournalEntry]
-    """Returns what has happened to each receiver so far."""
-    keys: dict[int, Any]
-    """The key of each receiver, by the order of its connection."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Part:
-    """One receiver's part in an emission."""
-
-    captured: Captured
-    """The emission."""
-    step: StepInfo
-    """What happened."""
-    connection: Connection
-    """The connection."""
-    key: Any
-    """The key of the receiver."""
-
-    def is_of(self, receiver: Receiver | str) -> bool:
-        """Tell whether it is the part of a receiver."""
-        return is_receiver(receiver, self.key, self.connection.uid, self.connection.receiver)
+_Part: TypeAlias = tuple[Captured, StepInfo]
+"""An emission, and what happened to one receiver."""
 
 
 class CapturedSignals(list[Captured]):
@@ -124,11 +100,8 @@ class CapturedSignals(list[Captured]):
             emission=observation.emission,
             started=observation.started,
         )
-        self._recorded[observation.number] = _Recorded(
-            captured=captured,
-            entry=entry_of(observation, captured.emission.sender, self._request),
-            keys=observation.roster.receivers,
-        )
+        entry = entry_of(observation, captured.emission.sender, self._request)
+        self._recorded[entry.number] = captured, entry
         insort(self, captured, key=attrgetter("started"))  # one sent by a receiver ends first
 
     # -- signals ------------------------------------------------------------------------------
@@ -213,10 +186,10 @@ class CapturedSignals(list[Captured]):
         """
         __tracebackhide__ = True
         parts = self._parts_of(receiver)
-        found = next((part for part in parts if part.step.status == "ran"), None)
+        found = next((captured for captured, step in parts if step.status == "ran"), None)
         if found is None:
             raise AssertionError(self._about(receiver, "was not called", parts))
-        return found.captured
+        return found
 
     def assert_skipped(self, receiver: Receiver | str, reason: str | None = None) -> Captured:
         """Assert that a receiver was connected, but did not run for an emission.
@@ -233,9 +206,9 @@ class CapturedSignals(list[Captured]):
         """
         __tracebackhide__ = True
         parts = self._parts_of(receiver)
-        for part in parts:
-            if part.step.status in SKIPPED and (reason or "") in part.step.explanation:
-                return part.captured
+        for captured, step in parts:
+            if step.status in SKIPPED and (reason or "") in step.explanation:
+                return captured
         what = "was not skipped" if reason is None else f"was not skipped because of {reason!r}"
         raise AssertionError(self._about(receiver, what, parts))
 
@@ -245,7 +218,7 @@ class CapturedSignals(list[Captured]):
         """Return the name of a signal; refuse a typo, for which "not sent" would always be true."""
         __tracebackhide__ = True
         name = self._name_of(signal)
-        sent = {each.captured.signal for each in self._recorded.values()}
+        sent = {captured.signal for captured, _ in self._recorded.values()}
         if name not in sent and name not in self._app_signals.names:
             near = nearest(name, sent | self._app_signals.names.all() - {name})
             text = f"Signal {name!r} was not sent, is not declared and has no receivers."
@@ -265,23 +238,24 @@ class CapturedSignals(list[Captured]):
             raise AssertionError(self._not_sent(name, sender, payload))
         return found
 
-    def _parts(self) -> Iterator[_Part]:
-        """Yield the part of each receiver in each emission, in the order of the sends."""
-        for emission in self._emissions():
-            each = self._recorded[emission.number]
-            for recorded_step, step in zip(in_order(each.entry()), emission.steps, strict=True):
-                connection = recorded_step.connection
-                key = each.keys[connection.order]
-                yield _Part(captured=each.captured, step=step, connection=connection, key=key)
-
     def _parts_of(self, receiver: Receiver | str) -> list[_Part]:
-        return [part for part in self._parts() if part.is_of(receiver)]
+        """Return the parts of a receiver, in the order of the sends."""
+        found: list[_Part] = []
+        for emission in self._emissions():
+            captured, entry = self._recorded[emission.number]
+            for recorded, step in zip(in_order(entry), emission.steps, strict=True):
+                connection = recorded.connection
+                key = entry.roster.receivers[connection.order]
+                if is_receiver(receiver, key, connection.uid, step.receiver):
+                    found.append((captured, step))
+        return found
 
     def _emissions(self) -> list[EmissionInfo]:
         """Return the records of the emissions that the test has not removed from the list."""
         present = set(self)
-        entries = [each.entry for each in self._recorded.values() if each.captured in present]
-        return describe_entries(self._app_signals, lambda: [entry() for entry in entries])
+        recorded = self._recorded.values()
+        entries = [entry.again() for captured, entry in recorded if captured in present]
+        return describe_entries(self._app_signals, entries)
 
     # -- texts --------------------------------------------------------------------------------
 
@@ -299,11 +273,11 @@ class CapturedSignals(list[Captured]):
         """Describe what happened to a receiver."""
         text = f"Receiver {receiver_label(receiver)} {what}"
         if parts:
-            words = [*dict.fromkeys(part.step.explanation for part in parts)]
+            words = [*dict.fromkeys(step.explanation for _, step in parts)]
             more = ["…"] if len(words) > EXPLANATIONS else []
             return self._with_tree(f"{text} ({'; '.join(words[:EXPLANATIONS] + more)}).")
         text += ": it is not connected to a signal that was sent."
-        connected = {named(part.connection.receiver) for part in self._parts()}
+        connected = {named(step.receiver) for each in self._emissions() for step in each.steps}
         if isinstance(receiver, str) and not self._is_connected(receiver):
             text += suggestion(nearest(receiver, connected))
         return self._with_tree(text)
@@ -321,9 +295,7 @@ class CapturedSignals(list[Captured]):
         if not self:
             return printable(f"{text}\nNothing was sent in this block.")
         recorded = self._recorded
-        lines = list(
-            tree_lines(self._emissions(), lambda each: _text(recorded[each.number].captured))
-        )
+        lines = list(tree_lines(self._emissions(), lambda each: _text(recorded[each.number][0])))
         sent = textwrap.indent("\n".join(last_lines(lines)), "  ")
         return printable(f"{text}\nSent in this block:\n{sent}")
 

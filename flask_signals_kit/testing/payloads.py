@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, get_args
 
 from ..app.contract import Contract
 from ..app.handle import DomainSignal
 from ..errors import ConfigurationError, ContractError, DeclarationError, did_you_mean, type_name
 from ..records import SENDER
-from .samples import NoSampleError, is_model, sample, why_no_model
+from .samples import NoSampleError, is_model, why_no_model
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -53,17 +53,14 @@ def payloads(
             f"{getattr(signal, 'name', None) or type_name(signal)!r}: declare it by @kit.declare."
         )
     check_names(contract, strategies, "payloads")
-    hints, how = contract.resolve_types(), f"payloads({signal.name}, {{}}=strategy)"
-    chosen = dict(strategies)
-    for name in contract.names:
-        if name not in chosen:
-            kind = type_for(contract, hints, name, how)
-            chosen[name] = _generated(contract, name, kind, how)
+    missing = [name for name in contract.names if name not in strategies]
+    made = make_values(contract, missing, _strategy, f"payloads({signal.name}, {{}}=strategy)")
+    chosen = made | strategies
     optional = {name: chosen.pop(name) for name in contract.optional}
     return st.fixed_dictionaries(chosen, optional=optional)
 
 
-def _generated(contract: Contract, name: str, kind: Any, how: str) -> SearchStrategy[Any]:
+def _strategy(kind: Any) -> SearchStrategy[Any]:
     """Return Hypothesis's strategy for a type.
 
     Of a model, Hypothesis would make instances without values: their constructor needs none.
@@ -72,12 +69,12 @@ def _generated(contract: Contract, name: str, kind: Any, how: str) -> SearchStra
 
     model = next(filter(is_model, _parts(kind)), None)
     if model is not None:
-        raise no_value(contract, name, why_no_model(model), how)
+        raise NoSampleError(why_no_model(model))
     strategy: SearchStrategy[Any] = st.from_type(kind)
     try:
         strategy.validate()
     except Exception as error:  # of Hypothesis, and a TypeError for some protocols
-        raise no_value(contract, name, f"Hypothesis cannot make it: {error}", how) from error
+        raise NoSampleError(f"Hypothesis cannot make it: {error}") from error
     return strategy
 
 
@@ -88,63 +85,42 @@ def _parts(kind: Any) -> Iterator[Any]:
         yield from _parts(argument)
 
 
-def sample_payload(contract: Contract, given: Collection[str], how: str) -> dict[str, Any]:
-    """Return samples for the payload names that a send must pass.
+def make_values(
+    contract: Contract, names: Iterable[str], make: Callable[[Any], Any], how: str
+) -> dict[str, Any]:
+    """Return what a function makes of the declared types of payload names, or of the sender.
 
-    :param given: names that need no sample.
-    :param how: as in :func:`no_value`.
-    :raises ContractError: for a name that has no sample.
+    :param make: makes a value of a type, or raises :class:`.NoSampleError`.
+    :param how: the code that passes a value instead, with braces for the name.
+    :raises ContractError: for a name without a type, or if there is no value of its type.
     """
     hints = contract.resolve_types()
-    return {
-        name: sample_value(contract, hints, name, how)
-        for name in contract.required
-        if name not in given
-    }
+    values: dict[str, Any] = {}
+    for name in names:
+        try:
+            values[name] = make(_type_of(contract, hints, name))
+        except NoSampleError as error:
+            what = "The sender" if name == SENDER else f"Payload {name!r}"
+            declared = f", declared in {contract.place}," if contract.place else ""
+            raise ContractError(
+                f"{what} of signal {contract.signal!r}{declared} must be passed: {error}. "
+                f"Write {how.format(name)}."
+            ) from error
+    return values
 
 
-def sample_value(contract: Contract, hints: Mapping[str, Any], name: str, how: str) -> Any:
-    """Return a sample of the declared type of a payload name or of the sender.
-
-    :raises ContractError: if there is none.
-    """
-    kind = type_for(contract, hints, name, how)
-    try:
-        return sample(kind)
-    except NoSampleError as error:
-        raise no_value(contract, name, str(error), how) from error
-
-
-def type_for(contract: Contract, hints: Mapping[str, Any], name: str, how: str) -> Any:
+def _type_of(contract: Contract, hints: Mapping[str, Any], name: str) -> Any:
     """Return the declared type of a payload name or of the sender.
 
     :param hints: the declared types that exist at run time.
-    :param how: as in :func:`no_value`.
-    :raises ContractError: if none is declared, or if it does not exist at run time.
     """
     if name in hints:
         return hints[name]
     text = contract.sender_type if name == SENDER else dict(contract.types).get(name)
     if text is None:
-        raise no_value(contract, name, "its type is not declared", how)
-    reason = (
+        raise NoSampleError("its type is not declared")
+    raise NoSampleError(
         f"its type {text} does not exist at run time; it may be imported for type checkers only"
-    )
-    raise no_value(contract, name, reason, how)
-
-
-def no_value(contract: Contract, name: str, reason: str, how: str) -> ContractError:
-    """Return the error for a value that the caller must pass.
-
-    :param name: the name of the payload, or :data:`SENDER`.
-    :param reason: why there is no sample or strategy, as a part of a sentence.
-    :param how: the code that passes it, with braces for the name.
-    """
-    what = "The sender" if name == SENDER else f"Payload {name!r}"
-    declared = f", declared in {contract.place}," if contract.place else ""
-    return ContractError(
-        f"{what} of signal {contract.signal!r}{declared} must be passed: {reason}. "
-        f"Write {how.format(name)}."
     )
 
 

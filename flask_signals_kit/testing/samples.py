@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import is_dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from inspect import signature
 from types import NoneType, UnionType
 from typing import (
     Annotated,
@@ -137,16 +138,10 @@ def _required(kind: Any) -> list[str] | None:
     """Return the names that a value of a class needs; ``None`` for a class that is not known."""
     if is_typeddict(kind):
         return sorted(kind.__required_keys__)
-    if is_dataclass(kind):
-        return [
-            field.name
-            for field in fields(kind)
-            if field.init and field.default is MISSING and field.default_factory is MISSING
-        ]
-    if issubclass(kind, tuple):
-        defaults = getattr(kind, "_field_defaults", {})
-        return [name for name in getattr(kind, "_fields", ()) if name not in defaults]
-    return None
+    if not any((is_dataclass(kind), issubclass(kind, tuple))):
+        return None
+    parameters = signature(kind).parameters.values()
+    return [each.name for each in parameters if each.default is each.empty]
 
 
 def _make(kind: Any, required: list[str], outer: tuple[Any, ...]) -> Any:

@@ -485,6 +485,19 @@ def test_pipe_output_has_no_colours_and_no_wrapping() -> None:
         assert max(map(len, output.splitlines())) > 80
 
 
+def test_names_in_the_list_do_not_control_the_terminal() -> None:
+    """A name or a file may contain anything; its escapes are printed as text."""
+
+    def receive(sender: object, **extra: object) -> None: ...
+
+    receive.__qualname__ = "lost\x1bc"
+    app = make_app()
+    app.extensions["signals_kit"].on("account_funded")(receive)
+    output = app.test_cli_runner().invoke(args=["signals", "list"]).output
+    assert "lost\\x1bc" in output
+    assert "\x1b" not in output
+
+
 def test_output_works_in_any_encoding() -> None:
     """Characters that a pipe or file cannot encode are escaped; JSON is ASCII."""
     app = Flask("shop")

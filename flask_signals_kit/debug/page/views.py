@@ -216,7 +216,7 @@ class Views:
     def requests(self, app_signals: AppSignals) -> Response:
         """Show the requests in which signals were sent, newest first."""
         wanted = _read_request_filter()
-        return self._refreshed(
+        return self._render(
             "requests.html",
             app_signals,
             view="requests",
@@ -243,11 +243,11 @@ class Views:
 
     def emission(self, app_signals: AppSignals, number: int) -> Response:
         """Show one emission, and what its receivers sent."""
-        emission = activity.emission(app_signals, number)
-        info = None if emission is None else activity.request(app_signals, emission.request)
-        if emission is None or info is None:
+        sent = activity.within(app_signals, number, ROWS)
+        info = activity.request(app_signals, sent[0].request) if sent else None
+        if info is None:
             return self._missing_record(app_signals, "emission", number)
-        return self._tree(app_signals, info, activity.within(app_signals, emission, ROWS), emission)
+        return self._tree(app_signals, info, sent, sent[0])
 
     def _tree(
         self,
@@ -257,7 +257,7 @@ class Views:
         emission: activity.EmissionInfo | None = None,
     ) -> Response:
         rows = list(islice(activity.tree(sent), ROWS + 1))
-        return self._refreshed(
+        return self._render(
             "request.html",
             app_signals,
             view="requests",
@@ -269,17 +269,9 @@ class Views:
         )
 
     def _missing_record(self, app_signals: AppSignals, what: str, number: int) -> Response:
-        context = {"view": None, "what": what, "number": number}
-        return self._refreshed("not_recorded.html", app_signals, 404, **context)
-
-    def _refreshed(
-        self, template: str, app_signals: AppSignals, status: int = 200, **context: Any
-    ) -> Response:
-        """Render a view that the browser fetches again; answer 304 if it has not changed."""
-        response = self._render(template, app_signals, status, **context)
-        response.add_etag()
-        response.make_conditional(request)
-        return response
+        return self._render(
+            "not_recorded.html", app_signals, 404, view=None, what=what, number=number
+        )
 
     def outbox(self, app_signals: AppSignals) -> Response:
         """Show the messages of durable receivers, the newest first."""
@@ -288,7 +280,7 @@ class Views:
             found, error = outbox_page(app_signals, wanted), None
         except SignalsKitError as failure:
             found, error = None, str(failure)
-        return self._refreshed(
+        return self._render(
             "outbox.html",
             app_signals,
             200 if found else 503 if error else 404,
@@ -315,7 +307,7 @@ class Views:
             message, error = stored_message(app_signals, number), None
         except SignalsKitError as failure:
             message, error = None, str(failure)
-        return self._refreshed(
+        return self._render(
             "message.html",
             app_signals,
             200 if message else 503 if error else 404,
@@ -367,6 +359,7 @@ class Views:
     def _render(
         self, template: str, app_signals: AppSignals, status: int = 200, **context: Any
     ) -> Response:
+        """Render a view; answer 304 if the browser fetches it again and it has not changed."""
         body = self._templates.get_template(template).render(
             app=plain(app_signals.app.name),
             journal=app_signals.journal is not None,
@@ -375,7 +368,10 @@ class Views:
             url=self._url,
             **context,
         )
-        return Response(_encode(body), status, mimetype="text/html")
+        response = Response(_encode(body), status, mimetype="text/html")
+        response.add_etag()
+        response.make_conditional(request)
+        return response
 
     def _url(self, path: str = "", query: Mapping[str, Any] | None = None) -> str:
         """Return the URL of a path of the page, without a host."""

@@ -24,7 +24,7 @@ def send(kit: SignalsKit, app: Flask, name: str = "account_funded") -> str:
         kit.namespace.signal(name).send(Account())
     journal = kit.for_app(app).journal
     assert journal is not None
-    [entry] = journal.newest(lambda number, signal, request: signal == name)
+    [entry] = [entry for entry in journal.entries() if entry.signal == name]
     return page(app, f"/emissions/{entry.number}")
 
 
