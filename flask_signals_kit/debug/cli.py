@@ -16,8 +16,9 @@ from .flow_svg import to_file
 from .flow_text import to_dot, to_mermaid
 from .labels import clock, doc_parts, duration, label, near_file, plain, short_file, to_json
 from .lock import HEADER, compare_lock, to_lock
-from .outbox import in_words, outbox_problems
+from .outbox import in_words
 from .outbox_cli import outbox
+from .outbox_problems import outbox_problems
 from .report import (
     POLICIES,
     Problem,

@@ -1,4 +1,4 @@
-"""Plain records of the outbox, its messages and its problems, as page and commands show them."""
+"""Plain records of the outbox and its messages; the page, its JSON and the commands show them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.names import is_glob
 from ..deliveries.durable.delivery import Durable, receiver_name
-from ..errors import HOW_TO_CREATE, ConfigurationError, OutboxError
+from ..errors import ConfigurationError, OutboxError
 from ..records import Place
-from .labels import named, plain
-from .report import Problem
+from .labels import plain
 
 if TYPE_CHECKING:
     from ..app.app_signals import AppSignals
@@ -283,48 +282,4 @@ def _message(outbox: Outbox, row: Any) -> MessageInfo:
         site=None if headers is None else site_of(headers),
         sender=headers and headers.sender,
         payload=names_in(row.payload),
-    )
-
-
-# -- problems -------------------------------------------------------------------------------------
-
-
-def outbox_problems(app_signals: AppSignals) -> list[Problem]:
-    """Compare the outbox with the database: its table, and the receivers of its messages.
-
-    Only ``flask signals check`` does so: the page and ``kit.check()`` work without a database.
-
-    :return: an empty list if the app has no durable receivers.
-    :raises OutboxError: if the database cannot be used.
-    :raises ConfigurationError: if the database is not known.
-    """
-    outbox, receiver = app_signals.outbox, next(durable(app_signals), None)
-    if outbox is None or receiver is None:
-        return []
-    missing = outbox.missing()
-    if missing is not None:
-        return [_incomplete(receiver, missing)]
-    found = outbox_report(app_signals, outbox)
-    return [_no_receiver(each) for each in found.receivers if not each.exists]
-
-
-def _incomplete(receiver: LiveConnection, missing: str) -> Problem:
-    return Problem(
-        kind="outbox",
-        signal=receiver.target,
-        message=f"Receiver {named(receiver.place)} is durable, but there is no {missing}.",
-        fix=HOW_TO_CREATE,
-        place=receiver.place,
-    )
-
-
-def _no_receiver(totals: ReceiverTotals) -> Problem:
-    name, number = totals.receiver, sum(totals.counts.values())
-    return Problem(
-        kind="no_receiver",
-        signal=totals.signal,
-        message=f"{stored(number)} for receiver {name!r} of signal {totals.signal!r}, which does "
-        "not exist.",
-        fix=f"Import its module, or connect the new receiver with uid={name!r}; then run 'flask "
-        f"signals outbox retry --receiver {name}'. To delete the messages, use 'discard'.",
     )

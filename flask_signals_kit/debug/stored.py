@@ -11,14 +11,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ..core.journal import JournalStep
 from ..errors import DeadMessageError, PayloadError
 from ..records import ASKED
 from .labels import brief_moment, clock, duration, plain, short_error
 
 if TYPE_CHECKING:
     from ..app.app_signals import AppSignals
-    from ..core.journal import JournalEntry
+    from ..core.journal import JournalEntry, JournalStep
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
@@ -60,7 +59,8 @@ def updated(step: JournalStep, stored: Stored) -> JournalStep:
         return step
     row = stored[step.message]
     if row is None:  # another process has deleted it, for whatever reason
-        return JournalStep(connection=step.connection, status="done", attempts=step.attempts)
+        cleared = {"started": None, "duration": None, "error": None, "raised": None}
+        return replace(step, status="done", dropped=None, **cleared)
     is_dead = row.status == "dead"
     if row.attempt == step.attempt and is_dead == (step.status == "dead"):
         return step  # this process ran it last
