@@ -289,10 +289,11 @@ class AppSignals(Api):
         signals = self._matching(connection.target)
         if not signals and not is_glob(connection.target):
             signals = [self.namespace.signal(connection.target)]
-        receiver, sender = connection.resolve(), connection.resolve_sender()
-        if receiver is not None:
-            for signal in signals:
-                signal.notify_connected(receiver, sender, connection.weak)
+        for signal in signals:
+            if "receiver_connected" in vars(signal) and (
+                (receiver := connection.resolve()) is not None
+            ):
+                signal.notify_connected(receiver, connection.resolve_sender(), connection.weak)
 
     def disconnected(self, connection: LiveConnection) -> None:
         """Send ``receiver_disconnected`` of the signals that a connection applied to."""

@@ -72,8 +72,7 @@ class Registry:
     def handle(self, name: str) -> DomainSignal[Any, ..., Any] | None:
         """Return the declaration of a name; the app's own precedes the kit's."""
         for registry in self.chain:
-            found = registry.declarations.get(name)
-            if found is not None:
+            if (found := registry.declarations.get(name)) is not None:
                 return found
         return None
 
@@ -110,9 +109,10 @@ class Registry:
         if target in BUILTIN_PAYLOADS:
             return [Contract(signal=target, required=BUILTIN_PAYLOADS[target])]
         handles: list[DomainSignal[Any, ..., Any]] = []
+        matches_many = is_glob(target)
         for registry in self.chain[::-1]:
             declared = registry.declarations
-            if is_glob(target):
+            if matches_many:
                 handles += [h for name, h in list(declared.items()) if fnmatchcase(name, target)]
             elif target in declared:
                 handles.append(declared[target])

@@ -411,15 +411,12 @@ class Connections:
 
     def notify(self, targets: Iterable[str]) -> None:
         """Report that the connections of some targets have changed."""
+        owner = self._owner()
         for target in dict.fromkeys(targets):
-            self._changed(target, True)
+            if owner is not None:
+                owner._connections_changed(target, True)
             if self._dead:
                 self.purge()
-
-    def _changed(self, target: str, wait: bool) -> None:
-        owner = self._owner()
-        if owner is not None:
-            owner._connections_changed(target, wait)
 
     def _swap(self, old: LiveConnection, new: LiveConnection | None) -> None:
         """Replace a connection by another, or remove it. The caller holds the lock.
@@ -453,8 +450,9 @@ class Connections:
         """
         self._dead.append(ref)
         self.purge()
-        if self._dead:
-            self._call(self._changed, ref.place[0], False)
+        owner = self._owner()
+        if self._dead and owner is not None:
+            _call(owner._connections_changed, ref.place[0], False)
 
     def purge(self) -> None:
         """Remove the connections of collected objects, unless another thread holds the lock.
@@ -473,21 +471,19 @@ class Connections:
                             lost.append(connection)
             finally:
                 self._lock.release()
-        for connection in lost:
-            self._call(self._changed, connection.target, False)
-            self._call(self._lost, connection)
-
-    def _lost(self, connection: LiveConnection) -> None:
-        owner = self._owner()
+        owner: Any = self._owner() if lost else None
         if owner is not None:
-            owner._connection_lost(connection)
+            for connection in lost:
+                _call(owner._connections_changed, connection.target, False)
+                _call(owner._connection_lost, connection)
 
-    def _call(self, callback: Callable[..., None], *args: Any) -> None:
-        """Call a callback and log its errors: in the garbage collector, no caller handles them."""
-        try:
-            callback(*args)
-        except Exception:
-            logger.exception("A callback failed after a receiver or a sender was garbage-collected")
+
+def _call(callback: Callable[..., None], *args: Any) -> None:
+    """Call a callback and log its errors: in the garbage collector, no caller handles them."""
+    try:
+        callback(*args)
+    except Exception:
+        logger.exception("A callback failed after a receiver or a sender was garbage-collected")
 
 
 def _collected(connections_ref: weakref.ref[Connections], ref: Any) -> None:

@@ -59,8 +59,9 @@ def updated(step: JournalStep, stored: Stored) -> JournalStep:
         return step
     row = stored[step.message]
     if row is None:  # another process has deleted it, for whatever reason
-        cleared = {"started": None, "duration": None, "error": None, "raised": None}
-        return replace(step, status="done", dropped=None, **cleared)
+        return replace(
+            step, status="done", started=None, duration=None, error=None, raised=None, dropped=None
+        )
     is_dead = row.status == "dead"
     if row.attempt == step.attempt and is_dead == (step.status == "dead"):
         return step  # this process ran it last
