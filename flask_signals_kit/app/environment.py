@@ -44,7 +44,7 @@ class AppEnvironment(Environment):
     def __init__(self, app_signals: Any, app: weakref.ref[Flask]) -> None:
         self._app_signals: Callable[[], Any] = weakref.ref(app_signals)
         self._app = app
-        self.sessions = app_signals.sessions  # these reference neither of them
+        self.sessions: Any = app_signals.sessions  # these reference neither of them
 
     # -- when a signal computes its plan ------------------------------------------------------
 
