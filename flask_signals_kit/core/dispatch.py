@@ -430,9 +430,11 @@ def _find_transactions(
     """
     found: Transactions = {}
     sessions = context.environment.sessions
+    if sessions is None:
+        return found
     for connection in connections:
         session = connection.session
-        if session is not NO_SESSION and session not in found and sessions is not None:
+        if session is not NO_SESSION and session not in found:
             found[session] = sessions.transaction(session, sender, payload)
     return found
 
