@@ -5,7 +5,10 @@ import pytest
 from tests.contrib.support import CeleryShop
 
 
-@pytest.mark.parametrize("pool", ["prefork", "solo", "threads", "gevent"])
+@pytest.mark.parametrize(
+    "pool",
+    ["prefork", "solo", "threads", pytest.param("gevent", marks=pytest.mark.needs("gevent"))],
+)
 def test_message_is_delivered(shop: CeleryShop, pool: str) -> None:
     """Also that of a run that failed; the worker's log names the receiver."""
     shop.worker(pool)

@@ -254,6 +254,7 @@ def test_module_that_is_first_imported_in_the_block_stays_connected(
     assert lazy.reported == ["boom"]
 
 
+@pytest.mark.needs("msgspec")
 def test_module_of_the_block_keeps_what_its_receivers_need(
     kit: SignalsKit, app: Flask, modules: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,6 +284,7 @@ def test_module_of_the_block_keeps_what_its_receivers_need(
     assert results(kit, app) == []
 
 
+@pytest.mark.needs("msgspec")
 def test_every_app_is_restored_if_one_was_dropped_in_the_block(kit: SignalsKit, app: Flask) -> None:
     """Its outbox cannot be closed, and need not be."""
     kit.use_outbox(Base.metadata)
@@ -308,6 +310,7 @@ def test_sessions_of_the_block_are_forgotten(kit: SignalsKit, app: Flask) -> Non
         kit.on("account_funded", delivery="after_commit")(write_down)
 
 
+@pytest.mark.needs("msgspec")
 def test_outbox_of_the_block_is_closed(kit: SignalsKit, app: Flask) -> None:
     """An app without durable receivers has none."""
     with kit.isolated():
@@ -417,6 +420,7 @@ def test_plan_is_fast_again_after_the_block(kit: SignalsKit, app: Flask) -> None
 # -- many apps ------------------------------------------------------------------------------------
 
 
+@pytest.mark.needs("msgspec")
 def test_each_test_of_a_session_has_an_app_of_its_own(kit: SignalsKit, tmp_path: Path) -> None:
     """With a database of its own; what one test connects does not reach the next app."""
     db = SQLAlchemy()

@@ -242,6 +242,7 @@ def test_module_of_the_block_may_be_loaded_from_its_file(
     assert results(kit, app) == ["plugin"]
 
 
+@pytest.mark.needs("msgspec")
 def test_durable_receivers_of_a_module_stay_if_an_app_was_dropped_in_the_block(
     kit: SignalsKit, app: Flask, write: Callable[[str], None]
 ) -> None:

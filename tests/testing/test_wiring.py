@@ -152,6 +152,7 @@ def test_delivery_with_slots_is_compared(kit: SignalsKit) -> None:
     assert "but queue of its delivery is 'mails', not 'prints'." in text
 
 
+@pytest.mark.needs("msgspec")
 def test_session_of_a_delivery_is_not_compared(kit: SignalsKit) -> None:
     """``kit.on`` and the test each make an object that finds it."""
 

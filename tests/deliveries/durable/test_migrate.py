@@ -114,6 +114,7 @@ def app(tmp_path: Path, database: str) -> App:
     return App(tmp_path, database)
 
 
+@pytest.mark.needs("flask_migrate")
 def test_table_is_in_the_migration(app: App) -> None:
     """A second autogenerate finds no difference."""
     assert "Detected added table 'signals_outbox'" in app.flask("db init", "db migrate")
@@ -128,6 +129,7 @@ def test_table_is_in_the_migration(app: App) -> None:
     app.flask("db downgrade base")
 
 
+@pytest.mark.needs("flask_migrate")
 def test_migration_finds_no_difference_after_create_all(app: App) -> None:
     """An app may begin with one and go on with the other."""
     assert "No changes in schema detected." in app.flask("create", "db init", "db migrate")

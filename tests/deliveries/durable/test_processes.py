@@ -34,6 +34,11 @@ SERVERS = {
 }
 
 
+def packages_of(server: str) -> list[str]:
+    """Return the packages that a server is from."""
+    return [name for name in ("flask", "gunicorn", "gevent", "waitress") if name in server]
+
+
 @pytest.fixture
 def processes(tmp_path: Path) -> Iterator[Processes]:
     """Give a shop on an SQLite file, in WAL mode."""
@@ -55,7 +60,10 @@ def answers(port: int) -> bool:
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
-@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize(
+    "server",
+    [pytest.param(name, marks=pytest.mark.needs(*packages_of(name))) for name in SERVERS],
+)
 def test_server_runs_what_was_due_and_ends(processes: Processes, server: str) -> None:
     """The engine starts with the first request, in the process that answers it."""
     processes.send(1, 3)
