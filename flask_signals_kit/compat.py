@@ -151,31 +151,27 @@ def _is_collected(group: BaseExceptionGroup[Any]) -> bool:
 
 
 # As Werkzeug defines them: a library that observes requests may replace them later.
-_PLAIN = (Response.close, Response.get_app_iter, Response.iter_encoded)
+_close, _get_app_iter, _iter_encoded = Response.close, Response.get_app_iter, Response.iter_encoded
 
 
-def is_read_plainly(kind: type[Response]) -> bool:
-    """Tell whether a response class reads and closes a body as Werkzeug's does."""
-    return (kind.close, kind.get_app_iter, kind.iter_encoded) == _PLAIN
-
-
-def is_in_memory(body: object, kind: type[Response] | None) -> bool:
-    """Tell whether a body is that of a response with one chunk and no work on close.
+def is_in_memory(body: object) -> bool:
+    """Tell whether a body is that of a Werkzeug response with one chunk and no work on close.
 
     Nothing can fail in it. The response is found by its ``close``, the last of the body's
     callbacks. These are private; without them, no body counts as in memory.
-
-    :param kind: a class of responses that are read plainly; no other counts.
     """
     if type(body) is not ClosingIterator:
         return False
     try:
-        response: Any = body._callbacks[-1].__self__  # type: ignore[attr-defined]
+        close: Any = body._callbacks[-1]
+        response = close.__self__
+        kind: Any = type(response)
+        is_read_plainly = kind.get_app_iter is _get_app_iter and kind.iter_encoded is _iter_encoded
         chunks = response.response
-        if type(response) is not kind or type(chunks) is not list or response._on_close:
+        if close.__func__ is not _close or not is_read_plainly or type(chunks) is not list:
             return False
         [chunk] = chunks
-        return type(chunk) is bytes
+        return type(chunk) is bytes and not response._on_close
     except (AttributeError, IndexError, ValueError):
         return False
 

@@ -44,7 +44,7 @@ class AppEnvironment(Environment):
     def __init__(self, app_signals: Any, app: weakref.ref[Flask]) -> None:
         self._app_signals: Callable[[], Any] = weakref.ref(app_signals)
         self._app = app
-        self.sessions: Any = app_signals.sessions  # these reference neither of them
+        self._sessions: Callable[[], Any] = weakref.ref(app_signals.sessions)
 
     # -- when a signal computes its plan ------------------------------------------------------
 
@@ -160,6 +160,11 @@ class AppEnvironment(Environment):
         if app is None or (context is not None and context.app is app):
             return None
         return app.app_context()
+
+    @property
+    def sessions(self) -> Any:
+        """The app's SQLAlchemy sessions; held weakly, because they lead to the receivers."""
+        return self._sessions()
 
     def outbox(self) -> Any:
         """Return the app's outbox, or ``None`` without one."""

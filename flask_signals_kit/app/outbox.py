@@ -199,11 +199,7 @@ class Outbox:
     # -- sending ------------------------------------------------------------------------------
 
     def store(self, call: Call, delivery: Durable) -> None:
-        """Store a call, in the transaction that was open when the signal was sent.
-
-        :raises PayloadError: for a sender or a payload that cannot be stored.
-        :raises ConfigurationError: if the session uses another database, or one without the table.
-        """
+        """Store a call, as :func:`.storing.store` describes."""
         store(self, call, delivery)
 
     def wake(self) -> None:

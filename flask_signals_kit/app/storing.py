@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from ..compat import trace_of_request
-from ..core.delivery import Call, LateResult
+from ..core.delivery import Call
 from ..deliveries.durable.delivery import Durable, receiver_name
 from ..deliveries.durable.payload import Headers, encode
 from ..deliveries.sources import in_greenlet, is_async
@@ -137,8 +137,7 @@ def _values(outbox: Outbox, call: Call, delivery: Durable) -> dict[str, Any]:
         contract.check_required(call._payload)
     message = os.urandom(16).hex()
     if call._late is not None:
-        _remember(outbox, message, call, call._late)
-        call._late.attempts = delivery.max_attempts
+        _remember(outbox, message, call, delivery)
     if lazy.correlation_id is None:
         lazy.correlation_id = message if running is None else running.headers.correlation
     site = lazy.site
@@ -163,9 +162,10 @@ def _values(outbox: Outbox, call: Call, delivery: Durable) -> dict[str, Any]:
     }
 
 
-def _remember(outbox: Outbox, message: str, call: Call, late: LateResult) -> None:
+def _remember(outbox: Outbox, message: str, call: Call, delivery: Durable) -> None:
     """Find the result of a call by the id of its message, as long as the journal keeps it."""
-    late.number = call.number
+    late: Any = call._late
+    late.number, late.attempts = call.number, delivery.max_attempts
     if outbox.signals.requests is not None:
         late.request = outbox.signals.requests.of(call._context.name)
     outbox.results[message] = late

@@ -256,8 +256,7 @@ class ConnectableSignal(blinker.NamedSignal):
         return restore
 
     def _clear_state(self) -> None:
-        for connection in self._own.of(self.name):
-            self._own.remove(connection)
+        self._own.clear(self.name)
 
     # -- querying -----------------------------------------------------------------------------
 

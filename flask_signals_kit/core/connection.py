@@ -391,6 +391,12 @@ class Connections:
             self._swap(connection, None)
         self.notify([connection.target])
 
+    def clear(self, target: str) -> None:
+        """Remove every connection of a target."""
+        with self._lock:
+            self._by_target.pop(target, None)
+        self.notify([target])
+
     def snapshot(self) -> Callable[[], None]:
         """Return a function that restores the present connections, in their order."""
         with self._lock:

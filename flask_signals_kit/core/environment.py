@@ -49,9 +49,6 @@ class Environment:
     journal: Any = None
     """The :class:`~.journal.Journal` that records the emissions, or ``None``."""
 
-    sessions: Any = None
-    """The app's SQLAlchemy sessions, which find the transactions of a send; or ``None``."""
-
     restrictions: tuple[Restriction, ...] = ()
     """The blocks that limit which receivers run."""
 
@@ -132,6 +129,11 @@ class Environment:
 
     def enter(self) -> AbstractContextManager[Any] | None:
         """Return a context manager that makes the app current; ``None`` if it already is."""
+        return None
+
+    @property
+    def sessions(self) -> Any:
+        """The app's SQLAlchemy sessions, which find the transactions of a send; or ``None``."""
         return None
 
     def outbox(self) -> Any:

@@ -10,11 +10,11 @@ from contextvars import ContextVar
 from itertools import count
 from traceback import walk_tb
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Response
+from flask import Flask
 
-from ..compat import is_in_memory, is_read_plainly
+from ..compat import is_in_memory
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -27,12 +27,6 @@ _numbering = threading.RLock()  # reentrant: the garbage collector may need a nu
 
 _PYTHON_CLASS = 1 << 9
 """CPython's flag of a type that is allocated on the heap."""
-
-_WRAP_FILE = "wsgi.file_wrapper"
-"""The key of the server's function that wraps a file."""
-
-_PRESERVE = "werkzeug.debug.preserve_context"
-"""The key of the function by which the debugger and a test client keep a context."""
 
 
 class Unit:
@@ -63,10 +57,6 @@ current_unit: ContextVar[Unit | None] = ContextVar("signals_kit_unit", default=N
 """The unit of the request that this context was created in."""
 
 
-FindHooks: TypeAlias = "Callable[[], ExceptionHooks | None]"
-"""Returns the hooks of the app, unless they are closed or gone."""
-
-
 class Wrapper:
     """Replaces one method of an app, and restores it.
 
@@ -79,7 +69,7 @@ class Wrapper:
 
     def __init__(self, app: Flask, hooks: ExceptionHooks) -> None:
         # Weakly: the hooks reference this object, and a cycle would keep them alive.
-        self._hooks: FindHooks = weakref.ref(hooks)
+        self._hooks: Callable[[], ExceptionHooks | None] = weakref.ref(hooks)
         self._app = weakref.ref(app)
         self._before = app.__dict__.get(self.attribute)
         self._method: Callable[..., Any] = _unbound(type(app), self.attribute, self._before)
@@ -117,95 +107,53 @@ class AppWrapper(Wrapper):
     """Wraps ``wsgi_app`` to report failures in teardown functions and streams."""
 
     attribute = "wsgi_app"
-    _is_first = True
-    _plain: type[Response] | None = None
-    """The app's response class, if its bodies are read as Werkzeug's are."""
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a request.
-
-        The hooks are not used unless they are needed: this is part of each request.
-        """
-        if self._is_first:
-            self._prepare()
+        """Answer a request."""
+        hooks = self._hooks()
+        if hooks is None:
+            return self.inner(environ, start_response)  # type: ignore[no-any-return]
+        if HandlerWrapper not in hooks.wrappers:
+            # By now, every extension has been initialised. If one of them replaced the method, its
+            # version is inside the wrapper, in any order of initialisation.
+            hooks.wrap(HandlerWrapper)
         unit = Unit()
         unit.over = False
-        originals: dict[str, Any] = {}
-        if _WRAP_FILE in environ or _PRESERVE in environ:
-            originals = self._replace(environ, unit)
+        preserve = environ.get("werkzeug.debug.preserve_context")
+        if preserve is not None:
+            environ["werkzeug.debug.preserve_context"] = _both(hooks.retain_context, preserve)
+        wrap_file = environ.get("wsgi.file_wrapper")
+        if wrap_file is not None:
+            environ["wsgi.file_wrapper"] = _wrap_files(wrap_file, hooks, unit)
         token = current_unit.set(unit)
         is_stream = False
         try:
             body = self._method(self._app(), environ, start_response)
-            is_stream = not is_in_memory(body, self._plain) and _is_stream(body, originals)
+            is_stream = not is_in_memory(body) and _is_stream(body, wrap_file)
         except BaseException as error:
-            self._report(error)
+            if _passed(error, "flask.ctx", "pop"):
+                hooks.report(error, "teardown")
+            # StopIteration ends a WebSocket under Gunicorn; Flask has signalled that of a view.
+            elif not isinstance(error, StopIteration):
+                hooks.report(error, "request")
             raise
         finally:
             current_unit.reset(token)
             unit.over = not is_stream
-            if originals:
-                environ.update(originals)
+            if wrap_file is not None:  # the server checks whether the body is of this class
+                environ["wsgi.file_wrapper"] = wrap_file
+            if preserve is not None:  # in Flask 3.2, only the garbage collector frees the environ
+                environ["werkzeug.debug.preserve_context"] = preserve
         # Even if no hook needs it: the body may end an app context, which is not a command's.
-        return _BodyWrapper(body, self._hooks, unit) if is_stream else body
-
-    def _replace(self, environ: WSGIEnvironment, unit: Unit) -> dict[str, Any]:
-        """Replace the functions of the server that get a context or a file.
-
-        :return: the originals. They are restored when the app has answered: the server checks
-            whether the body is of the class of its own file wrapper, and in Flask 3.2, only the
-            garbage collector frees the environ.
-        """
-        keys = (_PRESERVE, _WRAP_FILE)
-        originals = {key: environ[key] for key in keys if environ.get(key) is not None}
-        if _PRESERVE in originals:
-            environ[_PRESERVE] = self._retain_before(originals[_PRESERVE])
-        if _WRAP_FILE in originals:
-            environ[_WRAP_FILE] = _wrap_files(originals[_WRAP_FILE], self._hooks, unit)
-        return originals
-
-    def _retain_before(self, preserve: Callable[[Any], Any]) -> Callable[[Any], None]:
-        """Return a function that records a context, and then preserves it."""
-
-        def retain_and_preserve(context: Any) -> None:
-            hooks = self._hooks()
-            if hooks is not None:
-                hooks.retain_context(context)
-            preserve(context)
-
-        return retain_and_preserve
-
-    def _report(self, error: BaseException) -> None:
-        hooks = self._hooks()
-        if hooks is None:
-            return
-        if _passed(error, "flask.ctx", "pop"):
-            hooks.report(error, "teardown")
-        # StopIteration ends a WebSocket under Gunicorn; Flask has signalled that of a view.
-        elif not isinstance(error, StopIteration):
-            hooks.report(error, "request")
-
-    def _prepare(self) -> None:
-        """Wrap the error handlers and inspect the response class, with the first request.
-
-        By then, every extension has been initialised. If one of them replaced the method, its
-        version is inside the wrapper, in any order of initialisation.
-        """
-        app, hooks = self._app(), self._hooks()
-        if app is not None and is_read_plainly(app.response_class):
-            self._plain = app.response_class
-        if hooks is not None:
-            hooks.wrap(HandlerWrapper)
-        self._is_first = False
+        return _BodyWrapper(body, hooks, unit) if is_stream else body
 
 
-def _is_stream(body: Iterable[bytes], originals: dict[str, Any]) -> bool:
+def _is_stream(body: Iterable[bytes], wrap_file: object) -> bool:
     """Tell whether a body may be wrapped: it is not a list, nor a file that the server sends.
 
     The server recognises such a file by the class of its own file wrapper, or because it is the
     file that was wrapped. The bodies of Werkzeug and of middleware are Python classes.
     """
-    wrap_file = originals.get(_WRAP_FILE)
     if isinstance(body, _FileWrapper) or (
         isinstance(wrap_file, type) and isinstance(body, wrap_file)
     ):
@@ -213,7 +161,9 @@ def _is_stream(body: Iterable[bytes], originals: dict[str, Any]) -> bool:
     return inspect.isgenerator(body) or bool(type(body).__flags__ & _PYTHON_CLASS)
 
 
-def _wrap_files(wrap_file: Callable[..., Any], hooks: FindHooks, unit: Unit) -> Callable[..., Any]:
+def _wrap_files(
+    wrap_file: Callable[..., Any], hooks: ExceptionHooks, unit: Unit
+) -> Callable[..., Any]:
     """Return a function that calls the server's file wrapper with a wrapped file.
 
     The body still has the server's own class, and a real file keeps its ``fileno``, so the server
@@ -279,7 +229,7 @@ class TeardownWrapper(Wrapper):
 class _BodyWrapper:
     """Wraps a response's body to report failures while the server reads it."""
 
-    def __init__(self, body: Iterable[bytes], hooks: FindHooks, unit: Unit) -> None:
+    def __init__(self, body: Iterable[bytes], hooks: ExceptionHooks, unit: Unit) -> None:
         self._body = body
         self._chunks: Iterator[bytes] | None = None
         self._hooks = hooks
@@ -308,7 +258,7 @@ class _BodyWrapper:
 class _FileWrapper:
     """Wraps a file that the server reads through its own file wrapper."""
 
-    def __init__(self, file: Any, hooks: FindHooks, unit: Unit) -> None:
+    def __init__(self, file: Any, hooks: ExceptionHooks, unit: Unit) -> None:
         self._file = file
         self._hooks = hooks
         self._unit = unit
@@ -320,7 +270,7 @@ class _FileWrapper:
         return getattr(self._file, name)
 
 
-def _run_step(step: Callable[[], Any], hooks: FindHooks, unit: Unit) -> Any:
+def _run_step(step: Callable[[], Any], hooks: ExceptionHooks, unit: Unit) -> Any:
     """Run one step of sending a body; report its failure."""
     token = current_unit.set(unit)
     try:
@@ -328,11 +278,18 @@ def _run_step(step: Callable[[], Any], hooks: FindHooks, unit: Unit) -> Any:
     except StopIteration:
         raise
     except Exception as error:
-        if (found := hooks()) is not None:
-            found.report(error, "stream", unit=unit)
+        hooks.report(error, "stream", unit=unit)
         raise
     finally:
         current_unit.reset(token)
+
+
+def _both(first: Callable[[Any], Any], second: Callable[[Any], Any]) -> Callable[[Any], None]:
+    def call(value: Any) -> None:
+        first(value)
+        second(value)
+
+    return call
 
 
 def _failed_before(error: BaseException) -> bool:

@@ -109,6 +109,24 @@ def test_apps_with_failed_requests_are_freed_by_gc() -> None:
     assert left_in_flask() == before
 
 
+def test_held_signal_and_observer_keep_no_app_alive() -> None:
+    """A receiver of the app may reference it."""
+    kit = SignalsKit()
+
+    def create() -> tuple[weakref.ref[Flask], object, object]:
+        app = Flask("shop")
+        kit.init_app(app)
+        kit.for_app(app).on("account_funded")(lambda account, **extra: app.name)
+        with app.app_context():
+            stop_observing = kit.namespace.observe(lambda observation: None)
+            return weakref.ref(app), kit.namespace.signal("account_funded"), stop_observing
+
+    freed, *held = create()
+    gc.collect()
+    assert freed() is None
+    assert all(held)
+
+
 def test_kit_is_freed_with_its_apps() -> None:
     """Nothing global holds a kit."""
     kit = SignalsKit()

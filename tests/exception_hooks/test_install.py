@@ -16,6 +16,7 @@ from flask import (
     Blueprint,
     Flask,
 )
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from flask_signals_kit import SignalsKit
 from tests.exception_hooks.support import BOOM, Watch, fail, miss, watch
@@ -243,6 +244,22 @@ def test_concurrent_first_requests_wrap_error_handling_once() -> None:
         assert watched.reported == [(BOOM, "request", True)] * 4
         watched.kit.detach(watched.app)
         assert "handle_user_exception" not in watched.app.__dict__
+
+
+@pytest.mark.parametrize("fails_in", ["view", "teardown"])
+def test_hook_is_called_once_after_detaching_and_attaching_again(fails_in: str) -> None:
+    """Middleware that was added in between keeps the first wrapper, which then does nothing."""
+    watched = watch()
+    app, kit = watched.app, watched.kit
+    app.testing = True
+    if fails_in == "teardown":
+        app.teardown_appcontext(fail)
+    app.wsgi_app = ProxyFix(app.wsgi_app)  # type: ignore[method-assign]
+    kit.detach(app)
+    kit.init_app(app)
+    with pytest.raises((ValueError, ExceptionGroup)):
+        app.test_client().get("/fail" if fails_in == "view" else "/fine")
+    assert [words for words, *_ in watched.reported] == [BOOM]
 
 
 def test_wsgi_app_can_be_an_object_on_the_class() -> None:
