@@ -18,6 +18,8 @@ from tests.contrib.support import ROOT
 from tests.docs.support import text_of
 from tests.support import wait_until
 
+pytestmark = pytest.mark.needs("huey")
+
 SHOP = """
 from tests.contrib import celery_shop
 

@@ -18,7 +18,7 @@ MODULES = [
 
 
 @pytest.mark.parametrize("name", MODULES)
-@pytest.mark.needs("celery", "flask_sqlalchemy", "msgspec")
+@pytest.mark.needs("celery", "flask_sqlalchemy", "hypothesis", "msgspec")
 def test_examples_of_a_module_run(name: str) -> None:
     """Every ``>>>`` in a docstring gives what stands below it."""
     results = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
