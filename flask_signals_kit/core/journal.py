@@ -268,7 +268,7 @@ class JournalEntry(_Recorded):
         return self.times[-1] - self.times[0]
 
     @cached_property
-    def steps(self) -> list[JournalStep]:
+    def steps(self) -> tuple[JournalStep, ...]:
         """A step for every receiver that was connected, in calling order, as of the first read."""
         roster, muted, exceptional = self.roster, self.muted or {}, self.exceptional or {}
         connections = roster.connections
@@ -293,16 +293,15 @@ class JournalEntry(_Recorded):
                 steps.append(JournalStep(connection=connection, status="muted", muted=reason))
             elif connection.sender is not None and roster.receivers[order] not in receivers:
                 steps.append(JournalStep(connection=connection, status="other_sender"))
-        return steps
+        return tuple(steps)
 
     def again(self) -> JournalEntry:
         """Return the same emission, with the steps as they are now."""
         return self._replace()
 
 
-# Faster than to make an entry for each emission of a large journal.
-_number_and_parent: Callable[[tuple[Any, ...]], Any] = itemgetter(0, 1)
 _signal_and_request: Callable[[tuple[Any, ...]], Any] = itemgetter(2, 7)
+"""Faster than to make an entry for each emission of a large journal."""
 
 
 class Journal:
@@ -380,17 +379,16 @@ class Journal:
         """Return the recorded emissions, the last that ended first."""
         return list(self.newest())
 
-    def within(self, number: int) -> list[JournalEntry]:
-        """Return an emission and those that its receivers sent, directly or not.
+    def within(self, number: int) -> Iterator[JournalEntry]:
+        """Yield an emission and those that its receivers sent, the last that ended first.
 
         :param number: the number of the emission.
-        :return: the last that ended first.
         """
         entries, found = tuple(self._entries), {number}
-        for each, sent_in in sorted(map(_number_and_parent, entries)):  # a parent begins first
-            if sent_in is not None and sent_in[0] in found:
-                found.add(each)
-        return [JournalEntry(*entry) for entry in reversed(entries) if entry[0] in found]
+        for entry in sorted(entries, key=itemgetter(0)):  # a parent begins first
+            if entry[1] is not None and entry[1][0] in found:
+                found.add(entry[0])
+        return map(JournalEntry._make, (each for each in reversed(entries) if each[0] in found))
 
     def requests(self, number: int | None = None) -> dict[RequestRecord, set[str]]:
         """Return the requests of the recorded emissions, newest first, with their signals.
@@ -407,7 +405,8 @@ class Journal:
 
     def signals_of(self, request: RequestRecord) -> list[str]:
         """Return the signals that a request has sent, each once, in the order of the sends."""
-        sent = sorted((e.number, e.signal) for e in self.newest() if e.request is request)
+        entries = tuple(self._entries)
+        sent = sorted((entry[0], entry[2]) for entry in entries if entry[7] is request)
         return list(dict.fromkeys(signal for _, signal in sent))
 
 

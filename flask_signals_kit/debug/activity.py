@@ -259,9 +259,9 @@ def within(app_signals: AppSignals, number: int, rows: int) -> list[EmissionInfo
     :param rows: as in :func:`emissions`.
     :return: the emission first; an empty list if it is not recorded.
     """
-    there = _journal_of(app_signals).within(number)
-    found = _last(there, rows)
-    found += [entry for entry in there[len(found) :] if entry.number == number]
+    entries = _journal_of(app_signals).within(number)
+    found = _last(entries, rows)
+    found += [entry for entry in entries if entry.number == number]  # of those left
     described = describe_entries(app_signals, found)
     return described if described and described[0].number == number else []
 

@@ -203,7 +203,8 @@ def flow(
     sends: list[Edge] = []
     receives: list[Edge] = []
     for signal in report.without_unused().signals:
-        sent, received = seen.sent[signal.name], seen.received[signal.name]
+        sent = seen.sent.get(signal.name, Counter())
+        received = seen.received.get(signal.name, Counter())
         if (connected and not signal.receivers) or not _matches(signal, [*sent, *received], words):
             continue
         node = Node(

@@ -90,6 +90,8 @@ def make_values(
 ) -> dict[str, Any]:
     """Return what a function makes of the declared types of payload names, or of the sender.
 
+    :param contract: the contract of the signal.
+    :param names: the names; that of the sender is ``sender``.
     :param make: makes a value of a type, or raises :class:`.NoSampleError`.
     :param how: the code that passes a value instead, with braces for the name.
     :raises ContractError: for a name without a type, or if there is no value of its type.

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
-from inspect import signature
 from types import NoneType, UnionType
 from typing import (
     Annotated,
@@ -138,10 +137,16 @@ def _required(kind: Any) -> list[str] | None:
     """Return the names that a value of a class needs; ``None`` for a class that is not known."""
     if is_typeddict(kind):
         return sorted(kind.__required_keys__)
-    if not any((is_dataclass(kind), issubclass(kind, tuple))):
-        return None
-    parameters = signature(kind).parameters.values()
-    return [each.name for each in parameters if each.default is each.empty]
+    if is_dataclass(kind):
+        return [
+            field.name
+            for field in fields(kind)
+            if field.init and field.default is MISSING and field.default_factory is MISSING
+        ]
+    if issubclass(kind, tuple):
+        defaults = getattr(kind, "_field_defaults", {})
+        return [name for name in getattr(kind, "_fields", ()) if name not in defaults]
+    return None
 
 
 def _make(kind: Any, required: list[str], outer: tuple[Any, ...]) -> Any:

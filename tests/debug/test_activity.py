@@ -236,6 +236,26 @@ def test_explanation_follows_each_receiver(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(limited) == 2
 
 
+def test_emission_that_is_no_longer_recorded_is_not_found() -> None:
+    """The emissions that its receiver sent are still recorded."""
+    app = Flask("shop")
+    app.testing = True
+    app.config["SIGNALS_KIT_JOURNAL_SIZE"] = 2
+    kit, later = SignalsKit(app), Later()
+    kit.on("account_funded", delivery=later)(
+        lambda account, **extra: [kit.send("alert_dismissed", account) for _ in range(2)]
+    )
+    with app.app_context():
+        kit.send("account_funded", "acme")
+        later.run()
+    journal = kit.for_app(app).journal
+    assert journal is not None
+    [last, other] = journal.entries()
+    client = app.test_client()
+    for number, status in ((last.parent, 404), (other.number, 200), (last.number, 200)):
+        assert client.get(f"/_signals/emissions/{number}").status_code == status
+
+
 def test_without_a_journal_there_is_nothing() -> None:
     """Not an error."""
     app = Flask("shop")

@@ -366,6 +366,16 @@ def test_running_app_may_know_more_than_the_command(shop: Flask) -> None:
         assert run(bare, "why", "account_closed", "gret", "--url", url).exit_code == 1
 
 
+@pytest.mark.parametrize("name", ["", " ", " account_funded"])
+def test_name_that_is_no_signal_is_an_error_with_a_running_app(shop: Flask, name: str) -> None:
+    """As an empty variable of a shell; the emissions of other signals are not shown."""
+    with serving(shop) as url:
+        get(f"{url}/fund/acme/5")
+        result = run(shop, "why", name, "--url", url)
+    assert result.exit_code == 1
+    assert f"no signal {name!r}" in result.stderr
+
+
 def test_signal_that_was_not_sent_has_no_emissions(shop: Flask) -> None:
     """The command says so."""
     with serving(shop) as url:

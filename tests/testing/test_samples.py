@@ -96,6 +96,24 @@ class Pair:
     right: Point
 
 
+class Interning(type):
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        return super().__call__(*args, **kwargs)
+
+
+@dataclass
+class Currency(metaclass=Interning):
+    code: str
+
+
+@dataclass(init=False)
+class Options:
+    depth: int
+
+    def __init__(self, **values: Any) -> None:
+        self.depth = values["depth"]
+
+
 UNHASHABLE = "does not accept its sample: unhashable type:"
 
 T = TypeVar("T")
@@ -149,6 +167,8 @@ def test_datetime_has_a_time_zone() -> None:
         (Money, Money(amount=Decimal(1), currency="text")),
         (Address, {"city": "text"}),
         (Point, Point(1)),
+        (Currency, Currency("text")),
+        (Options, Options(depth=1)),
         (list[Money], [Money(amount=Decimal(1), currency="text")]),
     ],
     ids=str,

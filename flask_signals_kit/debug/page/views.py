@@ -359,7 +359,7 @@ class Views:
     def _render(
         self, template: str, app_signals: AppSignals, status: int = 200, **context: Any
     ) -> Response:
-        """Render a view; answer 304 if the browser fetches it again and it has not changed."""
+        """Render a view; answer 304 to a script that fetches it again, if it has not changed."""
         body = self._templates.get_template(template).render(
             app=plain(app_signals.app.name),
             journal=app_signals.journal is not None,

@@ -103,7 +103,7 @@ def test_json_of_one_signal(kit: SignalsKit, app: Flask) -> None:
 # -- refreshing -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("view", ["requests", "requests/{id}", "emissions/{number}"])
+@pytest.mark.parametrize("view", ["requests", "requests/{id}", "emissions/{number}", "signals"])
 def test_views_answer_304_until_something_changes(kit: SignalsKit, app: Flask, view: str) -> None:
     """By their ETag, with the page's own headers."""
     kit.on("account_funded", delivery=(later := Later()))(first)

@@ -448,6 +448,23 @@ def test_nothing_is_kept_for_messages_that_the_journal_forgot(shop: DurableShop)
     assert shop.messages() == []
 
 
+def test_message_that_is_run_while_its_row_is_read_has_run(
+    shop: DurableShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its row is gone, as that of a message that another process has run."""
+    shop.on(ignore)
+    shop.send()
+    read = Queries.states
+
+    def run_and_read(queries: Queries, connection: Any, numbers: Any) -> Any:
+        monkeypatch.undo()
+        shop.work()
+        return read(queries, connection, numbers)
+
+    monkeypatch.setattr(Queries, "states", run_and_read)
+    assert shown(shop)[0] == "ran"
+
+
 def test_message_of_an_earlier_process_starts_no_tree(shop: DurableShop) -> None:
     """What its receiver sends has no parent."""
 
