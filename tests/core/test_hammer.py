@@ -541,9 +541,7 @@ def test_concurrent_globs_and_declarations(turn: int) -> None:
 
 
 # Blinker iterates over a dictionary in the callback of a weak reference while others connect.
-@pytest.mark.filterwarnings(
-    "ignore:.*(WeakMethod|_make_cleanup_receiver):pytest.PytestUnraisableExceptionWarning"
-)
+@pytest.mark.filterwarnings("ignore:.*WeakMethod:pytest.PytestUnraisableExceptionWarning")
 def test_relays_follow_connections_while_apps_are_created_and_dropped() -> None:
     """Two apps connect to one of Flask's signals and disconnect."""
     kit = SignalsKit()
