@@ -181,6 +181,9 @@ class Tally:
 FindRequest: TypeAlias = "Callable[[str], RequestRecord]"
 """Returns the record of the request that a signal is sent in, by its name; called by its send."""
 
+Wanted: TypeAlias = "Callable[[int, str, RequestRecord], bool]"
+"""Tells by its number, its signal and its request whether an emission is wanted."""
+
 _order_of = attrgetter("order")
 
 _FAILED: frozenset[Status] = frozenset({"failed", "contained"})
@@ -296,7 +299,7 @@ class JournalEntry(_Recorded):
         return tuple(steps)
 
     def again(self) -> JournalEntry:
-        """Return the same emission, with the steps as they are now."""
+        """Return the same emission, with its steps as they are now."""
         return self._replace()
 
 
@@ -371,24 +374,30 @@ class Journal:
         """Whether no emission is recorded."""
         return not self._entries
 
-    def newest(self) -> Iterator[JournalEntry]:
-        """Yield the recorded emissions, the last that ended first."""
-        return map(JournalEntry._make, reversed(tuple(self._entries)))
+    def newest(self, wanted: Wanted = lambda *_: True) -> Iterator[JournalEntry]:
+        """Yield recorded emissions, the last that ended first.
+
+        :param wanted: tells by number, signal and request which ones to yield: a large journal has
+            many more than are shown.
+        """
+        for entry in reversed(tuple(self._entries)):
+            if wanted(entry[0], *_signal_and_request(entry)):
+                yield JournalEntry._make(entry)
 
     def entries(self) -> list[JournalEntry]:
         """Return the recorded emissions, the last that ended first."""
         return list(self.newest())
 
-    def within(self, number: int) -> Iterator[JournalEntry]:
-        """Yield an emission and those that its receivers sent, the last that ended first.
+    def within(self, number: int) -> set[int]:
+        """Return the numbers of an emission and of those that its receivers sent, directly or not.
 
         :param number: the number of the emission.
         """
-        entries, found = tuple(self._entries), {number}
-        for entry in sorted(entries, key=itemgetter(0)):  # a parent begins first
+        found = {number}
+        for entry in sorted(self._entries, key=itemgetter(0)):  # a parent begins first
             if entry[1] is not None and entry[1][0] in found:
                 found.add(entry[0])
-        return map(JournalEntry._make, (each for each in reversed(entries) if each[0] in found))
+        return found
 
     def requests(self, number: int | None = None) -> dict[RequestRecord, set[str]]:
         """Return the requests of the recorded emissions, newest first, with their signals.

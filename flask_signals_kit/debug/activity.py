@@ -233,12 +233,10 @@ def emissions(
     :param only: the name of the only signal whose emissions are returned; those of all if empty.
     """
     found: dict[int, list[EmissionInfo]] = {request.id: [] for request in listed}
-    wanted = (
-        entry
-        for entry in _journal_of(app_signals).newest()
-        if entry.request.id in found and only in ("", entry.signal)
+    entries = _journal_of(app_signals).newest(
+        lambda number, signal, record: record.id in found and only in ("", signal)
     )
-    for emission in describe_entries(app_signals, _last(wanted, rows)):
+    for emission in describe_entries(app_signals, _last(entries, rows)):
         found[emission.request].append(emission)
     return found
 
@@ -259,9 +257,11 @@ def within(app_signals: AppSignals, number: int, rows: int) -> list[EmissionInfo
     :param rows: as in :func:`emissions`.
     :return: the emission first; an empty list if it is not recorded.
     """
-    entries = _journal_of(app_signals).within(number)
-    found = _last(entries, rows)
-    found += [entry for entry in entries if entry.number == number]  # of those left
+    journal = _journal_of(app_signals)
+    numbers = journal.within(number)
+    found = _last(journal.newest(lambda each, *_: each in numbers), rows)
+    if all(entry.number != number for entry in found):
+        found += journal.newest(lambda each, *_: each == number)
     described = describe_entries(app_signals, found)
     return described if described and described[0].number == number else []
 
@@ -272,8 +272,8 @@ EXPLAINED = 8
 
 def last_emissions(app_signals: AppSignals, name: str) -> list[EmissionInfo]:
     """Return the last :data:`EXPLAINED` emissions of a signal, newest first."""
-    wanted = (entry for entry in _journal_of(app_signals).newest() if entry.signal == name)
-    return describe_entries(app_signals, islice(wanted, EXPLAINED))[::-1]
+    entries = _journal_of(app_signals).newest(lambda number, signal, record: signal == name)
+    return describe_entries(app_signals, islice(entries, EXPLAINED))[::-1]
 
 
 RECEIVERS = 100
@@ -308,8 +308,8 @@ def emissions_after(app_signals: AppSignals, number: int, rows: int) -> list[Emi
     :param number: the number of the other emission.
     :param rows: as in :func:`emissions`.
     """
-    wanted = (entry for entry in _journal_of(app_signals).newest() if entry.number > number)
-    return _in_sending_order(_last(wanted, rows), {})
+    entries = _journal_of(app_signals).newest(lambda each, *_: each > number)
+    return _in_sending_order(_last(entries, rows), {})
 
 
 def _last(entries: Iterable[JournalEntry], rows: int) -> list[JournalEntry]:
