@@ -44,7 +44,6 @@ class AppEnvironment(Environment):
     def __init__(self, app_signals: Any, app: weakref.ref[Flask]) -> None:
         self._app_signals: Callable[[], Any] = weakref.ref(app_signals)
         self._app = app
-        self._sessions: Callable[[], Any] = weakref.ref(app_signals.sessions)
 
     # -- when a signal computes its plan ------------------------------------------------------
 
@@ -163,8 +162,9 @@ class AppEnvironment(Environment):
 
     @property
     def sessions(self) -> Any:
-        """The app's SQLAlchemy sessions; held weakly, because they lead to the receivers."""
-        return self._sessions()
+        """The app's SQLAlchemy sessions, or ``None`` if the app no longer exists."""
+        app_signals = self._app_signals()
+        return None if app_signals is None else app_signals.sessions
 
     def outbox(self) -> Any:
         """Return the app's outbox, or ``None`` without one."""

@@ -292,7 +292,7 @@ class Connections:
     __slots__ = (
         "__weakref__",
         "_by_target",
-        "_collected",
+        "_callback",
         "_dead",
         "_lock",
         "_owner",
@@ -305,7 +305,7 @@ class Connections:
         self._lock = threading.RLock()
         self._dead: list[Any] = []
         self._version = 0
-        self._collected = partial(_collected, weakref.ref(self))
+        self._callback = partial(_purge_collected, weakref.ref(self))  # of weak references
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -371,7 +371,7 @@ class Connections:
                 connection.order = before.order
                 connection.weak = connection.weak and before.weak
             if connection.weak or connection.sender is not ANY:
-                connection.hold_weakly(self._collected)
+                connection.hold_weakly(self._callback)
             for other in former:
                 self._swap(other, None)
             self._swap(before or connection, connection)
@@ -492,7 +492,7 @@ def _call(callback: Callable[..., None], *args: Any) -> None:
         logger.exception("A callback failed after a receiver or a sender was garbage-collected")
 
 
-def _collected(connections_ref: weakref.ref[Connections], ref: Any) -> None:
+def _purge_collected(connections_ref: weakref.ref[Connections], ref: Any) -> None:
     """Handle a weak reference whose object was collected."""
     connections = connections_ref()
     if connections is not None and not sys.is_finalizing():
