@@ -53,13 +53,10 @@ RequestKind: TypeAlias = Literal["request", "command", "none"]
 
 _ids = count(1)
 
-_EPOCH = time.time() - time.perf_counter()
-"""When the clock of ``time.perf_counter`` began, in seconds since the epoch."""
 
-
-def since_epoch(clock: float) -> float:
-    """Return a time on the clock of ``time.perf_counter`` in seconds since the epoch."""
-    return _EPOCH + clock
+def epoch_of_clock() -> float:
+    """Return when the clock of ``time.perf_counter`` began, in seconds since the epoch."""
+    return time.time() - time.perf_counter()
 
 
 @dataclass(slots=True, eq=False)
@@ -159,11 +156,13 @@ class Tally:
         self.recent: deque[float] = deque(maxlen=RECENT)
 
     def count_failure(self, error: str, place: Place | None, began: float, number: int) -> None:
-        """Count a failure in an emission, by its beginning and its number."""
+        """Count a failure in an emission.
+
+        :param began: when the emission began, in seconds since the epoch.
+        :param number: the number of the emission.
+        """
         self.failures += 1
-        self.last_failure = LastFailure(
-            error=error, time=since_epoch(began), emission=number, place=place
-        )
+        self.last_failure = LastFailure(error=error, time=began, emission=number, place=place)
 
     @property
     def mean(self) -> float | None:
@@ -229,6 +228,8 @@ class _Recorded(NamedTuple):
     """Why others were muted, by their orders."""
     exceptional: _Exceptional | None
     """What happened to each receiver that did not simply return, by its index."""
+    epoch: float
+    """When the clock of its times began, in seconds since the epoch."""
 
 
 class JournalEntry(_Recorded):
@@ -263,7 +264,7 @@ class JournalEntry(_Recorded):
     @property
     def time(self) -> float:
         """When it began, in seconds since the epoch."""
-        return since_epoch(self.started)
+        return self.epoch + self.started
 
     @property
     def duration(self) -> float:
@@ -304,7 +305,7 @@ class JournalEntry(_Recorded):
 
 
 _signal_and_request: Callable[[tuple[Any, ...]], Any] = itemgetter(2, 7)
-"""Faster than to make an entry for each emission of a large journal."""
+"""Returns the signal and the request of a stored emission; to make an entry takes longer."""
 
 
 class Journal:
@@ -315,7 +316,9 @@ class Journal:
     """
 
     def __init__(self, size: int, *, request_of: FindRequest | None = None) -> None:
+        # The fields of `_Recorded`: to make entries of many emissions takes longer.
         self._entries: deque[tuple[Any, ...]] = deque(maxlen=size)
+        self._epoch = epoch_of_clock()
         outside = RequestRecord()
         self._request_of: FindRequest = request_of or (lambda signal: outside)
 
@@ -365,9 +368,15 @@ class Journal:
                 roster,
                 None if is_whole else tuple(map(_order_of, connections)),
                 muted,
-                exceptional and _count_exceptional(exceptional, tallies, request, began, number),
+                exceptional
+                and _count_exceptional(exceptional, tallies, request, self.epoch(began), number),
+                self._epoch,
             )
         )
+
+    def epoch(self, clock: float) -> float:
+        """Return a time on the clock of ``time.perf_counter`` in seconds since the epoch."""
+        return self._epoch + clock
 
     @property
     def is_empty(self) -> bool:
@@ -426,7 +435,10 @@ def _count_exceptional(
     began: float,
     number: int,
 ) -> _Exceptional:
-    """Count failures; do not count the call of a receiver that was skipped or runs later."""
+    """Count failures; do not count the call of a receiver that was skipped or runs later.
+
+    :param began: when the emission began, in seconds since the epoch.
+    """
     recorded: _Exceptional = {}
     for index, (status, value) in exceptional.items():
         tally = tallies[index]
@@ -481,7 +493,7 @@ def entry_of(observation: Observation, sender: str, request: RequestRecord) -> J
         number=observation.number,
         sent_in=observation.parent,
         signal=observation.signal,
-        sender_module="builtins",
+        sender_module="builtins",  # the name has the module already
         sender_name=sender,
         payload=tuple(observation.payload),
         caller=observation.caller,
@@ -496,6 +508,7 @@ def entry_of(observation: Observation, sender: str, request: RequestRecord) -> J
             index: (status, _raised(value) if status in _FAILED else value)
             for index, (status, value) in details.items()
         },
+        epoch=epoch_of_clock(),
     )
 
 

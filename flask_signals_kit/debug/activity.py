@@ -20,7 +20,6 @@ from ..core.journal import (
     JournalStep,
     RequestKind,
     RequestRecord,
-    since_epoch,
 )
 from ..errors import nearest
 from ..records import AFTER_COMMIT, IMMEDIATE, Place
@@ -399,7 +398,7 @@ def _request(app_signals: AppSignals, record: RequestRecord, signals: set[str]) 
         path=record.path and plain(record.path),
         endpoint=record.endpoint and plain(record.endpoint),
         status=record.status,
-        started=since_epoch(record.started),
+        started=_journal_of(app_signals).epoch(record.started),
         duration=record.duration,
         sent=record.emissions,
         failures=record.failures,

@@ -18,7 +18,7 @@ from ..app.handle import DomainSignal
 from ..bridge import BUILTIN_PAYLOADS
 from ..catalogue import CATALOGUE
 from ..core.introspection import is_async, locate, place_of, takes_extra
-from ..core.journal import LastFailure, Tally, since_epoch
+from ..core.journal import LastFailure, Tally
 from ..core.names import is_glob
 from ..core.signal import Signal
 from ..deliveries.durable.delivery import Durable
@@ -417,12 +417,13 @@ def _signal(
 
 def _sent(app_signals: AppSignals, signal: Signal | None) -> dict[str, Any]:
     """Return how often and when a signal was sent, by the fields of :class:`SignalInfo`."""
-    if app_signals.journal is None or signal is None:
+    journal = app_signals.journal
+    if journal is None or signal is None:
         return {}
     last = signal.context.last_sent
     return {
         "sent": signal.context.sent,
-        "last_sent": None if last is None else since_epoch(last),
+        "last_sent": None if last is None else journal.epoch(last),
     }
 
 

@@ -97,6 +97,30 @@ def newest(state: AppSignals) -> JournalEntry:
     return journal_of(state).entries()[0]
 
 
+def test_times_are_those_of_the_clock_when_the_journal_began(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A test may set the clock for one app and not for the next one."""
+
+    def times() -> list[float | None]:
+        app = Flask("shop")
+        app.testing = True
+        state = SignalsKit(app).for_app(app)
+        state.on("account_funded", on_error="isolate")(fail)
+        with app.app_context():
+            state.send("account_funded", "acme")
+        [signal] = [each for each in report(state).signals if each.name == "account_funded"]
+        failure = signal.receivers[0].last_failure
+        assert failure is not None
+        return [newest(state).time, signal.last_sent, failure.time]
+
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now - 1_000_000)
+    assert times() == pytest.approx([now - 1_000_000] * 3, abs=1000)
+    monkeypatch.undo()
+    assert times() == pytest.approx([now] * 3, abs=1000)
+
+
 # -- counting -------------------------------------------------------------------------------------
 
 
