@@ -109,8 +109,8 @@ def test_apps_with_failed_requests_are_freed_by_gc() -> None:
     assert left_in_flask() == before
 
 
-def test_held_signal_and_observer_keep_no_app_alive() -> None:
-    """A receiver of the app may reference it."""
+def test_held_signal_and_observer_keep_no_app_alive_before_a_send() -> None:
+    """A receiver of the app may reference it. After a send, the signal's plan has the receiver."""
     kit = SignalsKit()
 
     def create() -> tuple[weakref.ref[Flask], object, object]:

@@ -296,7 +296,7 @@ def test_listener_that_is_added_late_and_aborts_the_transaction_as_it_commits(
 def test_connection_of_the_app_is_used_again_after_a_commit_was_a_rollback(
     postgresql: str,
 ) -> None:
-    """What psycopg told then is forgotten; the commit of a session inside is none."""
+    """The next transaction begins anew; a session that joins it does not commit by itself."""
     with closing(Shop(postgresql)) as shop, shop.open(), shop.outside.connect() as connection:
         received: list[list[str]] = []
         current: list[Session] = []

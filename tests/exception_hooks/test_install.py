@@ -247,18 +247,34 @@ def test_concurrent_first_requests_wrap_error_handling_once() -> None:
 
 
 @pytest.mark.parametrize("fails_in", ["view", "teardown"])
-def test_hook_is_called_once_after_detaching_and_attaching_again(fails_in: str) -> None:
-    """Middleware that was added in between keeps the first wrapper, which then does nothing."""
+@pytest.mark.parametrize(
+    ("method", "wrap"),
+    [
+        ("wsgi_app", ProxyFix),
+        ("handle_user_exception", partial),
+        ("process_response", partial),
+        ("do_teardown_appcontext", partial),
+    ],
+)
+def test_hook_is_called_once_after_detaching_and_attaching_again(
+    method: str, wrap: Callable[[Any], Any], fails_in: str
+) -> None:
+    """What has wrapped a method in between keeps the first wrapper, which then does nothing."""
     watched = watch()
     app, kit = watched.app, watched.kit
     app.testing = True
+    client = app.test_client()
+    with pytest.raises(ValueError, match="boom"):  # so that every method is wrapped
+        client.get("/fail")
+    watched.reported.clear()
     if fails_in == "teardown":
-        app.teardown_appcontext(fail)
-    app.wsgi_app = ProxyFix(app.wsgi_app)  # type: ignore[method-assign]
+        app.teardown_appcontext_funcs.append(fail)  # Flask allows no decorator by now
+    assert method in vars(app)
+    setattr(app, method, wrap(getattr(app, method)))
     kit.detach(app)
     kit.init_app(app)
     with pytest.raises((ValueError, ExceptionGroup)):
-        app.test_client().get("/fail" if fails_in == "view" else "/fine")
+        client.get("/fail" if fails_in == "view" else "/fine")
     assert [words for words, *_ in watched.reported] == [BOOM]
 
 
