@@ -5,8 +5,7 @@ from importlib import import_module as _import_module
 
 from .app.app_signals import AppSignals
 from .app.handle import DomainSignal
-from .core.delivery import Call, Delivery
-from .core.environment import Transaction
+from .core.delivery import Call, Delivery, Transaction
 from .core.observation import Observation
 from .core.signal import Namespace, Signal
 from .deliveries.after_commit import AfterCommit

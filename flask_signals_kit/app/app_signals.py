@@ -171,8 +171,9 @@ class AppSignals(Api):
     @property
     def page_enabled(self) -> bool:
         """Whether the page may be served now."""
-        may_be_served = self._is_on(None) or self.page_auth is not None
-        return self._is_on(self.settings.page) and may_be_served
+        app = self.app
+        is_allowed = app.debug or app.testing or self.page_auth is not None
+        return self._is_on(self.settings.page) and is_allowed
 
     def _is_on(self, setting: bool | None) -> bool:
         """Tell whether a setting is on; ``None`` stands for "in debug and testing"."""

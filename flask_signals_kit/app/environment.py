@@ -166,8 +166,9 @@ class AppEnvironment(Environment):
         app_signals = self._app_signals()
         return None if app_signals is None else app_signals.sessions
 
+    @property
     def outbox(self) -> Any:
-        """Return the app's outbox, or ``None`` without one."""
+        """The app's outbox, or ``None`` without one."""
         app_signals = self._app_signals()
         return None if app_signals is None else app_signals.outbox
 

@@ -74,7 +74,7 @@ _UNKNOWN = Durable()
 
 _DAMAGED = Headers(id="", correlation="", sent_at=0.0, sender="?")
 
-running_message: ContextVar[_Run | None] = ContextVar("signals_kit_message", default=None)
+current_run: ContextVar[_Run | None] = ContextVar("signals_kit_message", default=None)
 """The run of the message whose receiver is running in this context."""
 
 
@@ -272,11 +272,11 @@ class _Run:
             requests.resume(late.request)
         late.begin(self.attempt, self.max_attempts)
         carried = carried_emission.set(self.emission)
-        running = running_message.set(self)
+        running = current_run.set(self)
         try:
             yield
         finally:
-            running_message.reset(running)
+            current_run.reset(running)
             carried_emission.reset(carried)
             late.is_running = False
 

@@ -25,8 +25,7 @@ from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
     from ..core.connection import LiveConnection
-    from ..core.delivery import Call, Delivery
-    from ..core.environment import Transaction
+    from ..core.delivery import Call, Delivery, Transaction
     from .registry import Registry
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from ..deliveries.durable.payload import Headers, encode
 from ..deliveries.sources import in_greenlet, is_async
 from ..deliveries.transactions import has_changes, pending_in
 from ..errors import ConfigurationError
-from .runs import running_message
+from .runs import current_run
 
 if TYPE_CHECKING:
     from .outbox import Outbox
@@ -80,7 +80,7 @@ def _session_for(outbox: Outbox, call: Call, delivery: Durable) -> tuple[Any, bo
     """
     pending: Any = call.transaction
     if pending is None:
-        running = running_message.get()
+        running = current_run.get()
         session = None if running is None else running.joined_session(outbox)
         if session is not None:
             return session, False  # it commits with the end of the running message
@@ -131,7 +131,7 @@ def _values(outbox: Outbox, call: Call, delivery: Durable) -> dict[str, Any]:
 
     :raises PayloadError: for a sender or a payload that cannot be stored.
     """
-    name, lazy, running = call._context.name, call._emission, running_message.get()
+    name, lazy, running = call._context.name, call._emission, current_run.get()
     contract = outbox.contract_of(name)
     if contract is not None:
         contract.check_required(call._payload)
@@ -163,7 +163,7 @@ def _values(outbox: Outbox, call: Call, delivery: Durable) -> dict[str, Any]:
 
 
 def _remember(outbox: Outbox, message: str, call: Call, delivery: Durable) -> None:
-    """Find the result of a call by the id of its message, as long as the journal keeps it."""
+    """Store the result of a call by the id of its message, as long as the journal keeps it."""
     late: Any = call._late
     late.number, late.attempts = call.number, delivery.max_attempts
     if outbox.signals.requests is not None:

@@ -15,7 +15,7 @@ from .introspection import LazyEmission, carried_emission, frame_place, parent_e
 
 if TYPE_CHECKING:
     from .connection import LiveConnection
-    from .environment import SignalContext, Transaction
+    from .environment import SignalContext
 
 logger: logging.Logger = logging.getLogger("flask_signals_kit")
 
@@ -28,6 +28,13 @@ LateStatus: TypeAlias = Literal["waiting", "ran", "failed", "dropped", "retrying
 LateWatcher: TypeAlias = Callable[[LateStatus, "float | None", "str | None", "Place | None"], None]
 """Called with the status of a call, the seconds that its receiver ran, or ``None`` if it did not,
 the type of its exception and the last frame of the traceback."""
+
+
+class Transaction(Protocol):
+    """An open transaction that a delivery can wait for."""
+
+    def keep(self, call: Call, /) -> None:
+        """Keep a call until the transaction and those that enclose it have committed."""
 
 
 class Delivery(Protocol):
@@ -320,7 +327,7 @@ class Call:
         :param delivery: the delivery of the call, a ``Durable``.
         :raises ConfigurationError: if the app has none.
         """
-        outbox = self._context.environment.outbox()
+        outbox = self._context.environment.outbox
         if outbox is None:
             raise ConfigurationError(
                 f"Receiver {self.receiver} of signal {self._context.name!r} has "

@@ -28,7 +28,8 @@ from .scopes import scopes
 
 if TYPE_CHECKING:
     from .connection import LiveConnection
-    from .environment import SignalContext, Transaction
+    from .delivery import Transaction
+    from .environment import SignalContext
     from .observation import Details
     from .plan import Plan, Roster
 

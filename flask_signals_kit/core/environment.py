@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import AsyncReceiverError
 from ..records import Connection, Emission, OnError, Receiver, Source
@@ -17,13 +17,6 @@ if TYPE_CHECKING:
 
 PayloadCheck: TypeAlias = Callable[[dict[str, Any]], None]
 """Raises an error for an undeclared payload."""
-
-
-class Transaction(Protocol):
-    """An open transaction that a delivery can wait for."""
-
-    def keep(self, call: Any, /) -> None:
-        """Keep a call until the transaction and those that enclose it have committed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -136,8 +129,9 @@ class Environment:
         """The app's SQLAlchemy sessions, which find the transactions of a send; or ``None``."""
         return None
 
+    @property
     def outbox(self) -> Any:
-        """Return the app's :class:`~.outbox.Outbox` of durable messages, or ``None``."""
+        """The app's :class:`~.outbox.Outbox` of durable messages, or ``None``."""
         return None
 
 

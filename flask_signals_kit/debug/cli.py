@@ -29,7 +29,7 @@ from .report import (
     signal_to_json,
 )
 from .terminal import (
-    Row,
+    Cells,
     Styles,
     counted,
     current_signals,
@@ -282,12 +282,12 @@ def _styles(signal: SignalInfo) -> Styles:
     return name, {"fg": "yellow" if signal.orphan else None}, {}, {"dim": True}
 
 
-def _rows(signal: SignalInfo, *, brief: bool = False) -> list[Row]:
+def _rows(signal: SignalInfo, *, brief: bool = False) -> list[Cells]:
     """Return the cells of each receiver, or of one row that says that there are none.
 
     :param brief: leave out the modules of the receivers.
     """
-    rows: list[Row] = [
+    rows: list[Cells] = [
         (
             signal.name,
             ("" if brief else f"{receiver.module}.")

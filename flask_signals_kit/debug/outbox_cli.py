@@ -21,7 +21,7 @@ from .outbox import (
     outbox_report,
 )
 from .terminal import (
-    Row,
+    Cells,
     counted,
     current_outbox,
     echo,
@@ -307,7 +307,7 @@ def _print_messages(listed: list[MessageInfo]) -> None:
     print_table(HEADS, map(_row, listed), (_row(each, brief=True) for each in listed))
 
 
-def _row(message: MessageInfo, *, brief: bool = False) -> Row:
+def _row(message: MessageInfo, *, brief: bool = False) -> Cells:
     """Return the cells of a message.
 
     :param brief: leave out the modules of receivers, and the places of errors.

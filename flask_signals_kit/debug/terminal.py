@@ -74,7 +74,7 @@ def print_json(data: Any) -> None:
 GAP = "  "
 """The space between the columns of a table."""
 
-Row: TypeAlias = tuple[str, ...]
+Cells: TypeAlias = tuple[str, ...]
 """The cells of a row of a table."""
 
 Styles: TypeAlias = Sequence[dict[str, Any]]
@@ -82,9 +82,9 @@ Styles: TypeAlias = Sequence[dict[str, Any]]
 
 
 def print_table(
-    heads: Row,
-    rows: Iterable[Row],
-    brief: Iterable[Row] = (),
+    heads: Cells,
+    rows: Iterable[Cells],
+    brief: Iterable[Cells] = (),
     *,
     last: int = sys.maxsize,
     styles: Sequence[Styles] = (),
@@ -107,13 +107,13 @@ def print_table(
         _print_row(row, widths, each)
 
 
-def _measured(heads: Row, rows: Iterable[Row]) -> tuple[list[Row], list[int]]:
-    """Return rows without characters that a terminal would obey, and the width of each column."""
+def _measured(heads: Cells, rows: Iterable[Cells]) -> tuple[list[Cells], list[int]]:
+    """Return rows with control characters escaped, and the width of each column."""
     shown = [tuple(map(printable, row)) for row in rows]
     return shown, [max(map(len, column)) for column in zip(heads, *shown, strict=True)]
 
 
-def _print_row(row: Row, widths: list[int], styles: Styles = ()) -> None:
+def _print_row(row: Cells, widths: list[int], styles: Styles = ()) -> None:
     """Print a row of a table; of a text that is too long, its end is shown."""
     cells: list[str] = []
     for text, width, style in zip(row, widths, styles or [{}] * len(row), strict=True):
@@ -150,7 +150,7 @@ _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 
 
 def printable(text: str) -> str:
-    """Escape the characters of a name that a terminal would obey."""
+    """Escape the control characters of a name."""
     return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 

@@ -300,7 +300,8 @@ def ask(page: str, name: str, wanted: str | None) -> list[Sent]:
         raise click.ClickException(
             f"App {app!r} at {page} keeps no journal. Set SIGNALS_KIT_JOURNAL to True."
         )
-    found = [sent for sent in found if sent.emission.signal == name]  # not the page's filter alone
+    # The page strips the name, and shows all signals for an empty one.
+    found = [sent for sent in found if sent.emission.signal == name]
     found.sort(key=lambda sent: sent.emission.number, reverse=True)
     return found[:EXPLAINED]
 

@@ -71,7 +71,7 @@ class ExceptionHooks:
         self._app = weakref.ref(app)
         self._hooks: list[HookRegistration] = []
         self.wrappers: dict[type[Wrapper], Wrapper] = {}
-        """The methods of the app that are replaced, by the class of the wrapper."""
+        """The wrappers of the app's methods, by their class."""
         self._retained: weakref.WeakSet[Any] = weakref.WeakSet()
         self._contexts: weakref.WeakKeyDictionary[Any, Unit] = weakref.WeakKeyDictionary()
         self._closed = False
